@@ -1,0 +1,52 @@
+#!/bin/sh
+# Installs what is missing from Debian's packages: to build and run, with --test also to test, with --bench also
+# the peers to compare with. When nothing is missing it does nothing and needs no privileges; else it needs root
+# or sudo.
+set -eu
+
+build="cmake ninja-build gcc g++ libc6-dev pkg-config ccache
+    libnng-dev librocksdb-dev flatbuffers-compiler libflatbuffers-dev libxxhash-dev liblz4-dev libzstd-dev
+    libcyaml-dev libjansson-dev uthash-dev libmicrohttpd-dev libgd-dev"
+run="mate-backgrounds" # thirty photos for the quickstart
+test="libcmocka-dev python3 jq curl procps"
+bench="redis-server redis-tools rabbitmq-server"
+
+wanted="$build $run"
+for option in "$@"; do
+    case $option in
+    --test) wanted="$wanted $test" ;;
+    --bench) wanted="$wanted $bench" ;;
+    *)
+        echo "usage: scripts/deps.sh [--test] [--bench]" >&2
+        exit 2
+        ;;
+    esac
+done
+
+missing=
+for package in $wanted; do
+    status=$(dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null) || true
+    case $status in
+    installed*) ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "deps.sh: these packages are missing, and installing them needs root or sudo:$missing" >&2
+        exit 1
+    fi
+    as_root=sudo
+fi
+
+echo "deps.sh: installing$missing" >&2
+apt() {
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >&2
+}
+apt update
+# shellcheck disable=SC2086 # one word per package
+apt install --no-install-recommends $missing
