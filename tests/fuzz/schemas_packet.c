@@ -1,0 +1,20 @@
+/* A packet between worker daemon and child of any bytes: refused, or every view of it can be read. */
+#include "schemas/errors.h"
+#include "schemas_samples.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct plugin_packet m;
+    struct err e;
+    struct arena a;
+    arena_init(&a, 1 << 20);
+    if (codec_plugin_decode(view_of(data, size), &m, &a, &e) == E_OK) {
+        struct see v = {.mode = SEE_WRITE};
+        see_packet(&v, &m);
+        buf_free(&v.out);
+    }
+    arena_free(&a);
+    return 0;
+}
