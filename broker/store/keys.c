@@ -1,0 +1,314 @@
+/* Keys: big endian, so that they sort by number. */
+#include "store/keys.h"
+
+#include <assert.h>
+
+/* ---------------------------------------------------------------- putting together */
+
+static void add_u8(struct key *k, uint8_t v)
+{
+    assert(k->size + sizeof v <= sizeof k->bytes);
+    k->bytes[k->size++] = v;
+}
+
+static void add_u32(struct key *k, uint32_t v)
+{
+    assert(k->size + sizeof v <= sizeof k->bytes);
+    put_u32be(k->bytes + k->size, v);
+    k->size += sizeof v;
+}
+
+static void add_u64(struct key *k, uint64_t v)
+{
+    assert(k->size + sizeof v <= sizeof k->bytes);
+    put_u64be(k->bytes + k->size, v);
+    k->size += sizeof v;
+}
+
+static struct key tagged(char tag)
+{
+    struct key k = {0};
+    add_u8(&k, (uint8_t)tag);
+    return k;
+}
+
+static struct key tagged_id(char tag, uint32_t id)
+{
+    struct key k = tagged(tag);
+    add_u32(&k, id);
+    return k;
+}
+
+static struct key tagged_id128(char tag, struct id128 id)
+{
+    struct key k = tagged(tag);
+    add_u64(&k, id.hi);
+    add_u64(&k, id.lo);
+    return k;
+}
+
+static struct key plain_id(uint32_t id)
+{
+    struct key k = {0};
+    add_u32(&k, id);
+    return k;
+}
+
+struct key key_meta_format(void)
+{
+    return tagged('v');
+}
+
+struct key key_meta_epoch(void)
+{
+    return tagged('e');
+}
+
+struct key key_meta_next(void)
+{
+    return tagged('n');
+}
+
+struct key key_meta_prefix(char tag)
+{
+    return tagged(tag);
+}
+
+struct key key_topic(uint32_t topic)
+{
+    return tagged_id('t', topic);
+}
+
+struct key key_group(uint32_t group)
+{
+    return tagged_id('g', group);
+}
+
+struct key key_partition_row(uint32_t partition)
+{
+    return tagged_id('p', partition);
+}
+
+struct key key_log_prefix(uint32_t partition)
+{
+    return plain_id(partition);
+}
+
+struct key key_log(uint32_t partition, uint64_t last_offset)
+{
+    struct key k = plain_id(partition);
+    add_u64(&k, last_offset);
+    return k;
+}
+
+struct key key_cursor_prefix(uint32_t group)
+{
+    return tagged_id('c', group);
+}
+
+struct key key_cursor(uint32_t group, uint32_t partition)
+{
+    struct key k = tagged_id('c', group);
+    add_u32(&k, partition);
+    return k;
+}
+
+struct key key_done_prefix(uint32_t group)
+{
+    return tagged_id('d', group);
+}
+
+struct key key_done_prefix_of(uint32_t group, uint32_t partition)
+{
+    struct key k = tagged_id('d', group);
+    add_u32(&k, partition);
+    return k;
+}
+
+struct key key_done(uint32_t group, uint32_t partition, uint64_t chunk)
+{
+    struct key k = key_done_prefix_of(group, partition);
+    add_u64(&k, chunk);
+    return k;
+}
+
+struct key key_group_prefix(uint32_t group)
+{
+    return plain_id(group);
+}
+
+struct key key_lease(uint32_t group, uint64_t token)
+{
+    struct key k = plain_id(group);
+    add_u64(&k, token);
+    return k;
+}
+
+struct key key_list(uint32_t group, uint64_t hash, uint32_t chunk)
+{
+    struct key k = plain_id(group);
+    add_u64(&k, hash);
+    add_u32(&k, chunk);
+    return k;
+}
+
+struct key key_held(uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct key k = plain_id(group);
+    add_u32(&k, partition);
+    add_u64(&k, offset);
+    return k;
+}
+
+struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct key k = {0};
+    add_u64(&k, due_ms);
+    add_u8(&k, 'r');
+    add_u32(&k, group);
+    add_u32(&k, partition);
+    add_u64(&k, offset);
+    return k;
+}
+
+struct key key_session(struct id128 id)
+{
+    return tagged_id128('s', id);
+}
+
+struct key key_lane_prefix(struct id128 id)
+{
+    return tagged_id128('l', id);
+}
+
+struct key key_lane(struct id128 id, uint32_t lane)
+{
+    struct key k = tagged_id128('l', id);
+    add_u32(&k, lane);
+    return k;
+}
+
+struct key key_after(const struct key *prefix)
+{
+    struct key k = *prefix;
+    while (k.size > 0 && k.bytes[k.size - 1] == 0xff)
+        k.size--;
+    if (k.size > 0) {
+        k.bytes[k.size - 1]++;
+        return k;
+    }
+    /* All ones, or empty: nothing of a key's size is behind it but the longest key of ones. */
+    memset(k.bytes, 0xff, sizeof k.bytes);
+    k.size = sizeof k.bytes;
+    return k;
+}
+
+bool key_has_prefix(struct view key, const struct key *prefix)
+{
+    return key.size >= prefix->size && memcmp(key.data, prefix->bytes, prefix->size) == 0;
+}
+
+/* ---------------------------------------------------------------- taking apart */
+
+/* What is left behind the tag; bad when it is another's. */
+static struct cur behind_tag(struct view key, char tag)
+{
+    struct cur c = cur_of(key);
+    if (cur_u8(&c) != (uint8_t)tag)
+        c.bad = true;
+    return c;
+}
+
+static struct id128 read_id128(struct cur *c)
+{
+    struct id128 id;
+    id.hi = cur_u64be(c);
+    id.lo = cur_u64be(c);
+    return id;
+}
+
+bool key_read_id(struct view key, char tag, uint32_t *id)
+{
+    struct cur c = behind_tag(key, tag);
+    *id = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_log(struct view key, uint32_t *partition, uint64_t *last_offset)
+{
+    struct cur c = cur_of(key);
+    *partition = cur_u32be(&c);
+    *last_offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_cursor(struct view key, uint32_t *group, uint32_t *partition)
+{
+    struct cur c = behind_tag(key, 'c');
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_done(struct view key, uint32_t *group, uint32_t *partition, uint64_t *chunk)
+{
+    struct cur c = behind_tag(key, 'd');
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    *chunk = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_lease(struct view key, uint32_t *group, uint64_t *token)
+{
+    struct cur c = cur_of(key);
+    *group = cur_u32be(&c);
+    *token = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk)
+{
+    struct cur c = cur_of(key);
+    *group = cur_u32be(&c);
+    *hash = cur_u64be(&c);
+    *chunk = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset)
+{
+    struct cur c = cur_of(key);
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    *offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition,
+                          uint64_t *offset)
+{
+    struct cur c = cur_of(key);
+    *due_ms = cur_u64be(&c);
+    if (cur_u8(&c) != 'r')
+        c.bad = true;
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    *offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_session(struct view key, struct id128 *id)
+{
+    struct cur c = behind_tag(key, 's');
+    *id = read_id128(&c);
+    return cur_done(&c);
+}
+
+bool key_read_lane(struct view key, struct id128 *id, uint32_t *lane)
+{
+    struct cur c = behind_tag(key, 'l');
+    *id = read_id128(&c);
+    *lane = cur_u32be(&c);
+    return cur_done(&c);
+}

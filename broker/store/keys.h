@@ -1,0 +1,155 @@
+/* The disk format: every key and every row, in one place.
+ *
+ * Keys are big endian, so that they sort by number; values are little endian, numbers as varints, and begin with a format byte
+ * (ROW_FORMAT). A row of a newer format is refused when it is read; the whole directory is when META_FORMAT is newer.
+ *
+ *   meta      'v'                                   format of the directory, when and by which broker it was made
+ *             'e'                                   epoch, turn, wall clock: written in every turn
+ *             'n'                                   next ids; ids are never reused
+ *             't' topic                             topic
+ *             'g' group                             group
+ *             'p' partition                         start, end, bytes, times: written for partitions touched
+ *             'b' ..  'u' ..                        bindings, principals (reserved)
+ *   log.*     partition | last offset u64           stored batches of one turn (schemas/stored.h)
+ *   groups    'c' group | partition                 floor, cursor, ready_low of a queue group
+ *             'd' group | partition | chunk u64     which of 4,096 offsets are done
+ *             'o' group | partition                 committed offset of a stream group (reserved)
+ *   leases    group | token u64                     one grant: who holds which messages
+ *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
+ *   held      group | partition | offset u64        retrying or parked
+ *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry; 'd', 'c': delayed, cron (reserved)
+ *   sessions  's' id 16                             session
+ *             'l' id 16 | lane u32                  numbers and kept results of a lane
+ *   dedup.*   topic | id 16                         (reserved)
+ *   state     group | key                           (reserved)
+ *
+ * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
+ * and FORMAT_NEWER for a format that this version does not know.
+ */
+#ifndef STORE_KEYS_H
+#define STORE_KEYS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "schemas/codec.h"
+
+enum { META_FORMAT = 1, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
+
+/* ---------------------------------------------------------------- keys: fixed size, built on the stack */
+
+struct key { uint8_t size; uint8_t bytes[31]; };
+static inline struct view key_view(const struct key *k) { return view_of(k->bytes, k->size); }
+
+struct key key_meta_format(void);
+struct key key_meta_epoch(void);
+struct key key_meta_next(void);
+struct key key_topic(uint32_t topic);
+struct key key_group(uint32_t group);
+struct key key_partition_row(uint32_t partition);
+struct key key_meta_prefix(char tag);                       /* where rows of a tag begin */
+struct key key_log(uint32_t partition, uint64_t last_offset);
+struct key key_log_prefix(uint32_t partition);
+struct key key_cursor(uint32_t group, uint32_t partition);
+struct key key_cursor_prefix(uint32_t group);
+struct key key_done(uint32_t group, uint32_t partition, uint64_t chunk);
+struct key key_done_prefix(uint32_t group);
+struct key key_done_prefix_of(uint32_t group, uint32_t partition);
+struct key key_lease(uint32_t group, uint64_t token);
+struct key key_list(uint32_t group, uint64_t hash, uint32_t chunk);
+struct key key_held(uint32_t group, uint32_t partition, uint64_t offset);
+struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset);
+struct key key_group_prefix(uint32_t group);                /* leases, keys, held */
+struct key key_session(struct id128 id);
+struct key key_lane(struct id128 id, uint32_t lane);
+struct key key_lane_prefix(struct id128 id);
+struct key key_after(const struct key *prefix);             /* the first key behind all that begin with this prefix */
+bool key_has_prefix(struct view key, const struct key *prefix);
+
+/* Taking keys apart: false when it is not of that shape. */
+bool key_read_id(struct view key, char tag, uint32_t *id);  /* topic, group, partition rows */
+bool key_read_log(struct view key, uint32_t *partition, uint64_t *last_offset);
+bool key_read_cursor(struct view key, uint32_t *group, uint32_t *partition);
+bool key_read_done(struct view key, uint32_t *group, uint32_t *partition, uint64_t *chunk);
+bool key_read_lease(struct view key, uint32_t *group, uint64_t *token);
+bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk);
+bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset);
+bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
+bool key_read_session(struct view key, struct id128 *id);
+bool key_read_lane(struct view key, struct id128 *id, uint32_t *lane);
+
+/* On disk: the numbers are fixed. */
+enum log_class { LOG_HOURS, LOG_DAYS, LOG_WEEKS, LOG_FOREVER, LOG_COMPACTED, LOG_CLASS_COUNT };
+
+/* ---------------------------------------------------------------- rows. Views in decoded rows borrow from the bytes. */
+
+struct format_row { uint32_t format; uint64_t created_ms; struct id128 broker; };
+struct epoch_row { uint32_t epoch; uint64_t turn, wall_ms; };
+struct next_row { uint32_t topic, partition, group; };
+struct topic_row { /* partitions: ids in order of their index */
+    struct view name;
+    uint64_t created_ms;
+    struct wire_topic_config config;
+    uint8_t log_class;          /* enum log_class: chosen when the topic is made, kept whatever its retention becomes */
+    const uint32_t *partitions; /* encode: config.partitions of them; decode: see topic_row_partition */
+    struct view partitions_raw; /* decode only */
+};
+struct group_row { struct view name; uint32_t topic; uint64_t created_ms; struct wire_group_config config; bool paused; };
+struct partition_row { uint64_t start, end, start_bytes, end_bytes, first_time_ms, last_time_ms; uint32_t epoch; uint64_t turn; };
+struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
+struct lease_entry { uint32_t partition; uint64_t offset, key_hash; bool has_key; uint32_t size, grants, failures; };
+struct lease_row { /* entries in any order; delta-coded */
+    struct id128 session;
+    uint32_t slot, lease_ms;
+    uint64_t counter, granted_ms;
+    const struct lease_entry *entries; /* encode */
+    uint32_t entries_n;
+    struct view entries_raw; /* decode: read with lease_row_next */
+};
+struct list_header_row { uint32_t first, skip, last; uint64_t count; bool head_in_list; };
+struct list_position { uint32_t partition; uint64_t offset; uint32_t size; };
+struct held_row {
+    uint8_t state; /* enum held_state */
+    uint64_t due_ms, at_ms, token, key_hash;
+    bool has_key, blocking;
+    uint32_t size, grants, failures;
+    struct view reason, error;
+};
+struct session_row { struct view name; uint64_t created_ms, seen_ms; };
+struct result { uint64_t seq, turn; uint8_t level, verb; struct view body; }; /* body is the engine's */
+struct lane_row { uint64_t base, done; struct view results_raw; uint32_t results_n; }; /* done: bit i = base + 1 + i */
+
+void format_row_put(struct buf *b, const struct format_row *r);
+int format_row_get(struct view v, struct format_row *r, struct err *e);
+void epoch_row_put(struct buf *b, const struct epoch_row *r);
+int epoch_row_get(struct view v, struct epoch_row *r, struct err *e);
+void next_row_put(struct buf *b, const struct next_row *r);
+int next_row_get(struct view v, struct next_row *r, struct err *e);
+void topic_row_put(struct buf *b, const struct topic_row *r);
+int topic_row_get(struct view v, struct topic_row *r, struct err *e);
+uint32_t topic_row_partition(const struct topic_row *r, uint32_t index); /* decoded rows; index < config.partitions */
+void group_row_put(struct buf *b, const struct group_row *r);
+int group_row_get(struct view v, struct group_row *r, struct err *e);
+void partition_row_put(struct buf *b, const struct partition_row *r);
+int partition_row_get(struct view v, struct partition_row *r, struct err *e);
+void cursor_row_put(struct buf *b, const struct cursor_row *r);
+int cursor_row_get(struct view v, struct cursor_row *r, struct err *e);
+/* A chunk's bits with a checksum; trailing zeros are cut, a full chunk is a few bytes; at most 512 bytes and its head. */
+void done_row_put(struct buf *b, const uint8_t bits[DONE_CHUNK_BYTES]);
+int done_row_get(struct view v, uint8_t bits[DONE_CHUNK_BYTES], struct err *e);
+void lease_row_put(struct buf *b, const struct lease_row *r);
+int lease_row_get(struct view v, struct lease_row *r, struct err *e);
+bool lease_row_next(struct view *entries_raw, struct lease_entry *state, bool *bad); /* state zeroed before the first call */
+void list_header_put(struct buf *b, const struct list_header_row *r);
+int list_header_get(struct view v, struct list_header_row *r, struct err *e);
+/* Positions of a chunk, delta-coded: append with the position before (zeroed struct for the first of a chunk). */
+void list_chunk_append(struct buf *b, struct list_position *before, struct list_position p);
+bool list_chunk_next(struct view *chunk, struct list_position *before, bool *bad);
+void held_row_put(struct buf *b, const struct held_row *r);
+int held_row_get(struct view v, struct held_row *r, struct err *e);
+void session_row_put(struct buf *b, const struct session_row *r);
+int session_row_get(struct view v, struct session_row *r, struct err *e);
+void lane_row_put(struct buf *b, uint64_t base, uint64_t done, const struct result *results, uint32_t n);
+int lane_row_get(struct view v, struct lane_row *r, struct err *e);
+bool lane_row_next(struct view *results_raw, struct result *out, bool *bad);
+
+#endif

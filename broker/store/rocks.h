@@ -1,0 +1,123 @@
+/* The parts of the RocksDB store, among themselves. Nobody else includes this file. */
+#ifndef STORE_ROCKS_H
+#define STORE_ROCKS_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/macros.h"
+#include "store/store_rocks.h"
+
+/* ---------------------------------------------------------------- the directory (rocks_dir.c)
+ *
+ * Everything in it but our own few files is RocksDB's:
+ *
+ *     broker.pid   locked by whoever has the directory open, with its process id
+ *     creating     there while the database is being made: what is found beside it was never answered for
+ *     reserve      room kept for the day when there is none left
+ */
+struct rocks_dir {
+    const char *path; /* the caller's */
+    int fd;           /* of the directory; -1: not open */
+    int pid_fd;       /* holds the lock; -1: not open */
+};
+
+/* Makes the directory if it is missing, locks it and looks what is in it. `fresh`: the database is to be made, and may be
+ * found half made. DAMAGED, naming CURRENT, when data is there and it is not; STORE_LOCKED, DISK_FULL, STORE_FAILED. Nothing is left
+ * open on an error. */
+int rocks_dir_open(struct rocks_dir *d, const char *path, bool *fresh, struct err *e);
+/* The database is whole: from now on nothing may be missing. */
+int rocks_dir_made(struct rocks_dir *d, struct err *e);
+void rocks_dir_close(struct rocks_dir *d); /* may be called twice */
+
+/* Gives up the reserve file. True if there was one. */
+bool rocks_dir_spend_reserve(const char *path);
+/* Lays the reserve file out again if it is not there and four times its size is free. False: there is none. */
+bool rocks_dir_keep_reserve(struct rocks_dir *d, uint64_t bytes);
+
+/* Disk sizes and the bytes of the write-ahead logs. Reads the directory: milliseconds when it is large. */
+void rocks_dir_stats(const struct rocks_dir *d, struct store_stats *out);
+
+/* ---------------------------------------------------------------- options (rocks_options.c) */
+
+struct rocks_options {
+    rocksdb_cache_t *cache;
+    rocksdb_options_t *db;
+    rocksdb_options_t *family[FAM_COUNT];
+};
+void rocks_options_make(struct rocks_options *o, const struct store_rocks_options *user, bool fresh);
+void rocks_options_free(struct rocks_options *o); /* may be called twice */
+
+/* Whether values of the family go to blob files. */
+bool rocks_family_is_log(enum store_family f);
+
+/* ---------------------------------------------------------------- errors (rocks_error.c) */
+
+/* The code of what RocksDB says. */
+int rocks_error_code(const char *text);
+/* Sets `e` to code and text; where that names no file below `path`, with `file` in front, or, if NULL, the path. Frees `text`. */
+int rocks_error(const char *path, const char *file, char *text, struct err *e);
+
+/* ---------------------------------------------------------------- who is damaged (rocks_damage.c)
+ *
+ * RocksDB names the table that does not fit its checksums, but neither the log at recovery nor the blob file.
+ */
+
+/* What RocksDB's log has to hold for the next function. */
+enum { ROCKS_LOG_WARNINGS = 2 };
+/* The write-ahead log that recovery stopped at, from RocksDB's own log. False: not found there. */
+bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size);
+/* The blob file that holds the damaged value of the first row of a family at or behind `key`. False: not found. */
+bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name, size_t size);
+
+/* ---------------------------------------------------------------- the store (store_rocks.c) */
+
+/* The last damage that was looked for, and where it is; "" when not found. */
+struct rocks_damage {
+    enum store_family family;
+    struct buf at;
+    char file[NAME_MAX + 1];
+};
+
+struct store_rocks {
+    struct store base;
+    struct rocks_dir dir;
+    struct rocks_options options;
+    rocksdb_t *db;
+    rocksdb_column_family_handle_t *family[FAM_COUNT];
+    rocksdb_column_family_handle_t *unused; /* "default", which RocksDB insists on */
+    rocksdb_readoptions_t *read_rows, *read_logs;
+    rocksdb_writeoptions_t *write;
+    rocksdb_flushoptions_t *flush;
+
+    /* the writing thread's */
+    rocksdb_writebatch_t *batch;
+
+    /* writer and syncer: the first failure is the last word */
+    pthread_mutex_t failed_lock;
+    atomic_bool has_failed;
+    struct err failed;
+
+    /* readers */
+    pthread_mutex_t damage_lock;
+    struct rocks_damage damage;
+
+    /* never change */
+    void (*log)(void *user, int level, const char *text);
+    void *log_user;
+    char *path;
+};
+
+/* What a read was told, with the damaged file's name where RocksDB left it out. `at`: the row, or where the search for it
+ * began. Frees `text`. */
+int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at, char *text, struct err *e);
+
+struct store_iter *rocks_iter(struct store *s, enum store_family f); /* rocks_iter.c */
+
+#endif

@@ -1,0 +1,212 @@
+/* Which file is damaged, where RocksDB does not say.
+ *
+ * It names the table whose block does not fit, but of a write-ahead log it says only "checksum mismatch", and of a value in a blob
+ * file "Blob CRC mismatch". An operator has to know the file. This is for messages only: nothing is decided by it, and what it
+ * does not find stays unnamed.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "store/keys.h"
+#include "store/rocks.h"
+
+/* ---------------------------------------------------------------- logs: RocksDB writes the name into LOG, if allowed to
+ *
+ *     2026/11/22-05:10:11.123456 4711 [WARN] [db/db_impl/db_impl_open.cc:1051] /data/000012.log: dropping 3 bytes; Corruption: ...
+ */
+enum { LOG_TAIL = 256 << 10 };
+
+static char *read_tail(int dir_fd, const char *file)
+{
+    int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    off_t size = lseek(fd, 0, SEEK_END);
+    off_t from = size > LOG_TAIL ? size - LOG_TAIL : 0;
+    char *text = mem_zalloc(LOG_TAIL + 1);
+    ssize_t n = pread(fd, text, LOG_TAIL, from);
+    text[n > 0 ? n : 0] = '\0';
+    close(fd);
+    return text;
+}
+
+bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size)
+{
+    char *text = read_tail(d->fd, "LOG");
+    const char *found = NULL;
+    for (const char *at = text; at != NULL && (at = strstr(at, ".log: dropping ")) != NULL; at++)
+        found = at;
+    if (found != NULL) {
+        const char *begin = found;
+        while (begin > text && begin[-1] != '/' && begin[-1] != ' ')
+            begin--;
+        snprintf(name, size, "%.*s", (int)(found + strlen(".log") - begin), begin);
+    }
+    mem_free(text);
+    return found != NULL;
+}
+
+/* ---------------------------------------------------------------- blob files
+ *
+ *     header 30: magic u32, version u32, family u32, ...
+ *     record 32: key size u64, value size u64, expiry u64, sum of these u32, sum of key and value u32; then key, value
+ *     footer 32: magic u32, ...
+ *
+ * Little endian; sums are CRC32C, masked. A file is written in one go, by a flush or a compaction, so its records are sorted.
+ */
+enum { BLOB_HEADER = 30, BLOB_RECORD = 32, BLOB_FOOTER = 32, BLOB_MAGIC = 0x00248f37, BLOB_KEY_MAX = 4200 };
+enum { ROWS_TRIED_MAX = 16 };
+
+static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
+{
+    crc = ~crc;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1)));
+    }
+    return ~crc;
+}
+
+static uint32_t masked(uint32_t crc)
+{
+    return (crc >> 15 | crc << 17) + 0xa282ead8u;
+}
+
+struct record {
+    uint64_t at, key_size, value_size;
+    uint32_t sum;
+    uint8_t key[BLOB_KEY_MAX];
+};
+
+enum walk { WALK_RECORD, WALK_END, WALK_BROKEN };
+
+static bool read_at(int fd, void *to, size_t size, uint64_t at)
+{
+    return pread(fd, to, size, (off_t)at) == (ssize_t)size;
+}
+
+/* The record at r->at. */
+static enum walk read_record(int fd, uint64_t file_size, struct record *r)
+{
+    uint8_t head[BLOB_RECORD];
+    if (file_size - r->at < BLOB_RECORD || !read_at(fd, head, sizeof head, r->at))
+        return WALK_BROKEN; /* no footer */
+    if (file_size - r->at == BLOB_FOOTER && get_u32(head) == BLOB_MAGIC)
+        return WALK_END;
+    r->key_size = get_u64(head);
+    r->value_size = get_u64(head + 8);
+    r->sum = get_u32(head + 28);
+    if (masked(crc32c(0, head, 24)) != get_u32(head + 24))
+        return WALK_BROKEN;
+    uint64_t left = file_size - r->at - BLOB_RECORD;
+    if (r->key_size > left || r->value_size > left - r->key_size || r->key_size > sizeof r->key)
+        return WALK_BROKEN;
+    return read_at(fd, r->key, (size_t)r->key_size, r->at + BLOB_RECORD) ? WALK_RECORD : WALK_BROKEN;
+}
+
+static bool record_good(int fd, const struct record *r)
+{
+    uint8_t part[16 << 10];
+    uint32_t crc = crc32c(0, r->key, (size_t)r->key_size);
+    uint64_t at = r->at + BLOB_RECORD + r->key_size;
+    for (uint64_t left = r->value_size; left > 0;) {
+        size_t n = left < sizeof part ? (size_t)left : sizeof part;
+        if (!read_at(fd, part, n, at))
+            return false;
+        crc = crc32c(crc, part, n);
+        at += n;
+        left -= n;
+    }
+    return masked(crc) == r->sum;
+}
+
+/* The first row at or behind `from` in any blob file of the family, and whether a value of it is damaged. */
+struct search {
+    uint32_t family_id;
+    struct buf from;
+    struct buf key;
+    bool found, damaged;
+    char file[NAME_MAX + 1];   /* where `key` is, the damaged one if there are several */
+    char broken[NAME_MAX + 1]; /* a file that cannot be walked to its end */
+};
+
+static void search_file(struct search *s, int fd, const char *name)
+{
+    uint8_t head[BLOB_HEADER];
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !read_at(fd, head, sizeof head, 0) || get_u32(head) != BLOB_MAGIC) {
+        memcpy(s->broken, name, strlen(name) + 1);
+        return;
+    }
+    if (get_u32(head + 8) != s->family_id)
+        return;
+    struct record *r = mem_alloc(sizeof *r);
+    for (r->at = BLOB_HEADER;; r->at += BLOB_RECORD + r->key_size + r->value_size) {
+        enum walk w = read_record(fd, (uint64_t)st.st_size, r);
+        if (w == WALK_BROKEN)
+            memcpy(s->broken, name, strlen(name) + 1);
+        if (w != WALK_RECORD)
+            break;
+        struct view key = view_of(r->key, (size_t)r->key_size);
+        if (view_cmp(key, buf_view(&s->from)) < 0)
+            continue;
+        int side = s->found ? view_cmp(key, buf_view(&s->key)) : -1;
+        if (side < 0 || (side == 0 && !s->damaged)) {
+            s->found = true;
+            s->damaged = !record_good(fd, r);
+            buf_clear(&s->key);
+            buf_append(&s->key, key.data, key.size);
+            memcpy(s->file, name, strlen(name) + 1);
+        }
+        break;
+    }
+    mem_free(r);
+}
+
+static void search_directory(struct search *s, const struct rocks_dir *d)
+{
+    int dir_fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = dir_fd >= 0 ? fdopendir(dir_fd) : NULL;
+    if (dir == NULL)
+        return;
+    for (struct dirent *x; (x = readdir(dir)) != NULL;) {
+        size_t size = strlen(x->d_name);
+        if (size < 5 || strcmp(x->d_name + size - 5, ".blob") != 0)
+            continue;
+        int fd = openat(dir_fd, x->d_name, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        search_file(s, fd, x->d_name);
+        close(fd);
+    }
+    closedir(dir);
+}
+
+bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
+                        size_t size)
+{
+    struct search s = {.family_id = family_id};
+    buf_append(&s.from, key.data, key.size);
+    for (int i = 0; i < ROWS_TRIED_MAX; i++) {
+        s.found = s.damaged = false;
+        search_directory(&s, d);
+        if (s.damaged || !s.found)
+            break;
+        buf_clear(&s.from);
+        buf_append(&s.from, s.key.data, s.key.size);
+        buf_put_u8(&s.from, 0); /* behind that one */
+    }
+    const char *file = s.damaged ? s.file : s.broken;
+    snprintf(name, size, "%s", file);
+    buf_free(&s.from);
+    buf_free(&s.key);
+    return file[0] != '\0';
+}

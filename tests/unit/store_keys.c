@@ -1,0 +1,276 @@
+#include "store_kit.h"
+
+#include "base/rng.h"
+#include "store/keys.h"
+
+static const uint32_t numbers32[] = {0,          1,          0xff,       0x100,          0xffff,
+                                     0x12345678, 0x7fffffff, 0x80000000, UINT32_MAX - 1, UINT32_MAX};
+static const uint64_t numbers64[] = {0,
+                                     1,
+                                     0xff,
+                                     0x100,
+                                     UINT32_MAX,
+                                     UINT64_C(0x100000000),
+                                     UINT64_C(0x123456789abcdef0),
+                                     INT64_MAX,
+                                     UINT64_C(0x8000000000000000),
+                                     UINT64_MAX - 1,
+                                     UINT64_MAX};
+
+/* Everything that keys are made of; a key takes what it needs. */
+struct parts {
+    uint32_t a, b;
+    uint64_t c, d;
+};
+
+static int compare32(uint32_t a, uint32_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int compare64(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int first_difference(int x, int y, int z, int w)
+{
+    return x != 0 ? x : y != 0 ? y : z != 0 ? z : w;
+}
+
+/* One shape of key: how it is made, how it is taken apart, and how its numbers order it. */
+struct shape {
+    const char *name;
+    struct key (*make)(struct parts p);
+    bool (*read)(struct view key, struct parts *p);
+    int (*order)(struct parts a, struct parts b);
+};
+
+#define SHAPE(name, made, read_, ordered)                     \
+    static struct key name##_make(struct parts p)             \
+    {                                                         \
+        return made;                                          \
+    }                                                         \
+    static bool name##_read(struct view key, struct parts *p) \
+    {                                                         \
+        return read_;                                         \
+    }                                                         \
+    static int name##_order(struct parts x, struct parts y)   \
+    {                                                         \
+        return ordered;                                       \
+    }
+
+#define A compare32(x.a, y.a)
+#define B compare32(x.b, y.b)
+#define C compare64(x.c, y.c)
+#define D compare64(x.d, y.d)
+
+static bool read_session(struct view key, struct parts *p)
+{
+    struct id128 id;
+    bool good = key_read_session(key, &id);
+    p->c = id.hi;
+    p->d = id.lo;
+    return good;
+}
+
+static bool read_lane(struct view key, struct parts *p)
+{
+    struct id128 id;
+    bool good = key_read_lane(key, &id, &p->a);
+    p->c = id.hi;
+    p->d = id.lo;
+    return good;
+}
+
+SHAPE(topic, key_topic(p.a), key_read_id(key, 't', &p->a), A)
+SHAPE(group, key_group(p.a), key_read_id(key, 'g', &p->a), A)
+SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
+SHAPE(log, key_log(p.a, p.c), key_read_log(key, &p->a, &p->c), first_difference(A, C, 0, 0))
+SHAPE(cursor, key_cursor(p.a, p.b), key_read_cursor(key, &p->a, &p->b), first_difference(A, B, 0, 0))
+SHAPE(done, key_done(p.a, p.b, p.c), key_read_done(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
+SHAPE(lease, key_lease(p.a, p.c), key_read_lease(key, &p->a, &p->c), first_difference(A, C, 0, 0))
+SHAPE(list, key_list(p.a, p.c, p.b), key_read_list(key, &p->a, &p->c, &p->b), first_difference(A, C, B, 0))
+SHAPE(held, key_held(p.a, p.b, p.c), key_read_held(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
+SHAPE(retry, key_sched_retry(p.c, p.a, p.b, p.d), key_read_sched_retry(key, &p->c, &p->a, &p->b, &p->d),
+      first_difference(C, A, B, D))
+SHAPE(session, key_session((struct id128){.hi = p.c, .lo = p.d}), read_session(key, p),
+      first_difference(C, D, 0, 0))
+SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, p),
+      first_difference(C, D, A, 0))
+
+#define ROW(name)                                     \
+    {                                                 \
+#name, name##_make, name##_read, name##_order \
+    }
+static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(log),
+                                      ROW(cursor), ROW(done),  ROW(lease),     ROW(list),
+                                      ROW(held),   ROW(retry), ROW(session),   ROW(lane)};
+
+static struct parts any_parts(struct rng *r)
+{
+    return (struct parts){
+        numbers32[rng_below(r, ARRAY_LEN(numbers32))],
+        numbers32[rng_below(r, ARRAY_LEN(numbers32))],
+        numbers64[rng_below(r, ARRAY_LEN(numbers64))],
+        numbers64[rng_below(r, ARRAY_LEN(numbers64))],
+    };
+}
+
+static int sign(int v)
+{
+    return (v > 0) - (v < 0);
+}
+
+static void every_key_sorts_by_its_numbers(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 1);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        for (int n = 0; n < 20000; n++) {
+            struct parts x = any_parts(&r), y = any_parts(&r);
+            struct key kx = shapes[i].make(x), ky = shapes[i].make(y);
+            if (sign(view_cmp(key_view(&kx), key_view(&ky))) != sign(shapes[i].order(x, y)))
+                fail_msg("%s: %08x %08x %016lx %016lx and %08x %08x %016lx %016lx", shapes[i].name, x.a, x.b,
+                         x.c, x.d, y.a, y.b, y.c, y.d);
+        }
+    }
+}
+
+static void every_key_gives_its_numbers_back(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 2);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        for (int n = 0; n < 2000; n++) {
+            struct parts p = any_parts(&r), back = {0};
+            struct key k = shapes[i].make(p);
+            assert_true(shapes[i].read(key_view(&k), &back));
+            assert_int_equal(shapes[i].order(p, back), 0);
+        }
+    }
+}
+
+static void a_key_of_another_size_is_not_taken_apart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        struct parts p = {1, 2, 3, 4};
+        struct key k = shapes[i].make(p);
+        for (uint8_t size = 0; size <= k.size + 1; size++) {
+            if (size != k.size)
+                assert_false(shapes[i].read(view_of(k.bytes, size), &p));
+        }
+    }
+}
+
+static void a_key_with_another_tag_is_not_taken_apart(void **state)
+{
+    (void)state;
+    uint32_t a, b;
+    uint64_t c, d;
+    struct id128 id;
+    struct key topic = key_topic(1), cursor = key_cursor(1, 2), done = key_done(1, 2, 3);
+    assert_false(key_read_id(key_view(&topic), 'g', &a));
+    cursor.bytes[0] = done.bytes[0] = 'x';
+    assert_false(key_read_cursor(key_view(&cursor), &a, &b));
+    assert_false(key_read_done(key_view(&done), &a, &b, &c));
+    struct key session = key_session((struct id128){1, 2}), lane = key_lane((struct id128){1, 2}, 3);
+    assert_false(key_read_lane(key_view(&session), &id, &a));
+    assert_false(key_read_session(key_view(&lane), &id));
+    struct key retry = key_sched_retry(1, 2, 3, 4);
+    retry.bytes[8] = 'd';
+    assert_false(key_read_sched_retry(key_view(&retry), &c, &a, &b, &d));
+}
+
+static void assert_begins(struct key prefix, struct key k, bool begins)
+{
+    assert_int_equal(key_has_prefix(key_view(&k), &prefix), begins);
+    struct key end = key_after(&prefix);
+    bool inside =
+        view_cmp(key_view(&prefix), key_view(&k)) <= 0 && view_cmp(key_view(&k), key_view(&end)) < 0;
+    assert_int_equal(inside, begins);
+}
+
+/* From a prefix to key_after of it lie exactly the keys that begin with it. */
+static void a_prefix_covers_its_keys_and_no_others(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(numbers32); i++) {
+        uint32_t n = numbers32[i];
+        for (size_t k = 0; k < ARRAY_LEN(numbers32); k++) {
+            uint32_t m = numbers32[k];
+            struct id128 id = {.lo = m, .hi = UINT64_MAX}, other = {.lo = n, .hi = UINT64_MAX};
+            assert_begins(key_log_prefix(n), key_log(m, 0), n == m);
+            assert_begins(key_log_prefix(n), key_log(m, UINT64_MAX), n == m);
+            assert_begins(key_cursor_prefix(n), key_cursor(m, UINT32_MAX), n == m);
+            assert_begins(key_done_prefix(n), key_done(m, UINT32_MAX, UINT64_MAX), n == m);
+            assert_begins(key_done_prefix_of(7, n), key_done(7, m, UINT64_MAX), n == m);
+            assert_begins(key_group_prefix(n), key_held(m, UINT32_MAX, UINT64_MAX), n == m);
+            assert_begins(key_group_prefix(n), key_list(m, UINT64_MAX, UINT32_MAX), n == m);
+            assert_begins(key_lane_prefix(id), key_lane(other, UINT32_MAX), n == m);
+        }
+        assert_begins(key_meta_prefix('t'), key_topic(n), true);
+        assert_begins(key_meta_prefix('t'), key_group(n), false);
+        assert_begins(key_meta_prefix('p'), key_partition_row(n), true);
+    }
+    assert_begins(key_done_prefix(5), key_cursor(5, 1), false);
+}
+
+static void the_bytes_of_keys_are_these_for_ever(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } expected[] = {
+        {"t\1\2\3\4", 5},
+        {"g\1\2\3\4", 5},
+        {"p\1\2\3\4", 5},
+        {"\1\2\3\4\21\22\23\24\25\26\27\30", 12},
+        {"c\1\2\3\4\5\6\7\10", 9},
+        {"d\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 17},
+        {"\1\2\3\4\21\22\23\24\25\26\27\30", 12},
+        {"\1\2\3\4\21\22\23\24\25\26\27\30\5\6\7\10", 16},
+        {"\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 16},
+        {"\21\22\23\24\25\26\27\30r\1\2\3\4\5\6\7\10\41\42\43\44\45\46\47\50", 25},
+        {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
+        {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
+    };
+    struct parts p = {0x01020304, 0x05060708, UINT64_C(0x1112131415161718), UINT64_C(0x2122232425262728)};
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        struct key k = shapes[i].make(p);
+        if (k.size != expected[i].size || memcmp(k.bytes, expected[i].bytes, k.size) != 0)
+            fail_msg("%s", shapes[i].name);
+    }
+    struct key v = key_meta_format(), e = key_meta_epoch(), n = key_meta_next();
+    assert_true(view_eq(key_view(&v), VIEW_LIT("v")));
+    assert_true(view_eq(key_view(&e), VIEW_LIT("e")));
+    assert_true(view_eq(key_view(&n), VIEW_LIT("n")));
+}
+
+static void every_family_has_a_name_of_its_own(void **state)
+{
+    (void)state;
+    for (enum store_family a = 0; a < FAM_COUNT; a++) {
+        assert_non_null(store_family_name(a));
+        for (enum store_family b = 0; b < a; b++)
+            assert_string_not_equal(store_family_name(a), store_family_name(b));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_key_sorts_by_its_numbers),
+        cmocka_unit_test(every_key_gives_its_numbers_back),
+        cmocka_unit_test(a_key_of_another_size_is_not_taken_apart),
+        cmocka_unit_test(a_key_with_another_tag_is_not_taken_apart),
+        cmocka_unit_test(a_prefix_covers_its_keys_and_no_others),
+        cmocka_unit_test(the_bytes_of_keys_are_these_for_ever),
+        cmocka_unit_test(every_family_has_a_name_of_its_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,844 @@
+#include "store_kit.h"
+
+#include "base/rng.h"
+#include "store/keys.h"
+
+/* ---------------------------------------------------------------- one table of all rows
+ *
+ * Each kind makes a small row, one of extremes, and says whether what comes back is what went in; the tests below are then said
+ * once for all kinds.
+ */
+#define MAX32 UINT32_MAX
+#define MAX64 UINT64_MAX
+#define ID_MAX ((struct id128){MAX64, MAX64 - 1})
+#define TEXT VIEW_LIT("a text of \0 some bytes")
+
+static const uint32_t three_ids[] = {7, 0, MAX32};
+
+static const struct format_row formats[] = {{.format = 0}, {META_FORMAT, MAX64, ID_MAX}};
+static const struct epoch_row epochs[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
+static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2}};
+static const struct partition_row partitions[] = {
+    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX64 - 6}};
+static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
+static const struct list_header_row headers[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}};
+
+static void topics(bool extreme, struct topic_row *r)
+{
+    *r = (struct topic_row){.name = VIEW_LIT("")};
+    if (extreme)
+        *r = (struct topic_row){
+            .name = TEXT,
+            .created_ms = MAX64,
+            .config = {3, MAX64, MAX64 - 1, MAX64 - 2, 255, true, MAX32, MAX64 - 3},
+            .log_class = LOG_COMPACTED,
+            .partitions = three_ids,
+        };
+}
+
+static void groups(bool extreme, struct group_row *r)
+{
+    *r = (struct group_row){.name = VIEW_LIT("")};
+    if (extreme)
+        *r = (struct group_row){
+            .name = TEXT,
+            .topic = MAX32,
+            .created_ms = MAX64,
+            .config = {255, 254, 253, 252, MAX32, MAX32 - 1, MAX32 - 2, MAX32 - 3, MAX32 - 4, MAX32 - 5},
+            .paused = true,
+        };
+}
+
+static const struct lease_entry entries[] = {
+    {0},
+    {.partition = MAX32,
+     .offset = MAX64,
+     .key_hash = MAX64,
+     .has_key = true,
+     .size = MAX32,
+     .grants = MAX32,
+     .failures = MAX32},
+    {.partition = 0, .offset = 0, .size = 1, .grants = 1},
+    {.partition = 0, .offset = 1, .key_hash = 0, .has_key = true, .size = 2, .grants = 1, .failures = 1},
+    {.partition = 0, .offset = MAX64, .size = 3},
+    {.partition = 5, .offset = 4, .size = 0},
+};
+
+static void leases(bool extreme, struct lease_row *r)
+{
+    *r = (struct lease_row){0};
+    if (extreme)
+        *r = (struct lease_row){
+            .session = ID_MAX,
+            .slot = MAX32,
+            .lease_ms = MAX32 - 1,
+            .counter = MAX64,
+            .granted_ms = MAX64 - 1,
+            .entries = entries,
+            .entries_n = ARRAY_LEN(entries),
+        };
+}
+
+static void helds(bool extreme, struct held_row *r)
+{
+    *r = (struct held_row){.state = HELD_RETRYING, .reason = VIEW_LIT(""), .error = VIEW_LIT("")};
+    if (extreme)
+        *r = (struct held_row){
+            .state = HELD_PARKED,
+            .due_ms = MAX64,
+            .at_ms = MAX64 - 1,
+            .token = MAX64 - 2,
+            .key_hash = MAX64 - 3,
+            .has_key = true,
+            .blocking = true,
+            .size = MAX32,
+            .grants = MAX32 - 1,
+            .failures = MAX32 - 2,
+            .reason = TEXT,
+            .error = VIEW_LIT("e"),
+        };
+}
+
+static const struct session_row sessions[] = {{.name = {(const uint8_t *)"", 0}},
+                                              {{(const uint8_t *)"s\0", 2}, MAX64, MAX64 - 1}};
+static const struct result results[] = {
+    {.body = {(const uint8_t *)"", 0}},
+    {MAX64, MAX64 - 1, 255, 254, {(const uint8_t *)"body", 4}},
+};
+
+static void done_of(bool extreme, uint8_t bits[DONE_CHUNK_BYTES])
+{
+    for (int i = 0; i < DONE_CHUNK_BYTES; i++)
+        bits[i] = extreme ? (uint8_t)(i * 37 + 1) : 0;
+}
+
+/* clang-format off: tables */
+enum kind {
+    FORMAT,
+    EPOCH,
+    NEXT,
+    TOPIC,
+    GROUP,
+    PARTITION,
+    CURSOR,
+    DONE,
+    LEASE,
+    LIST,
+    HELD,
+    SESSION,
+    LANE,
+    KINDS
+};
+
+static void put(enum kind kind, bool x, struct buf *b)
+{
+    struct topic_row topic;
+    struct group_row group;
+    struct lease_row lease;
+    struct held_row held;
+    uint8_t bits[DONE_CHUNK_BYTES];
+    switch (kind) {
+    case FORMAT:
+        format_row_put(b, &formats[x]);
+        break;
+    case EPOCH:
+        epoch_row_put(b, &epochs[x]);
+        break;
+    case NEXT:
+        next_row_put(b, &nexts[x]);
+        break;
+    case TOPIC:
+        topics(x, &topic);
+        topic_row_put(b, &topic);
+        break;
+    case GROUP:
+        groups(x, &group);
+        group_row_put(b, &group);
+        break;
+    case PARTITION:
+        partition_row_put(b, &partitions[x]);
+        break;
+    case CURSOR:
+        cursor_row_put(b, &cursors[x]);
+        break;
+    case DONE:
+        done_of(x, bits);
+        done_row_put(b, bits);
+        break;
+    case LEASE:
+        leases(x, &lease);
+        lease_row_put(b, &lease);
+        break;
+    case LIST:
+        list_header_put(b, &headers[x]);
+        break;
+    case HELD:
+        helds(x, &held);
+        held_row_put(b, &held);
+        break;
+    case SESSION:
+        session_row_put(b, &sessions[x]);
+        break;
+    case LANE:
+        lane_row_put(b, x ? MAX64 : 0, x ? MAX64 : 0, results, x ? ARRAY_LEN(results) : 0);
+        break;
+    case KINDS:
+        break;
+    }
+}
+
+static int get(enum kind kind, struct view v, struct err *e)
+{
+    union {
+        struct format_row format;
+        struct epoch_row epoch;
+        struct next_row next;
+        struct topic_row topic;
+        struct group_row group;
+        struct partition_row partition;
+        struct cursor_row cursor;
+        uint8_t bits[DONE_CHUNK_BYTES];
+        struct lease_row lease;
+        struct list_header_row list;
+        struct held_row held;
+        struct session_row session;
+        struct lane_row lane;
+    } r;
+    switch (kind) {
+    case FORMAT:
+        return format_row_get(v, &r.format, e);
+    case EPOCH:
+        return epoch_row_get(v, &r.epoch, e);
+    case NEXT:
+        return next_row_get(v, &r.next, e);
+    case TOPIC:
+        return topic_row_get(v, &r.topic, e);
+    case GROUP:
+        return group_row_get(v, &r.group, e);
+    case PARTITION:
+        return partition_row_get(v, &r.partition, e);
+    case CURSOR:
+        return cursor_row_get(v, &r.cursor, e);
+    case DONE:
+        return done_row_get(v, r.bits, e);
+    case LEASE:
+        return lease_row_get(v, &r.lease, e);
+    case LIST:
+        return list_header_get(v, &r.list, e);
+    case HELD:
+        return held_row_get(v, &r.held, e);
+    case SESSION:
+        return session_row_get(v, &r.session, e);
+    case LANE:
+        return lane_row_get(v, &r.lane, e);
+    case KINDS:
+        break;
+    }
+    return -1;
+}
+
+/* clang-format on */
+
+/* ---------------------------------------------------------------- what holds for every row */
+
+static void every_truncation_of_every_row_is_refused(void **state)
+{
+    (void)state;
+    for (enum kind k = 0; k < KINDS; k++) {
+        for (int x = 0; x < 2; x++) {
+            struct buf b = {0};
+            put(k, x, &b);
+            assert_ok(get(k, buf_view(&b), &err));
+            for (size_t size = 0; size < b.size; size++) {
+                uint8_t *cut = malloc(size + 1);
+                memcpy(cut, b.data, size);
+                struct err e = {0};
+                get(k, view_of(cut, size), &e);
+                if (e.code != E_DAMAGED)
+                    fail_msg("row %d cut at %zu of %zu: %d", (int)k, size, b.size, e.code);
+                free(cut);
+            }
+            buf_free(&b);
+        }
+    }
+}
+
+static void bytes_behind_a_row_are_refused(void **state)
+{
+    (void)state;
+    for (enum kind k = 0; k < KINDS; k++) {
+        for (int x = 0; x < 2; x++) {
+            struct buf b = {0};
+            put(k, x, &b);
+            buf_put_u8(&b, 0);
+            struct err e = {0};
+            get(k, buf_view(&b), &e);
+            if (k == DONE && x == 0) /* there a zero byte is eight messages that are not done */
+                assert_int_equal(e.code, E_OK);
+            else
+                assert_code(E_DAMAGED, e);
+            buf_free(&b);
+        }
+    }
+}
+
+static void a_newer_format_is_refused_by_name_and_format_0_is_damage(void **state)
+{
+    (void)state;
+    for (enum kind k = 0; k < KINDS; k++) {
+        struct buf b = {0};
+        put(k, true, &b);
+        assert_int_equal(b.data[0], ROW_FORMAT);
+        b.data[0] = ROW_FORMAT + 1;
+        struct err e = {0};
+        get(k, buf_view(&b), &e);
+        assert_code(E_FORMAT_NEWER, e);
+        assert_has(e.text, "row has format 2");
+        b.data[0] = 0;
+        get(k, buf_view(&b), &e);
+        assert_code(E_DAMAGED, e);
+        buf_free(&b);
+    }
+}
+
+static void random_damage_never_crashes_a_decoder(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 3);
+    for (enum kind k = 0; k < KINDS; k++) {
+        struct buf b = {0};
+        put(k, true, &b);
+        for (int i = 0; i < 5000; i++) {
+            uint8_t *copy = malloc(b.size);
+            memcpy(copy, b.data, b.size);
+            for (uint64_t n = 1 + rng_below(&r, 3); n > 0; n--)
+                copy[rng_below(&r, b.size)] = (uint8_t)rng_next(&r);
+            get(k, view_of(copy, b.size), NULL);
+            free(copy);
+        }
+        buf_free(&b);
+    }
+}
+
+/* ---------------------------------------------------------------- every row comes back as it was */
+
+/* clang-format off: tables again */
+#define ROUND_TRIP(type, name, rows)                      \
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {        \
+        struct buf b = {0};                               \
+        struct type back;                                 \
+        memset(&back, 0x5a, sizeof back);                 \
+        name##_put(&b, &rows[i]);                         \
+        assert_ok(name##_get(buf_view(&b), &back, &err)); \
+        SAME(rows[i], back);                              \
+        buf_free(&b);                                     \
+    }
+
+#define EQ(field) assert_true(a.field == b_.field)
+#define VEQ(field) assert_true(view_eq(a.field, b_.field))
+
+static void rows_of_numbers_come_back(void **state)
+{
+    (void)state;
+#define SAME(x, y)                       \
+    do {                                 \
+        struct format_row a = x, b_ = y; \
+        EQ(format);                      \
+        EQ(created_ms);                  \
+        EQ(broker.lo);                   \
+        EQ(broker.hi);                   \
+    } while (0)
+    ROUND_TRIP(format_row, format_row, formats)
+#undef SAME
+#define SAME(x, y)                      \
+    do {                                \
+        struct epoch_row a = x, b_ = y; \
+        EQ(epoch);                      \
+        EQ(turn);                       \
+        EQ(wall_ms);                    \
+    } while (0)
+    ROUND_TRIP(epoch_row, epoch_row, epochs)
+#undef SAME
+#define SAME(x, y)                     \
+    do {                               \
+        struct next_row a = x, b_ = y; \
+        EQ(topic);                     \
+        EQ(partition);                 \
+        EQ(group);                     \
+    } while (0)
+    ROUND_TRIP(next_row, next_row, nexts)
+#undef SAME
+#define SAME(x, y)                          \
+    do {                                    \
+        struct partition_row a = x, b_ = y; \
+        EQ(start);                          \
+        EQ(end);                            \
+        EQ(start_bytes);                    \
+        EQ(end_bytes);                      \
+        EQ(first_time_ms);                  \
+        EQ(last_time_ms);                   \
+        EQ(epoch);                          \
+        EQ(turn);                           \
+    } while (0)
+    ROUND_TRIP(partition_row, partition_row, partitions)
+#undef SAME
+#define SAME(x, y)                       \
+    do {                                 \
+        struct cursor_row a = x, b_ = y; \
+        EQ(floor);                       \
+        EQ(cursor);                      \
+        EQ(ready_low);                   \
+        EQ(parked);                      \
+    } while (0)
+    ROUND_TRIP(cursor_row, cursor_row, cursors)
+#undef SAME
+#define SAME(x, y)                            \
+    do {                                      \
+        struct list_header_row a = x, b_ = y; \
+        EQ(first);                            \
+        EQ(skip);                             \
+        EQ(last);                             \
+        EQ(count);                            \
+        EQ(head_in_list);                     \
+    } while (0)
+    ROUND_TRIP(list_header_row, list_header, headers)
+#undef SAME
+#define SAME(x, y)                        \
+    do {                                  \
+        struct session_row a = x, b_ = y; \
+        VEQ(name);                        \
+        EQ(created_ms);                   \
+        EQ(seen_ms);                      \
+    } while (0)
+    ROUND_TRIP(session_row, session_row, sessions)
+#undef SAME
+}
+
+static void a_topic_comes_back_with_its_partitions_in_order(void **state)
+{
+    (void)state;
+    for (int x = 0; x < 2; x++) {
+        struct topic_row a, b_;
+        struct buf b = {0};
+        topics(x, &a);
+        topic_row_put(&b, &a);
+        assert_ok(topic_row_get(buf_view(&b), &b_, &err));
+        VEQ(name);
+        EQ(created_ms);
+        EQ(config.partitions);
+        EQ(config.retention_ms);
+        EQ(config.retention_bytes);
+        EQ(config.hard_cap_ms);
+        EQ(config.durability);
+        EQ(config.compacted);
+        EQ(config.message_bytes_max);
+        EQ(config.backlog_bytes_max);
+        EQ(log_class);
+        for (uint32_t i = 0; i < a.config.partitions; i++)
+            assert_int_equal(topic_row_partition(&b_, i), three_ids[i]);
+        buf_free(&b);
+    }
+}
+
+static void a_topic_of_no_known_log_class_is_refused(void **state)
+{
+    (void)state;
+    for (int class = 0; class < 256; class ++) {
+        struct topic_row r = {.log_class = (uint8_t) class}, back;
+        struct buf b = {0};
+        topic_row_put(&b, &r);
+        assert_int_equal(topic_row_get(buf_view(&b), &back, NULL),
+                         class < LOG_CLASS_COUNT ? E_OK : E_DAMAGED);
+        buf_free(&b);
+    }
+}
+
+static void a_group_comes_back(void **state)
+{
+    (void)state;
+    for (int x = 0; x < 2; x++) {
+        struct group_row a, b_;
+        struct buf b = {0};
+        groups(x, &a);
+        group_row_put(&b, &a);
+        assert_ok(group_row_get(buf_view(&b), &b_, &err));
+        VEQ(name);
+        EQ(topic);
+        EQ(created_ms);
+        EQ(config.mode);
+        EQ(config.order);
+        EQ(config.park);
+        EQ(config.from);
+        EQ(config.lease_ms);
+        EQ(config.max_deliveries);
+        EQ(config.backoff_min_ms);
+        EQ(config.backoff_max_ms);
+        EQ(config.run_max);
+        EQ(config.in_flight_max);
+        EQ(paused);
+        buf_free(&b);
+    }
+}
+
+static void a_held_message_comes_back_with_its_reason(void **state)
+{
+    (void)state;
+    for (int x = 0; x < 2; x++) {
+        struct held_row a, b_;
+        struct buf b = {0};
+        helds(x, &a);
+        held_row_put(&b, &a);
+        assert_ok(held_row_get(buf_view(&b), &b_, &err));
+        EQ(state);
+        EQ(due_ms);
+        EQ(at_ms);
+        EQ(token);
+        EQ(key_hash);
+        EQ(has_key);
+        EQ(blocking);
+        EQ(size);
+        EQ(grants);
+        EQ(failures);
+        VEQ(reason);
+        VEQ(error);
+        buf_free(&b);
+    }
+}
+
+/* clang-format on */
+
+static void a_held_message_of_no_known_state_is_refused(void **state)
+{
+    (void)state;
+    struct held_row r;
+    helds(true, &r);
+    for (int s = 0; s < 256; s++) {
+        struct buf b = {0};
+        struct held_row back;
+        r.state = (uint8_t)s;
+        held_row_put(&b, &r);
+        int code = held_row_get(buf_view(&b), &back, NULL);
+        assert_int_equal(code, s == HELD_RETRYING || s == HELD_PARKED ? E_OK : E_DAMAGED);
+        buf_free(&b);
+    }
+}
+
+static void a_lease_comes_back_with_all_its_messages(void **state)
+{
+    (void)state;
+    for (int x = 0; x < 2; x++) {
+        struct lease_row a, b_;
+        struct buf b = {0};
+        leases(x, &a);
+        lease_row_put(&b, &a);
+        assert_ok(lease_row_get(buf_view(&b), &b_, &err));
+        EQ(session.lo);
+        EQ(session.hi);
+        EQ(slot);
+        EQ(lease_ms);
+        EQ(counter);
+        EQ(granted_ms);
+        EQ(entries_n);
+        struct lease_entry y = {0};
+        bool bad;
+        for (uint32_t i = 0; i < a.entries_n; i++) {
+            assert_true(lease_row_next(&b_.entries_raw, &y, &bad));
+            struct lease_entry z = entries[i];
+            assert_true(y.partition == z.partition && y.offset == z.offset && y.has_key == z.has_key &&
+                        y.key_hash == (z.has_key ? z.key_hash : 0) && y.size == z.size &&
+                        y.grants == z.grants && y.failures == z.failures);
+        }
+        assert_false(lease_row_next(&b_.entries_raw, &y, &bad));
+        assert_false(bad);
+        buf_free(&b);
+    }
+}
+
+static void a_lease_that_says_another_number_of_messages_is_refused(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct lease_row r = {.entries = entries, .entries_n = 2}, back;
+    lease_row_put(&b, &r);
+    size_t at = 1 + 16 + 4; /* format, session, four zeros */
+    assert_int_equal(b.data[at], 2);
+    for (int n = 0; n < 5; n++) {
+        b.data[at] = (uint8_t)n;
+        assert_int_equal(lease_row_get(buf_view(&b), &back, NULL), n == 2 ? E_OK : E_DAMAGED);
+    }
+    buf_free(&b);
+}
+
+static void a_thousand_leased_neighbours_cost_few_bytes_each(void **state)
+{
+    (void)state;
+    struct lease_entry *many = calloc(1000, sizeof *many);
+    for (uint32_t i = 0; i < 1000; i++)
+        many[i] = (struct lease_entry){.partition = 9, .offset = 1000000 + i, .size = 1000, .grants = 1};
+    struct lease_row r = {.entries = many, .entries_n = 1000};
+    struct buf b = {0};
+    lease_row_put(&b, &r);
+    assert_in_range(b.size, 1000, 5100);
+    buf_free(&b);
+    free(many);
+}
+
+/* ---------------------------------------------------------------- lanes */
+
+static void a_lane_comes_back_with_its_results(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct lane_row r;
+    lane_row_put(&b, MAX64, MAX64 - 1, results, ARRAY_LEN(results));
+    assert_ok(lane_row_get(buf_view(&b), &r, &err));
+    assert_true(r.base == MAX64 && r.done == MAX64 - 1 && r.results_n == ARRAY_LEN(results));
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        struct result a = results[i], b_;
+        bool bad;
+        assert_true(lane_row_next(&r.results_raw, &b_, &bad));
+        EQ(seq);
+        EQ(turn);
+        EQ(level);
+        EQ(verb);
+        VEQ(body);
+    }
+    bool bad;
+    struct result none;
+    assert_false(lane_row_next(&r.results_raw, &none, &bad));
+    assert_false(bad);
+    buf_free(&b);
+}
+
+/* ---------------------------------------------------------------- done chunks */
+
+static void assert_done(const uint8_t bits[DONE_CHUNK_BYTES], size_t size_max)
+{
+    struct buf b = {0};
+    uint8_t back[DONE_CHUNK_BYTES];
+    done_row_put(&b, bits);
+    assert_in_range(b.size, 0, size_max);
+    memset(back, 0x5a, sizeof back);
+    assert_ok(done_row_get(buf_view(&b), back, &err));
+    assert_memory_equal(bits, back, sizeof back);
+    buf_free(&b);
+}
+
+static void a_done_chunk_is_as_short_as_what_is_not_obvious(void **state)
+{
+    (void)state;
+    uint8_t bits[DONE_CHUNK_BYTES] = {0};
+    assert_done(bits, 8); /* nothing */
+    memset(bits, 0xff, sizeof bits);
+    assert_done(bits, 8); /* everything */
+    memset(bits + 300, 0, sizeof bits - 300);
+    assert_done(bits, 8); /* a prefix */
+    bits[300] = 0x0f;
+    bits[302] = 0x01;
+    assert_done(bits, 11); /* and a little ragged edge */
+    memset(bits, 0x55, sizeof bits);
+    assert_done(bits, DONE_CHUNK_BYTES + 8);
+    bits[DONE_CHUNK_BYTES - 1] = 0;
+    bits[0] = 0xff;
+    assert_done(bits, DONE_CHUNK_BYTES + 8);
+    memset(bits, 0, sizeof bits);
+    bits[DONE_CHUNK_BYTES - 1] = 0x80;
+    assert_done(bits, DONE_CHUNK_BYTES + 8);
+}
+
+static void any_done_chunk_comes_back(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 5);
+    for (int i = 0; i < 3000; i++) {
+        uint8_t bits[DONE_CHUNK_BYTES] = {0};
+        uint64_t ones = rng_below(&r, DONE_CHUNK_BYTES + 1),
+                 random = rng_below(&r, DONE_CHUNK_BYTES + 1 - ones);
+        memset(bits, 0xff, ones);
+        rng_fill(&r, bits + ones, random);
+        assert_done(bits, DONE_CHUNK_BYTES + 8);
+    }
+}
+
+/* A bit that changed would be a message delivered twice, or never. */
+static void a_done_chunk_with_any_bit_changed_is_refused(void **state)
+{
+    (void)state;
+    uint8_t bits[DONE_CHUNK_BYTES] = {0}, back[DONE_CHUNK_BYTES];
+    memset(bits, 0xff, 100);
+    bits[101] = 0x3c;
+    struct buf b = {0};
+    done_row_put(&b, bits);
+    for (size_t i = 0; i < 8 * b.size; i++) {
+        b.data[i / 8] ^= (uint8_t)(1u << i % 8);
+        assert_int_not_equal(done_row_get(buf_view(&b), back, NULL), E_OK);
+        b.data[i / 8] ^= (uint8_t)(1u << i % 8);
+    }
+    assert_ok(done_row_get(buf_view(&b), back, &err));
+    buf_free(&b);
+}
+
+/* ---------------------------------------------------------------- the list behind a key */
+
+static void positions_come_back_however_they_follow_each_other(void **state)
+{
+    (void)state;
+    static const struct list_position positions[] = {
+        {0, 0, 0},         {0, 1, 1},         {0, 1, 1},     {0, MAX64, MAX32}, {0, 0, 5},
+        {MAX32, 0, MAX32}, {0, MAX64, 0},     {1, 5, 9},     {1, 6, 9},         {1, 4, 9},
+        {MAX32, 6, 1},     {MAX32 - 1, 6, 1}, {3, 1000, 10},
+    };
+    struct buf b = {0};
+    struct list_position before = {0};
+    for (size_t i = 0; i < ARRAY_LEN(positions); i++) {
+        list_chunk_append(&b, &before, positions[i]);
+        assert_memory_equal(&before, &positions[i], sizeof before);
+    }
+    struct view chunk = buf_view(&b);
+    struct list_position p = {0};
+    bool bad;
+    for (size_t i = 0; i < ARRAY_LEN(positions); i++) {
+        assert_true(list_chunk_next(&chunk, &p, &bad));
+        struct list_position a = positions[i], b_ = p;
+        EQ(partition);
+        EQ(offset);
+        EQ(size);
+    }
+    assert_false(list_chunk_next(&chunk, &p, &bad));
+    assert_false(bad);
+    buf_free(&b);
+}
+
+static void a_position_of_a_run_takes_four_bytes(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct list_position before = {0};
+    list_chunk_append(&b, &before, (struct list_position){2, 1000000, 1000});
+    size_t first = b.size;
+    for (uint64_t i = 1; i <= 100; i++)
+        list_chunk_append(&b, &before, (struct list_position){2, 1000000 + 20 * i, 1000});
+    assert_in_range(b.size - first, 300, 400);
+    buf_free(&b);
+}
+
+static void a_chunk_cut_within_a_position_is_bad_and_ends(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct list_position before = {0};
+    list_chunk_append(&b, &before, (struct list_position){MAX32, MAX64, MAX32});
+    for (size_t size = 1; size < b.size; size++) {
+        struct view chunk = view_of(b.data, size);
+        struct list_position p = {0};
+        bool bad = false;
+        assert_false(list_chunk_next(&chunk, &p, &bad));
+        assert_true(bad);
+        assert_false(list_chunk_next(&chunk, &p, &bad)); /* no endless loop for who does not look */
+    }
+    buf_free(&b);
+}
+
+static void a_position_out_of_range_is_bad(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    buf_put_varint(&b, ((uint64_t)MAX32 + 1) << 1); /* a size of 33 bits */
+    buf_put_varint(&b, 0);
+    struct view chunk = buf_view(&b);
+    struct list_position p = {0};
+    bool bad;
+    assert_false(list_chunk_next(&chunk, &p, &bad));
+    assert_true(bad);
+    buf_clear(&b);
+    buf_put_varint(&b, 1); /* another partition, namely the same */
+    buf_put_varint(&b, 0);
+    buf_put_varint(&b, 0);
+    chunk = buf_view(&b);
+    assert_false(list_chunk_next(&chunk, &p, &bad));
+    assert_true(bad);
+    buf_free(&b);
+}
+
+/* ---------------------------------------------------------------- formats */
+
+static void a_directory_of_a_newer_format_is_refused(void **state)
+{
+    (void)state;
+    struct format_row r = {.format = META_FORMAT + 1, .created_ms = 5};
+    struct buf b = {0};
+    format_row_put(&b, &r);
+    struct err e = {0};
+    format_row_get(buf_view(&b), &r, &e);
+    assert_code(E_FORMAT_NEWER, e);
+    assert_string_equal(e.text, "data directory has format 2, this version reads 1");
+    buf_free(&b);
+}
+
+static void the_bytes_of_rows_are_these_for_ever(void **state)
+{
+    (void)state;
+    static const struct {
+        enum kind kind;
+        const char *bytes;
+        size_t size;
+    } small[] = {
+        {EPOCH, "\1\0\0\0", 4},
+        {NEXT, "\1\0\0\0", 4},
+        {PARTITION, "\1\0\0\0\0\0\0\0\0", 9},
+        {CURSOR, "\1\0\0\0\0", 5},
+        {LIST, "\1\0\0\0\0\0", 6},
+        {SESSION, "\1\0\0\0", 4},
+        {LANE, "\1\0\0\0\0\0\0\0\0\0\0", 11},
+        {HELD, "\1\1\0\0\0\0\0\0\0\0\0", 11},
+        {DONE, "\1\174\200\236\224\0", 6},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(small); i++) {
+        struct buf b = {0};
+        put(small[i].kind, false, &b);
+        if (b.size != small[i].size || memcmp(b.data, small[i].bytes, b.size) != 0) {
+            struct buf hex = {0};
+            for (size_t k = 0; k < b.size; k++)
+                buf_putf(&hex, "\\%o", b.data[k]);
+            fail_msg("row %d is %s", (int)small[i].kind, buf_str(&hex));
+        }
+        buf_free(&b);
+    }
+    struct buf b = {0};
+    struct epoch_row r = {300, 2, 1};
+    epoch_row_put(&b, &r);
+    assert_true(view_eq(buf_view(&b), VIEW_LIT("\1\254\2\2\1")));
+    buf_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_truncation_of_every_row_is_refused),
+        cmocka_unit_test(bytes_behind_a_row_are_refused),
+        cmocka_unit_test(a_newer_format_is_refused_by_name_and_format_0_is_damage),
+        cmocka_unit_test(random_damage_never_crashes_a_decoder),
+        cmocka_unit_test(rows_of_numbers_come_back),
+        cmocka_unit_test(a_topic_comes_back_with_its_partitions_in_order),
+        cmocka_unit_test(a_topic_of_no_known_log_class_is_refused),
+        cmocka_unit_test(a_group_comes_back),
+        cmocka_unit_test(a_held_message_comes_back_with_its_reason),
+        cmocka_unit_test(a_held_message_of_no_known_state_is_refused),
+        cmocka_unit_test(a_lease_comes_back_with_all_its_messages),
+        cmocka_unit_test(a_lease_that_says_another_number_of_messages_is_refused),
+        cmocka_unit_test(a_thousand_leased_neighbours_cost_few_bytes_each),
+        cmocka_unit_test(a_lane_comes_back_with_its_results),
+        cmocka_unit_test(a_done_chunk_is_as_short_as_what_is_not_obvious),
+        cmocka_unit_test(any_done_chunk_comes_back),
+        cmocka_unit_test(a_done_chunk_with_any_bit_changed_is_refused),
+        cmocka_unit_test(positions_come_back_however_they_follow_each_other),
+        cmocka_unit_test(a_position_of_a_run_takes_four_bytes),
+        cmocka_unit_test(a_chunk_cut_within_a_position_is_bad_and_ends),
+        cmocka_unit_test(a_position_out_of_range_is_bad),
+        cmocka_unit_test(a_directory_of_a_newer_format_is_refused),
+        cmocka_unit_test(the_bytes_of_rows_are_these_for_ever),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
