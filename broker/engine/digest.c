@@ -1,0 +1,98 @@
+/* What survives a restart as one number, and where the messages of a group are: for tests that compare, and count again. */
+#include "engine/state.h"
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h ^= v + UINT64_C(0x9e3779b97f4a7c15) + (h << 6) + (h >> 2);
+    h *= UINT64_C(0xbf58476d1ce4e5b9);
+    return h ^ h >> 29;
+}
+
+static uint64_t mix_text(uint64_t h, const char *text)
+{
+    for (; *text != '\0'; text++)
+        h = mix(h, (uint8_t)*text);
+    return h;
+}
+
+static uint64_t entry_digest(const struct entry *e)
+{
+    uint64_t h = mix(e->offset, e->part->partition->id);
+    h = mix(h, e->state == ENTRY_LEASED ? 1 : e->has_row ? 2 : 3);
+    h = mix(mix(mix(h, e->token), e->grants), e->failures);
+    if (e->state == ENTRY_LEASED)
+        return mix(mix(mix(h, e->lease->session->id.lo), e->lease->slot), e->lease->counter);
+    return mix(h, e->has_row ? e->due_ms : 0);
+}
+
+static uint64_t group_digest(const struct group *g)
+{
+    uint64_t h = mix_text(g->id, g->name), set = 0;
+    h = mix(mix(mix(h, g->config.mode), g->config.lease_ms), g->config.max_deliveries);
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        const struct group_part *p = &g->parts[i];
+        h = mix(mix(mix(mix(h, p->done.floor), p->done.count), p->parked), p->scanned);
+        for (uint64_t o = p->done.floor, left = p->done.count; left > 0; o++)
+            if (done_has(&p->done, o)) {
+                h = mix(h, o);
+                left--;
+            }
+        for (struct map_it it = map_iter(&p->entries); map_next(&it);) {
+            const struct entry *e = it.value;
+            if (e->state == ENTRY_LEASED || e->has_row) /* others are found again by the scan */
+                set += entry_digest(e);
+        }
+    }
+    for (struct map_it it = map_iter(&g->keys); map_next(&it);) {
+        const struct key_queue *k = it.value;
+        if (k->list.count > 0)
+            set += mix(mix(mix(mix(k->hash, k->list.first), k->list.skip), k->list.count), k->list.head_in_list);
+    }
+    return mix(h, set);
+}
+
+uint64_t engine_digest(const struct engine *en)
+{
+    uint64_t h = mix(mix(mix(0, en->next.topic), en->next.partition), en->next.group), set = 0;
+    for (size_t i = 0; i < en->topics_n; i++) {
+        const struct topic *t = en->topics[i];
+        h = mix_text(mix(h, t->id), t->name);
+        for (uint32_t k = 0; k < t->config.partitions; k++) {
+            const struct partition_row *r = &t->partitions[k].row;
+            h = mix(mix(mix(mix(h, t->partitions[k].id), r->start), r->end), r->end_bytes);
+        }
+        for (size_t k = 0; k < t->groups_n; k++)
+            h = mix(h, group_digest(t->groups[k]));
+    }
+    for (struct map_it it = map_iter(&en->sessions); map_next(&it);)
+        for (const struct session *s = it.value; s != NULL; s = s->collision)
+            set += mix_text(mix(s->id.lo, s->id.hi), s->name);
+    return mix(h, set);
+}
+
+bool engine_census(const struct engine *en, struct view topic, struct view group, struct engine_census *out)
+{
+    const struct topic *t = topic_find(en, topic);
+    *out = (struct engine_census){0};
+    for (size_t i = 0; t != NULL && i < t->groups_n; i++) {
+        const struct group *g = t->groups[i];
+        if (!view_eq(group, view_of_str(g->name)))
+            continue;
+        out->ready = g->ready;
+        out->leased = g->leased;
+        out->retrying = g->retrying;
+        out->blocked = g->blocked;
+        out->behind = g->behind;
+        for (uint32_t k = 0; k < t->config.partitions; k++) {
+            const struct group_part *p = &g->parts[k];
+            out->floor += p->done.floor;
+            out->end += p->partition->row.end;
+            out->done_above_floor += p->done.count;
+            out->parked += p->parked;
+            out->unscanned += p->partition->row.end - p->cursor;
+            out->scanning_again |= p->cursor < p->scanned;
+        }
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,483 @@
+/* The engine's frame: a turn from its beginning to its end, the table of verbs, timers, rows and answers. */
+#include "engine/state.h"
+
+#include <stdarg.h>
+
+const struct engine_limits engine_limits_default = {
+#define X(name, unit, def, min, max, help) .name = def,
+#include "engine/limits.def"
+#undef X
+};
+
+void engine_fail(struct engine *en, const struct err *why)
+{
+    if (en->failed.code == E_OK)
+        en->failed = *why;
+}
+
+const struct err *engine_failed(const struct engine *en) { return en->failed.code != E_OK ? &en->failed : NULL; }
+uint32_t engine_epoch(const struct engine *en) { return en->epoch; }
+uint64_t engine_turn(const struct engine *en) { return en->turn; }
+const struct engine_counters *engine_counters(const struct engine *en) { return &en->counters; }
+struct effects *engine_effects(struct engine *en) { return &en->fx; }
+
+/* ---------------------------------------------------------------- timers */
+
+void timer_set(struct engine *en, struct timer *t, uint64_t due_ms, void (*fire)(struct engine *, struct timer *))
+{
+    t->fire = fire;
+    if (heap_contains(&en->timers, &t->node))
+        heap_update(&en->timers, &t->node, due_ms, heap_seq(&en->timers));
+    else
+        heap_push(&en->timers, &t->node, due_ms, heap_seq(&en->timers));
+}
+
+void timer_clear(struct engine *en, struct timer *t)
+{
+    if (heap_contains(&en->timers, &t->node))
+        heap_remove(&en->timers, &t->node);
+}
+
+static void timers_fire(struct engine *en)
+{
+    for (struct heap_node *n; (n = heap_peek(&en->timers)) != NULL && n->due <= en->now.mono_ms;) {
+        struct timer *t = container_of(n, struct timer, node);
+        heap_remove(&en->timers, n);
+        t->fire(en, t);
+    }
+    for (struct heap_node *n; (n = heap_peek(&en->waits)) != NULL && n->due <= en->now.mono_ms;)
+        wait_over(en, container_of(n, struct op, timer));
+}
+
+uint64_t engine_deadline(const struct engine *en)
+{
+    const struct heap_node *t = heap_peek(&en->timers), *w = heap_peek(&en->waits);
+    uint64_t due = t != NULL ? t->due : UINT64_MAX;
+    return w != NULL && w->due < due ? w->due : due;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+bool row_read(struct engine *en, enum store_family f, const struct key *k, struct view *value)
+{
+    switch (puts_find(&en->fx.puts, f, key_view(k), value)) {
+    case PUTS_ROW:
+        return true;
+    case PUTS_REMOVED:
+        return false;
+    case PUTS_UNKNOWN:
+        break;
+    }
+    bool found = false;
+    struct err e = {0};
+    if (store_get(en->store, f, key_view(k), &en->scratch, &found, &e) != E_OK) {
+        engine_fail(en, &e);
+        return false;
+    }
+    *value = buf_view(&en->scratch);
+    return found;
+}
+
+void row_put(struct engine *en, enum store_family f, const struct key *k)
+{
+    puts_row(&en->fx.puts, f, key_view(k), buf_view(&en->row));
+    en->counters.puts++;
+}
+
+void row_remove(struct engine *en, enum store_family f, const struct key *k)
+{
+    puts_remove(&en->fx.puts, f, key_view(k));
+    en->counters.puts++;
+}
+
+void mark_dirty(struct list *dirty, struct list_node *n)
+{
+    if (!list_linked(n))
+        list_push_back(dirty, n);
+}
+
+/* ---------------------------------------------------------------- answers */
+
+/* The reply's arrays are bounded by the limits that were checked before; memory for them is bookkeeping (base/mem.h). */
+void *op_take(struct engine *en, struct op *op, size_t n, size_t size)
+{
+    (void)en;
+    op->arena.limit = SIZE_MAX;
+    void *p = arena_take(&op->arena, n * size > 0 ? n * size : 1);
+    assert(p != NULL);
+    return p;
+}
+
+struct view op_text(struct op *op, const char *text)
+{
+    size_t n = strlen(text);
+    char *copy = op_take(NULL, op, n + 1, 1);
+    memcpy(copy, text, n);
+    return view_of(copy, n);
+}
+
+static void hand_back(struct engine *en, struct op *op)
+{
+    assert(!list_linked(&op->wait));
+    if (op->reply.code != E_OK) {
+        op->reply.body = BODY_NONE;
+        op->read = READ_NONE;
+        if (op->error.text[0] != '\0')
+            op->reply.detail = op_text(op, op->error.text);
+    }
+    list_push_back(&en->fx.done, &op->wait);
+}
+
+void answer(struct engine *en, struct op *op, int code, const char *fmt, ...)
+{
+    op->reply.code = (uint16_t)code;
+    if (fmt != NULL) {
+        va_list args;
+        va_start(args, fmt);
+        err_vset(&op->error, code, fmt, args);
+        va_end(args);
+    }
+    op->turn = 0;
+    op->level = DURABILITY_NONE;
+    hand_back(en, op);
+}
+
+void answer_now(struct engine *en, struct op *op)
+{
+    op->turn = 0;
+    op->level = DURABILITY_NONE;
+    hand_back(en, op);
+}
+
+void answer_change(struct engine *en, struct op *op, enum durability level)
+{
+    op->turn = en->turn;
+    op->level = level;
+    op->reply.durability = (uint8_t)level;
+    if (level == DURABILITY_DISK)
+        en->fx.need_sync = true;
+    if (op->lane != NULL)
+        lane_done(en, op->lane, op, level);
+    hand_back(en, op);
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+void wait_at(struct op *op, struct place *p, struct list *queue)
+{
+    p->op = op;
+    list_push_back(queue, &p->queue);
+    list_push_back(&op->waits, &p->of_op);
+}
+
+void wait_end(struct engine *en, struct op *op)
+{
+    for (struct list_node *n; (n = list_pop_front(&op->waits)) != NULL;)
+        list_remove(&container_of(n, struct place, of_op)->queue);
+    if (heap_contains(&en->waits, &op->timer))
+        heap_remove(&en->waits, &op->timer);
+    if (op->session != NULL && list_linked(&op->wait)) {
+        ((struct session *)op->session)->waiting_n--;
+        list_remove(&op->wait);
+    }
+    op->session = NULL;
+}
+
+/* One long poll more than a session may have ends its oldest. */
+void wait_begin(struct engine *en, struct op *op, struct session *s, uint32_t wait_ms)
+{
+    if (s->waiting_n >= en->limits->waiting_per_session_max) {
+        struct op *oldest = container_of(list_first(&s->waiting), struct op, wait);
+        wait_end(en, oldest);
+        en->counters.waits_ended_early++;
+        answer(en, oldest, E_AGAIN, "more than %llu requests of this session wait", (unsigned long long)en->limits->waiting_per_session_max);
+    }
+    uint64_t wait = wait_ms < en->limits->wait_ms_max ? wait_ms : en->limits->wait_ms_max;
+    op->session = s;
+    list_push_back(&s->waiting, &op->wait);
+    s->waiting_n++;
+    heap_push(&en->waits, &op->timer, en->now.mono_ms + wait, heap_seq(&en->waits));
+}
+
+void wait_over(struct engine *en, struct op *op)
+{
+    wait_end(en, op);
+    if (op->request.verb == VERB_RECEIVE)
+        receive_empty(en, op);
+    else
+        log_fetch_try(en, op, true);
+}
+
+/* ---------------------------------------------------------------- verbs */
+
+static void do_health(struct engine *en, struct op *op)
+{
+    struct wire_health_reply *h = &op->reply.health;
+    op->reply.body = BODY_HEALTH;
+    h->status = op_text(op, en->stopping ? "stopping" : en->disk_free < en->limits->disk_reserve_bytes ? "read_only" : "ok");
+    h->reason = op_text(op, en->stopping ? "" : en->disk_free < en->limits->disk_reserve_bytes ? "disk below its reserve" : "");
+    h->epoch = en->epoch;
+    h->turn = en->turn;
+    h->topics = (uint32_t)en->topics_n;
+    h->groups = en->groups_n;
+    h->sessions = (uint32_t)en->sessions_n;
+    answer_now(en, op);
+}
+
+static void do_unsupported(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
+}
+
+typedef void read_fn(struct engine *en, struct op *op);
+typedef void session_fn(struct engine *en, struct op *op, struct session *s);
+
+/* `read`: needs no session when the broker itself asks. `with`: needs a session. `numbered`: stands in a lane. */
+static const struct verb {
+    read_fn *read;
+    session_fn *with;
+    bool numbered;
+    bool while_stopping;
+} verbs[VERB_COUNT] = {
+    [VERB_HELLO] = {.read = session_hello},
+    [VERB_BYE] = {.read = session_bye, .while_stopping = true},
+    [VERB_PRODUCE] = {.with = log_produce, .numbered = true},
+    [VERB_FETCH] = {.with = log_fetch, .while_stopping = true},
+    [VERB_RECEIVE] = {.with = queue_receive},
+    [VERB_SETTLE] = {.with = settle_request, .numbered = true, .while_stopping = true},
+    [VERB_TOPIC_CREATE] = {.with = topic_create, .numbered = true},
+    [VERB_TOPIC_ALTER] = {.with = do_unsupported, .numbered = true},
+    [VERB_TOPIC_DELETE] = {.with = topic_delete, .numbered = true},
+    [VERB_TOPIC_LIST] = {.read = topic_list, .while_stopping = true},
+    [VERB_OFFSET_FOR] = {.read = log_offset_for, .while_stopping = true},
+    [VERB_GROUP_CREATE] = {.with = group_create, .numbered = true},
+    [VERB_GROUP_ALTER] = {.with = do_unsupported, .numbered = true},
+    [VERB_GROUP_DELETE] = {.with = group_delete, .numbered = true},
+    [VERB_GROUP_LIST] = {.read = group_list, .while_stopping = true},
+    [VERB_GROUP_LAG] = {.read = lag_list, .while_stopping = true},
+    [VERB_HELD_LIST] = {.read = held_list, .while_stopping = true},
+    [VERB_HEALTH] = {.read = do_health, .while_stopping = true},
+};
+
+void engine_op(struct engine *en, struct op *op)
+{
+    memset(&op->reply, 0, sizeof op->reply);
+    err_clear(&op->error);
+    op->read = READ_NONE;
+    op->session = op->lane = NULL;
+    list_init(&op->waits);
+    assert(!list_linked(&op->wait));
+
+    enum wire_verb verb = op->request.verb;
+    const struct verb *v = verb > VERB_NONE && verb < VERB_COUNT ? &verbs[verb] : NULL;
+    if (v == NULL || (v->read == NULL && v->with == NULL)) {
+        answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)verb);
+        return;
+    }
+    if (en->stopping && !v->while_stopping) {
+        op->reply.retry_after_ms = 1000;
+        answer(en, op, E_SHUTTING_DOWN, NULL);
+        return;
+    }
+    if (v->read != NULL && (op->pipe == 0 || verb == VERB_HELLO)) {
+        v->read(en, op);
+        return;
+    }
+    struct session *s = session_of(en, op);
+    if (s == NULL)
+        return;
+    if (v->read != NULL) {
+        v->read(en, op);
+        return;
+    }
+    if (!v->numbered) {
+        v->with(en, op, s);
+        return;
+    }
+    if (lane_begin(en, s, op) == LANE_NEW)
+        v->with(en, op, s);
+}
+
+/* ---------------------------------------------------------------- a turn */
+
+void engine_turn_begin(struct engine *en, struct engine_now now)
+{
+    assert(!en->in_turn);
+    assert(now.mono_ms >= en->now.mono_ms);
+    en->in_turn = true;
+    en->turn++;
+    en->counters.turns++;
+    en->now = now;
+    if (now.wall_ms > en->wall_ms)
+        en->wall_ms = now.wall_ms;
+    timers_fire(en);
+}
+
+static void write_epoch(struct engine *en)
+{
+    struct key k = key_meta_epoch();
+    buf_clear(&en->row);
+    epoch_row_put(&en->row, &(struct epoch_row){.epoch = en->epoch, .turn = en->turn, .wall_ms = en->wall_ms});
+    row_put(en, FAM_META, &k);
+}
+
+/* Rows that were changed, once each: however often a turn touched them. */
+void engine_turn_end(struct engine *en)
+{
+    assert(en->in_turn);
+    queue_stirred(en);
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_partitions)) != NULL;)
+        log_write(en, container_of(n, struct partition, dirty));
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_keys)) != NULL;) {
+        struct key_queue *k = container_of(n, struct key_queue, dirty);
+        key_write(en, k->group, k);
+    }
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_leases)) != NULL;)
+        lease_write(en, container_of(n, struct lease, dirty));
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_parts)) != NULL;)
+        done_write(en, container_of(n, struct group_part, dirty));
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_lanes)) != NULL;)
+        lane_write(en, container_of(n, struct lane, dirty));
+
+    struct effects *fx = &en->fx;
+    fx->puts.epoch = en->epoch;
+    fx->puts.turn = en->turn;
+    if (fx->puts.count > 0 || !en->epoch_written) {
+        write_epoch(en);
+        fx->need_sync |= !en->epoch_written;
+        en->epoch_written = true;
+    }
+    fx->loads = (const struct effect_load *)(void *)en->loads.data;
+    fx->loads_n = en->loads.size / sizeof *fx->loads;
+    fx->appends = (const struct effect_append *)(void *)en->appends_fx.data;
+    fx->appends_n = en->appends_fx.size / sizeof *fx->appends;
+    fx->hints = (const struct effect_hint *)(void *)en->hints.data;
+    fx->hints_n = en->hints.size / sizeof *fx->hints;
+    fx->partitions = (const struct effect_partition *)(void *)en->partitions_fx.data;
+    fx->partitions_n = en->partitions_fx.size / sizeof *fx->partitions;
+    fx->drop_pipes = (const uint64_t *)(void *)en->drops.data;
+    fx->drop_pipes_n = en->drops.size / sizeof *fx->drop_pipes;
+    en->in_turn = false;
+}
+
+void engine_effects_clear(struct engine *en)
+{
+    assert(!en->in_turn);
+    puts_clear(&en->fx.puts);
+    buf_clear(&en->loads);
+    buf_clear(&en->appends);
+    buf_clear(&en->appends_fx);
+    buf_clear(&en->hints);
+    buf_clear(&en->partitions_fx);
+    buf_clear(&en->drops);
+    en->fx.loads_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
+    en->fx.need_sync = en->fx.shows_when_written = false;
+}
+
+void engine_written(struct engine *en, uint64_t turn) { log_visible(en, &en->for_written, turn); }
+void engine_durable(struct engine *en, uint64_t turn) { log_visible(en, &en->for_durable, turn); }
+void engine_loaded(struct engine *en, const struct loaded *l) { queue_loaded(en, l); }
+void engine_disk(struct engine *en, uint64_t free_bytes) { en->disk_free = free_bytes; }
+
+void engine_pipe_lost(struct engine *en, uint64_t pipe)
+{
+    struct session *s = map_get(&en->pipes, pipe);
+    if (s != NULL)
+        session_detach(en, s);
+}
+
+void engine_stop(struct engine *en)
+{
+    en->stopping = true;
+    for (struct heap_node *n; (n = heap_peek(&en->waits)) != NULL;) {
+        struct op *op = container_of(n, struct op, timer);
+        wait_end(en, op);
+        op->reply.retry_after_ms = 1000;
+        answer(en, op, E_SHUTTING_DOWN, NULL);
+    }
+}
+
+void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code,
+                       struct view error)
+{
+    struct group *g = map_get(&en->groups, group);
+    struct partition *p = map_get(&en->partitions, partition);
+    if (g == NULL || p == NULL || p->topic != g->topic)
+        return;
+    struct entry *e = map_get(&group_part(g, p)->entries, offset);
+    if (e == NULL || e->token != token || e->state == ENTRY_BLOCKED)
+        return;
+    en->counters.damaged_messages++;
+    entry_park(en, e, code == E_GAP ? VIEW_LIT("gone") : VIEW_LIT("damaged"), error);
+}
+
+/* ---------------------------------------------------------------- life */
+
+int engine_open(struct engine **out, struct store *store, const struct engine_limits *limits, struct engine_now now, uint64_t seed,
+                struct err *e)
+{
+    struct engine *en = mem_zalloc(sizeof *en);
+    en->store = store;
+    en->limits = limits;
+    en->now = now;
+    en->disk_free = UINT64_MAX;
+    rng_seed(&en->rng, seed);
+    puts_init(&en->fx.puts);
+    list_init(&en->fx.done);
+    list_init(&en->dirty_partitions);
+    list_init(&en->dirty_parts);
+    list_init(&en->dirty_keys);
+    list_init(&en->dirty_leases);
+    list_init(&en->dirty_lanes);
+    list_init(&en->stirred);
+    int code = engine_load(en, e);
+    if (code != E_OK) {
+        engine_close(en);
+        return code;
+    }
+    en->epoch++;
+    *out = en;
+    return E_OK;
+}
+
+void engine_close(struct engine *en)
+{
+    if (en == NULL)
+        return;
+    assert(heap_peek(&en->waits) == NULL);
+    sessions_close(en);
+    for (size_t i = 0; i < en->topics_n; i++) {
+        for (size_t k = 0; k < en->topics[i]->groups_n; k++)
+            group_free(en, en->topics[i]->groups[k]);
+        topic_free(en->topics[i]);
+    }
+    mem_free(en->topics);
+    map_free(&en->partitions);
+    map_free(&en->groups);
+    map_free(&en->sessions);
+    map_free(&en->pipes);
+    heap_free(&en->timers);
+    heap_free(&en->waits);
+    puts_free(&en->fx.puts);
+    struct buf *bufs[] = {&en->loads, &en->hints, &en->partitions_fx, &en->drops, &en->appends_fx, &en->appends, &en->scratch, &en->row};
+    for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
+        buf_free(bufs[i]);
+    mem_free(en->for_written.at);
+    mem_free(en->for_durable.at);
+    mem_free(en);
+}
+
+void engine_totals(const struct engine *en, struct engine_totals *out)
+{
+    *out = (struct engine_totals){.topics = (uint32_t)en->topics_n, .partitions = (uint32_t)map_count(&en->partitions),
+                                  .groups = en->groups_n, .sessions = (uint32_t)en->sessions_n, .ready = en->ready};
+    for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
+        const struct group *g = it.value;
+        out->leased += g->leased;
+        out->held += g->retrying + g->blocked;
+    }
+    for (struct map_it it = map_iter(&en->sessions); map_next(&it);)
+        for (const struct session *s = it.value; s != NULL; s = s->collision)
+            out->waiting += s->waiting_n;
+}

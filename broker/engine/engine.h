@@ -1,0 +1,123 @@
+/* The engine: (state, events) -> (state, puts, replies). Deterministic, without threads, clocks, sockets, files.
+ *
+ * Time comes in with each turn; rows are read through store.h; what is to be written and answered leaves in `effects`. One turn:
+ *
+ *     engine_turn_begin(now)           timers that are due
+ *     engine_op / engine_loaded / ...  the events of this turn
+ *     engine_turn_end()                rows that changed become puts
+ *     -> write effects.puts, then engine_written(turn); later engine_durable(turn)
+ *     engine_effects_clear()
+ *
+ * One thread. After a store error of a read (DAMAGED, STORE_FAILED) inside a step the engine is `failed`: the loop stops the broker.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "base/err.h"
+#include "engine/op.h"
+#include "store/puts.h"
+#include "store/store.h"
+
+struct engine;
+
+struct engine_limits {
+#define X(name, unit, def, min, max, help) uint64_t name;
+#include "engine/limits.def"
+#undef X
+};
+extern const struct engine_limits engine_limits_default;
+
+struct engine_counters {
+#define X(name, help) uint64_t name;
+#include "engine/counters.def"
+#undef X
+};
+
+struct engine_now { uint64_t mono_ms, wall_ms; };
+
+/* ---- effects of a turn. Arrays are the engine's, good until engine_effects_clear. */
+
+/* Read ahead for a queue group: index columns of at most `records` records from `from` on. Answered by engine_loaded. */
+struct effect_load { uint32_t group, partition, records; uint64_t from, end; enum store_family family; };
+/* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
+struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
+/* A queue group that had nothing to give has something. */
+struct effect_hint { uint32_t group; const char *topic, *name; };
+/* A partition began, ended, or its start moved: what readers and the checks before the engine must know. */
+struct effect_partition { uint32_t partition, index, count, message_bytes_max; enum store_family family; uint64_t start; bool gone; };
+
+struct effects {
+    struct puts puts;
+    struct list done;            /* of struct op, by `wait`: their replies may leave as op->turn and op->level say */
+    const struct effect_load *loads; size_t loads_n;
+    const struct effect_append *appends; size_t appends_n;
+    const struct effect_hint *hints; size_t hints_n;
+    const struct effect_partition *partitions; size_t partitions_n;
+    const uint64_t *drop_pipes; size_t drop_pipes_n; /* pipes whose session was taken over by another */
+    bool need_sync;              /* something in this turn waits for the disk */
+    bool shows_when_written;     /* an `os` topic got messages: engine_written lets readers see them */
+};
+
+/* ---- life */
+
+/* Reads what a broker knows at its start (topics, partitions, groups, leases, sessions), raises the epoch. The first turn writes it: sync it
+ * before listening. `store` and `limits` outlive the engine. Errors: DAMAGED, FORMAT_NEWER, STORE_FAILED. */
+int engine_open(struct engine **out, struct store *store, const struct engine_limits *limits, struct engine_now now, uint64_t seed,
+                struct err *e);
+/* Operations that still wait are answered CLOSED in effects first by engine_stop. */
+void engine_close(struct engine *en);
+
+struct effects *engine_effects(struct engine *en);
+void engine_effects_clear(struct engine *en);
+const struct err *engine_failed(const struct engine *en); /* NULL: fine */
+uint32_t engine_epoch(const struct engine *en);
+uint64_t engine_turn(const struct engine *en); /* the current or last one */
+const struct engine_counters *engine_counters(const struct engine *en);
+struct engine_totals { uint32_t topics, partitions, groups, sessions; uint64_t ready, leased, waiting, held; };
+void engine_totals(const struct engine *en, struct engine_totals *out);
+
+/* ---- a turn */
+
+void engine_turn_begin(struct engine *en, struct engine_now now);
+/* Steps one operation: it is answered in effects.done now or later. */
+void engine_op(struct engine *en, struct op *op);
+/* The pipe is gone: its operations that wait are answered CLOSED, its session's grace begins. */
+void engine_pipe_lost(struct engine *en, uint64_t pipe);
+
+/* The answer to effect_load. `next`: the offset behind what was looked at; records ascending. code: OK, or why nothing could be read. */
+struct loaded_record { uint64_t offset, key_hash, append_time_ms; uint32_t size; bool has_key; };
+struct loaded {
+    uint32_t group, partition, records_n;
+    uint64_t from, next;
+    const struct loaded_record *records;
+    int code;
+};
+void engine_loaded(struct engine *en, const struct loaded *l);
+/* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
+void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
+/* Free disk space, looked at once a second or so. */
+void engine_disk(struct engine *en, uint64_t free_bytes);
+/* From now on nothing new: waiting operations are answered SHUTTING_DOWN, and so are new ones but settle, bye and reads. */
+void engine_stop(struct engine *en);
+void engine_turn_end(struct engine *en);
+
+/* The puts of all turns up to this one are written: `os` topics show them. Synced: `disk` topics show them. Call inside a turn. */
+void engine_written(struct engine *en, uint64_t turn);
+void engine_durable(struct engine *en, uint64_t turn);
+
+/* When something is due, in mono ms; UINT64_MAX: nothing. */
+uint64_t engine_deadline(const struct engine *en);
+
+/* ---- for tests: a digest of everything that survives a restart; equal for the live engine and one opened from its store. */
+uint64_t engine_digest(const struct engine *en);
+
+/* ---- for tests: where the messages of a group are. Unless it scans again after a restart:
+ *      end - floor = done_above_floor + leased + ready + retrying + blocked + behind + unscanned        (sums over partitions)
+ * parked counts dead letters; those that do not block their key are done. */
+struct engine_census {
+    uint64_t floor, end, done_above_floor, leased, ready, retrying, blocked, behind, unscanned, parked;
+    bool scanning_again;
+};
+bool engine_census(const struct engine *en, struct view topic, struct view group, struct engine_census *out);
+
+#endif

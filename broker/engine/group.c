@@ -1,0 +1,308 @@
+/* Groups: made, listed, deleted. What a queue group does with messages is in queue.c and the files it names. */
+#include "engine/state.h"
+
+static size_t group_place(const struct topic *t, struct view name, bool *found)
+{
+    size_t low = 0, high = t->groups_n;
+    *found = false;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int order = view_cmp(view_of_str(t->groups[mid]->name), name);
+        if (order == 0) {
+            *found = true;
+            return mid;
+        }
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static void group_unknown(struct engine *en, struct op *op, const struct topic *t, struct view name)
+{
+    answer(en, op, E_GROUP_NOT_FOUND, "'%.*s' of topic '%s'; create it with: sluice group create %.*s --topic %s --mode queue",
+           (int)name.size, (const char *)name.data, t->name, (int)name.size, (const char *)name.data, t->name);
+}
+
+struct group *group_find(struct engine *en, struct op *op, struct view topic, struct view name)
+{
+    struct topic *t = topic_find(en, topic);
+    if (t == NULL) {
+        topic_unknown(en, op, topic);
+        return NULL;
+    }
+    bool found;
+    size_t at = group_place(t, name, &found);
+    if (!found) {
+        group_unknown(en, op, t, name);
+        return NULL;
+    }
+    return t->groups[at];
+}
+
+struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row)
+{
+    struct group *g = mem_zalloc(sizeof *g);
+    g->id = id;
+    g->name = mem_strndup((const char *)row->name.data, row->name.size);
+    g->topic = t;
+    g->created_ms = row->created_ms;
+    g->config = row->config;
+    g->paused = row->paused;
+    list_init(&g->again);
+    list_init(&g->waiters);
+    g->parts = mem_array(t->config.partitions, sizeof *g->parts);
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        struct group_part *p = &g->parts[i];
+        p->group = g;
+        p->partition = &t->partitions[i];
+        list_init(&p->fresh);
+    }
+    bool found;
+    size_t at = group_place(t, row->name, &found);
+    t->groups = mem_resize(t->groups, t->groups_n + 1, sizeof(struct group *));
+    memmove(t->groups + at + 1, t->groups + at, (t->groups_n - at) * sizeof(struct group *));
+    t->groups[at] = g;
+    t->groups_n++;
+    map_put(&en->groups, id, g);
+    en->groups_n++;
+    return g;
+}
+
+void group_free(struct engine *en, struct group *g)
+{
+    for (struct map_it it = map_iter(&g->leases); map_next(&it);)
+        lease_free(en, it.value);
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        struct group_part *p = &g->parts[i];
+        for (struct map_it it = map_iter(&p->entries); map_next(&it);) {
+            struct entry *e = it.value;
+            timer_clear(en, &e->timer);
+            if (e->state == ENTRY_READY)
+                en->ready--;
+            mem_free(e);
+        }
+        map_free(&p->entries);
+        done_free(&p->done);
+        load_end(en, p);
+        list_remove(&p->dirty);
+    }
+    for (struct map_it it = map_iter(&g->keys); map_next(&it);)
+        key_queue_free(it.value);
+    map_free(&g->keys);
+    map_free(&g->leases);
+    list_remove(&g->stirred);
+    mem_free(g->parts);
+    mem_free(g->name);
+    mem_free(g);
+}
+
+static void remove_rows(struct engine *en, enum store_family f, struct key begin)
+{
+    struct key end = key_after(&begin);
+    puts_remove_range(&en->fx.puts, f, key_view(&begin), key_view(&end));
+}
+
+void group_drop(struct engine *en, struct group *g, int code)
+{
+    for (struct list_node *n; (n = list_first(&g->waiters)) != NULL;) {
+        struct op *op = container_of(n, struct place, queue)->op;
+        wait_end(en, op);
+        answer(en, op, code, "'%s'", code == E_TOPIC_DELETED ? g->topic->name : g->name);
+    }
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* rows of retries stand in order of time, not of groups */
+        for (struct map_it it = map_iter(&g->parts[i].entries); map_next(&it);)
+            entry_row_remove(en, it.value);
+    struct key k = key_group(g->id);
+    row_remove(en, FAM_META, &k);
+    remove_rows(en, FAM_GROUPS, key_cursor_prefix(g->id));
+    remove_rows(en, FAM_GROUPS, key_done_prefix(g->id));
+    remove_rows(en, FAM_LEASES, key_group_prefix(g->id));
+    remove_rows(en, FAM_KEYS, key_group_prefix(g->id));
+    remove_rows(en, FAM_HELD, key_group_prefix(g->id));
+    struct topic *t = g->topic;
+    bool found;
+    size_t at = group_place(t, view_of_str(g->name), &found);
+    memmove(t->groups + at, t->groups + at + 1, (t->groups_n - at - 1) * sizeof(struct group *));
+    t->groups_n--;
+    map_del(&en->groups, g->id);
+    en->groups_n--;
+    group_free(en, g);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static struct wire_group_config with_defaults(struct wire_group_config c)
+{
+    c.mode = c.mode != 0 ? c.mode : MODE_QUEUE;
+    c.order = c.order != 0 ? c.order : ORDER_KEY;
+    c.park = c.park != 0 ? c.park : PARK_MESSAGE;
+    c.from = c.from != 0 ? c.from : FROM_START;
+    c.lease_ms = c.lease_ms != 0 ? c.lease_ms : 30000;
+    c.max_deliveries = c.max_deliveries != 0 ? c.max_deliveries : 5;
+    c.backoff_min_ms = c.backoff_min_ms != 0 ? c.backoff_min_ms : 1000;
+    c.backoff_max_ms = c.backoff_max_ms != 0 ? c.backoff_max_ms : 300000;
+    if (c.backoff_max_ms < c.backoff_min_ms)
+        c.backoff_max_ms = c.backoff_min_ms;
+    c.run_max = c.run_max != 0 ? c.run_max : 1;
+    return c;
+}
+
+static const char *config_difference(const struct wire_group_config *a, const struct wire_group_config *b)
+{
+    if (a->mode != b->mode)
+        return "mode";
+    if (a->order != b->order)
+        return "order";
+    if (a->park != b->park)
+        return "park";
+    if (a->from != b->from)
+        return "from";
+    if (a->lease_ms != b->lease_ms)
+        return "lease";
+    if (a->max_deliveries != b->max_deliveries)
+        return "max-deliveries";
+    if (a->backoff_min_ms != b->backoff_min_ms || a->backoff_max_ms != b->backoff_max_ms)
+        return "backoff";
+    if (a->run_max != b->run_max)
+        return "run-max";
+    return a->in_flight_max != b->in_flight_max ? "in-flight-max" : NULL;
+}
+
+static void describe(struct op *op, const struct group *g, struct wire_group *out)
+{
+    *out = (struct wire_group){.topic = op_text(op, g->topic->name), .name = op_text(op, g->name), .id = g->id,
+                               .topic_id = g->topic->id, .config = g->config, .created_ms = g->created_ms};
+}
+
+static void answer_group(struct engine *en, struct op *op, const struct group *g, bool created)
+{
+    struct wire_group *one = op_take(en, op, 1, sizeof *one);
+    describe(op, g, one);
+    op->reply.body = BODY_GROUPS;
+    op->reply.groups = (struct wire_group_reply){.groups = one, .groups_n = 1, .created = created};
+    answer_change(en, op, DURABILITY_DISK);
+}
+
+static void group_write(struct engine *en, const struct group *g)
+{
+    struct key k = key_group(g->id);
+    buf_clear(&en->row);
+    group_row_put(&en->row, &(struct group_row){.name = view_of_str(g->name), .topic = g->topic->id, .created_ms = g->created_ms,
+                                                .config = g->config, .paused = g->paused});
+    row_put(en, FAM_META, &k);
+    k = key_meta_next();
+    buf_clear(&en->row);
+    next_row_put(&en->row, &en->next);
+    row_put(en, FAM_META, &k);
+}
+
+void group_create(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    const struct wire_group_set *set = &op->request.group;
+    struct wire_group_config config = with_defaults(set->config);
+    struct topic *t = topic_find(en, set->topic);
+    if (t == NULL) {
+        topic_unknown(en, op, set->topic);
+        return;
+    }
+    bool found;
+    size_t at = group_place(t, set->name, &found);
+    if (found) {
+        const char *difference = config_difference(&t->groups[at]->config, &config);
+        if (difference != NULL)
+            answer(en, op, E_EXISTS, "group '%s' of topic '%s' differs in %s", t->groups[at]->name, t->name, difference);
+        else
+            answer_group(en, op, t->groups[at], false);
+        return;
+    }
+    if (config.mode != MODE_QUEUE) {
+        answer(en, op, E_UNSUPPORTED, "groups of mode stream");
+        return;
+    }
+    if (en->groups_n >= en->limits->groups_max) {
+        answer(en, op, E_LIMIT, "limit groups_max = %llu", (unsigned long long)en->limits->groups_max);
+        return;
+    }
+    struct group *g = group_add(en, t, en->next.group++,
+                                &(struct group_row){.name = set->name, .topic = t->id, .created_ms = en->wall_ms, .config = config});
+    group_write(en, g);
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        struct group_part *p = &g->parts[i];
+        uint64_t from = config.from == FROM_END ? p->partition->row.end : p->partition->row.start;
+        done_raise(&p->done, from);
+        p->cursor = p->scanned = from;
+        p->cursor_time_ms = config.from == FROM_END ? en->wall_ms : 0;
+        mark_dirty(&en->dirty_parts, &p->dirty);
+    }
+    answer_group(en, op, g, true);
+}
+
+void group_delete(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    struct group *g = group_find(en, op, op->request.group.topic, op->request.group.name);
+    if (g == NULL)
+        return;
+    group_drop(en, g, E_GROUP_NOT_FOUND);
+    answer_change(en, op, DURABILITY_DISK);
+}
+
+void group_list(struct engine *en, struct op *op)
+{
+    size_t n;
+    bool more;
+    struct group **page = groups_page(en, op, &n, &more);
+    if (page == NULL)
+        return;
+    struct wire_group *rows = op_take(en, op, n, sizeof *rows);
+    for (size_t i = 0; i < n; i++)
+        describe(op, page[i], &rows[i]);
+    op->reply.body = BODY_GROUPS;
+    op->reply.groups = (struct wire_group_reply){.groups = rows, .groups_n = (uint32_t)n, .more = more};
+    answer_now(en, op);
+}
+
+/* Compares "topic/group" with a text of that form: by topic, then by group. */
+static int group_order(const struct group *g, struct view text)
+{
+    const uint8_t *slash = memchr(text.data, '/', text.size);
+    size_t topic_size = slash != NULL ? (size_t)(slash - text.data) : text.size;
+    int order = view_cmp(view_of_str(g->topic->name), view_of(text.data, topic_size));
+    if (order != 0 || slash == NULL)
+        return order;
+    return view_cmp(view_of_str(g->name), view_of(slash + 1, text.size - topic_size - 1));
+}
+
+struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *more)
+{
+    const struct wire_list *l = &op->request.list;
+    if (l->topic.data != NULL && l->name.data != NULL && group_find(en, op, l->topic, l->name) == NULL)
+        return NULL;
+    size_t limit = l->limit == 0 || l->limit > en->limits->page_max ? en->limits->page_max : l->limit;
+    size_t max = limit < en->groups_n ? limit : en->groups_n;
+    struct group **page = op_take(en, op, max, sizeof(struct group *));
+    *n = 0;
+    *more = false;
+    for (size_t i = 0; i < en->topics_n; i++) {
+        const struct topic *t = en->topics[i];
+        if (l->topic.data != NULL && !view_eq(l->topic, view_of_str(t->name)))
+            continue;
+        for (size_t k = 0; k < t->groups_n; k++) {
+            struct group *g = t->groups[k];
+            if (l->name.data != NULL && !view_eq(l->name, view_of_str(g->name)))
+                continue;
+            if (l->after.data != NULL && group_order(g, l->after) <= 0)
+                continue;
+            if (*n == max) {
+                *more = true;
+                return page;
+            }
+            page[(*n)++] = g;
+        }
+    }
+    return page;
+}

@@ -1,0 +1,218 @@
+/* Leaving the flow: done, retrying, parked. A held message has a row; one that waits for its time has a second one in `sched`, so
+ * that a restart finds what waits without looking at what is parked.
+ */
+#include "engine/state.h"
+
+/* ---------------------------------------------------------------- rows */
+
+static void row_write(struct engine *en, struct entry *e, uint8_t state, bool blocking, struct view reason, struct view error)
+{
+    const struct group_part *p = e->part;
+    struct key k = key_held(p->group->id, p->partition->id, e->offset);
+    buf_clear(&en->row);
+    held_row_put(&en->row, &(struct held_row){.state = state, .due_ms = e->due_ms, .at_ms = en->wall_ms, .token = e->token,
+                                              .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
+                                              .grants = e->grants, .failures = e->failures, .reason = reason, .error = error});
+    row_put(en, FAM_HELD, &k);
+    if (state == HELD_PARKED && !blocking)
+        return;
+    k = key_sched_retry(e->due_ms, p->group->id, p->partition->id, e->offset);
+    buf_clear(&en->row);
+    buf_put_u8(&en->row, ROW_FORMAT);
+    row_put(en, FAM_SCHED, &k);
+    e->has_row = true;
+}
+
+void entry_row_remove(struct engine *en, struct entry *e)
+{
+    if (!e->has_row)
+        return;
+    const struct group_part *p = e->part;
+    struct key k = key_held(p->group->id, p->partition->id, e->offset);
+    row_remove(en, FAM_HELD, &k);
+    k = key_sched_retry(e->due_ms, p->group->id, p->partition->id, e->offset);
+    row_remove(en, FAM_SCHED, &k);
+    e->has_row = false;
+}
+
+/* ---------------------------------------------------------------- out of the state it is in */
+
+static void entry_leave(struct engine *en, struct entry *e)
+{
+    struct group *g = e->part->group;
+    switch ((enum entry_state)e->state) {
+    case ENTRY_READY:
+        entry_unready(en, e);
+        if (e->key != NULL && e->key->list.head_in_list)
+            key_list_pop(en, g, e->key);
+        break;
+    case ENTRY_LEASED:
+        lease_leave(en, e);
+        break;
+    case ENTRY_RETRYING:
+        timer_clear(en, &e->timer);
+        g->retrying--;
+        break;
+    case ENTRY_BLOCKED:
+        g->blocked--;
+        break;
+    }
+    entry_row_remove(en, e);
+}
+
+/* The message is absent from now on: the next of its key may go. */
+static void entry_absent(struct engine *en, struct entry *e)
+{
+    struct group_part *p = e->part;
+    struct key_queue *k = e->key;
+    done_set(&p->done, e->offset);
+    mark_dirty(&en->dirty_parts, &p->dirty);
+    e->key = NULL;
+    entry_forget(e);
+    if (k != NULL)
+        key_advance(en, p->group, k);
+    group_stir(en, p->group);
+}
+
+void entry_done(struct engine *en, struct entry *e)
+{
+    entry_leave(en, e);
+    entry_absent(en, e);
+}
+
+/* ---------------------------------------------------------------- retrying */
+
+static void retry_due(struct engine *en, struct timer *t)
+{
+    struct entry *e = container_of(t, struct entry, timer);
+    e->part->group->retrying--;
+    entry_ready(en, e, &e->part->group->again);
+}
+
+void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
+{
+    e->state = ENTRY_RETRYING;
+    e->part->group->retrying++;
+    timer_set(en, &e->timer, en->now.mono_ms + delay_ms, retry_due);
+}
+
+void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
+{
+    entry_leave(en, e);
+    e->due_ms = en->wall_ms + delay_ms;
+    row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
+    if (delay_ms == 0)
+        entry_ready(en, e, &e->part->group->again);
+    else
+        entry_retry_arm(en, e, delay_ms);
+}
+
+/* Exponential with full jitter: a function of message and attempt, so that a repeat of this turn would choose the same. */
+static uint64_t backoff(const struct entry *e)
+{
+    const struct wire_group_config *c = &e->part->group->config;
+    uint64_t most = c->backoff_min_ms;
+    for (uint32_t i = 1; i < e->failures && most < c->backoff_max_ms; i++)
+        most *= 2;
+    if (most > c->backoff_max_ms)
+        most = c->backoff_max_ms;
+    struct rng r;
+    rng_seed(&r, e->offset * 31 + e->part->partition->id + ((uint64_t)e->failures << 48) + ((uint64_t)e->part->group->id << 32));
+    return rng_between(&r, 1, most);
+}
+
+void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error)
+{
+    e->failures++;
+    if (e->failures >= e->part->group->config.max_deliveries)
+        entry_park(en, e, why, error);
+    else
+        entry_retry(en, e, delay_ms == UINT64_MAX ? backoff(e) : delay_ms);
+}
+
+/* ---------------------------------------------------------------- parking */
+
+void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error)
+{
+    struct group_part *p = e->part;
+    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL;
+    entry_leave(en, e);
+    e->due_ms = blocks ? UINT64_MAX : 0; /* a row that is never due: it is found again at a restart, and blocks */
+    e->token = 0;
+    row_write(en, e, HELD_PARKED, blocks, reason, error);
+    en->counters.parked_messages++;
+    p->parked++;
+    mark_dirty(&en->dirty_parts, &p->dirty);
+    if (blocks) {
+        e->state = ENTRY_BLOCKED;
+        p->group->blocked++;
+        group_stir(en, p->group);
+    } else {
+        entry_absent(en, e);
+    }
+}
+
+/* ---------------------------------------------------------------- looking at what is held */
+
+static bool held_wanted(const struct wire_held_list *l, uint8_t state) { return l->state == HELD_ANY || l->state == state; }
+
+void held_list(struct engine *en, struct op *op)
+{
+    const struct wire_held_list *l = &op->request.held;
+    const struct group *g = group_find(en, op, l->topic, l->group);
+    if (g == NULL)
+        return;
+    uint32_t limit = l->limit == 0 || l->limit > en->limits->page_max ? (uint32_t)en->limits->page_max : l->limit, n = 0;
+    struct wire_held *rows = op_take(en, op, limit, sizeof *rows);
+    struct wire_record *records = op_take(en, op, limit, sizeof *records);
+    struct key prefix = key_group_prefix(g->id), from = prefix;
+    if (l->has_after) {
+        from = key_held(g->id, l->after_partition, l->after_offset);
+        from = key_after(&from);
+    }
+    uint64_t bytes_max = l->max_bytes == 0 || l->max_bytes > en->limits->reply_bytes_max ? en->limits->reply_bytes_max : l->max_bytes;
+    uint64_t bytes = 0; /* of payload */
+    struct err e = {0};
+    bool more = false;
+    struct store_iter *it = store_iter(en->store, FAM_HELD);
+    for (store_iter_seek(it, key_view(&from)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it)) {
+        struct held_row row;
+        struct wire_held *out = &rows[n];
+        uint32_t group;
+        if (held_row_get(store_iter_value(it), &row, &e) != E_OK)
+            break;
+        if (!held_wanted(l, row.state))
+            continue;
+        bytes += l->payload ? row.size : 0;
+        if (n == limit || (n > 0 && bytes > bytes_max)) {
+            more = true;
+            break;
+        }
+        *out = (struct wire_held){.state = row.state, .due_ms = row.due_ms, .at_ms = row.at_ms, .record = n, .grants = row.grants,
+                                  .failures = row.failures};
+        key_read_held(store_iter_key(it), &group, &out->partition, &out->offset);
+        char *text = op_take(en, op, row.reason.size + row.error.size, 1);
+        memcpy(text, row.reason.data, row.reason.size);
+        memcpy(text + row.reason.size, row.error.data, row.error.size);
+        out->reason = view_of(text, row.reason.size);
+        out->error = view_of(text + row.reason.size, row.error.size);
+        records[n] = (struct wire_record){.offset = out->offset, .partition = out->partition, .grants = row.grants, .failures = row.failures};
+        n++;
+    }
+    if (e.code == E_OK)
+        store_iter_status(it, &e);
+    store_iter_close(it);
+    if (e.code != E_OK) {
+        answer(en, op, e.code, "%s", e.text);
+        return;
+    }
+    op->reply.body = BODY_HELD;
+    op->reply.held = (struct wire_held_reply){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .rows = rows,
+                                              .rows_n = n, .more = more};
+    if (l->payload && n > 0) {
+        op->reply.held.has_delivery = true;
+        op->reply.held.delivery = (struct wire_delivery){.group = g->id, .records = records, .records_n = n};
+        op->read = READ_RECORDS;
+    }
+    answer_now(en, op);
+}

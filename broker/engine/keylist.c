@@ -1,0 +1,195 @@
+/* What waits behind the head of a key: positions only, in rows of up to 256, so that one key with a million messages costs disk.
+ *
+ *     header row   first | skip | last | count | head_in_list
+ *     chunk rows   first: [ p p p . . . ]  ...  last: [ . . . p ]
+ *                           ^ skip                       ^ appended here
+ *
+ * Every message of the list is younger than the head. When the head is out of the way, the first of the list becomes the head and
+ * stays in the list (head_in_list) until it is granted: until then no other row would stand for it.
+ */
+#include "engine/state.h"
+
+enum { CHUNK_POSITIONS = 256 };
+
+struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
+{
+    struct key_queue *k = map_get(&g->keys, hash);
+    if (k == NULL && make) {
+        k = mem_zalloc(sizeof *k);
+        k->group = g;
+        k->hash = hash;
+        map_put(&g->keys, hash, k);
+    }
+    return k;
+}
+
+void key_queue_free(struct key_queue *k)
+{
+    list_remove(&k->dirty);
+    buf_free(&k->first_bytes);
+    buf_free(&k->last_bytes);
+    mem_free(k);
+}
+
+/* Reads a chunk into `to` and counts its positions; the last one into `at`. False: the engine failed. */
+static bool chunk_read(struct engine *en, struct key_queue *k, uint32_t chunk, struct buf *to, uint32_t *n, struct list_position *at)
+{
+    struct key key = key_list(k->group->id, k->hash, chunk);
+    struct view v, rest;
+    bool bad = false;
+    buf_clear(to);
+    *n = 0;
+    *at = (struct list_position){0};
+    if (row_read(en, FAM_KEYS, &key, &v)) {
+        buf_append(to, v.data, v.size);
+        rest = buf_view(to);
+        while (list_chunk_next(&rest, at, &bad))
+            ++*n;
+    }
+    if (*n == 0 || bad) {
+        struct err e = {0};
+        err_set(&e, E_DAMAGED, "list of key %016llx of group %u: chunk %u does not read", (unsigned long long)k->hash, k->group->id, chunk);
+        engine_fail(en, &e);
+        return false;
+    }
+    return true;
+}
+
+void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p)
+{
+    if (k->list.count == 0) {
+        k->list = (struct list_header_row){.first = 1, .last = 1};
+        buf_clear(&k->last_bytes);
+        k->last_n = 0;
+        k->last_cached = true;
+    } else if (!k->last_cached) {
+        if (!chunk_read(en, k, k->list.last, &k->last_bytes, &k->last_n, &k->last_at))
+            return;
+        k->last_cached = true;
+    }
+    if (k->last_n == CHUNK_POSITIONS) {
+        key_write(en, g, k); /* the full chunk is written, a new one begins */
+        if (k->list.first == k->list.last++) {
+            buf_free(&k->first_bytes);
+            k->first_bytes = k->last_bytes;
+            k->first_n = k->last_n;
+            k->last_bytes = (struct buf){0};
+        }
+        buf_clear(&k->last_bytes);
+        k->last_n = 0;
+    }
+    if (k->last_n == 0)
+        k->last_at = (struct list_position){0};
+    list_chunk_append(&k->last_bytes, &k->last_at, p);
+    k->last_at = p;
+    k->last_n++;
+    k->list.count++;
+    k->dirty_last = true;
+    mark_dirty(&en->dirty_keys, &k->dirty);
+}
+
+bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p)
+{
+    (void)g;
+    if (k->list.count == 0)
+        return false;
+    struct list_position at;
+    const struct buf *chunk = &k->last_bytes;
+    if (k->list.first != k->list.last || !k->last_cached) {
+        if (k->first_n == 0 && !chunk_read(en, k, k->list.first, &k->first_bytes, &k->first_n, &at))
+            return false;
+        chunk = &k->first_bytes;
+    }
+    struct view rest = buf_view(chunk);
+    bool bad = false;
+    at = (struct list_position){0};
+    for (uint32_t i = 0; i <= k->list.skip; i++)
+        if (!list_chunk_next(&rest, &at, &bad))
+            assert(false);
+    *p = at;
+    return true;
+}
+
+static void rows_remove(struct engine *en, struct key_queue *k)
+{
+    struct key header = key_list(k->group->id, k->hash, 0), last = key_list(k->group->id, k->hash, k->list.last);
+    row_remove(en, FAM_KEYS, &header);
+    row_remove(en, FAM_KEYS, &last);
+    k->has_rows = false;
+    k->dirty_last = false;
+}
+
+void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
+{
+    (void)g;
+    assert(k->list.count > 0);
+    uint32_t in_first = k->list.first == k->list.last && k->last_cached ? k->last_n : k->first_n;
+    k->list.head_in_list = false;
+    k->list.skip++;
+    k->list.count--;
+    mark_dirty(&en->dirty_keys, &k->dirty);
+    if (k->list.count == 0) {
+        if (k->has_rows)
+            rows_remove(en, k);
+        k->list = (struct list_header_row){0};
+        k->last_cached = false;
+        k->last_n = k->first_n = 0;
+        buf_free(&k->first_bytes);
+        buf_free(&k->last_bytes);
+    } else if (k->list.skip == in_first) {
+        struct key key = key_list(k->group->id, k->hash, k->list.first);
+        row_remove(en, FAM_KEYS, &key);
+        k->list.first++;
+        k->list.skip = 0;
+        k->first_n = 0;
+        buf_free(&k->first_bytes);
+    }
+}
+
+void key_advance(struct engine *en, struct group *g, struct key_queue *k)
+{
+    k->head = NULL;
+    if (k->list.count > 0) {
+        key_head_from_list(en, g, k);
+        return;
+    }
+    map_del(&g->keys, k->hash);
+    key_queue_free(k);
+}
+
+/* The first of the list becomes the head and is ready; it stays in the list until it is granted. */
+void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
+{
+    struct list_position p;
+    if (!key_list_first(en, g, k, &p))
+        return;
+    const struct partition *partition = map_get(&en->partitions, p.partition);
+    struct group_part *part = group_part(g, partition);
+    struct entry *e = entry_new(part, p.offset);
+    e->key = k;
+    e->key_hash = k->hash;
+    e->has_key = true;
+    e->size = p.size;
+    k->head = e;
+    k->list.head_in_list = true;
+    g->behind--;
+    mark_dirty(&en->dirty_keys, &k->dirty);
+    entry_ready(en, e, &g->again);
+}
+
+void key_write(struct engine *en, struct group *g, struct key_queue *k)
+{
+    if (k->list.count == 0)
+        return;
+    struct key key = key_list(g->id, k->hash, 0);
+    buf_clear(&en->row);
+    list_header_put(&en->row, &k->list);
+    row_put(en, FAM_KEYS, &key);
+    if (k->dirty_last) {
+        key = key_list(g->id, k->hash, k->list.last);
+        puts_row(&en->fx.puts, FAM_KEYS, key_view(&key), buf_view(&k->last_bytes));
+        en->counters.puts++;
+    }
+    k->dirty_last = false;
+    k->has_rows = true;
+}

@@ -1,0 +1,290 @@
+/* Lanes: a retry is not a duplicate.
+ *
+ * Each numbered request belongs to a lane of its session. A lane knows which numbers are done and keeps their results until the
+ * client says that it has seen them; both go into the same turn as the effect. So there are three answers to a number: do it, it was
+ * done (the kept result), or not yet (an earlier one is missing).
+ *
+ *   ordered lane (one per partition)      ... base | base+1 |            only base + 1 can be done
+ *   lane 0                                ... base | base+1 .. base+60 | any of them, once
+ */
+#include "engine/state.h"
+
+static void result_free(struct lane_result *r) { mem_free(r->body); }
+
+void lane_free(struct lane *l)
+{
+    for (size_t i = 0; i < l->results_n; i++)
+        result_free(&l->results[i]);
+    list_remove(&l->dirty);
+    mem_free(l->results);
+    mem_free(l);
+}
+
+static struct lane_result *result_add(struct lane *l, uint64_t seq)
+{
+    if (l->results_n == l->results_cap) {
+        l->results_cap = l->results_cap > 0 ? 2 * l->results_cap : 4;
+        l->results = mem_resize(l->results, l->results_cap, sizeof *l->results);
+    }
+    size_t at = l->results_n++;
+    for (; at > 0 && l->results[at - 1].seq > seq; at--)
+        l->results[at] = l->results[at - 1];
+    l->results[at] = (struct lane_result){.seq = seq};
+    return &l->results[at];
+}
+
+static void result_keep(struct lane *l, struct lane_result *r, struct view body)
+{
+    r->body = mem_dup(body.data, body.size);
+    r->body_size = (uint32_t)body.size;
+    l->result_bytes += body.size;
+}
+
+static void results_drop(struct lane *l, uint64_t seen)
+{
+    size_t n = 0;
+    for (; n < l->results_n && l->results[n].seq <= seen; n++) {
+        l->result_bytes -= l->results[n].body_size;
+        result_free(&l->results[n]);
+    }
+    if (n == 0)
+        return;
+    memmove(l->results, l->results + n, (l->results_n - n) * sizeof *l->results);
+    l->results_n -= n;
+}
+
+/* A lane's row is read when a session of an earlier life of the broker first uses the lane. NULL: the engine failed. */
+static struct lane *lane_get(struct engine *en, struct session *s, uint32_t id)
+{
+    struct lane *l = map_get(&s->lanes, (uint64_t)id + 1);
+    if (l != NULL)
+        return l;
+    l = mem_zalloc(sizeof *l);
+    l->id = id;
+    l->session = s;
+    struct key k = key_lane(s->id, id);
+    struct view v;
+    struct err e = {0};
+    if (s->stored && row_read(en, FAM_SESSIONS, &k, &v)) {
+        struct lane_row row;
+        bool bad = false;
+        if (lane_row_get(v, &row, &e) != E_OK)
+            engine_fail(en, &e);
+        else {
+            l->base = row.base;
+            l->done = row.done;
+            for (struct result r; lane_row_next(&row.results_raw, &r, &bad);) {
+                struct lane_result *kept = result_add(l, r.seq);
+                kept->turn = r.turn;
+                kept->level = r.level;
+                kept->verb = r.verb;
+                result_keep(l, kept, r.body);
+            }
+            if (bad) {
+                err_set(&e, E_DAMAGED, "lane %u of a session does not read", id);
+                engine_fail(en, &e);
+            }
+        }
+    }
+    if (engine_failed(en) != NULL) {
+        lane_free(l);
+        return NULL;
+    }
+    map_put(&s->lanes, (uint64_t)id + 1, l);
+    return l;
+}
+
+void lane_write(struct engine *en, struct lane *l)
+{
+    struct result *results = mem_array(l->results_n, sizeof *results);
+    for (size_t i = 0; i < l->results_n; i++) {
+        const struct lane_result *r = &l->results[i];
+        results[i] = (struct result){.seq = r->seq, .turn = r->turn, .level = r->level, .verb = r->verb,
+                                     .body = view_of(r->body, r->body_size)};
+    }
+    struct key k = key_lane(l->session->id, l->id);
+    buf_clear(&en->row);
+    lane_row_put(&en->row, l->base, l->done, results, (uint32_t)l->results_n);
+    row_put(en, FAM_SESSIONS, &k);
+    mem_free(results);
+}
+
+/* ---------------------------------------------------------------- results: what a reply was, short enough to keep */
+
+static void result_encode(struct buf *b, const struct op *op)
+{
+    const struct wire_reply *r = &op->reply;
+    switch (op->request.verb) {
+    case VERB_PRODUCE:
+        buf_put_varint(b, r->produce.base_offset);
+        buf_put_varint(b, r->produce.count);
+        buf_put_varint(b, r->produce.append_time_ms);
+        break;
+    case VERB_SETTLE:
+        buf_put_varint(b, r->settle.codes_n);
+        for (uint32_t i = 0; i < r->settle.codes_n; i++)
+            buf_put_varint(b, r->settle.codes[i]);
+        break;
+    case VERB_TOPIC_CREATE:
+        buf_put_u8(b, r->topics.created);
+        break;
+    case VERB_GROUP_CREATE:
+        buf_put_u8(b, r->groups.created);
+        break;
+    default:
+        break;
+    }
+}
+
+static void result_decode(struct engine *en, struct op *op, uint32_t lane, struct view body)
+{
+    struct cur c = cur_of(body);
+    struct wire_reply *r = &op->reply;
+    switch (op->request.verb) {
+    case VERB_PRODUCE:
+        r->body = BODY_PRODUCE;
+        r->produce = (struct wire_produced){.partition = lane, .duplicate = true};
+        r->produce.base_offset = cur_varint(&c);
+        r->produce.count = (uint32_t)cur_varint(&c);
+        r->produce.append_time_ms = cur_varint(&c);
+        break;
+    case VERB_SETTLE: {
+        r->body = BODY_SETTLE;
+        uint32_t n = (uint32_t)cur_varint(&c);
+        uint16_t *codes = n > 0 ? op_take(en, op, n, sizeof *codes) : NULL;
+        for (uint32_t i = 0; i < n; i++)
+            codes[i] = (uint16_t)cur_varint(&c);
+        r->settle.codes = codes;
+        r->settle.codes_n = n;
+        break;
+    }
+    case VERB_TOPIC_CREATE:
+        r->body = BODY_TOPICS;
+        r->topics.created = cur_u8(&c);
+        break;
+    case VERB_GROUP_CREATE:
+        r->body = BODY_GROUPS;
+        r->groups.created = cur_u8(&c);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------- the two ends of a numbered request */
+
+static void base_advance(struct lane *l)
+{
+    while ((l->done & 1) != 0) {
+        l->base++;
+        l->done >>= 1;
+    }
+}
+
+static bool lane_has_done(const struct lane *l, uint64_t seq)
+{
+    return seq <= l->base || (l->id == 0 && seq - l->base <= LANE_WINDOW && (l->done >> (seq - l->base - 1) & 1) != 0);
+}
+
+/* The client has the results up to `seen`: they need not be kept. Numbers that it has seen answered and that are not known to be done
+ * stood on `os`, and a power cut took them: they are over all the same. */
+static void replies_seen(struct lane *l, uint64_t seen)
+{
+    results_drop(l, seen);
+    if (seen > l->base) {
+        l->done = seen - l->base < LANE_WINDOW ? l->done >> (seen - l->base) : 0;
+        l->base = seen;
+        base_advance(l);
+    }
+}
+
+static void answer_repeat(struct engine *en, struct lane *l, struct op *op)
+{
+    en->counters.repeats++;
+    const struct lane_result *kept = NULL;
+    for (size_t i = 0; i < l->results_n && kept == NULL; i++)
+        if (l->results[i].seq == op->request.seq)
+            kept = &l->results[i];
+    if (kept == NULL) {
+        answer(en, op, E_INVALID_ARGUMENT, "request %llu of lane %u was done and its reply was said to be seen",
+               (unsigned long long)op->request.seq, l->id);
+        return;
+    }
+    if (kept->verb != (uint8_t)op->request.verb) {
+        answer(en, op, E_INVALID_ARGUMENT, "request %llu of lane %u was another one", (unsigned long long)op->request.seq, l->id);
+        return;
+    }
+    uint64_t turn = kept->turn;
+    enum durability level = kept->level;
+    result_decode(en, op, l->id, view_of(kept->body, kept->body_size));
+    if (op->request.verb == VERB_SETTLE && queue_receive_carried(en, op, l->session)) {
+        turn = en->turn;
+        level = DURABILITY_DISK;
+    }
+    answer_change(en, op, level);
+    op->turn = turn;
+}
+
+enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op)
+{
+    uint64_t seq = op->request.seq;
+    bool ordered = op->request.verb == VERB_PRODUCE;
+    if (seq == 0) {
+        answer(en, op, E_INVALID_ARGUMENT, "the request has no number (seq 0)");
+        return LANE_ANSWERED;
+    }
+    if (ordered ? op->request.lane != op->request.produce.partition || op->request.lane == 0 : op->request.lane != 0) {
+        answer(en, op, E_INVALID_ARGUMENT, "lane %u is not the lane of this request", op->request.lane);
+        return LANE_ANSWERED;
+    }
+    if (ordered && map_get(&en->partitions, op->request.lane) == NULL) {
+        partition_gone(en, op, op->request.lane);
+        return LANE_ANSWERED;
+    }
+    if (map_count(&s->lanes) >= en->limits->lanes_per_session_max && map_get(&s->lanes, (uint64_t)op->request.lane + 1) == NULL) {
+        answer(en, op, E_LIMIT, "limit lanes_per_session_max = %llu", (unsigned long long)en->limits->lanes_per_session_max);
+        return LANE_ANSWERED;
+    }
+    struct lane *l = lane_get(en, s, op->request.lane);
+    if (l == NULL) {
+        answer(en, op, E_STORE_FAILED, NULL);
+        return LANE_ANSWERED;
+    }
+    if (op->request.replies_seen < seq)
+        replies_seen(l, op->request.replies_seen);
+    if (lane_has_done(l, seq)) {
+        answer_repeat(en, l, op);
+        return LANE_ANSWERED;
+    }
+    if (seq - l->base > (ordered ? 1 : LANE_WINDOW)) {
+        en->counters.out_of_order++;
+        answer(en, op, E_OUT_OF_ORDER, "lane %u: got %llu, waiting for %llu", l->id, (unsigned long long)seq,
+               (unsigned long long)(l->base + 1));
+        return LANE_ANSWERED;
+    }
+    if (l->results_n >= LANE_RESULTS_MAX || l->result_bytes >= LANE_RESULT_BYTES_MAX) {
+        answer(en, op, E_LIMIT, "lane %u keeps %zu results that were not seen (replies_seen %llu)", l->id, l->results_n,
+               (unsigned long long)op->request.replies_seen);
+        return LANE_ANSWERED;
+    }
+    op->lane = l;
+    return LANE_NEW;
+}
+
+void lane_done(struct engine *en, struct lane *l, struct op *op, enum durability level)
+{
+    uint64_t seq = op->request.seq;
+    if (l->id == 0)
+        l->done |= UINT64_C(1) << (seq - l->base - 1);
+    else
+        l->base = seq;
+    base_advance(l);
+    buf_clear(&en->row);
+    result_encode(&en->row, op);
+    struct lane_result *r = result_add(l, seq);
+    r->turn = en->turn;
+    r->level = (uint8_t)level;
+    r->verb = (uint8_t)op->request.verb;
+    result_keep(l, r, buf_view(&en->row));
+    mark_dirty(&en->dirty_lanes, &l->dirty);
+}

@@ -1,0 +1,331 @@
+/* A restart: the engine's memory made again from its rows.
+ *
+ * Read are topics, partitions, groups with their floors and done chunks, the heads of key lists, what is leased, what waits for a
+ * retry, sessions. None of it grows with the backlog. Messages that were ready and had no row are found again by the scan, which
+ * begins at the row's ready_low; leases begin a full new term, sessions a new grace.
+ */
+#include "engine/state.h"
+
+typedef int load_fn(struct engine *en, struct view key, struct view value, struct err *e);
+
+/* Calls `fn` for every row of a family that begins with `prefix`. */
+static int each_row(struct engine *en, enum store_family f, const struct key *prefix, load_fn *fn, struct err *e)
+{
+    struct store_iter *it = store_iter(en->store, f);
+    int code = E_OK;
+    for (store_iter_seek(it, key_view(prefix)); code == E_OK && store_iter_valid(it) && key_has_prefix(store_iter_key(it), prefix);
+         store_iter_next(it))
+        code = fn(en, store_iter_key(it), store_iter_value(it), e);
+    if (code == E_OK)
+        code = store_iter_status(it, e);
+    store_iter_close(it);
+    return code;
+}
+
+static int damaged(struct err *e, const char *what, uint64_t id)
+{
+    return err_set(e, E_DAMAGED, "%s %llu does not read", what, (unsigned long long)id);
+}
+
+/* ---------------------------------------------------------------- meta */
+
+static int load_topic(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t id;
+    struct topic_row row;
+    if (!key_read_id(key, 't', &id))
+        return damaged(e, "a topic's key", 0);
+    int code = topic_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    if (row.log_class >= LOG_CLASS_COUNT)
+        return damaged(e, "log class of topic", id);
+    row.partitions = NULL;
+    topic_add(en, id, &row);
+    return E_OK;
+}
+
+static int load_partition(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t id;
+    struct partition *p = key_read_id(key, 'p', &id) ? map_get(&en->partitions, id) : NULL;
+    if (p == NULL)
+        return damaged(e, "a partition without a topic:", get_u32be(key.data + 1));
+    int code = partition_row_get(value, &p->row, e);
+    if (code != E_OK)
+        return code;
+    p->visible = p->row.end;
+    return E_OK;
+}
+
+static int load_group(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t id;
+    struct group_row row;
+    if (!key_read_id(key, 'g', &id))
+        return damaged(e, "a group's key", 0);
+    int code = group_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    for (size_t i = 0; i < en->topics_n; i++)
+        if (en->topics[i]->id == row.topic) {
+            group_add(en, en->topics[i], id, &row);
+            return E_OK;
+        }
+    return damaged(e, "the topic of group", id);
+}
+
+static int load_meta(struct engine *en, struct err *e)
+{
+    struct key k = key_meta_format();
+    struct view v;
+    struct format_row format;
+    int code;
+    if (!row_read(en, FAM_META, &k, &v)) {
+        if (en->failed.code != E_OK)
+            return err_set(e, en->failed.code, "%s", en->failed.text);
+        format = (struct format_row){.format = META_FORMAT, .created_ms = en->now.wall_ms,
+                                     .broker = {rng_next(&en->rng), rng_next(&en->rng)}};
+        buf_clear(&en->row);
+        format_row_put(&en->row, &format);
+        row_put(en, FAM_META, &k);
+    } else if ((code = format_row_get(v, &format, e)) != E_OK) {
+        return code;
+    } else if (format.format > META_FORMAT) {
+        return err_set(e, E_FORMAT_NEWER, "data has format %u, this version reads up to %d", format.format, META_FORMAT);
+    }
+    k = key_meta_epoch();
+    if (row_read(en, FAM_META, &k, &v)) {
+        struct epoch_row row;
+        if ((code = epoch_row_get(v, &row, e)) != E_OK)
+            return code;
+        en->epoch = row.epoch;
+        en->turn = row.turn;
+        en->wall_ms = row.wall_ms;
+    }
+    if (en->now.wall_ms > en->wall_ms) /* the wall clock never goes back, across restarts either */
+        en->wall_ms = en->now.wall_ms;
+    en->next = (struct next_row){1, 1, 1};
+    k = key_meta_next();
+    if (row_read(en, FAM_META, &k, &v) && (code = next_row_get(v, &en->next, e)) != E_OK)
+        return code;
+    struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g');
+    if ((code = each_row(en, FAM_META, &topics, load_topic, e)) != E_OK ||
+        (code = each_row(en, FAM_META, &partitions, load_partition, e)) != E_OK ||
+        (code = each_row(en, FAM_META, &groups, load_group, e)) != E_OK)
+        return code;
+    for (struct map_it it = map_iter(&en->partitions); map_next(&it);)
+        log_partition_publish(en, it.value, false);
+    return E_OK;
+}
+
+/* ---------------------------------------------------------------- groups */
+
+/* The part that a row of a group speaks of; NULL: no such group or partition. */
+static struct group_part *part_of(struct engine *en, uint32_t group, uint32_t partition)
+{
+    struct group *g = map_get(&en->groups, group);
+    struct partition *p = map_get(&en->partitions, partition);
+    return g != NULL && p != NULL && p->topic == g->topic ? group_part(g, p) : NULL;
+}
+
+static int load_cursor(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group, partition;
+    struct cursor_row row;
+    struct group_part *p = key_read_cursor(key, &group, &partition) ? part_of(en, group, partition) : NULL;
+    if (p == NULL)
+        return damaged(e, "a cursor's key", 0);
+    int code = cursor_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    done_raise(&p->done, row.floor);
+    p->scanned = row.cursor;
+    p->cursor = row.ready_low > row.floor ? row.ready_low : row.floor;
+    p->parked = row.parked;
+    return E_OK;
+}
+
+static int load_done(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group, partition;
+    uint64_t chunk;
+    uint8_t bits[DONE_CHUNK_BYTES];
+    struct group_part *p = key_read_done(key, &group, &partition, &chunk) ? part_of(en, group, partition) : NULL;
+    if (p == NULL)
+        return damaged(e, "a done chunk's key", 0);
+    int code = done_row_get(value, bits, e);
+    if (code == E_OK)
+        done_load(&p->done, chunk, bits);
+    return code;
+}
+
+static int load_key_headers(struct engine *en, struct err *e)
+{
+    struct store_iter *it = store_iter(en->store, FAM_KEYS);
+    struct key from = key_list(0, 0, 0);
+    int code = E_OK;
+    for (store_iter_seek(it, key_view(&from)); code == E_OK && store_iter_valid(it); store_iter_seek(it, key_view(&from))) {
+        uint32_t group, chunk;
+        uint64_t hash;
+        struct group *g = NULL;
+        if (key_read_list(store_iter_key(it), &group, &hash, &chunk) && chunk == 0)
+            g = map_get(&en->groups, group);
+        if (g == NULL) {
+            code = damaged(e, "the list of a key of group", group);
+            break;
+        }
+        struct key_queue *k = key_queue_get(g, hash, true);
+        code = list_header_get(store_iter_value(it), &k->list, e);
+        k->has_rows = true;
+        g->behind += k->list.count;
+        from = key_list(group, hash, UINT32_MAX); /* over its chunks */
+    }
+    if (code == E_OK)
+        code = store_iter_status(it, e);
+    store_iter_close(it);
+    return code;
+}
+
+/* An entry that has a row of its own, and so is the head of its key. */
+static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_key, uint64_t key_hash)
+{
+    struct entry *e = entry_new(p, offset);
+    e->has_key = has_key;
+    e->key_hash = key_hash;
+    if (has_key && p->group->config.order == ORDER_KEY) {
+        e->key = key_queue_get(p->group, key_hash, true);
+        e->key->head = e;
+    }
+    return e;
+}
+
+static int load_retry(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    (void)value;
+    uint64_t due, offset;
+    uint32_t group, partition;
+    struct group_part *p = key_read_sched_retry(key, &due, &group, &partition, &offset) ? part_of(en, group, partition) : NULL;
+    struct key k = key_held(group, partition, offset);
+    struct view v;
+    struct held_row row;
+    if (p == NULL || !row_read(en, FAM_HELD, &k, &v))
+        return en->failed.code != E_OK ? err_set(e, en->failed.code, "%s", en->failed.text) : damaged(e, "a retry's key", 0);
+    int code = held_row_get(v, &row, e);
+    if (code != E_OK)
+        return code;
+    struct entry *x = entry_load(p, offset, row.has_key, row.key_hash);
+    x->has_row = true;
+    x->due_ms = due;
+    x->token = row.token;
+    x->size = row.size;
+    x->grants = row.grants;
+    x->failures = row.failures;
+    if (row.state == HELD_PARKED) {
+        x->state = ENTRY_BLOCKED;
+        p->group->blocked++;
+    } else if (due <= en->wall_ms) {
+        entry_ready(en, x, &p->group->again);
+    } else {
+        entry_retry_arm(en, x, due - en->wall_ms);
+    }
+    return E_OK;
+}
+
+static int load_lease(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group;
+    uint64_t token;
+    struct lease_row row;
+    if (!key_read_lease(key, &group, &token) || map_get(&en->groups, group) == NULL)
+        return damaged(e, "a lease's key", 0);
+    int code = lease_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    struct session *s = session_find(en, row.session);
+    if (s == NULL)
+        return damaged(e, "the session of lease", token);
+    struct lease *l = lease_new(en, map_get(&en->groups, group), s, token);
+    list_remove(&l->dirty);
+    l->slot = row.slot;
+    l->counter = row.counter;
+    l->lease_ms = row.lease_ms;
+    l->granted_ms = row.granted_ms;
+    if (l->slot >= LANE_WINDOW)
+        return damaged(e, "the slot of lease", token);
+    if (s->slot_counter[l->slot] < l->counter)
+        s->slot_counter[l->slot] = l->counter;
+    struct lease_entry x = {0};
+    bool bad = false;
+    while (lease_row_next(&row.entries_raw, &x, &bad)) {
+        struct group_part *p = part_of(en, group, x.partition);
+        if (p == NULL || map_get(&p->entries, x.offset) != NULL)
+            return damaged(e, "a message of lease", token);
+        struct entry *n = entry_load(p, x.offset, x.has_key, x.key_hash);
+        n->token = token;
+        n->size = x.size;
+        n->grants = x.grants;
+        n->failures = x.failures;
+        lease_take(en, l, n, en->now.mono_ms + l->lease_ms);
+    }
+    list_remove(&l->dirty);
+    lease_arm(en, l);
+    return bad ? damaged(e, "lease", token) : E_OK;
+}
+
+/* A head that stands in its list and nowhere else. */
+static int load_list_heads(struct engine *en, struct err *e)
+{
+    for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
+        struct group *g = it.value;
+        for (struct map_it keys = map_iter(&g->keys); map_next(&keys);) {
+            struct key_queue *k = keys.value;
+            if (k->list.head_in_list) {
+                bool dirty = list_linked(&k->dirty);
+                key_head_from_list(en, g, k);
+                if (!dirty)
+                    list_remove(&k->dirty);
+            }
+        }
+    }
+    return en->failed.code != E_OK ? err_set(e, en->failed.code, "%s", en->failed.text) : E_OK;
+}
+
+/* ---------------------------------------------------------------- sessions */
+
+static int load_session(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    struct id128 id;
+    struct session_row row;
+    if (!key_read_session(key, &id))
+        return damaged(e, "a session's key", 0);
+    int code = session_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    struct session *s = session_add(en, id, row.name, row.created_ms, row.seen_ms);
+    s->stored = true;
+    session_wait_for_pipe(en, s);
+    return E_OK;
+}
+
+static struct key prefix_of(char tag)
+{
+    struct key k = key_meta_prefix(tag);
+    return k;
+}
+
+int engine_load(struct engine *en, struct err *e)
+{
+    struct key cursors = prefix_of('c'), done = prefix_of('d'), sessions = prefix_of('s'), all = {0};
+    int code;
+    if ((code = load_meta(en, e)) != E_OK ||
+        (code = each_row(en, FAM_SESSIONS, &sessions, load_session, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &cursors, load_cursor, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &done, load_done, e)) != E_OK ||
+        (code = load_key_headers(en, e)) != E_OK ||
+        (code = each_row(en, FAM_SCHED, &all, load_retry, e)) != E_OK ||
+        (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||
+        (code = load_list_heads(en, e)) != E_OK)
+        return code;
+    return E_OK;
+}

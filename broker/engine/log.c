@@ -1,0 +1,237 @@
+/* The logs: appending batches, and reading them by offset once they may be seen.
+ *
+ *      start                       visible              end
+ *        |  ........ readers ........ |  written, not yet  |
+ *        |                            |  synced (disk)     |
+ *
+ * All batches that a turn appends to one partition become one row, written with the partition's own row at the end of the turn.
+ */
+#include "engine/state.h"
+
+void log_partition_publish(struct engine *en, const struct partition *p, bool gone)
+{
+    struct effect_partition fx = {.partition = p->id, .family = p->family, .start = p->row.start, .gone = gone,
+                                  .index = p->index, .count = p->topic->config.partitions,
+                                  .message_bytes_max = p->topic->config.message_bytes_max};
+    buf_append(&en->partitions_fx, &fx, sizeof fx);
+}
+
+/* ---------------------------------------------------------------- appending */
+
+static bool produce_refused(struct engine *en, struct op *op, const struct partition *p)
+{
+    const struct topic *t = p->topic;
+    uint64_t bytes = p->row.end_bytes - p->row.start_bytes;
+    if (en->disk_free < en->limits->disk_reserve_bytes) {
+        op->reply.retry_after_ms = 1000;
+        answer(en, op, E_DISK_FULL, "%llu bytes free, limit disk_reserve_bytes = %llu", (unsigned long long)en->disk_free,
+               (unsigned long long)en->limits->disk_reserve_bytes);
+    } else if (bytes >= t->config.backlog_bytes_max / t->config.partitions) {
+        op->reply.retry_after_ms = 1000;
+        op->reply.depth = p->row.end - p->row.start;
+        answer(en, op, E_OVERLOADED, "topic '%s' holds %llu bytes in partition %u, backlog-bytes-max = %llu", t->name,
+               (unsigned long long)bytes, p->index, (unsigned long long)t->config.backlog_bytes_max);
+    } else {
+        return false;
+    }
+    en->counters.produce_refused++;
+    return true;
+}
+
+static void append(struct engine *en, struct partition *p, struct op *op)
+{
+    const struct wire_produce *w = &op->request.produce;
+    struct partition_row *row = &p->row;
+    if (row->end == row->start)
+        row->first_time_ms = en->wall_ms;
+    row->last_time_ms = en->wall_ms > row->last_time_ms ? en->wall_ms : row->last_time_ms;
+    row->end_bytes += stored_entry_size((uint32_t)w->batch.size);
+
+    size_t at = en->appends.size / sizeof(struct append);
+    struct append *a = (struct append *)(void *)buf_reserve(&en->appends, sizeof *a);
+    en->appends.size += sizeof *a;
+    *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + op->last_delta, .batch = w->batch,
+                         .hold = op->hold};
+    stored_header_put(a->header, &(struct stored_header){.level = p->topic->config.durability, .epoch = en->epoch,
+                                                         .count = w->count, .size = (uint32_t)w->batch.size, .turn = en->turn,
+                                                         .base_offset = row->end, .append_time_ms = row->last_time_ms,
+                                                         .cumulative_bytes = row->end_bytes, .batch_hash = w->batch_hash});
+    if (p->append_n++ == 0)
+        p->append_first = at;
+    else
+        ((struct append *)(void *)en->appends.data)[p->append_last].next = at + 1;
+    p->append_last = at;
+    row->end += op->last_delta + 1;
+    mark_dirty(&en->dirty_partitions, &p->dirty);
+}
+
+void log_produce(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    const struct wire_produce *w = &op->request.produce;
+    struct partition *p = map_get(&en->partitions, w->partition);
+    assert(p != NULL); /* lane_begin looked */
+    if (w->delay_ms != 0) {
+        answer(en, op, E_UNSUPPORTED, "delayed messages");
+        return;
+    }
+    if (produce_refused(en, op, p))
+        return;
+    op->reply.body = BODY_PRODUCE;
+    op->reply.produce = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = p->row.end};
+    append(en, p, op);
+    op->reply.produce.append_time_ms = p->row.last_time_ms;
+    en->counters.produced_batches++;
+    en->counters.produced_messages += w->count;
+    en->counters.produced_bytes += w->batch.size;
+    for (size_t i = 0; i < p->topic->groups_n; i++)
+        group_stir(en, p->topic->groups[i]);
+    answer_change(en, op, p->topic->config.durability);
+}
+
+static void pending_add(struct pending *q, struct pending_end end)
+{
+    if (q->n == q->cap) {
+        if (q->first > q->cap / 2) {
+            memmove(q->at, q->at + q->first, (q->n - q->first) * sizeof *q->at);
+            q->n -= q->first;
+            q->first = 0;
+        } else {
+            q->cap = q->cap > 0 ? 2 * q->cap : 64;
+            q->at = mem_resize(q->at, q->cap, sizeof *q->at);
+        }
+    }
+    q->at[q->n++] = end;
+}
+
+void log_write(struct engine *en, struct partition *p)
+{
+    static const uint8_t zeros[STORED_ALIGN];
+    struct append *all = (struct append *)(void *)en->appends.data;
+    if (p->append_n > 0) {
+        struct view *pieces = mem_array(3 * p->append_n, sizeof *pieces);
+        size_t n = 0;
+        const struct append *last = NULL;
+        for (size_t at = p->append_first + 1; at != 0; at = last->next) {
+            struct append *a = &all[at - 1];
+            size_t size = STORED_HEADER_SIZE + a->batch.size, pad = stored_entry_size((uint32_t)a->batch.size) - size;
+            pieces[n++] = view_of(a->header, STORED_HEADER_SIZE);
+            pieces[n++] = a->batch;
+            if (pad > 0)
+                pieces[n++] = view_of(zeros, pad);
+            struct effect_append fx = {.partition = p->id, .base_offset = a->base_offset, .last_offset = a->last_offset,
+                                       .header = a->header, .batch = a->batch, .hold = a->hold};
+            buf_append(&en->appends_fx, &fx, sizeof fx);
+            last = a;
+        }
+        struct key k = key_log(p->id, last->last_offset);
+        puts_pieces(&en->fx.puts, p->family, key_view(&k), pieces, n);
+        en->counters.puts++;
+        mem_free(pieces);
+        p->append_n = 0;
+        struct pending_end end = {.turn = en->turn, .end = p->row.end, .partition = p->id};
+        bool os = p->topic->config.durability == DURABILITY_OS;
+        pending_add(os ? &en->for_written : &en->for_durable, end);
+        en->fx.shows_when_written |= os;
+    }
+    p->row.epoch = en->epoch;
+    p->row.turn = en->turn;
+    struct key k = key_partition_row(p->id);
+    buf_clear(&en->row);
+    partition_row_put(&en->row, &p->row);
+    row_put(en, FAM_META, &k);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+void log_visible(struct engine *en, struct pending *q, uint64_t turn)
+{
+    for (; q->first < q->n && q->at[q->first].turn <= turn; q->first++) {
+        struct partition *p = map_get(&en->partitions, q->at[q->first].partition);
+        if (p == NULL)
+            continue;
+        p->visible = q->at[q->first].end;
+        for (struct list_node *n = p->waiters.head.next, *next; n != &p->waiters.head; n = next) {
+            const struct place *place = container_of(n, struct place, queue);
+            next = n->next;
+            if (place->offset < p->visible && log_fetch_try(en, place->op, false))
+                next = p->waiters.head.next; /* the answered one may have stood here more than once */
+        }
+    }
+    if (q->first == q->n)
+        q->first = q->n = 0;
+}
+
+static void fetch_part(const struct engine *en, const struct wire_fetch_from *from, struct wire_fetch_part *part)
+{
+    const struct partition *p = map_get(&en->partitions, from->partition);
+    part->partition = from->partition;
+    if (p == NULL) {
+        part->code = E_PARTITION_NOT_FOUND;
+        return;
+    }
+    part->start = p->row.start;
+    part->end = p->visible;
+    if (from->offset > p->row.end)
+        part->code = E_OFFSET_OUT_OF_RANGE;
+}
+
+static bool fetch_has_news(const struct wire_fetch_from *from, const struct wire_fetch_part *part)
+{
+    return part->code != E_OK || from->offset < part->start || from->offset < part->end;
+}
+
+bool log_fetch_try(struct engine *en, struct op *op, bool always)
+{
+    const struct wire_fetch *f = &op->request.fetch;
+    if (!always) {
+        bool news = false;
+        for (uint32_t i = 0; i < f->from_n && !news; i++) {
+            struct wire_fetch_part part = {0};
+            fetch_part(en, &f->from[i], &part);
+            news = fetch_has_news(&f->from[i], &part);
+        }
+        if (!news)
+            return false;
+    }
+    wait_end(en, op);
+    struct wire_fetch_part *parts = op_take(en, op, f->from_n, sizeof *parts);
+    for (uint32_t i = 0; i < f->from_n; i++)
+        fetch_part(en, &f->from[i], &parts[i]);
+    op->reply.body = BODY_FETCH;
+    op->reply.fetch.parts = parts;
+    op->reply.fetch.parts_n = f->from_n;
+    op->wants = f->from;
+    op->fetch_bytes = f->max_bytes == 0 || f->max_bytes > en->limits->fetch_bytes_max ? (uint32_t)en->limits->fetch_bytes_max : f->max_bytes;
+    op->read = READ_FETCH;
+    answer_now(en, op);
+    return true;
+}
+
+void log_fetch(struct engine *en, struct op *op, struct session *s)
+{
+    const struct wire_fetch *f = &op->request.fetch;
+    en->counters.fetches++;
+    if (log_fetch_try(en, op, f->wait_ms == 0 || en->stopping))
+        return;
+    wait_begin(en, op, s, f->wait_ms);
+    struct place *places = op_take(en, op, f->from_n, sizeof *places);
+    for (uint32_t i = 0; i < f->from_n; i++) {
+        struct partition *p = map_get(&en->partitions, f->from[i].partition);
+        places[i].offset = f->from[i].offset;
+        wait_at(op, &places[i], &p->waiters);
+    }
+}
+
+void log_offset_for(struct engine *en, struct op *op)
+{
+    const struct partition *p = map_get(&en->partitions, op->request.offset_for.partition);
+    if (p == NULL) {
+        partition_gone(en, op, op->request.offset_for.partition);
+        return;
+    }
+    op->reply.body = BODY_OFFSET;
+    op->reply.offset = (struct wire_offset_reply){.start = p->row.start, .end = p->visible, .offset = p->visible};
+    op->read = READ_OFFSET;
+    answer_now(en, op);
+}

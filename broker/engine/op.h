@@ -1,0 +1,55 @@
+/* An operation: one request on its way through the broker, and its reply on the way back.
+ *
+ *     wire/api make it -> loop steps it in the engine -> the turn is written (and synced) -> readers fetch bytes -> done()
+ *
+ * An operation has one owner at a time: who made it gives it to the loop, the engine keeps it while it waits (a long poll), and
+ * hands it back in its effects; `done` gives it back to its maker. No layer above is named here: the completion travels along.
+ */
+#ifndef ENGINE_OP_H
+#define ENGINE_OP_H
+
+#include "base/buf.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/ref.h"
+#include "schemas/codec.h"
+
+/* What has to be read from the log before the reply can be encoded. */
+enum op_read {
+    READ_NONE,
+    READ_FETCH,  /* reply.fetch.parts: data from wants[i] on, bounded by wants[i].max_bytes */
+    READ_RECORDS, /* reply.receive, reply.settle.receive or reply.held: fill in records and data */
+    READ_OFFSET  /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
+};
+
+struct op {
+    /* ---- set by the maker */
+    void *node[3];               /* room for the queue of whoever holds the operation; nobody else looks */
+    struct wire_request request; /* borrows from `hold` and `arena` */
+    struct ref *hold;            /* keeps the request's bytes; may be NULL (bytes outlive the operation) */
+    struct arena arena;          /* for the decoded request and for the reply's arrays */
+    uint64_t pipe;               /* the connection, unique while the broker runs; 0: the broker itself, which needs no session for reads */
+    size_t bytes;                /* what it counts in the inbox */
+    uint64_t payload_records;    /* produce: records in the batch, checked by api */
+    uint64_t last_delta;         /* produce: offset of the last record minus the first's */
+    void (*done)(struct op *op); /* any thread; takes the operation back, reply filled */
+
+    /* ---- the engine's while it holds the operation */
+    struct list_node wait;       /* among the waiters of its session */
+    struct heap_node timer;      /* when waiting ends */
+    struct list waits;           /* its places in the queues of groups and partitions */
+    void *session;               /* while it waits */
+    void *lane;                  /* of a numbered request: its result is kept when it succeeds */
+
+    /* ---- set by the engine for the way back */
+    struct wire_reply reply;     /* arrays in `arena` */
+    struct err error;            /* text behind reply.detail */
+    uint64_t turn;               /* the reply may leave when this turn is written (os) or synced (disk); 0: at once */
+    enum durability level;       /* which of the two; NONE: at once */
+    enum op_read read;
+    const struct wire_fetch_from *wants; /* READ_FETCH: beside reply.fetch.parts */
+    uint32_t fetch_bytes;        /* READ_FETCH: bound over all parts */
+    struct buf payload;          /* what was read; the reply's data points into it. The maker frees it */
+};
+
+#endif

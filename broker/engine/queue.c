@@ -1,0 +1,470 @@
+/* Handing out the messages of queue groups: the scan of the log, the ready messages, the grants, and who waits for them.
+ *
+ *      log ── load (a reader, outside) ──> scan ──> READY ──> grant: one lease row per group and receive
+ *                                            │
+ *                                            └── its key has a head already: behind it (keylist.c)
+ *
+ * Read-ahead runs only while less is ready than receivers asked for, twice over; so a group without receivers costs nothing.
+ */
+#include "engine/state.h"
+
+/* ---------------------------------------------------------------- ready messages */
+
+struct entry *entry_new(struct group_part *p, uint64_t offset)
+{
+    struct entry *e = mem_zalloc(sizeof *e);
+    e->part = p;
+    e->offset = offset;
+    map_put(&p->entries, offset, e);
+    return e;
+}
+
+void entry_forget(struct entry *e)
+{
+    assert(!list_linked(&e->link) && e->lease == NULL && e->key == NULL);
+    map_del(&e->part->entries, e->offset);
+    mem_free(e);
+}
+
+void entry_ready(struct engine *en, struct entry *e, struct list *where)
+{
+    e->state = ENTRY_READY;
+    list_push_back(where, &e->link);
+    e->part->group->ready++;
+    en->ready++;
+    group_stir(en, e->part->group);
+}
+
+void entry_unready(struct engine *en, struct entry *e)
+{
+    assert(e->state == ENTRY_READY);
+    list_remove(&e->link);
+    e->part->group->ready--;
+    en->ready--;
+}
+
+void group_stir(struct engine *en, struct group *g) { mark_dirty(&en->stirred, &g->stirred); }
+
+/* ---------------------------------------------------------------- the scan */
+
+enum { LOAD_RECORDS_MIN = 64 };
+
+/* Something of this partition is not scanned. */
+static bool part_has_more(const struct group_part *p) { return p->cursor < p->partition->row.end; }
+
+static void load_begin(struct engine *en, struct group_part *p, uint32_t records)
+{
+    struct effect_load load = {.group = p->group->id, .partition = p->partition->id, .from = p->cursor, .end = p->partition->row.end,
+                               .records = records, .family = p->partition->family};
+    buf_append(&en->loads, &load, sizeof load);
+    p->loading = records;
+    p->group->loading += records;
+    en->loading += records;
+    en->counters.loads++;
+}
+
+void load_end(struct engine *en, struct group_part *p)
+{
+    p->group->loading -= p->loading;
+    en->loading -= p->loading;
+    p->loading = 0;
+}
+
+/* What is being read counts as ready already, so that many partitions do not bring many times what is wanted. A group that has nothing
+ * is served even when others have read up to the limit and do not take it. */
+static void read_ahead(struct engine *en, struct group *g)
+{
+    uint64_t wanted = 2 * (uint64_t)g->demand;
+    uint32_t parts = g->topic->config.partitions, first = g->next_load;
+    if (g->paused || g->demand == 0)
+        return;
+    for (uint32_t i = 0; i < parts && g->ready + g->loading < wanted; i++) {
+        struct group_part *p = &g->parts[(first + i) % parts];
+        if (g->ready + g->loading > 0 && en->ready + en->loading >= en->limits->ready_max)
+            return;
+        if (p->loading > 0 || !part_has_more(p))
+            continue;
+        uint64_t n = wanted - g->ready - g->loading;
+        n = n < LOAD_RECORDS_MIN ? LOAD_RECORDS_MIN : n;
+        load_begin(en, p, (uint32_t)(n < en->limits->load_records_max ? n : en->limits->load_records_max));
+        g->next_load = (first + i + 1) % parts;
+    }
+}
+
+static void behind_key(struct engine *en, struct group *g, struct key_queue *k, const struct group_part *p,
+                       const struct loaded_record *r)
+{
+    key_list_append(en, g, k, (struct list_position){.partition = p->partition->id, .offset = r->offset, .size = r->size});
+    g->behind++;
+    en->counters.spilled_messages++;
+}
+
+/* One message of the log, seen for the first time, or again after a restart (below p->scanned): then it may be known already. */
+static void scan_record(struct engine *en, struct group_part *p, const struct loaded_record *r)
+{
+    struct group *g = p->group;
+    if (done_has(&p->done, r->offset) || map_get(&p->entries, r->offset) != NULL)
+        return;
+    struct key_queue *k = NULL;
+    if (r->has_key && g->config.order == ORDER_KEY) {
+        k = key_queue_get(g, r->key_hash, true);
+        if (r->offset < p->scanned) {
+            struct list_position first;
+            bool listed = k->list.count > 0 && key_list_first(en, g, k, &first) && r->offset >= first.offset;
+            if (k->head != NULL || listed)
+                return; /* it waits in its list */
+        } else if (k->head != NULL || k->list.count > 0) {
+            behind_key(en, g, k, p, r);
+            return;
+        }
+    }
+    struct entry *e = entry_new(p, r->offset);
+    e->key_hash = r->key_hash;
+    e->has_key = r->has_key;
+    e->size = r->size;
+    e->append_time_ms = r->append_time_ms;
+    e->key = k;
+    if (k != NULL)
+        k->head = e;
+    entry_ready(en, e, &p->fresh);
+}
+
+/* An offset without a record: compacted or gone with retention; or what stands there is damaged, and is parked to be seen. */
+static void scan_hole(struct engine *en, struct group_part *p, uint64_t offset, int code)
+{
+    if (done_has(&p->done, offset) || map_get(&p->entries, offset) != NULL)
+        return;
+    if (code == E_DAMAGED) {
+        struct entry *e = entry_new(p, offset);
+        entry_ready(en, e, &p->fresh);
+        entry_park(en, e, VIEW_LIT("damaged"), VIEW_LIT("the stored batch does not fit its checksum"));
+        en->counters.damaged_messages++;
+    } else {
+        done_set(&p->done, offset);
+    }
+}
+
+void queue_loaded(struct engine *en, const struct loaded *l)
+{
+    struct group *g = map_get(&en->groups, l->group);
+    struct partition *partition = map_get(&en->partitions, l->partition);
+    if (g == NULL || partition == NULL)
+        return;
+    struct group_part *p = group_part(g, partition);
+    assert(p->loading > 0 && l->from == p->cursor);
+    load_end(en, p);
+    group_stir(en, g);
+    uint64_t at = l->from;
+    for (uint32_t i = 0; i < l->records_n; i++) {
+        for (; at < l->records[i].offset; at++)
+            scan_hole(en, p, at, l->code);
+        scan_record(en, p, &l->records[i]);
+        p->cursor_time_ms = l->records[i].append_time_ms;
+        at = l->records[i].offset + 1;
+    }
+    for (; at < l->next; at++)
+        scan_hole(en, p, at, l->code);
+    p->cursor = l->next;
+    if (p->cursor > p->scanned)
+        p->scanned = p->cursor;
+    mark_dirty(&en->dirty_parts, &p->dirty);
+}
+
+/* ---------------------------------------------------------------- granting */
+
+/* The next ready message: what came back first, then each partition in turn. */
+static struct entry *next_ready(struct group *g)
+{
+    struct list_node *n = list_first(&g->again);
+    if (n != NULL)
+        return container_of(n, struct entry, link);
+    uint32_t parts = g->topic->config.partitions;
+    for (uint32_t i = 0; i < parts; i++) {
+        struct group_part *p = &g->parts[(g->next_part + i) % parts];
+        n = list_first(&p->fresh);
+        if (n != NULL) {
+            g->next_part = (g->next_part + i + 1) % parts;
+            return container_of(n, struct entry, link);
+        }
+    }
+    return NULL;
+}
+
+static void grant(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms)
+{
+    struct group *g = e->part->group;
+    entry_unready(en, e);
+    if (e->key != NULL && e->key->list.head_in_list)
+        key_list_pop(en, g, e->key); /* from now on the lease's row stands for it */
+    entry_row_remove(en, e);
+    e->grants++;
+    if (e->failures > 0)
+        en->counters.redelivered_messages++;
+    e->token = l->token;
+    lease_take(en, l, e, expires_ms);
+    en->counters.delivered_messages++;
+}
+
+static void record_of(const struct entry *e, struct wire_record *r)
+{
+    *r = (struct wire_record){.offset = e->offset, .partition = e->part->partition->id, .grants = e->grants, .failures = e->failures,
+                              .append_time_ms = e->append_time_ms};
+}
+
+/* Grants from one group; NULL: nothing. One message fits whatever its size, if it is the `first` of the reply. */
+static const struct lease *grant_group(struct engine *en, struct group *g, struct session *s, const struct wire_receive *r,
+                                       uint32_t messages, uint64_t *bytes_left, bool first, struct wire_record *records, uint32_t *n)
+{
+    uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
+    struct lease *l = NULL;
+    uint64_t lease_ms = r->lease_ms != 0 ? r->lease_ms : g->config.lease_ms;
+    if (lease_ms > en->limits->lease_ms_max)
+        lease_ms = en->limits->lease_ms_max;
+    *n = 0;
+    for (struct entry *e; *n < messages && g->leased < in_flight_max && (e = next_ready(g)) != NULL;) {
+        if (e->size > *bytes_left && (*n > 0 || !first))
+            break;
+        if (e->grants >= 4 * g->config.max_deliveries) {
+            entry_park(en, e, VIEW_LIT("grants"), VIEW_LIT("granted too often without an answer"));
+            continue;
+        }
+        if (l == NULL) {
+            l = lease_new(en, g, s, (uint64_t)en->epoch << 40 | ++en->token_last);
+            l->slot = r->slot;
+            l->counter = r->counter;
+            l->lease_ms = (uint32_t)lease_ms;
+            l->granted_ms = en->wall_ms;
+        }
+        *bytes_left -= e->size < *bytes_left ? e->size : *bytes_left;
+        grant(en, l, e, en->now.mono_ms + lease_ms);
+        record_of(e, &records[(*n)++]);
+    }
+    if (l != NULL)
+        lease_arm(en, l);
+    return l;
+}
+
+/* A repeat of a receive that was granted: the same leases, as far as they still stand. */
+static bool grant_again(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
+{
+    uint32_t n = 0, at = 0;
+    LIST_EACH (node, &s->leases) {
+        const struct lease *l = container_of(node, struct lease, of_session);
+        n += l->slot == r->slot && l->counter == r->counter && l->entries_n > 0;
+    }
+    if (n == 0)
+        return false;
+    struct wire_delivery *deliveries = op_take(en, op, n, sizeof *deliveries);
+    LIST_EACH (node, &s->leases) {
+        const struct lease *l = container_of(node, struct lease, of_session);
+        if (l->slot != r->slot || l->counter != r->counter || l->entries_n == 0)
+            continue;
+        struct wire_record *records = op_take(en, op, l->entries_n, sizeof *records);
+        uint32_t k = 0;
+        uint64_t left = UINT64_MAX;
+        LIST_EACH (entry_node, &l->entries) {
+            const struct entry *e = container_of(entry_node, struct entry, link);
+            record_of(e, &records[k++]);
+            if (e->expires_ms < left)
+                left = e->expires_ms;
+        }
+        left = left > en->now.mono_ms ? left - en->now.mono_ms : 0;
+        deliveries[at++] = (struct wire_delivery){.group = l->group->id, .token = l->token, .lease_ms = (uint32_t)left,
+                                                  .records = records, .records_n = k};
+    }
+    en->counters.repeats++;
+    out->deliveries = deliveries;
+    out->deliveries_n = n;
+    return true;
+}
+
+static uint32_t messages_wanted(const struct engine *en, const struct wire_receive *r)
+{
+    uint32_t n = r->max_messages != 0 ? r->max_messages : 1;
+    return n < en->limits->lease_messages_max ? n : (uint32_t)en->limits->lease_messages_max;
+}
+
+bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
+{
+    *out = (struct wire_receive_reply){.counter = r->counter};
+    bool waited = list_linked(&op->wait); /* then it is no repeat: it was looked at before */
+    if (!waited && r->counter == s->slot_counter[r->slot] && grant_again(en, op, s, r, out))
+        return true;
+    if (!waited)
+        s->slot_counter[r->slot] = r->counter;
+    uint32_t wanted = messages_wanted(en, r), n = 0;
+    uint64_t bytes_left = r->max_bytes == 0 || r->max_bytes > en->limits->reply_bytes_max ? en->limits->reply_bytes_max : r->max_bytes;
+    struct wire_delivery *deliveries = NULL;
+    for (uint32_t i = 0; i < r->groups_n && wanted > 0; i++) {
+        struct group *g = map_get(&en->groups, r->groups[i]);
+        if (g == NULL)
+            continue;
+        if (g->demand < wanted)
+            g->demand = wanted;
+        if (!waited) /* or two groups that cannot give would stir each other for ever */
+            group_stir(en, g);
+        if (g->paused || g->ready == 0)
+            continue;
+        uint64_t most = g->ready < wanted ? g->ready : wanted;
+        struct wire_record *records = op_take(en, op, most, sizeof *records);
+        if (deliveries == NULL)
+            deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
+        uint32_t got;
+        const struct lease *l = grant_group(en, g, s, r, (uint32_t)most, &bytes_left, n == 0, records, &got);
+        if (l == NULL)
+            continue;
+        group_stir(en, g);
+        deliveries[n++] = (struct wire_delivery){.group = g->id, .token = l->token, .lease_ms = l->lease_ms, .records = records,
+                                                 .records_n = got};
+        wanted -= got;
+    }
+    out->deliveries = deliveries;
+    out->deliveries_n = n;
+    return n > 0;
+}
+
+/* ---------------------------------------------------------------- receiving */
+
+static enum durability level_of(const struct engine *en, const struct wire_receive_reply *r)
+{
+    for (uint32_t i = 0; i < r->deliveries_n; i++) {
+        const struct group *g = map_get(&en->groups, r->deliveries[i].group);
+        if (g == NULL || g->topic->config.durability == DURABILITY_DISK)
+            return DURABILITY_DISK;
+    }
+    return DURABILITY_OS;
+}
+
+static bool receive_try(struct engine *en, struct op *op, struct session *s)
+{
+    struct wire_receive_reply reply;
+    if (!queue_grant(en, op, s, &op->request.receive, &reply))
+        return false;
+    wait_end(en, op);
+    op->reply.body = BODY_RECEIVE;
+    op->reply.receive = reply;
+    op->read = READ_RECORDS;
+    answer_change(en, op, level_of(en, &reply));
+    return true;
+}
+
+void receive_empty(struct engine *en, struct op *op)
+{
+    en->counters.receives_empty++;
+    op->reply.body = BODY_RECEIVE;
+    op->reply.receive.counter = op->request.receive.counter;
+    answer_now(en, op);
+}
+
+/* A slot has one receive outstanding: a newer one, or a repeat, takes the place of the one that waits. */
+static void end_waiting_in_slot(struct engine *en, struct session *s, uint32_t slot)
+{
+    LIST_EACH_SAFE (n, &s->waiting) {
+        struct op *op = container_of(n, struct op, wait);
+        if (op->request.verb != VERB_RECEIVE || op->request.receive.slot != slot)
+            continue;
+        wait_end(en, op);
+        answer(en, op, E_AGAIN, "slot %u was used again", slot);
+    }
+}
+
+/* Something that the receive may get is in the log and not read ahead yet. Naming a group many times costs no more than once. */
+static bool more_is_coming(struct engine *en, const struct wire_receive *r)
+{
+    uint64_t mark = ++en->mark;
+    for (uint32_t i = 0; i < r->groups_n; i++) {
+        struct group *g = map_get(&en->groups, r->groups[i]);
+        if (g->paused || g->mark == mark)
+            continue;
+        g->mark = mark;
+        for (uint32_t k = 0; k < g->topic->config.partitions; k++)
+            if (part_has_more(&g->parts[k]))
+                return true;
+    }
+    return false;
+}
+
+/* It never waits, and is left out where its slot has gone on. */
+bool queue_receive_carried(struct engine *en, struct op *op, struct session *s)
+{
+    const struct wire_receive *r = op->request.settle.receive;
+    struct wire_settle_reply *reply = &op->reply.settle;
+    if (r == NULL || en->stopping || r->slot >= LANE_WINDOW || r->counter < s->slot_counter[r->slot])
+        return false;
+    end_waiting_in_slot(en, s, r->slot);
+    reply->has_receive = true;
+    if (!queue_grant(en, op, s, r, &reply->receive))
+        return false;
+    op->read = READ_RECORDS;
+    return true;
+}
+
+void queue_receive(struct engine *en, struct op *op, struct session *s)
+{
+    const struct wire_receive *r = &op->request.receive;
+    en->counters.receives++;
+    if (r->slot >= LANE_WINDOW) {
+        answer(en, op, E_INVALID_ARGUMENT, "slot %u, the highest is %d", r->slot, LANE_WINDOW - 1);
+        return;
+    }
+    if (r->counter < s->slot_counter[r->slot]) {
+        answer(en, op, E_AGAIN, "slot %u is at %llu already", r->slot, (unsigned long long)s->slot_counter[r->slot]);
+        return;
+    }
+    end_waiting_in_slot(en, s, r->slot);
+    for (uint32_t i = 0; i < r->groups_n; i++) {
+        const struct group *g = map_get(&en->groups, r->groups[i]);
+        if (g == NULL) {
+            answer(en, op, E_GROUP_NOT_FOUND, "group id %u", r->groups[i]);
+            return;
+        }
+    }
+    if (receive_try(en, op, s))
+        return;
+    if (r->wait_ms == 0 && !more_is_coming(en, r)) {
+        for (uint32_t i = 0; i < r->groups_n; i++)
+            ((struct group *)map_get(&en->groups, r->groups[i]))->hinted = false;
+        receive_empty(en, op);
+        return;
+    }
+    /* what was not read ahead yet is on its way: a receive that does not wait gives it a moment */
+    wait_begin(en, op, s, r->wait_ms != 0 ? r->wait_ms : 50);
+    struct place *places = op_take(en, op, r->groups_n, sizeof *places);
+    for (uint32_t i = 0; i < r->groups_n; i++) {
+        struct group *g = map_get(&en->groups, r->groups[i]);
+        wait_at(op, &places[i], &g->waiters);
+        g->hinted = false;
+    }
+}
+
+static void hint(struct engine *en, struct group *g)
+{
+    if (g->hinted || !list_empty(&g->waiters))
+        return;
+    bool something = g->ready > 0;
+    for (uint32_t i = 0; i < g->topic->config.partitions && !something; i++)
+        something = part_has_more(&g->parts[i]);
+    if (!something)
+        return;
+    g->hinted = true;
+    struct effect_hint fx = {.group = g->id, .topic = g->topic->name, .name = g->name};
+    buf_append(&en->hints, &fx, sizeof fx);
+}
+
+void queue_stirred(struct engine *en)
+{
+    for (struct list_node *n; (n = list_pop_front(&en->stirred)) != NULL;) {
+        struct group *g = container_of(n, struct group, stirred);
+        for (struct list_node *w; g->ready > 0 && !g->paused && (w = list_first(&g->waiters)) != NULL;) {
+            struct op *op = container_of(w, struct place, queue)->op;
+            if (!receive_try(en, op, op->session))
+                break;
+        }
+        read_ahead(en, g);
+        hint(en, g);
+        /* demand fades, so that what was wanted once is not read ahead for ever */
+        if (list_empty(&g->waiters) && g->demand > 1 && g->ready >= 2 * (uint64_t)g->demand)
+            g->demand -= g->demand / 8;
+        list_remove(&g->stirred); /* granting stirs it again */
+    }
+}

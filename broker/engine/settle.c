@@ -1,0 +1,144 @@
+/* Settling: what receivers say of the messages they were granted.
+ *
+ * A settle is a list of units. Each unit is first looked at as a whole; if anything in it cannot be done, none of it is, and its code
+ * says why. The others go on. Codes come back in order: singles first (units of one item), then units.
+ */
+#include "engine/state.h"
+
+/* The message that an item speaks of, or NULL and why not. */
+static struct entry *item_entry(const struct engine *en, const struct wire_settle_item *i, int *code)
+{
+    const struct partition *p = map_get(&en->partitions, i->partition);
+    struct group *g = map_get(&en->groups, i->group);
+    if (g == NULL || p == NULL || p->topic != g->topic) {
+        *code = E_GROUP_NOT_FOUND;
+        return NULL;
+    }
+    struct entry *e = map_get(&group_part(g, p)->entries, i->offset);
+    bool good = e != NULL && i->token != 0 && e->token == i->token && e->state != ENTRY_BLOCKED;
+    /* what has come back already can still be done or parked by its last holder, but no longer be held on to */
+    if (good && i->verb == SETTLE_EXTEND && e->state != ENTRY_LEASED)
+        good = false;
+    *code = good ? E_OK : E_LEASE_LOST;
+    return good ? e : NULL;
+}
+
+static int item_check(const struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i, struct entry **out)
+{
+    int code;
+    if (i->verb < SETTLE_ACK || i->verb > SETTLE_EXTEND || i->note > w->notes_n)
+        return E_INVALID_ARGUMENT;
+    *out = item_entry(en, i, &code);
+    return code;
+}
+
+static uint64_t bounded_delay(const struct engine *en, const struct wire_settle_item *i)
+{
+    if ((i->flags & SETTLE_HAS_DELAY) == 0)
+        return UINT64_MAX;
+    return i->delay_ms < en->limits->delay_ms_max ? i->delay_ms : en->limits->delay_ms_max;
+}
+
+static void extend(struct engine *en, struct entry *e, uint32_t lease_ms)
+{
+    uint64_t term = lease_ms != 0 ? lease_ms : e->lease->lease_ms;
+    e->expires_ms = en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max);
+    lease_sooner(en, e->lease, e->expires_ms);
+    en->counters.extended_leases++;
+}
+
+static void item_apply(struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i, struct entry *e)
+{
+    struct wire_note note = {0};
+    if (i->note > 0)
+        note = w->notes[i->note - 1];
+    switch ((enum settle_verb)i->verb) {
+    case SETTLE_ACK:
+        rate_count(&e->part->group->acks, en->now.mono_ms, 1);
+        en->counters.acked_messages++;
+        entry_done(en, e);
+        break;
+    case SETTLE_NACK:
+        if (e->state != ENTRY_LEASED)
+            break; /* its failure was counted when the lease ran out */
+        en->counters.nacked_messages++;
+        entry_failed(en, e, bounded_delay(en, i), note.reason.size > 0 ? note.reason : VIEW_LIT("max_deliveries"), note.error);
+        break;
+    case SETTLE_PARK:
+        entry_park(en, e, note.reason.size > 0 ? note.reason : VIEW_LIT("parked"), note.error);
+        break;
+    case SETTLE_RELEASE:
+        if (e->state != ENTRY_LEASED)
+            break;
+        en->counters.released_messages++;
+        e->grants -= e->grants > 0;
+        e->token = 0;
+        entry_retry(en, e, 0);
+        break;
+    case SETTLE_EXTEND:
+        extend(en, e, i->delay_ms);
+        break;
+    }
+}
+
+static int single(struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i)
+{
+    struct entry *e;
+    int code = item_check(en, w, i, &e);
+    if (code == E_OK)
+        item_apply(en, w, i, e);
+    return code;
+}
+
+static int unit(struct engine *en, const struct wire_settle *w, const struct wire_unit *u)
+{
+    if (u->produces_n > 0 || u->state_n > 0)
+        return E_UNSUPPORTED;
+    int code = E_OK;
+    uint64_t mark = ++en->mark;
+    for (uint32_t i = 0; i < u->items_n && code == E_OK; i++) {
+        struct entry *e;
+        code = item_check(en, w, &u->items[i], &e);
+        if (code == E_OK && e->mark == mark)
+            code = E_INVALID_ARGUMENT; /* the same message twice */
+        if (code == E_OK)
+            e->mark = mark;
+    }
+    for (uint32_t i = 0; i < u->items_n && code == E_OK; i++) {
+        int ignored;
+        item_apply(en, w, &u->items[i], item_entry(en, &u->items[i], &ignored));
+    }
+    return code;
+}
+
+static enum durability level_of(const struct engine *en, const struct wire_settle *w)
+{
+    for (uint32_t i = 0; i < w->singles_n; i++) {
+        const struct group *g = map_get(&en->groups, w->singles[i].group);
+        if (g == NULL || g->topic->config.durability == DURABILITY_DISK)
+            return DURABILITY_DISK;
+    }
+    return w->units_n > 0 || w->receive != NULL ? DURABILITY_DISK : DURABILITY_OS;
+}
+
+void settle_request(struct engine *en, struct op *op, struct session *s)
+{
+    const struct wire_settle *w = &op->request.settle;
+    uint32_t n = w->singles_n + w->units_n;
+    uint16_t *codes = op_take(en, op, n, sizeof *codes);
+    bool all_ok = true;
+    enum durability level = level_of(en, w); /* before a group may go */
+    for (uint32_t i = 0; i < w->singles_n; i++)
+        codes[i] = (uint16_t)single(en, w, &w->singles[i]);
+    for (uint32_t i = 0; i < w->units_n; i++)
+        codes[w->singles_n + i] = (uint16_t)unit(en, w, &w->units[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        all_ok &= codes[i] == E_OK;
+        en->counters.late_units += codes[i] == E_LEASE_LOST;
+    }
+    op->reply.body = BODY_SETTLE;
+    op->reply.settle.codes = all_ok ? NULL : codes;
+    op->reply.settle.codes_n = all_ok ? 0 : n;
+    queue_receive_carried(en, op, s);
+    answer_change(en, op, level);
+}

@@ -1,0 +1,397 @@
+/* The engine's memory: what the files of this layer share.
+ *
+ *   engine ── topics ── partitions ─────────────── fetch waiters
+ *      │         └───── groups ── parts (one per partition: floor, done chunks, scan cursor, entries)
+ *      │                   ├───── keys  (head + the list of what waits behind it)
+ *      │                   └───── leases ── entries
+ *      └── sessions ── lanes (numbers, kept results)
+ *               └───── leases, waiting operations
+ *
+ * What survives a restart is marked (row): it is rebuilt from the store by load.c. Everything else is derived.
+ */
+#ifndef ENGINE_STATE_H
+#define ENGINE_STATE_H
+
+#include <assert.h>
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "engine/engine.h"
+#include "schemas/errors.h"
+#include "schemas/stored.h"
+#include "store/keys.h"
+
+/* A timer calls `fire` once its time (mono ms) has come; it is then in no heap. */
+struct timer {
+    struct heap_node node;
+    void (*fire)(struct engine *en, struct timer *t);
+};
+
+/* ---------------------------------------------------------------- topics and partitions (log.c, topics.c) */
+
+struct partition {
+    uint32_t id, index;
+    struct topic *topic;
+    enum store_family family;
+    struct partition_row row;   /* (row) start, end, bytes, times */
+    uint64_t visible;           /* readers see offsets below; follows the written or the durable turn */
+    struct list waiters;        /* of struct place: fetches that wait for `visible` to pass their offset */
+    struct list_node dirty;     /* in engine.dirty_partitions */
+    size_t append_first, append_n; /* this turn's appends: a chain in engine.appends, by append.next */
+    size_t append_last;
+};
+
+struct topic {
+    uint32_t id;
+    char *name;                 /* (row) */
+    uint64_t created_ms;        /* (row) */
+    struct wire_topic_config config; /* (row) defaults filled in */
+    uint8_t log_class;          /* (row) */
+    struct partition *partitions;
+    struct group **groups;      /* sorted by name */
+    size_t groups_n;
+};
+
+/* One batch on its way into a turn's log value. */
+struct append {
+    size_t next; /* index + 1 in engine.appends of the partition's next one; 0: none */
+    uint32_t partition;
+    uint64_t base_offset, last_offset;
+    struct view batch;
+    struct ref *hold;
+    uint8_t header[STORED_HEADER_SIZE];
+};
+
+/* A turn's new end of a partition, until it is written or durable. */
+struct pending_end { uint64_t turn, end; uint32_t partition; };
+struct pending { struct pending_end *at; size_t first, n, cap; };
+
+/* ---------------------------------------------------------------- sessions (session.c, lane.c) */
+
+/* A lane keeps the results that its client has not seen. One that never says what it saw is refused at these bounds. */
+enum { LANE_WINDOW = 60, LANE_RESULTS_MAX = 4 * LANE_WINDOW, LANE_RESULT_BYTES_MAX = 1 << 20 };
+
+struct lane {
+    uint32_t id;
+    struct session *session;
+    uint64_t base;              /* (row) every number up to it is done */
+    uint64_t done;              /* (row) lane 0: bit i = base + 1 + i is done */
+    struct lane_result *results;/* (row) by number, ascending */
+    size_t results_n, results_cap, result_bytes;
+    struct list_node dirty;
+};
+struct lane_result { uint64_t seq, turn; uint8_t level, verb; uint8_t *body; uint32_t body_size; };
+
+struct session {
+    struct id128 id;            /* (row) */
+    char *name;                 /* (row) */
+    uint64_t created_ms, seen_ms; /* (row) */
+    uint64_t pipe;              /* 0: none */
+    bool stored;                /* it was there before this broker began: its lanes may have rows */
+    struct map lanes;           /* id -> lane; loaded from their rows when first used */
+    struct list leases;         /* of struct lease, by `of_session` */
+    struct list waiting;        /* of struct op, by `wait` */
+    size_t waiting_n;
+    uint64_t slot_counter[LANE_WINDOW]; /* the highest counter of a receive in each slot */
+    struct timer grace;         /* leases return */
+    struct timer expiry;        /* numbers are forgotten */
+    struct session *collision;  /* next with the same low half */
+};
+
+/* ---------------------------------------------------------------- queue groups (group.c, queue.c, done.c, keylist.c, lease.c, held.c) */
+
+/*        scanned          granted                 ack
+ *  log ──────────> READY ─────────> LEASED ──────────────────> done
+ *     │              ^  ^             │ │ nack, expiry   park or too many failures
+ *     │ behind       │  └── release ──┘ v                     v
+ *     └──> key list ─┘  ┌────────── RETRYING ──────────────> PARKED (done; under park: key it blocks its key)
+ *       head done       └── due: READY
+ */
+enum entry_state { ENTRY_READY, ENTRY_LEASED, ENTRY_RETRYING, ENTRY_BLOCKED /* parked under park: key */ };
+
+/* A message that is in the flow of a group and not merely behind its key. */
+struct entry {
+    struct list_node link;      /* READY: part.fresh or group.again; LEASED: lease.entries */
+    struct timer timer;         /* RETRYING: when due */
+    struct group_part *part;
+    struct key_queue *key;      /* NULL: not ordered */
+    struct lease *lease;        /* LEASED */
+    uint64_t offset;
+    uint64_t token;             /* (row) of the last grant; 0: never granted, or given back unstarted */
+    uint64_t key_hash;
+    uint64_t expires_ms;        /* LEASED: mono */
+    uint64_t append_time_ms;    /* 0: not known */
+    uint64_t due_ms;            /* has_row: the wall time in its rows */
+    uint32_t size, grants, failures;
+    uint8_t state;              /* enum entry_state */
+    bool has_key;
+    bool has_row;               /* a held row and a sched row stand for it */
+    uint64_t mark;              /* of the last unit that named it */
+};
+
+/* A key with a head: the one message of it that is in the flow. What waits behind is a list of positions in rows. */
+struct key_queue {
+    struct group *group;
+    uint64_t hash;
+    struct entry *head;         /* NULL after a restart until the scan finds it again */
+    struct list_header_row list;/* (row) if count > 0 */
+    struct buf first_bytes, last_bytes; /* chunks `first` and `last` as in their rows; last_bytes serves both when they are one */
+    struct list_position last_at; /* the last position appended */
+    uint32_t first_n, last_n;   /* positions in the cached chunks; first_n 0: not cached */
+    bool last_cached;
+    bool has_rows;
+    bool dirty_last;
+    struct list_node dirty;
+};
+
+/* Which offsets above the floor are done. */
+struct done_chunk { uint16_t count; bool dirty, stored; uint8_t bits[DONE_CHUNK_BYTES]; };
+struct done {
+    uint64_t floor;             /* (row) every offset below is done */
+    uint64_t first;             /* chunk number of chunks[0] */
+    struct done_chunk **chunks; /* NULL: none of them done; done_full: all */
+    size_t n, cap;
+    uint64_t count;             /* done at or above the floor */
+};
+
+struct group_part {
+    struct group *group;
+    struct partition *partition;
+    struct done done;
+    uint64_t cursor;            /* scanned up to here */
+    uint64_t scanned;           /* (row) below it every message was scanned before: not appended to lists again */
+    uint64_t parked;            /* (row) */
+    struct map entries;         /* offset -> entry */
+    struct list fresh;          /* READY, found by the scan, ascending, no row of their own */
+    uint64_t cursor_time_ms;    /* append time of the last scanned message */
+    uint32_t loading;           /* records asked of a reader; 0: none */
+    struct list_node dirty;     /* in engine.dirty_parts: cursor row or chunks */
+};
+
+struct lease {
+    uint64_t token;             /* (row) key */
+    struct group *group;
+    struct session *session;
+    struct list_node of_session;
+    struct list entries;        /* (row) */
+    uint32_t entries_n, slot, lease_ms;
+    uint64_t counter, granted_ms; /* wall */
+    struct timer timer;         /* the first expiry among its entries */
+    struct list_node dirty;
+};
+
+enum { RATE_SECONDS = 60 };
+struct rate { uint64_t second; uint32_t bucket[RATE_SECONDS]; };
+
+struct group {
+    uint32_t id;
+    char *name;                 /* (row) */
+    struct topic *topic;
+    uint64_t created_ms;        /* (row) */
+    struct wire_group_config config; /* (row) defaults filled in */
+    bool paused;                /* (row) */
+    struct group_part *parts;
+    struct map keys;            /* hash -> key_queue */
+    struct map leases;          /* token -> lease */
+    struct list again;          /* READY: came back, or the next of its key */
+    struct list waiters;        /* of struct place: receives that wait */
+    uint32_t next_part, next_load; /* round robin: granting, reading ahead */
+    uint64_t loading;           /* sum over its parts */
+    uint64_t mark;              /* of the last receive that looked at it */
+    uint64_t ready, leased, retrying, blocked, behind; /* messages in each state */
+    uint32_t demand;            /* what receivers asked for lately, decays */
+    bool hinted;                /* receivers were told, or none was ever empty-handed */
+    struct rate acks;
+    struct list_node stirred;   /* in engine.stirred: look for work to hand out and to read ahead */
+};
+
+/* The place of a waiting operation in the queue of one group or one partition (`offset`: what it waits for there). In the operation's
+ * arena. */
+struct place { struct list_node queue; struct list_node of_op; struct op *op; uint64_t offset; };
+
+/* ---------------------------------------------------------------- the engine */
+
+struct engine {
+    struct store *store;
+    const struct engine_limits *limits;
+    struct engine_counters counters;
+    struct effects fx;
+    struct buf loads, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
+    struct buf appends;         /* of struct append, this turn's */
+    struct buf scratch, row;    /* for encoding */
+    struct rng rng;
+    uint32_t epoch;             /* (row) */
+    uint64_t turn;              /* (row) */
+    uint64_t wall_ms;           /* (row) never goes back */
+    struct engine_now now;
+    uint64_t token_last;        /* counter of this epoch */
+    uint64_t mark;              /* the last that was given: to see what was met before */
+    struct next_row next;       /* (row) */
+    bool epoch_written;
+    struct topic **topics;      /* sorted by name */
+    size_t topics_n;
+    struct map partitions, groups; /* by id */
+    uint32_t topics_count, groups_n;
+    struct map sessions;        /* low half of the id -> session */
+    struct map pipes;           /* pipe -> session */
+    size_t sessions_n;
+    struct heap timers, waits;
+    struct list dirty_partitions, dirty_parts, dirty_keys, dirty_leases, dirty_lanes, stirred;
+    struct pending for_written, for_durable;
+    uint64_t ready, loading;    /* messages: in all groups */
+    uint64_t disk_free;
+    bool stopping, in_turn;
+    struct err failed;
+};
+
+/* ---------------------------------------------------------------- engine.c */
+
+void engine_fail(struct engine *en, const struct err *why);
+void timer_set(struct engine *en, struct timer *t, uint64_t due_ms, void (*fire)(struct engine *, struct timer *));
+void timer_clear(struct engine *en, struct timer *t);
+/* Reads a row as the engine sees it: this turn's puts first. False: not there, or the engine failed. Good until the next call. */
+bool row_read(struct engine *en, enum store_family f, const struct key *k, struct view *value);
+void row_put(struct engine *en, enum store_family f, const struct key *k); /* en->row is the value */
+void row_remove(struct engine *en, enum store_family f, const struct key *k);
+void mark_dirty(struct list *dirty, struct list_node *n);
+
+/* Hands an operation back. Exactly one of these per operation. `turn`s and levels: see op.h. */
+void answer(struct engine *en, struct op *op, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void answer_now(struct engine *en, struct op *op);                 /* op->reply is filled; stands on nothing */
+void answer_change(struct engine *en, struct op *op, enum durability level); /* stands on this turn; kept as its lane's result */
+void *op_take(struct engine *en, struct op *op, size_t n, size_t size); /* zeroed, from its arena; never NULL */
+struct view op_text(struct op *op, const char *text);              /* a copy in its arena */
+
+/* waiting: parks the operation with its session until `wait_ms` passed */
+void wait_begin(struct engine *en, struct op *op, struct session *s, uint32_t wait_ms);
+void wait_at(struct op *op, struct place *p, struct list *queue);
+void wait_end(struct engine *en, struct op *op);                   /* out of all queues; it still has to be answered */
+void wait_over(struct engine *en, struct op *op);                  /* its time is up: answered empty */
+
+/* ---------------------------------------------------------------- session.c, lane.c */
+
+struct session *session_of(struct engine *en, struct op *op);      /* NULL: answered NO_SESSION */
+struct session *session_find(const struct engine *en, struct id128 id);
+struct session *session_add(struct engine *en, struct id128 id, struct view name, uint64_t created_ms, uint64_t seen_ms);
+void session_hello(struct engine *en, struct op *op);
+void session_bye(struct engine *en, struct op *op);
+void session_detach(struct engine *en, struct session *s);         /* its pipe is gone */
+void session_wait_for_pipe(struct engine *en, struct session *s);  /* grace and expiry begin */
+void session_free(struct engine *en, struct session *s);           /* memory only */
+void sessions_close(struct engine *en);
+
+/* LANE_NEW: do it; LANE_ANSWERED: was a repeat or a refusal, answered. */
+enum lane_step { LANE_NEW, LANE_ANSWERED };
+enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op); /* LANE_NEW sets op->lane */
+/* The request succeeded: op->reply is kept as its result, with this turn. answer_change calls it. */
+void lane_done(struct engine *en, struct lane *l, struct op *op, enum durability level);
+void lane_write(struct engine *en, struct lane *l);
+void lane_free(struct lane *l);
+
+/* ---------------------------------------------------------------- topics.c, log.c */
+
+struct topic *topic_find(const struct engine *en, struct view name);
+struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *row);
+void topic_create(struct engine *en, struct op *op, struct session *s);
+void topic_delete(struct engine *en, struct op *op, struct session *s);
+void topic_list(struct engine *en, struct op *op);
+void topic_free(struct topic *t);
+enum store_family log_family(uint8_t log_class);
+void topic_unknown(struct engine *en, struct op *op, struct view name); /* answers TOPIC_NOT_FOUND with help */
+void partition_gone(struct engine *en, struct op *op, uint32_t id);     /* answers PARTITION_NOT_FOUND */
+
+void log_produce(struct engine *en, struct op *op, struct session *s);
+void log_fetch(struct engine *en, struct op *op, struct session *s);
+bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */
+void log_offset_for(struct engine *en, struct op *op);
+void log_write(struct engine *en, struct partition *p);                /* this turn's appends and the partition's row */
+void log_visible(struct engine *en, struct pending *queue, uint64_t turn);
+void log_partition_publish(struct engine *en, const struct partition *p, bool gone);
+
+/* ---------------------------------------------------------------- group.c */
+
+struct group *group_find(struct engine *en, struct op *op, struct view topic, struct view name); /* NULL: answered */
+/* The groups that request.list names, sorted by topic and name, behind `after` ("topic/group"). NULL: answered. */
+struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *more);
+struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row);
+void group_create(struct engine *en, struct op *op, struct session *s);
+void group_delete(struct engine *en, struct op *op, struct session *s);
+void group_list(struct engine *en, struct op *op);
+void group_drop(struct engine *en, struct group *g, int code); /* out of everything, its rows too; waiting receives get `code` */
+void group_free(struct engine *en, struct group *g);
+void group_stir(struct engine *en, struct group *g);
+
+/* ---------------------------------------------------------------- queue.c: scanning, handing out */
+
+void queue_receive(struct engine *en, struct op *op, struct session *s);
+void receive_empty(struct engine *en, struct op *op);
+/* Grants what there is for `r` into `out`; false: nothing. */
+bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out);
+/* Grants for the receive that a settle carries into its reply; false: nothing. */
+bool queue_receive_carried(struct engine *en, struct op *op, struct session *s);
+void queue_stirred(struct engine *en);                 /* at the end of a turn: waiting receives and read-ahead */
+void queue_loaded(struct engine *en, const struct loaded *l);
+void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */
+struct entry *entry_new(struct group_part *p, uint64_t offset);
+void entry_ready(struct engine *en, struct entry *e, struct list *where);
+void entry_unready(struct engine *en, struct entry *e);
+void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
+
+/* ---------------------------------------------------------------- done.c */
+
+bool done_has(const struct done *d, uint64_t offset);
+bool done_set(struct done *d, uint64_t offset);        /* false: it was done already */
+void done_load(struct done *d, uint64_t chunk, const uint8_t bits[DONE_CHUNK_BYTES]);
+void done_raise(struct done *d, uint64_t floor);       /* everything below is done */
+void done_write(struct engine *en, struct group_part *p);
+void done_free(struct done *d);
+
+/* ---------------------------------------------------------------- keylist.c: what waits behind a key's head */
+
+struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make);
+void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p);
+bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p); /* false: empty or failed */
+void key_list_pop(struct engine *en, struct group *g, struct key_queue *k);
+/* The head is out of the way: the next of the list becomes ready, or the key is forgotten. */
+void key_advance(struct engine *en, struct group *g, struct key_queue *k);
+void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k);
+void key_write(struct engine *en, struct group *g, struct key_queue *k);
+void key_queue_free(struct key_queue *k);
+
+/* ---------------------------------------------------------------- lease.c, settle.c */
+
+struct lease *lease_new(struct engine *en, struct group *g, struct session *s, uint64_t token);
+void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms);
+void lease_leave(struct engine *en, struct entry *e);  /* the entry is no longer held; an empty lease goes with the turn */
+void lease_arm(struct engine *en, struct lease *l);
+void lease_sooner(struct engine *en, struct lease *l, uint64_t ms);
+void lease_write(struct engine *en, struct lease *l);
+void leases_return(struct engine *en, struct session *s); /* not counted as failures */
+void lease_free(struct engine *en, struct lease *l);
+
+void settle_request(struct engine *en, struct op *op, struct session *s);
+
+/* ---------------------------------------------------------------- held.c */
+
+void entry_done(struct engine *en, struct entry *e);                        /* acked, dropped: absent from now on */
+void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms);    /* out of the flow for a while; 0: ready at once */
+void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error);
+/* One more failure: retried after delay_ms (UINT64_MAX: the group's backoff) or parked when it was the last. */
+void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error);
+void entry_row_remove(struct engine *en, struct entry *e);
+void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);
+void held_list(struct engine *en, struct op *op);
+
+/* ---------------------------------------------------------------- lag.c, load.c */
+
+void rate_count(struct rate *r, uint64_t mono_ms, uint32_t n);
+uint64_t rate_milli(const struct rate *r, uint64_t mono_ms); /* per 1,000 s, over the last minute */
+void lag_list(struct engine *en, struct op *op);
+int engine_load(struct engine *en, struct err *e);
+
+static inline struct group_part *group_part(struct group *g, const struct partition *p) { return &g->parts[p->index]; }
+
+#endif

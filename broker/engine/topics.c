@@ -1,0 +1,275 @@
+/* Topics: made, listed, deleted. Ids of topics and partitions are never used again. */
+#include "engine/state.h"
+
+#include <stdlib.h>
+
+enum store_family log_family(uint8_t log_class)
+{
+    static const enum store_family families[LOG_CLASS_COUNT] = {
+        [LOG_HOURS] = FAM_LOG_HOURS, [LOG_DAYS] = FAM_LOG_DAYS, [LOG_WEEKS] = FAM_LOG_WEEKS,
+        [LOG_FOREVER] = FAM_LOG_FOREVER, [LOG_COMPACTED] = FAM_LOG_COMPACTED};
+    assert(log_class < LOG_CLASS_COUNT);
+    return families[log_class];
+}
+
+/* What dies together lies together. */
+static uint8_t class_of(const struct wire_topic_config *c)
+{
+    const uint64_t hour = 3600000;
+    if (c->compacted)
+        return LOG_COMPACTED;
+    if (c->retention_ms == UINT64_MAX)
+        return LOG_FOREVER;
+    return c->retention_ms <= 24 * hour ? LOG_HOURS : c->retention_ms <= 14 * 24 * hour ? LOG_DAYS : LOG_WEEKS;
+}
+
+static struct wire_topic_config with_defaults(struct wire_topic_config c)
+{
+    const uint64_t day = 86400000;
+    c.partitions = c.partitions != 0 ? c.partitions : 1;
+    c.retention_ms = c.retention_ms != 0 ? c.retention_ms : 7 * day;
+    c.hard_cap_ms = c.hard_cap_ms != 0 ? c.hard_cap_ms : 30 * day;
+    if (c.hard_cap_ms < c.retention_ms)
+        c.hard_cap_ms = c.retention_ms;
+    c.retention_bytes = c.retention_bytes != 0 ? c.retention_bytes : UINT64_MAX;
+    c.durability = c.durability != 0 ? c.durability : DURABILITY_DISK;
+    c.message_bytes_max = c.message_bytes_max != 0 ? c.message_bytes_max : 1 << 20;
+    c.backlog_bytes_max = c.backlog_bytes_max != 0 ? c.backlog_bytes_max : UINT64_MAX;
+    return c;
+}
+
+/* The first field in which two configurations differ; NULL: none. */
+static const char *config_difference(const struct wire_topic_config *a, const struct wire_topic_config *b)
+{
+    if (a->partitions != b->partitions)
+        return "partitions";
+    if (a->retention_ms != b->retention_ms)
+        return "retention";
+    if (a->retention_bytes != b->retention_bytes)
+        return "retention-bytes";
+    if (a->hard_cap_ms != b->hard_cap_ms)
+        return "hard-cap";
+    if (a->durability != b->durability)
+        return "durability";
+    if (a->compacted != b->compacted)
+        return "compacted";
+    if (a->message_bytes_max != b->message_bytes_max)
+        return "message-bytes-max";
+    return a->backlog_bytes_max != b->backlog_bytes_max ? "backlog-bytes-max" : NULL;
+}
+
+/* ---------------------------------------------------------------- the sorted list of topics */
+
+static size_t topic_place(const struct engine *en, struct view name, bool *found)
+{
+    size_t low = 0, high = en->topics_n;
+    *found = false;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int order = view_cmp(view_of_str(en->topics[mid]->name), name);
+        if (order == 0) {
+            *found = true;
+            return mid;
+        }
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+struct topic *topic_find(const struct engine *en, struct view name)
+{
+    bool found;
+    size_t at = topic_place(en, name, &found);
+    return found ? en->topics[at] : NULL;
+}
+
+struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *row)
+{
+    struct topic *t = mem_zalloc(sizeof *t);
+    t->id = id;
+    t->name = mem_strndup((const char *)row->name.data, row->name.size);
+    t->created_ms = row->created_ms;
+    t->config = row->config;
+    t->log_class = row->log_class;
+    t->partitions = mem_array(row->config.partitions, sizeof *t->partitions);
+    for (uint32_t i = 0; i < row->config.partitions; i++) {
+        struct partition *p = &t->partitions[i];
+        p->id = row->partitions != NULL ? row->partitions[i] : topic_row_partition(row, i);
+        p->index = i;
+        p->topic = t;
+        p->family = log_family(t->log_class);
+        list_init(&p->waiters);
+        map_put(&en->partitions, p->id, p);
+    }
+    if ((en->topics_n & (en->topics_n - 1)) == 0) /* grows at powers of two */
+        en->topics = mem_resize(en->topics, en->topics_n > 0 ? 2 * en->topics_n : 1, sizeof(struct topic *));
+    bool found;
+    size_t at = topic_place(en, row->name, &found);
+    memmove(en->topics + at + 1, en->topics + at, (en->topics_n - at) * sizeof(struct topic *));
+    en->topics[at] = t;
+    en->topics_n++;
+    return t;
+}
+
+void topic_free(struct topic *t)
+{
+    mem_free(t->name);
+    mem_free(t->partitions);
+    mem_free(t->groups);
+    mem_free(t);
+}
+
+void topic_unknown(struct engine *en, struct op *op, struct view name)
+{
+    answer(en, op, E_TOPIC_NOT_FOUND, "'%.*s'; create it with: sluice topic create %.*s", (int)name.size, (const char *)name.data,
+           (int)name.size, (const char *)name.data);
+}
+
+void partition_gone(struct engine *en, struct op *op, uint32_t id) { answer(en, op, E_PARTITION_NOT_FOUND, "partition id %u", id); }
+
+/* ---------------------------------------------------------------- requests */
+
+static void describe(struct engine *en, struct op *op, const struct topic *t, struct wire_topic *out)
+{
+    struct wire_partition *parts = op_take(en, op, t->config.partitions, sizeof *parts);
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        const struct partition *p = &t->partitions[i];
+        parts[i] = (struct wire_partition){.start = p->row.start, .end = p->row.end, .visible = p->visible,
+                                           .bytes = p->row.end_bytes - p->row.start_bytes, .first_time_ms = p->row.first_time_ms,
+                                           .id = p->id, .index = i};
+    }
+    *out = (struct wire_topic){.name = op_text(op, t->name), .id = t->id, .partitions_n = t->config.partitions,
+                               .groups = (uint32_t)t->groups_n, .config = t->config, .partitions = parts, .created_ms = t->created_ms};
+}
+
+static void answer_topic(struct engine *en, struct op *op, const struct topic *t, bool created)
+{
+    struct wire_topic *one = op_take(en, op, 1, sizeof *one);
+    describe(en, op, t, one);
+    op->reply.body = BODY_TOPICS;
+    op->reply.topics = (struct wire_topic_reply){.topics = one, .topics_n = 1, .created = created};
+    answer_change(en, op, DURABILITY_DISK);
+}
+
+static void topic_write(struct engine *en, const struct topic *t, const uint32_t *ids)
+{
+    struct key k = key_topic(t->id);
+    buf_clear(&en->row);
+    topic_row_put(&en->row, &(struct topic_row){.name = view_of_str(t->name), .created_ms = t->created_ms, .config = t->config,
+                                                .log_class = t->log_class, .partitions = ids});
+    row_put(en, FAM_META, &k);
+    k = key_meta_next();
+    buf_clear(&en->row);
+    next_row_put(&en->row, &en->next);
+    row_put(en, FAM_META, &k);
+}
+
+void topic_create(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    const struct wire_topic_set *set = &op->request.topic;
+    struct wire_topic_config config = with_defaults(set->config);
+    struct topic *t = topic_find(en, set->name);
+    if (t != NULL) {
+        const char *difference = config_difference(&t->config, &config);
+        if (difference != NULL)
+            answer(en, op, E_EXISTS, "topic '%s' differs in %s", t->name, difference);
+        else
+            answer_topic(en, op, t, false);
+        return;
+    }
+    const struct engine_limits *l = en->limits;
+    if (en->topics_n >= l->topics_max)
+        answer(en, op, E_LIMIT, "limit topics_max = %llu", (unsigned long long)l->topics_max);
+    else if (config.partitions > l->topic_partitions_max)
+        answer(en, op, E_LIMIT, "limit topic_partitions_max = %llu", (unsigned long long)l->topic_partitions_max);
+    else if (UINT32_MAX - en->next.partition < config.partitions)
+        answer(en, op, E_LIMIT, "every id of a partition was used once");
+    else if (map_count(&en->partitions) + config.partitions > l->partitions_max)
+        answer(en, op, E_LIMIT, "limit partitions_max = %llu", (unsigned long long)l->partitions_max);
+    else {
+        uint32_t *ids = mem_array(config.partitions, sizeof *ids);
+        for (uint32_t i = 0; i < config.partitions; i++)
+            ids[i] = en->next.partition++;
+        t = topic_add(en, en->next.topic++,
+                      &(struct topic_row){.name = set->name, .created_ms = en->wall_ms, .config = config,
+                                          .log_class = class_of(&config), .partitions = ids});
+        topic_write(en, t, ids);
+        mem_free(ids);
+        for (uint32_t i = 0; i < config.partitions; i++) {
+            mark_dirty(&en->dirty_partitions, &t->partitions[i].dirty);
+            log_partition_publish(en, &t->partitions[i], false);
+        }
+        answer_topic(en, op, t, true);
+    }
+}
+
+void topic_delete(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    bool found;
+    size_t at = topic_place(en, op->request.topic.name, &found);
+    if (!found) {
+        topic_unknown(en, op, op->request.topic.name);
+        return;
+    }
+    struct topic *t = en->topics[at];
+    while (t->groups_n > 0)
+        group_drop(en, t->groups[t->groups_n - 1], E_TOPIC_DELETED);
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        struct partition *p = &t->partitions[i];
+        for (struct list_node *n; (n = list_first(&p->waiters)) != NULL;) {
+            struct op *waiting = container_of(n, struct place, queue)->op;
+            wait_end(en, waiting);
+            answer(en, waiting, E_TOPIC_DELETED, "'%s'", t->name);
+        }
+        list_remove(&p->dirty); /* what this turn appended goes with the topic */
+        struct key row = key_partition_row(p->id), begin = key_log_prefix(p->id), end = key_after(&begin);
+        row_remove(en, FAM_META, &row);
+        puts_remove_range(&en->fx.puts, p->family, key_view(&begin), key_view(&end));
+        log_partition_publish(en, p, true);
+        map_del(&en->partitions, p->id);
+    }
+    struct key k = key_topic(t->id);
+    row_remove(en, FAM_META, &k);
+    memmove(en->topics + at, en->topics + at + 1, (en->topics_n - at - 1) * sizeof(struct topic *));
+    en->topics_n--;
+    topic_free(t);
+    answer_change(en, op, DURABILITY_DISK);
+}
+
+void topic_list(struct engine *en, struct op *op)
+{
+    const struct wire_list *l = &op->request.list;
+    op->reply.body = BODY_TOPICS;
+    size_t from = 0, n = 1;
+    bool found;
+    if (l->name.data != NULL) {
+        from = topic_place(en, l->name, &found);
+        if (!found) {
+            topic_unknown(en, op, l->name);
+            return;
+        }
+    } else {
+        if (l->after.data != NULL) {
+            from = topic_place(en, l->after, &found);
+            from += found;
+        }
+        n = l->limit == 0 || l->limit > en->limits->page_max ? en->limits->page_max : l->limit;
+    }
+    if (n > en->topics_n - from)
+        n = en->topics_n - from;
+    /* a page of topics with many partitions is cut short, after one at least */
+    size_t partitions = 0, taken = 0;
+    while (taken < n && (taken == 0 || partitions + en->topics[from + taken]->config.partitions <= 10000))
+        partitions += en->topics[from + taken++]->config.partitions;
+    struct wire_topic *rows = op_take(en, op, taken, sizeof *rows);
+    for (size_t i = 0; i < taken; i++)
+        describe(en, op, en->topics[from + i], &rows[i]);
+    op->reply.topics = (struct wire_topic_reply){.topics = rows, .topics_n = (uint32_t)taken,
+                                                 .more = l->name.data == NULL && from + taken < en->topics_n};
+    answer_now(en, op);
+}
