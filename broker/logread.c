@@ -1,0 +1,531 @@
+/* Reading the logs: see logread.h. */
+#include "broker/logread.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "schemas/records.h"
+#include "schemas/stored.h"
+#include "store/keys.h"
+
+/* ---------------------------------------------------------------- a walk over the batches of a partition */
+
+enum { TAKE = 32 };
+
+struct walk {
+    const struct log_source *src;
+    uint32_t partition;
+    uint64_t at;                  /* the next offset wanted */
+    enum store_family family;
+    struct tail_batch taken[TAKE]; /* from the tail cache */
+    size_t taken_n, taken_at;
+    struct store_iter *it;        /* from the store */
+    struct buf row;               /* a row's value, where it was not aligned */
+    struct view rest;             /* entries of the row not yet walked */
+    bool in_row;
+};
+
+/* One batch: its header, its bytes, the 64 bytes of the header as stored. Good until the next call with this walk. */
+struct batch { struct stored_header h; const uint8_t *head; struct view bytes; uint64_t last_offset; };
+
+static void taken_drop(struct walk *w)
+{
+    while (w->taken_at < w->taken_n)
+        ref_drop(w->taken[w->taken_at++].hold);
+    w->taken_n = w->taken_at = 0;
+}
+
+static bool walk_open(struct walk *w, const struct log_source *src, uint32_t partition, uint64_t from)
+{
+    uint64_t start;
+    *w = (struct walk){.src = src, .partition = partition, .at = from};
+    return tail_lookup(src->tail, partition, &w->family, &start);
+}
+
+static void walk_close(struct walk *w)
+{
+    taken_drop(w);
+    store_iter_close(w->it);
+    buf_free(&w->row);
+}
+
+/* Wants offset `to` next: forward only moves are cheap. */
+static void walk_seek(struct walk *w, uint64_t to)
+{
+    if (to < w->at) {
+        taken_drop(w);
+        w->in_row = false;
+        store_iter_close(w->it);
+        w->it = NULL;
+    }
+    w->at = to;
+}
+
+static int damaged(struct err *e, uint32_t partition, uint64_t offset, const char *what)
+{
+    return err_set(e, E_DAMAGED, "partition id %u at offset %llu: %s", partition, (unsigned long long)offset, what);
+}
+
+/* The next row of the store: the first whose last offset is not below `at`. OK with in_row false: there is none. */
+static int row_next(struct walk *w, uint64_t *last, struct err *e)
+{
+    struct key k = key_log(w->partition, w->at);
+    if (w->it == NULL)
+        w->it = store_iter(w->src->store, w->family);
+    else if (store_iter_valid(w->it))
+        store_iter_next(w->it);
+    if (!store_iter_valid(w->it) || view_cmp(store_iter_key(w->it), key_view(&k)) < 0)
+        store_iter_seek(w->it, key_view(&k));
+    w->in_row = false;
+    uint32_t partition;
+    if (!store_iter_valid(w->it))
+        return store_iter_status(w->it, e);
+    if (!key_read_log(store_iter_key(w->it), &partition, last))
+        return damaged(e, w->partition, w->at, "a key of the log does not read");
+    if (partition != w->partition)
+        return E_OK;
+    w->rest = store_iter_value(w->it);
+    int code = store_iter_status(w->it, e);
+    if (code != E_OK)
+        return code;
+    if ((uintptr_t)w->rest.data % STORED_ALIGN != 0) {
+        buf_clear(&w->row);
+        buf_append(&w->row, w->rest.data, w->rest.size);
+        w->rest = buf_view(&w->row);
+    }
+    w->in_row = true;
+    return E_OK;
+}
+
+static int batch_from_tail(struct walk *w, struct batch *b, struct err *e)
+{
+    struct tail_batch *t = &w->taken[w->taken_at];
+    b->head = t->header;
+    b->bytes = t->batch;
+    return stored_header_get(view_of(t->header, STORED_HEADER_SIZE), &b->h, e);
+}
+
+static int batch_from_row(struct walk *w, struct batch *b, struct err *e)
+{
+    b->head = w->rest.data;
+    int code = stored_next(&w->rest, &b->h, &b->bytes, e);
+    if (code != E_OK)
+        return code;
+    if (batch_hash(b->bytes) != b->h.batch_hash)
+        return damaged(e, w->partition, b->h.base_offset, "the batch does not fit its checksum");
+    return E_OK;
+}
+
+/* The batch that holds `at`, or the first behind it. *found false: there is none. DAMAGED: `at` has moved behind what is damaged. */
+static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e)
+{
+    *found = false;
+    for (;;) {
+        int code;
+        uint64_t row_last = 0;
+        if (w->taken_at < w->taken_n) {
+            code = batch_from_tail(w, b, e);
+            assert(code == E_OK);
+            b->last_offset = b->h.base_offset + b->h.count - 1;
+            if (b->last_offset >= w->at) {
+                w->at = b->last_offset + 1;
+                *found = true;
+                return E_OK;
+            }
+            ref_drop(w->taken[w->taken_at++].hold);
+            continue;
+        }
+        if (!w->in_row || w->rest.size == 0) {
+            taken_drop(w);
+            w->taken_n = tail_take(w->src->tail, w->partition, w->at, w->taken, TAKE);
+            if (w->taken_n > 0) {
+                w->in_row = false;
+                continue;
+            }
+            code = row_next(w, &row_last, e);
+            if (code == E_DAMAGED) {
+                if (row_last >= w->at)
+                    w->at = row_last + 1;
+                return code;
+            }
+            if (code != E_OK || !w->in_row)
+                return code;
+        }
+        uint32_t partition;
+        code = batch_from_row(w, b, e);
+        if (code != E_OK) { /* nothing behind it in this row can be trusted either */
+            key_read_log(store_iter_key(w->it), &partition, &row_last);
+            w->rest.size = 0;
+            if (row_last < w->at)
+                continue;
+            w->at = row_last + 1;
+            return code;
+        }
+        b->last_offset = b->h.base_offset + b->h.count - 1;
+        if (b->last_offset < w->at)
+            continue;
+        w->at = b->last_offset + 1;
+        *found = true;
+        return E_OK;
+    }
+}
+
+static bool reads_at(struct walk *w, uint64_t offset)
+{
+    struct key k = key_log(w->partition, offset);
+    store_iter_seek(w->it, key_view(&k));
+    return store_iter_valid(w->it);
+}
+
+/* What a row spans that the store refuses, nobody says. Looks in growing steps, then between them, for the first offset behind `bad` at
+ * which the log reads again; at most `end`. The walk goes on there. */
+static uint64_t damage_end(struct walk *w, uint64_t bad, uint64_t end)
+{
+    uint64_t good = end;
+    for (uint64_t step = 1; step < end - bad; step *= 2) {
+        if (reads_at(w, bad + step)) {
+            good = bad + step;
+            break;
+        }
+        bad += step;
+    }
+    while (good - bad > 1) {
+        uint64_t mid = bad + (good - bad) / 2;
+        if (reads_at(w, mid))
+            good = mid;
+        else
+            bad = mid;
+    }
+    w->at = good;
+    w->in_row = false;
+    store_iter_close(w->it);
+    w->it = NULL;
+    return good;
+}
+
+/* Up to where the log cannot be read from `from` on, of which walk_next said `code`. `from` < `end`; the answer is in (from, end]. */
+static uint64_t damage_span(struct walk *w, int code, bool found, const struct batch *b, uint64_t from, uint64_t end)
+{
+    uint64_t to = code == E_OK && !found ? end : code == E_OK ? b->h.base_offset : w->at > from ? w->at : damage_end(w, from, end);
+    return to < end ? to : end;
+}
+
+/* ---------------------------------------------------------------- read-ahead */
+
+static int load_batch(const struct effect_load *load, const struct batch *b, struct loaded *out, struct buf *records, struct err *e)
+{
+    struct batch_columns c;
+    int code = codec_batch_open(b->bytes, &c, e);
+    if (code != E_OK)
+        return code;
+    for (uint32_t i = 0; i < c.count && out->records_n < load->records; i++) {
+        uint64_t offset = b->h.base_offset + (c.offset_delta != NULL ? c.offset_delta[i] : i);
+        if (offset < load->from)
+            continue;
+        struct loaded_record r = {.offset = offset, .append_time_ms = b->h.append_time_ms};
+        uint32_t key = c.key_size != NULL ? c.key_size[i] : 0, headers = c.headers_size != NULL ? c.headers_size[i] : 0;
+        uint32_t value = c.value_size != NULL ? c.value_size[i] : 0;
+        r.has_key = key > 0;
+        r.key_hash = r.has_key ? c.key_hash[i] : 0;
+        r.size = (key > 0 ? key - 1 : 0) + headers + (value > 0 ? value - 1 : 0);
+        buf_append(records, &r, sizeof r);
+        out->records_n++;
+        out->next = offset + 1;
+    }
+    return E_OK;
+}
+
+int log_load(const struct log_source *src, const struct effect_load *load, struct loaded *out, struct buf *records, struct err *e)
+{
+    struct walk w;
+    buf_clear(records);
+    *out = (struct loaded){.group = load->group, .partition = load->partition, .from = load->from, .next = load->from};
+    if (!walk_open(&w, src, load->partition, load->from))
+        return E_OK; /* deleted meanwhile */
+    while (out->records_n < load->records && out->next < load->end) {
+        struct batch b;
+        bool found;
+        uint64_t expected = w.at;
+        struct err why = {0};
+        int code = walk_next(&w, &b, &found, &why);
+        if (code != E_OK && code != E_DAMAGED) {
+            walk_close(&w);
+            return err_set(e, code, "%s", why.text);
+        }
+        if (code == E_OK && found && b.h.base_offset <= expected) {
+            code = load_batch(load, &b, out, records, &why);
+            if (code == E_OK)
+                continue;
+        }
+        /* damage: a batch that does not read, a hole in the chain, or a log that ends too early */
+        if (out->records_n > 0)
+            break;
+        out->code = E_DAMAGED;
+        out->next = damage_span(&w, code, found, &b, load->from, load->end);
+        if (out->next - load->from > load->records)
+            out->next = load->from + load->records;
+        break;
+    }
+    walk_close(&w);
+    out->records = (const struct loaded_record *)(const void *)records->data;
+    return E_OK;
+}
+
+/* ---------------------------------------------------------------- fetch: whole batches */
+
+static void fetch_part(const struct log_source *src, const struct wire_fetch_from *from, struct wire_fetch_part *part, struct buf *out,
+                       uint32_t bytes_max)
+{
+    static const uint8_t zeros[STORED_ALIGN];
+    struct walk w;
+    uint64_t at = from->offset < part->start ? part->start : from->offset;
+    if (from->offset < part->start) {
+        part->has_gap = true;
+        part->gap = (struct wire_gap){.from = from->offset, .to = part->start, .why = GAP_RETENTION};
+    }
+    size_t begin = out->size;
+    if (!walk_open(&w, src, part->partition, at)) {
+        part->code = E_PARTITION_NOT_FOUND;
+        return;
+    }
+    while (w.at < part->end) {
+        struct batch b;
+        bool found;
+        struct err e = {0};
+        uint64_t expected = w.at;
+        int code = walk_next(&w, &b, &found, &e);
+        if (code == E_OK && found && b.h.base_offset <= expected) {
+            size_t whole = stored_entry_size(b.h.size);
+            if (b.h.base_offset >= part->end || (out->size > begin && out->size - begin + whole > bytes_max))
+                break;
+            buf_append(out, b.head, STORED_HEADER_SIZE);
+            buf_append(out, b.bytes.data, b.bytes.size);
+            buf_append(out, zeros, whole - STORED_HEADER_SIZE - b.bytes.size);
+            if (out->size - begin >= bytes_max)
+                break;
+            continue;
+        }
+        if (out->size > begin) /* what is good goes first; the damage stands at the front of the next fetch */
+            break;
+        if (code != E_OK && code != E_DAMAGED) { /* it may be there and whole */
+            part->code = (uint16_t)code;
+            break;
+        }
+        uint64_t to = damage_span(&w, code, found, &b, expected, part->end);
+        part->code = E_DAMAGED;
+        part->has_gap = true;
+        part->gap = (struct wire_gap){.from = expected, .to = to, .why = GAP_DAMAGED};
+        break;
+    }
+    walk_close(&w);
+}
+
+static void fill_fetch(const struct log_source *src, struct op *op)
+{
+    struct wire_fetch_part *parts = (struct wire_fetch_part *)(uintptr_t)op->reply.fetch.parts;
+    uint32_t n = op->reply.fetch.parts_n;
+    size_t *ends = mem_array(n, sizeof *ends);
+    for (uint32_t i = 0; i < n; i++) {
+        if (parts[i].code == E_OK && op->payload.size < op->fetch_bytes) {
+            uint32_t most = op->fetch_bytes - (uint32_t)op->payload.size;
+            if (op->wants[i].max_bytes != 0 && op->wants[i].max_bytes < most)
+                most = op->wants[i].max_bytes;
+            fetch_part(src, &op->wants[i], &parts[i], &op->payload, most);
+        }
+        ends[i] = op->payload.size;
+    }
+    for (uint32_t i = 0; i < n; i++) { /* only now does the payload no longer move */
+        size_t begin = i > 0 ? ends[i - 1] : 0;
+        if (ends[i] > begin)
+            parts[i].data = view_of(op->payload.data + begin, ends[i] - begin);
+    }
+    mem_free(ends);
+}
+
+/* ---------------------------------------------------------------- records: slices of batches */
+
+static int record_order(const void *a, const void *b)
+{
+    const struct wire_record *x = a, *y = b;
+    if (x->partition != y->partition)
+        return x->partition < y->partition ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* A walk and the batch of it that is open. */
+struct slicer {
+    struct walk w;
+    struct batch b;
+    struct batch_reader reader;
+    bool walking, reading;
+};
+
+static void slicer_stop(struct slicer *s)
+{
+    if (s->reading)
+        batch_reader_close(&s->reader);
+    if (s->walking)
+        walk_close(&s->w);
+    s->walking = s->reading = false;
+}
+
+static uint32_t index_in_batch(const struct slicer *s, uint64_t offset)
+{
+    const struct batch_columns *c = &s->reader.c;
+    if (c->offset_delta == NULL)
+        return (uint32_t)(offset - s->b.h.base_offset);
+    uint32_t low = 0, high = c->count;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (c->offset_delta[mid] < offset - s->b.h.base_offset)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static int slice(struct slicer *s, const struct log_source *src, struct wire_record *r, struct buf *out, struct err *e)
+{
+    bool open = s->reading && s->w.partition == r->partition && r->offset >= s->b.h.base_offset && r->offset <= s->b.last_offset;
+    if (!open) {
+        if (s->reading)
+            batch_reader_close(&s->reader);
+        s->reading = false;
+        if (s->walking && s->w.partition != r->partition)
+            slicer_stop(s);
+        if (!s->walking && !walk_open(&s->w, src, r->partition, r->offset))
+            return err_set(e, E_GAP, "partition id %u is gone", r->partition);
+        s->walking = true;
+        walk_seek(&s->w, r->offset);
+        bool found;
+        int code = walk_next(&s->w, &s->b, &found, e);
+        if (code != E_OK)
+            return code;
+        if (!found || s->b.h.base_offset > r->offset)
+            return damaged(e, r->partition, r->offset, "the log has a hole");
+        if ((code = batch_reader_open(&s->reader, s->b.bytes, e)) != E_OK)
+            return code;
+        s->reading = true;
+    }
+    struct record record;
+    uint32_t i = index_in_batch(s, r->offset);
+    if (i >= s->reader.c.count)
+        return damaged(e, r->partition, r->offset, "the batch ends before it");
+    int code = batch_reader_get(&s->reader, i, &record, e);
+    if (code != E_OK)
+        return code;
+    const struct batch_columns *c = &s->reader.c;
+    r->append_time_ms = s->b.h.append_time_ms;
+    r->timestamp_ms = record.timestamp_ms;
+    r->sum = c->sum[i];
+    r->key_size = c->key_size != NULL ? c->key_size[i] : 0;
+    r->headers_size = c->headers_size != NULL ? c->headers_size[i] : 0;
+    r->value_size = c->value_size != NULL ? c->value_size[i] : 0;
+    buf_append(out, record.key.data, record.key.size);
+    buf_append(out, record.headers.data, record.headers.size);
+    buf_append(out, record.value.data, record.value.size);
+    return E_OK;
+}
+
+/* Fills one delivery. With `unreadable`, what does not read is taken out; else it stays, marked as damaged. */
+static void fill_delivery(const struct log_source *src, struct wire_delivery *d, struct buf *out, log_unreadable_fn *unreadable, void *user)
+{
+    struct wire_record *records = (struct wire_record *)(uintptr_t)d->records;
+    struct slicer s = {0};
+    uint32_t kept = 0;
+    if (unreadable != NULL)
+        qsort(records, d->records_n, sizeof *records, record_order);
+    for (uint32_t i = 0; i < d->records_n; i++) {
+        struct err e = {0};
+        struct wire_record r = records[i];
+        int code = slice(&s, src, &r, out, &e);
+        if (code == E_OK) {
+            records[kept++] = r;
+        } else if (unreadable == NULL) {
+            r.flags |= RECORD_DAMAGED;
+            records[kept++] = r;
+        } else {
+            unreadable(user, &(struct log_unreadable){.group = d->group, .partition = r.partition, .offset = r.offset,
+                                                      .token = d->token, .code = code, .error = e});
+        }
+    }
+    slicer_stop(&s);
+    d->records_n = kept;
+}
+
+static void fill_receive(const struct log_source *src, struct op *op, struct wire_receive_reply *r, log_unreadable_fn *unreadable, void *user)
+{
+    struct wire_delivery *deliveries = (struct wire_delivery *)(uintptr_t)r->deliveries;
+    size_t *ends = mem_array(r->deliveries_n, sizeof *ends);
+    for (uint32_t i = 0; i < r->deliveries_n; i++) {
+        fill_delivery(src, &deliveries[i], &op->payload, unreadable, user);
+        ends[i] = op->payload.size;
+    }
+    for (uint32_t i = 0; i < r->deliveries_n; i++) {
+        size_t begin = i > 0 ? ends[i - 1] : 0;
+        deliveries[i].data = view_of(op->payload.data + begin, ends[i] - begin);
+    }
+    mem_free(ends);
+}
+
+/* ---------------------------------------------------------------- offset for a time */
+
+static void fill_offset(const struct log_source *src, struct op *op)
+{
+    const struct wire_offset_for *q = &op->request.offset_for;
+    struct wire_offset_reply *r = &op->reply.offset;
+    uint64_t low = r->start, high = r->end; /* the answer is in [low, high] */
+    struct err e = {0};
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        struct walk w;
+        struct batch b;
+        bool found = false;
+        if (!walk_open(&w, src, q->partition, mid))
+            break;
+        int code = walk_next(&w, &b, &found, &e);
+        if (code != E_OK || !found) {
+            walk_close(&w);
+            if (code != E_OK) {
+                op->reply.code = (uint16_t)code;
+                op->reply.body = BODY_NONE;
+                err_set(&op->error, code, "%s", e.text);
+                op->reply.detail = view_of_str(op->error.text);
+            }
+            return;
+        }
+        if (b.h.append_time_ms >= q->time_ms)
+            high = b.h.base_offset > low ? b.h.base_offset : low;
+        else
+            low = b.last_offset + 1;
+        walk_close(&w);
+    }
+    r->offset = low < r->end ? low : r->end;
+}
+
+void log_fill(const struct log_source *src, struct op *op, log_unreadable_fn *unreadable, void *user)
+{
+    switch (op->read) {
+    case READ_NONE:
+        break;
+    case READ_FETCH:
+        fill_fetch(src, op);
+        break;
+    case READ_RECORDS:
+        if (op->reply.body == BODY_RECEIVE)
+            fill_receive(src, op, &op->reply.receive, unreadable, user);
+        else if (op->reply.body == BODY_SETTLE)
+            fill_receive(src, op, &op->reply.settle.receive, unreadable, user);
+        else if (op->reply.body == BODY_HELD) {
+            fill_delivery(src, &op->reply.held.delivery, &op->payload, NULL, NULL);
+            op->reply.held.delivery.data = buf_view(&op->payload);
+        }
+        break;
+    case READ_OFFSET:
+        fill_offset(src, op);
+        break;
+    }
+}

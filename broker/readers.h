@@ -1,0 +1,26 @@
+/* Threads that read the logs: read-ahead for groups, bytes for replies. They take work from one queue and hand results to the loop
+ * (a load) or to the operation's maker (a reply).
+ */
+#ifndef BROKER_READERS_H
+#define BROKER_READERS_H
+
+#include "broker/logread.h"
+
+struct readers;
+
+struct readers_hooks {
+    /* Any reader thread. */
+    void (*loaded)(void *user, const struct loaded *l);                  /* copied before it returns */
+    void (*unreadable)(void *user, const struct log_unreadable *u);
+    void (*filled)(void *user, struct op *op);
+    void (*failed)(void *user, const struct err *why);                   /* the store failed */
+    void *user;
+};
+/* threads 0: work is done at once, in the thread that gives it. */
+int readers_start(struct readers **out, const struct log_source *src, uint32_t threads, const struct readers_hooks *hooks, struct err *e);
+void readers_load(struct readers *r, const struct effect_load *load);
+void readers_fill(struct readers *r, struct op *op);
+/* Finishes what was given, ends the threads. NULL is fine. */
+void readers_stop(struct readers *r);
+
+#endif
