@@ -1,0 +1,335 @@
+/* One history: see sim.h. What happens next is drawn from the seed; after each step what must be true is looked at. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sim.h"
+
+void world_fail(struct world *w, const char *fmt, ...)
+{
+    if (w->failed)
+        return;
+    w->failed = true;
+    va_list args;
+    va_start(args, fmt);
+    printf("seed %llu, at %llu ms: ", (unsigned long long)w->seed, (unsigned long long)w->now.mono_ms);
+    vprintf(fmt, args);
+    printf("\n");
+    va_end(args);
+}
+
+void world_trace(struct world *w, const char *fmt, ...)
+{
+    if (!w->trace)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    printf("%8llu  ", (unsigned long long)w->now.mono_ms);
+    vprintf(fmt, args);
+    printf("\n");
+    va_end(args);
+}
+
+uint64_t turn_time(const struct world *w, uint64_t turn) { return turn < w->turn_cap ? w->turn_time[turn] : 0; }
+
+static void turn_time_set(struct world *w, uint64_t turn)
+{
+    if (turn >= w->turn_cap) {
+        size_t cap = w->turn_cap > 0 ? 2 * w->turn_cap : 1024;
+        w->turn_time = mem_resize(w->turn_time, cap, sizeof *w->turn_time);
+        w->turn_cap = cap;
+    }
+    w->turn_time[turn] = w->now.mono_ms;
+}
+
+/* ---------------------------------------------------------------- the broker */
+
+static void on_hint(void *user, uint32_t group, const char *topic, const char *name)
+{
+    struct world *w = user;
+    (void)group, (void)topic, (void)name;
+    w->totals->hints++;
+}
+
+static void on_drop_pipe(void *user, uint64_t pipe)
+{
+    struct world *w = user;
+    for (int i = 0; i < CLIENTS; i++)
+        if (w->clients[i].pipe == pipe)
+            client_lose_pipe(w, &w->clients[i], true);
+}
+
+static void broker_open(struct world *w)
+{
+    struct err e = {0};
+    struct loop_options o = {.store = w->store, .limits = &w->limits, .tail_cache_bytes = 4096, .seed = w->seed, .hint = on_hint,
+                             .drop_pipe = on_drop_pipe, .user = w};
+    w->synced = UINT64_MAX; /* opening syncs what it answers */
+    if (loop_open(&w->loop, &o, w->now, &e) != E_OK) {
+        world_fail(w, "the broker does not open: %s", e.text);
+        return;
+    }
+    w->synced = engine_turn(loop_engine(w->loop));
+}
+
+static void count_engine(struct world *w)
+{
+    const struct engine_counters *c = engine_counters(loop_engine(w->loop));
+    w->totals->repeats += c->repeats;
+    w->totals->out_of_order += c->out_of_order;
+    w->totals->expired_leases += c->expired_leases;
+    w->totals->returned_leases += c->returned_leases;
+    w->totals->spilled += c->spilled_messages;
+    w->totals->retries += c->nacked_messages;
+}
+
+static void broker_close(struct world *w)
+{
+    w->broker_down = true;
+    count_engine(w);
+    loop_close(w->loop);
+    w->loop = NULL;
+    w->broker_down = false;
+}
+
+static void broker_crash(struct world *w, bool cut)
+{
+    uint64_t unsynced = store_mem_unsynced(w->store), keep = cut ? rng_below(&w->rng, unsynced + 1) : unsynced;
+    world_trace(w, "the broker %s, %llu of %llu unsynced writes are kept", cut ? "loses power" : "is killed", (unsigned long long)keep,
+                (unsigned long long)unsynced);
+    broker_close(w);
+    store_mem_crash(w->store, keep);
+    store_mem_faults(w->store, &(struct store_mem_faults){0});
+    for (int i = 0; i < CLIENTS; i++)
+        client_lose_pipe(w, &w->clients[i], false);
+    w->totals->broker_kills += !cut;
+    w->totals->power_cuts += cut;
+    w->totals->torn_writes += cut && keep < unsynced;
+    model_after_crash(w, cut);
+    if (!w->failed)
+        broker_open(w);
+}
+
+static bool all_written(struct world *w) { return engine_effects(loop_engine(w->loop))->puts.count == 0; }
+
+/* An engine opened from the store must know what the live one knows. */
+static void check_digest(struct world *w)
+{
+    struct engine *other;
+    struct err e = {0};
+    if (engine_open(&other, w->store, &w->limits, w->now, 1, &e) != E_OK) {
+        world_fail(w, "a second engine does not open: %s", e.text);
+        return;
+    }
+    if (engine_digest(other) != engine_digest(loop_engine(w->loop)))
+        world_fail(w, "the engine rebuilt from the store differs from the live one");
+    engine_close(other);
+    w->totals->digests++;
+}
+
+static void turn(struct world *w)
+{
+    turn_time_set(w, engine_turn(loop_engine(w->loop)) + 1);
+    uint64_t due;
+    int turns = 0;
+    do
+        due = loop_turn(w->loop, w->now);
+    while (due == 0 && ++turns < 3 && (turn_time_set(w, engine_turn(loop_engine(w->loop)) + 1), true));
+    if (!all_written(w)) {
+        w->totals->stalls++;
+        return;
+    }
+    model_follow_log(w);
+    if (rng_chance(&w->rng, 1, 4))
+        model_census(w);
+    if (rng_chance(&w->rng, 1, 16))
+        check_digest(w);
+}
+
+static void sync(struct world *w)
+{
+    uint64_t last = engine_turn(loop_engine(w->loop)), before = w->synced;
+    w->synced = all_written(w) ? last : last - 1;
+    size_t ends[PARTS];
+    model_follow_log(w);
+    for (int i = 0; i < PARTS; i++) {
+        ends[i] = w->parts[i].synced_end;
+        w->parts[i].synced_end = w->parts[i].end;
+    }
+    if (loop_sync(w->loop) == E_OK)
+        return;
+    w->synced = before;
+    for (int i = 0; i < PARTS; i++)
+        w->parts[i].synced_end = ends[i];
+    world_trace(w, "a sync fails");
+    w->totals->sync_failures++;
+    broker_crash(w, true);
+}
+
+/* ---------------------------------------------------------------- a history */
+
+static void pass_time(struct world *w)
+{
+    uint64_t x = rng_below(&w->rng, 100), ms = x < 60 ? rng_below(&w->rng, 10) : x < 92 ? rng_below(&w->rng, 200) : x < 99 ? rng_below(&w->rng, 4000) : rng_below(&w->rng, 40000);
+    w->now.mono_ms += ms;
+    w->now.wall_ms += ms;
+    if (rng_chance(&w->rng, 1, 400)) {
+        uint64_t day = 86400000;
+        w->now.wall_ms = rng_chance(&w->rng, 1, 2) ? w->now.wall_ms + rng_below(&w->rng, 10000) : w->now.wall_ms - rng_below(&w->rng, day);
+        w->totals->clock_jumps++;
+    }
+}
+
+static void fault(struct world *w)
+{
+    uint64_t x = rng_below(&w->rng, 10);
+    struct store_mem_faults f = {0};
+    if (x < 6) {
+        f.fail_write_at = rng_between(&w->rng, 1, 3);
+        f.write_code = x < 4 ? E_DISK_FULL : E_OVERLOADED;
+        f.fail_writes = (uint32_t)rng_between(&w->rng, 1, 4);
+    } else {
+        f.fail_sync_at = rng_between(&w->rng, 1, 3);
+    }
+    store_mem_faults(w->store, &f);
+}
+
+static void event(struct world *w)
+{
+    w->totals->events++;
+    pass_time(w);
+    client_act(w, &w->clients[rng_below(&w->rng, CLIENTS)]);
+    client_send_due(w, &w->clients[rng_below(&w->rng, CLIENTS)]);
+    if (rng_chance(&w->rng, 7, 10))
+        turn(w);
+    if (!w->failed && rng_chance(&w->rng, 4, 10))
+        sync(w);
+    if (!w->failed && rng_chance(&w->rng, 1, 120))
+        fault(w);
+    if (!w->failed && rng_chance(&w->rng, 1, 150))
+        broker_crash(w, rng_chance(&w->rng, 1, 2));
+}
+
+static bool drained(struct world *w)
+{
+    for (int i = 0; i < GROUPS; i++) {
+        char topic[16], group[16];
+        struct engine_census c;
+        snprintf(topic, sizeof topic, "t%d", i / GROUPS_PER_TOPIC);
+        snprintf(group, sizeof group, "g%d", i % GROUPS_PER_TOPIC);
+        if (!engine_census(loop_engine(w->loop), view_of_str(topic), view_of_str(group), &c) || c.scanning_again || c.unscanned > 0 ||
+            c.ready > 0 || c.leased > 0 || c.retrying > 0)
+            return false;
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        LIST_EACH (n, &w->clients[i].requests)
+            if (container_of(n, struct request, link)->kind != R_RECEIVE)
+                return false;
+    return true;
+}
+
+static void drain(struct world *w)
+{
+    w->draining = true;
+    store_mem_faults(w->store, &(struct store_mem_faults){0});
+    for (int i = 0; i < 4000 && !w->failed; i++) {
+        w->now.mono_ms += 100;
+        w->now.wall_ms += 100;
+        for (int c = 0; c < CLIENTS; c++) {
+            w->clients[c].paused_until = 0;
+            client_act(w, &w->clients[c]);
+        }
+        turn(w);
+        if (!w->failed)
+            sync(w);
+        if (!w->failed && drained(w))
+            return;
+    }
+    for (int i = 0; i < GROUPS; i++) {
+        char topic[16], group[16];
+        struct engine_census c;
+        snprintf(topic, sizeof topic, "t%d", i / GROUPS_PER_TOPIC);
+        snprintf(group, sizeof group, "g%d", i % GROUPS_PER_TOPIC);
+        if (engine_census(loop_engine(w->loop), view_of_str(topic), view_of_str(group), &c))
+            printf("  group %d: done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu unscanned %llu%s\n", i,
+                   (unsigned long long)c.done_above_floor, (unsigned long long)c.leased, (unsigned long long)c.ready,
+                   (unsigned long long)c.retrying, (unsigned long long)c.blocked, (unsigned long long)c.behind,
+                   (unsigned long long)c.unscanned, c.scanning_again ? " scanning again" : "");
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        LIST_EACH (n, &w->clients[i].requests) {
+            const struct request *r = container_of(n, struct request, link);
+            printf("  client %d: verb %d lane %u seq %llu\n", i, r->verb, r->lane, (unsigned long long)r->seq);
+        }
+    world_fail(w, "the groups did not drain");
+}
+
+static void make(struct world *w, enum wire_verb verb, int topic, int group)
+{
+    struct client *c = &w->clients[0];
+    struct request *r = client_request(c, R_ADMIN, verb);
+    r->seq = c->lanes[PARTS].next++;
+    snprintf(r->topic, sizeof r->topic, "t%d", topic);
+    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK};
+    w->durability[topic] = r->topic_config.durability;
+    if (group >= 0) {
+        snprintf(r->group, sizeof r->group, "g%d", group);
+        r->group_config = (struct wire_group_config){.lease_ms = group == 0 ? 5000 : 2000, .max_deliveries = 4, .backoff_min_ms = 100,
+                                                     .backoff_max_ms = 3000, .order = topic == 0 && group == 1 ? ORDER_NONE : ORDER_KEY,
+                                                     .park = topic == 1 && group == 0 ? PARK_KEY : PARK_MESSAGE};
+    }
+    for (int i = 0; i < 100 && !list_empty(&c->requests) && !w->failed; i++) {
+        w->now.mono_ms += 100;
+        w->now.wall_ms += 100;
+        if (c->pipe == 0)
+            client_connect(w, c);
+        client_send_due(w, c);
+        turn(w);
+        sync(w);
+    }
+    if (!list_empty(&c->requests))
+        world_fail(w, "a topic or group was not made");
+}
+
+bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *totals)
+{
+    struct world *w = mem_zalloc(sizeof *w);
+    w->seed = seed;
+    w->trace = trace;
+    w->totals = totals;
+    rng_seed(&w->rng, seed);
+    w->now = (struct engine_now){.mono_ms = 1000, .wall_ms = UINT64_C(1700000000000)};
+    w->limits = engine_limits_default;
+    w->limits.session_ttl_ms = 60000;
+    w->limits.load_records_max = 64;
+    w->limits.disk_reserve_bytes = 0;
+    w->store = store_mem_new();
+    clients_init(w);
+    w->draining = true; /* nothing is lost while the world is made */
+    broker_open(w);
+    for (int t = 0; t < TOPICS && !w->failed; t++) {
+        make(w, VERB_TOPIC_CREATE, t, NONE);
+        for (int g = 0; g < GROUPS_PER_TOPIC && !w->failed; g++)
+            make(w, VERB_GROUP_CREATE, t, g);
+    }
+    w->scratch = 0;
+    w->draining = false;
+    for (uint32_t i = 0; i < events && !w->failed; i++)
+        event(w);
+    if (!w->failed)
+        drain(w);
+    if (!w->failed)
+        model_end(w);
+    if (w->loop != NULL)
+        broker_close(w);
+    clients_free(w);
+    store_close(w->store);
+    for (int i = 0; i < PARTS; i++)
+        mem_free(w->parts[i].log);
+    mem_free(w->messages);
+    mem_free(w->turn_time);
+    bool good = !w->failed;
+    mem_free(w);
+    return good;
+}
