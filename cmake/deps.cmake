@@ -49,6 +49,7 @@ _dep_pkgconfig(xxhash libxxhash)
 _dep_pkgconfig(lz4 liblz4)
 _dep_pkgconfig(zstd libzstd)
 _dep_pkgconfig(jansson jansson)
+_dep_pkgconfig(yaml yaml-0.1)
 _dep_pkgconfig(microhttpd libmicrohttpd)
 _dep_pkgconfig(gd gdlib)
 

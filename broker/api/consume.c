@@ -1,0 +1,46 @@
+/* The checks of fetch, receive and held_list. */
+#include "api/checks.h"
+
+enum { SLOTS = 60 }; /* receives of one session that may be out (docs/protocol.md) */
+
+int check_fetch(struct api *a, struct op *op, struct err *e)
+{
+    struct wire_fetch *f = &op->request.fetch;
+    if (f->from_n == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "fetch.from is empty: no partition to read");
+    f->max_bytes = lowered(f->max_bytes, a->limits->fetch_bytes_max);
+    return check_at_most("fetch.from_n", f->from_n, "WIRE_ITEMS_MAX", WIRE_ITEMS_MAX, e);
+}
+
+int check_receive_args(struct api *a, struct wire_receive *r, const char *field, struct err *e)
+{
+    const struct engine_limits *l = a->limits;
+    if (r->groups_n == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "%s.groups is empty: no group to receive from", field);
+    if (r->slot >= SLOTS)
+        return err_set(e, E_INVALID_ARGUMENT, "%s.slot is %u: slots are 0 to %d", field, r->slot, SLOTS - 1);
+    if (r->counter == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "%s.counter is 0: it counts from 1", field);
+    if (r->lease_ms != 0 && (r->lease_ms < LEASE_MS_MIN || r->lease_ms > l->lease_ms_max))
+        return err_set(e, E_LIMIT, "%s.lease_ms is %u: a lease lasts %d to %llu ms, or 0 for the group's", field, r->lease_ms,
+                       LEASE_MS_MIN, (unsigned long long)l->lease_ms_max);
+    r->max_messages = lowered(r->max_messages, l->lease_messages_max);
+    r->max_bytes = lowered(r->max_bytes, l->reply_bytes_max);
+    return E_OK;
+}
+
+int check_receive(struct api *a, struct op *op, struct err *e)
+{
+    return check_receive_args(a, &op->request.receive, "receive", e);
+}
+
+int check_held_list(struct api *a, struct op *op, struct err *e)
+{
+    struct wire_held_list *h = &op->request.held;
+    if (h->state > HELD_PARKED)
+        return err_set(e, E_INVALID_ARGUMENT, "held_list.state is %u: 0 any, 1 retrying, 2 parked", h->state);
+    h->limit = lowered(h->limit, a->limits->page_max);
+    h->max_bytes = lowered(h->max_bytes, a->limits->reply_bytes_max);
+    int code = check_name("topic", h->topic, false, e);
+    return code == E_OK ? check_name("group", h->group, false, e) : code;
+}

@@ -1,0 +1,59 @@
+/* What a produce is checked against, by the partition's id: written by the loop, read by the threads that receive. */
+#include <pthread.h>
+
+#include "api/checks.h"
+#include "base/map.h"
+#include "base/mem.h"
+
+struct partitions {
+    pthread_rwlock_t lock;
+    struct map facts; /* of struct partition_facts */
+};
+
+struct partitions *partitions_new(void)
+{
+    struct partitions *p = mem_zalloc(sizeof *p);
+    pthread_rwlock_init(&p->lock, NULL);
+    return p;
+}
+
+void partitions_free(struct partitions *p)
+{
+    for (struct map_it it = map_iter(&p->facts); map_next(&it);)
+        mem_free(it.value);
+    map_free(&p->facts);
+    pthread_rwlock_destroy(&p->lock);
+    mem_free(p);
+}
+
+bool partitions_find(struct partitions *p, uint32_t id, struct partition_facts *out)
+{
+    pthread_rwlock_rdlock(&p->lock);
+    const struct partition_facts *facts = map_get(&p->facts, id);
+    if (facts != NULL)
+        *out = *facts;
+    pthread_rwlock_unlock(&p->lock);
+    return facts != NULL;
+}
+
+void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count, uint32_t message_bytes_max)
+{
+    assert(index < count);
+    struct partitions *p = a->partitions;
+    pthread_rwlock_wrlock(&p->lock);
+    struct partition_facts *facts = map_get(&p->facts, id);
+    if (facts == NULL) {
+        facts = mem_alloc(sizeof *facts);
+        map_put(&p->facts, id, facts);
+    }
+    *facts = (struct partition_facts){.index = index, .count = count, .message_bytes_max = message_bytes_max};
+    pthread_rwlock_unlock(&p->lock);
+}
+
+void api_partition_gone(struct api *a, uint32_t id)
+{
+    struct partitions *p = a->partitions;
+    pthread_rwlock_wrlock(&p->lock);
+    mem_free(map_del(&p->facts, id));
+    pthread_rwlock_unlock(&p->lock);
+}

@@ -1,0 +1,20 @@
+/* Prometheus' text format, written into a buf. A family is announced once, then all its samples follow. */
+#ifndef HTTP_METRICS_H
+#define HTTP_METRICS_H
+
+#include "base/buf.h"
+
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
+
+struct metric_label {
+    const char *name;
+    struct view value; /* any bytes */
+};
+
+void metric_family(struct buf *out, const char *name, enum metric_type type, const char *help);
+void metric_sample(struct buf *out, const char *name, const struct metric_label *labels, size_t labels_n, double value);
+
+/* A family of one sample without labels. */
+void metric(struct buf *out, const char *name, enum metric_type type, const char *help, double value);
+
+#endif
