@@ -1,0 +1,227 @@
+/*
+ * Reading the log by offset.
+ *
+ * Each partition has a reader; a few threads share them, each going round its own. A round waits only if the one before found
+ * nothing, and then a slice of time divided among the thread's partitions: one partition has a long poll, many take turns.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cli/consume.h"
+#include "cli/help.h"
+#include "cli/out.h"
+#include "cli/stop.h"
+
+enum { THREADS_MAX = 8, WAIT_MS_MIN = 10 };
+
+struct source {
+    uint32_t partition;
+    struct sluice_reader *reader;
+    uint64_t from; /* messages below are not shown */
+    uint64_t end;  /* with --exit-at-end: messages from here on are not shown */
+};
+
+struct log {
+    struct consumer *consumer;
+    struct source *sources;
+    size_t count;
+    size_t threads;
+    /* shared by the threads, under lock; so are standard output and consumer->left */
+    pthread_mutex_t lock;
+    int status;
+};
+
+struct reading {
+    struct log *log;
+    size_t first; /* its sources are first, first + threads, ... */
+    pthread_t thread;
+};
+
+/* ---- where to begin ---- */
+
+int start_parse(const struct args *a, struct start *s)
+{
+    const char *text = args_text(a, "from", "end");
+    *s = (struct start){.from = SLUICE_FROM_END};
+    if (strcmp(text, "end") == 0)
+        return 0;
+    s->from = SLUICE_FROM_START;
+    if (strcmp(text, "start") == 0)
+        return 0;
+    s->from = SLUICE_FROM_OFFSET;
+    if (count_parse(text, 0, UINT64_MAX - 1, &s->offset, NULL) == 0)
+        return 0;
+    s->from = SLUICE_FROM_TIME;
+    if (time_parse(text, clock_wall_ms(), &s->time_ms, NULL) == 0)
+        return 0;
+    return help_refuse(
+        a, "--from: '%.60s' is not start, end, an offset, or a time as 2026-11-22T04:32:39Z or -15m", text);
+}
+
+/* Opens the reader of one partition of `t`. An offset counts in each partition: where the log is shorter, it is waited for. */
+static int open_source(struct log *l, struct source *src, const struct start *s, bool only)
+{
+    struct sluice_reader_options options = {.size = sizeof options, .from = s->from, .time_ms = s->time_ms};
+    if (s->from == SLUICE_FROM_END) {
+        options.from = SLUICE_FROM_OFFSET;
+        options.offset = src->end;
+    } else if (s->from == SLUICE_FROM_OFFSET) {
+        src->from = s->offset;
+        options.offset = only || s->offset < src->end ? s->offset : src->end;
+    }
+    struct sluice_error err = {0};
+    if (sluice_reader_open(l->consumer->client, l->consumer->topic, src->partition, &options, &src->reader,
+                           &err) == 0)
+        return 0;
+    return client_fail(&err, l->consumer->topic, NULL);
+}
+
+static int open_sources(struct log *l, const struct sluice_topic *t, const struct start *s)
+{
+    const struct arg *only = args_find(l->consumer->args, "partition");
+    if (only != NULL && only->number >= t->options.partitions) {
+        talk("no such partition: topic '%s' has 0 to %" PRIu32, t->name, t->options.partitions - 1);
+        return STATUS_NOT_FOUND;
+    }
+    l->count = only != NULL ? 1 : t->options.partitions;
+    l->sources = mem_array(l->count, sizeof *l->sources);
+    for (size_t i = 0; i < l->count; i++) {
+        struct source *src = &l->sources[i];
+        src->partition = only != NULL ? (uint32_t)only->number : (uint32_t)i;
+        src->end = t->partitions[src->partition].end;
+        int status = open_source(l, src, s, l->count == 1);
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+/* ---- reading ---- */
+
+/* Ends the reading of all threads with this status. */
+static void end_with(struct log *l, int status)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->status == 0)
+        l->status = status;
+    pthread_mutex_unlock(&l->lock);
+    stop_ask();
+}
+
+static bool at_end(const struct log *l, const struct source *src)
+{
+    return l->consumer->exit_at_end && sluice_reader_offset(src->reader) >= src->end;
+}
+
+static void show(struct log *l, const struct source *src, const struct sluice_batch *b)
+{
+    struct consumer *c = l->consumer;
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < sluice_batch_count(b) && c->left > 0; i++) {
+        const struct sluice_delivery *d = sluice_batch_message(b, i);
+        if (d->offset < src->from || (c->exit_at_end && d->offset >= src->end))
+            continue;
+        consumer_put(c, d);
+        if (c->left != UINT64_MAX)
+            c->left--;
+    }
+    if (!out_flush() || c->left == 0)
+        stop_ask();
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* Whether the log goes on behind what is missing there. */
+static bool goes_on(struct log *l, const struct sluice_error *err)
+{
+    if (err->code != SLUICE_GAP && err->code != SLUICE_DAMAGED)
+        return client_again(err);
+    talk("%s", err->text);
+    if (err->code == SLUICE_DAMAGED) {
+        pthread_mutex_lock(&l->lock);
+        l->status = STATUS_ERROR;
+        pthread_mutex_unlock(&l->lock);
+    }
+    return true;
+}
+
+/* Reads what there is of one partition; false if there was nothing. */
+static bool read_source(struct log *l, struct source *src, uint32_t wait_ms)
+{
+    struct sluice_error err = {0};
+    struct sluice_batch *b = NULL;
+    if (sluice_reader_read(src->reader, wait_ms, &b, &err) != 0) {
+        if (!goes_on(l, &err))
+            end_with(l, client_fail(&err, l->consumer->topic, NULL));
+        return true;
+    }
+    bool found = sluice_batch_count(b) > 0;
+    if (found)
+        show(l, src, b);
+    sluice_batch_free(b);
+    return found;
+}
+
+static void *read_round_and_round(void *arg)
+{
+    struct reading *r = arg;
+    struct log *l = r->log;
+    size_t open = 1;
+    uint32_t wait_ms = 0;
+    while (open > 0 && !stop_asked()) {
+        bool found = false;
+        open = 0;
+        for (size_t i = r->first; i < l->count && !stop_asked(); i += l->threads) {
+            if (at_end(l, &l->sources[i]))
+                continue;
+            open++;
+            found |= read_source(l, &l->sources[i], wait_ms);
+        }
+        wait_ms = 0;
+        if (!found && open > 0)
+            wait_ms = WAIT_SLICE_MS / open > WAIT_MS_MIN ? (uint32_t)(WAIT_SLICE_MS / open) : WAIT_MS_MIN;
+    }
+    return NULL;
+}
+
+static int read_all(struct log *l)
+{
+    struct reading readings[THREADS_MAX];
+    size_t started = 0;
+    l->threads = l->count < THREADS_MAX ? l->count : THREADS_MAX;
+    for (; started < l->threads; started++) {
+        struct reading *r = &readings[started];
+        *r = (struct reading){.log = l, .first = started};
+        int code = pthread_create(&r->thread, NULL, read_round_and_round, r);
+        if (code != 0) {
+            talk("cannot start a thread: %s", strerror(code));
+            end_with(l, STATUS_ERROR);
+            break;
+        }
+    }
+    for (size_t i = 0; i < started; i++)
+        pthread_join(readings[i].thread, NULL);
+    return l->status;
+}
+
+int consume_log(struct consumer *c)
+{
+    struct sluice_topic_list *topics = NULL;
+    struct sluice_error err = {0};
+    if (sluice_topics(c->client, c->topic, &topics, &err) != 0)
+        return client_fail(&err, c->topic, NULL);
+
+    struct log l = {.consumer = c};
+    pthread_mutex_init(&l.lock, NULL);
+    int status = open_sources(&l, &topics->topics[0], &c->start);
+    sluice_topics_free(topics);
+    if (status == 0)
+        status = read_all(&l);
+    for (size_t i = 0; i < l.count; i++)
+        sluice_reader_close(l.sources[i].reader);
+    mem_free(l.sources);
+    return status;
+}

@@ -1,0 +1,232 @@
+#include "cli/message.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/units.h"
+#include "cli/command.h"
+#include "cli/out.h"
+
+/* ---- base64 ---- */
+
+void put_base64(struct buf *to, const void *data, size_t size)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *bytes = data;
+    uint8_t *at = buf_reserve(to, (size + 2) / 3 * 4);
+    for (size_t i = 0; i < size; i += 3) {
+        size_t left = size - i;
+        uint32_t three = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                         (left > 2 ? bytes[i + 2] : 0);
+        *at++ = (uint8_t)digits[three >> 18];
+        *at++ = (uint8_t)digits[three >> 12 & 63];
+        *at++ = left > 1 ? (uint8_t)digits[three >> 6 & 63] : '=';
+        *at++ = left > 2 ? (uint8_t)digits[three & 63] : '=';
+    }
+    to->size += (size + 2) / 3 * 4;
+}
+
+static json_t *base64_json(struct sluice_bytes b)
+{
+    struct buf text = {0};
+    put_base64(&text, b.data, b.size);
+    json_t *string = json_string(buf_str(&text));
+    buf_free(&text);
+    return string;
+}
+
+/* ---- JSON ---- */
+
+json_t *utf8_json(struct sluice_bytes b)
+{
+    return b.data != NULL ? json_stringn(b.data, b.size) : json_null();
+}
+
+char *utf8_text(const void *data, size_t size)
+{
+    char *text = mem_strndup(data, size);
+    json_t *valid = json_stringn(text, size);
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '\0' || (valid == NULL && (text[i] & 0x80) != 0))
+            text[i] = '?';
+    }
+    json_decref(valid);
+    return text;
+}
+
+/* Sets `name`, or `name_base64` if the bytes are not UTF-8. */
+static void set_bytes(json_t *object, const char *name, const char *name_base64, struct sluice_bytes b)
+{
+    json_t *text = utf8_json(b);
+    if (text != NULL)
+        json_object_set_new(object, name, text);
+    else
+        json_object_set_new(object, name_base64, base64_json(b));
+}
+
+static json_t *header_json(struct sluice_bytes value)
+{
+    json_t *text = utf8_json(value);
+    return text != NULL ? text : json_pack("{s:o}", "base64", base64_json(value));
+}
+
+static json_t *headers_json(const struct sluice_delivery *d)
+{
+    json_t *headers = json_object();
+    struct sluice_bytes name, value;
+    for (size_t pos = 0; sluice_header_next(d, &pos, &name, &value);) {
+        char *key = utf8_text(name.data, name.size);
+        json_t *before = json_object_get(headers, key);
+        if (before == NULL)
+            json_object_set_new(headers, key, header_json(value));
+        else if (json_is_array(before))
+            json_array_append_new(before, header_json(value));
+        else
+            json_object_set_new(headers, key, json_pack("[O,o]", before, header_json(value)));
+        mem_free(key);
+    }
+    return headers;
+}
+
+json_t *message_json(const struct sluice_delivery *d)
+{
+    json_t *m = json_pack("{s:s, s:I, s:I}", "topic", d->topic, "partition", (json_int_t)d->partition,
+                          "offset", (json_int_t)d->offset);
+    set_bytes(m, "key", "key_base64", d->key);
+    set_bytes(m, "value", "value_base64", d->value);
+    json_object_set_new(m, "headers", headers_json(d));
+    json_object_set_new(m, "timestamp_ms", json_integer((json_int_t)d->timestamp_ms));
+    json_object_set_new(m, "attempt", json_integer((json_int_t)d->attempt));
+    return m;
+}
+
+/* ---- formats ---- */
+
+static int hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef", *at = strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c);
+    return c != '\0' && at != NULL ? (int)(at - digits) : -1;
+}
+
+bool unescape(const char **at, uint8_t *byte)
+{
+    static const char letters[] = "ntr0\\", bytes[] = "\n\t\r\0\\";
+    const char *text = *at + 1;
+    const char *letter = *text != '\0' ? strchr(letters, *text) : NULL;
+    if (letter != NULL) {
+        *byte = (uint8_t)bytes[letter - letters];
+        *at += 2;
+        return true;
+    }
+    if (text[0] != 'x' || hex_digit(text[1]) < 0 || hex_digit(text[2]) < 0)
+        return false;
+    *byte = (uint8_t)(16 * hex_digit(text[1]) + hex_digit(text[2]));
+    *at += 4;
+    return true;
+}
+
+static void add_piece(struct format *f, char what)
+{
+    f->pieces = mem_resize(f->pieces, f->count + 1, sizeof *f->pieces);
+    f->pieces[f->count++] = (struct piece){.what = what};
+}
+
+static void add_plain(struct format *f, uint8_t byte)
+{
+    if (f->count == 0 || f->pieces[f->count - 1].what != 0)
+        add_piece(f, 0);
+    f->pieces[f->count - 1].size++;
+    buf_put_u8(&f->text, byte);
+}
+
+int format_parse(struct format *f, const char *text, struct err *e)
+{
+    memset(f, 0, sizeof *f);
+    while (*text != '\0') {
+        uint8_t byte;
+        if (*text == '\\') {
+            if (!unescape(&text, &byte))
+                return err_set(e, STATUS_USAGE, "there is no escape '%.2s': \\n \\t \\r \\0 \\\\ or \\xHH",
+                               text);
+            add_plain(f, byte);
+        } else if (*text == '%') {
+            if (text[1] == '\0' || strchr("tpokvhTa%", text[1]) == NULL)
+                return err_set(e, STATUS_USAGE, "there is no '%.2s': %%t %%p %%o %%k %%v %%h %%T %%a or %%%%",
+                               text);
+            if (text[1] == '%')
+                add_plain(f, '%');
+            else
+                add_piece(f, text[1]);
+            text += 2;
+        } else {
+            add_plain(f, (uint8_t)*text++);
+        }
+    }
+    return 0;
+}
+
+void format_free(struct format *f)
+{
+    buf_free(&f->text);
+    mem_free(f->pieces);
+    memset(f, 0, sizeof *f);
+}
+
+/* "name=value,name=value" */
+static void put_headers(struct buf *to, const struct sluice_delivery *d)
+{
+    struct sluice_bytes name, value;
+    bool first = true;
+    for (size_t pos = 0; sluice_header_next(d, &pos, &name, &value); first = false) {
+        buf_append(to, ",", first ? 0 : 1);
+        buf_append(to, name.data, name.size);
+        buf_put_u8(to, '=');
+        buf_append(to, value.data, value.size);
+    }
+}
+
+static void put_field(struct buf *to, char what, const struct sluice_delivery *d)
+{
+    char time[UNITS_TEXT_MAX];
+    switch (what) {
+    case 't':
+        buf_putf(to, "%s", d->topic);
+        break;
+    case 'p':
+        buf_putf(to, "%" PRIu32, d->partition);
+        break;
+    case 'o':
+        buf_putf(to, "%" PRIu64, d->offset);
+        break;
+    case 'k':
+        buf_append(to, d->key.data, d->key.size);
+        break;
+    case 'v':
+        buf_append(to, d->value.data, d->value.size);
+        break;
+    case 'h':
+        put_headers(to, d);
+        break;
+    case 'T':
+        buf_putf(to, "%s", time_format(time, d->timestamp_ms));
+        break;
+    case 'a':
+        buf_putf(to, "%" PRIu32, d->attempt);
+        break;
+    }
+}
+
+void format_put(const struct format *f, const struct sluice_delivery *d, struct buf *to)
+{
+    const uint8_t *text = f->text.data;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct piece *p = &f->pieces[i];
+        if (p->what != 0) {
+            put_field(to, p->what, d);
+        } else {
+            buf_append(to, text, p->size);
+            text += p->size;
+        }
+    }
+}

@@ -1,0 +1,506 @@
+#include "sdk/consumer.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "schemas/records.h"
+#include "sdk/batch.h"
+#include "sdk/client.h"
+
+enum {
+    MESSAGES_DEFAULT = 100,
+    MESSAGES_MAX = 65536,
+    BYTES_DEFAULT = 1 << 20,
+    ROOM_LEAST = 64 << 10,    /* bytes; with less room we wait for batches to be freed rather than ask for crumbs */
+    MESSAGE_BYTES = 256,      /* what a message costs beside its bytes: its record on the wire, its place in a batch */
+    POLL_WAIT_MS_MAX = 30000,
+    POLL_WAIT_MS_SCARCE = 1000, /* when few slots are left: so that lines left out are soon taken in */
+    POLL_REST_MS = 100,       /* between polls when the broker does not let us wait */
+    ENDS_SOON_MS = 20,        /* an answer expected within this is worth waiting for */
+};
+
+/* Calls alike. */
+struct line {
+    struct list_node node;
+    struct list takers;
+    uint32_t group, lease_ms;
+    bool waits;
+    bool alone;          /* a poll with others was refused: whose fault it was shows when each asks for itself */
+    uint64_t not_before_ns;
+    struct poll *poll;
+};
+
+/* ---------------------------------------------------------------- takers */
+
+static void taker_done(struct taker *t)
+{
+    struct line *l = t->line;
+    list_remove(&t->node);
+    timer_stop(&t->client->loop, &t->timer);
+    if (list_empty(&l->takers) && l->poll == NULL) {
+        list_remove(&l->node);
+        mem_free(l);
+    }
+    waiter_done(&t->waiter);
+}
+
+static void line_fail(struct line *l, const struct sluice_error *why)
+{
+    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
+        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
+        struct taker *t = container_of(n, struct taker, node);
+        t->error = *why;
+        taker_done(t);
+    }
+}
+
+static void taker_gives_up(struct taker *t)
+{
+    struct sluice *s = t->client;
+    if (s->session.state != SESSION_READY)
+        fail(&t->error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
+    else
+        fail(&t->error, E_TIMEOUT, "timed out: receive was not answered");
+    taker_done(t);
+}
+
+static void taker_timer(struct timer *timer)
+{
+    struct taker *t = container_of(timer, struct taker, timer);
+    struct sluice *s = t->client;
+    uint64_t now = s->loop.now_ns;
+    const struct poll *p = t->line->poll;
+    bool asked = p != NULL && p->ends_ns != UINT64_MAX && s->session.state == SESSION_READY;
+    if (now >= t->give_up_ns) {
+        taker_gives_up(t);
+    } else if (asked && p->ends_ns > now + ENDS_SOON_MS * NS_PER_MS) {
+        taker_done(t); /* others wait longer */
+    } else {
+        timer_set(&s->loop, timer, t->give_up_ns); /* an answer is about to come, or was never asked for */
+    }
+}
+
+/* There is no room for messages: those whose time is up learn why they got none. */
+static void no_room(struct line *l)
+{
+    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
+        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
+        struct taker *t = container_of(n, struct taker, node);
+        if (t->until_ns > t->client->loop.now_ns)
+            continue;
+        fail(&t->error, E_QUEUE_FULL,
+             "the client's memory limit is reached: memory_max is %zu; free batches that were received", t->client->budget.max);
+        taker_done(t);
+    }
+}
+
+static struct line *line_of(struct consumer *c, const struct taker *t)
+{
+    LIST_EACH(n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (l->group == t->group && l->lease_ms == t->lease_ms && l->waits == t->waits)
+            return l;
+    }
+    struct line *l = mem_zalloc(sizeof *l);
+    *l = (struct line){.group = t->group, .lease_ms = t->lease_ms, .waits = t->waits};
+    list_init(&l->takers);
+    list_push_back(&c->lines, &l->node);
+    return l;
+}
+
+static void taker_arrived(struct event *e)
+{
+    struct taker *t = container_of(e, struct taker, arrived);
+    struct sluice *s = t->client;
+    if (s->session.state == SESSION_DEAD) {
+        t->error = s->session.fatal;
+        waiter_done(&t->waiter);
+        return;
+    }
+    t->line = line_of(&s->consumer, t);
+    list_push_back(&t->line->takers, &t->node);
+    timer_set(&s->loop, &t->timer, t->until_ns);
+}
+
+/* ---------------------------------------------------------------- what a poll brought */
+
+static size_t record_bytes(const struct wire_record *r)
+{
+    if (r->flags & RECORD_DAMAGED)
+        return 0;
+    size_t key = r->key_size != 0 ? r->key_size - 1 : 0;
+    size_t value = r->value_size != 0 ? r->value_size - 1 : 0;
+    return key + r->headers_size + value;
+}
+
+/* Whether a taker has place for one more message, in the delivery of its last portion or a new one. */
+static bool has_place(const struct taker *t, const struct wire_delivery *d, size_t bytes)
+{
+    bool same = t->portions_n > 0 && t->portions[t->portions_n - 1].delivery == d;
+    return t->messages < t->max_messages && (same || t->portions_n < PORTIONS) &&
+           (t->messages == 0 || t->bytes + bytes <= t->max_bytes);
+}
+
+static void take(struct taker *t, const struct wire_delivery *d, uint32_t i, size_t at, size_t bytes)
+{
+    if (t->portions_n == 0 || t->portions[t->portions_n - 1].delivery != d)
+        t->portions[t->portions_n++] = (struct portion){.delivery = d, .first = i, .at = at};
+    t->portions[t->portions_n - 1].count++;
+    t->messages++;
+    t->bytes += bytes;
+}
+
+/* Hands a delivery's messages out along the line; each taker's are in one row. Returns how many were taken. */
+static uint32_t hand_out(struct line *l, const struct wire_delivery *d)
+{
+    size_t at = 0;
+    uint32_t i = 0;
+    struct list_node *n = list_first(&l->takers);
+    while (i < d->records_n && n != NULL) {
+        struct taker *t = container_of(n, struct taker, node);
+        size_t bytes = record_bytes(&d->records[i]);
+        if (bytes > d->data.size - at)
+            return i; /* the broker's slip; released, so that it comes again */
+        if (!has_place(t, d, bytes)) {
+            n = list_after(&l->takers, n);
+            continue;
+        }
+        take(t, d, i, at, bytes);
+        at += bytes;
+        i++;
+    }
+    return i;
+}
+
+/* Gives back what came for nobody. */
+static void release_rest(struct sluice *s, const struct wire_delivery *d, uint32_t first)
+{
+    if (first == d->records_n)
+        return;
+    struct settling *x = settling_new(s, d->records_n - first);
+    for (uint32_t i = first; i < d->records_n; i++) {
+        const struct wire_record *r = &d->records[i];
+        settling_add(x, (struct wire_settle_item){.token = d->token, .offset = r->offset, .group = d->group,
+                                                  .partition = r->partition, .verb = SETTLE_RELEASE});
+    }
+    settler_submit(&s->settler, x);
+}
+
+/* Those who got messages go, and those whose time is up. */
+static void dismiss(struct sluice *s, struct line *l, struct answer *a)
+{
+    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
+        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
+        struct taker *t = container_of(n, struct taker, node);
+        if (t->messages > 0)
+            t->answer = answer_take(a);
+        if (t->messages > 0 || t->until_ns <= s->loop.now_ns)
+            taker_done(t);
+    }
+}
+
+static bool distribute(struct consumer *c, struct poll *p, struct answer *a)
+{
+    if (a->reply.body != BODY_RECEIVE)
+        return false;
+    const struct wire_receive_reply *reply = &a->reply.receive;
+    for (uint32_t i = 0; i < reply->deliveries_n; i++) {
+        const struct wire_delivery *d = &reply->deliveries[i];
+        uint32_t taken = 0;
+        LIST_EACH(n, &c->lines) {
+            struct line *l = container_of(n, struct line, node);
+            if (l->poll == p && l->group == d->group)
+                taken = hand_out(l, d);
+        }
+        release_rest(c->client, d, taken);
+    }
+    return true;
+}
+
+static void poll_done(struct request *r, struct answer *a, const struct sluice_error *error)
+{
+    struct poll *p = r->owner;
+    struct consumer *c = p->consumer;
+    struct sluice *s = c->client;
+    p->out = false;
+    budget_give(&s->budget, p->reserved);
+    p->reserved = 0;
+    bool again = error != NULL && error->code == E_AGAIN; /* ended early, for others that wait */
+    struct sluice_error odd;
+    if (error == NULL && !distribute(c, p, a)) {
+        fail(&odd, E_BAD_FRAME, "receive: the broker's answer makes no sense");
+        error = &odd;
+    }
+    LIST_EACH_SAFE(n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (l->poll != p)
+            continue;
+        bool shared = r->wire.receive.groups_n > 1;
+        l->poll = NULL;
+        if (again || p->denied)
+            l->not_before_ns = s->loop.now_ns + POLL_REST_MS * NS_PER_MS;
+        if (list_empty(&l->takers)) {
+            list_remove(&l->node);
+            mem_free(l);
+        } else if (error == NULL || again) {
+            l->alone = false;
+            dismiss(s, l, a);
+        } else if (shared) {
+            l->alone = true;
+        } else {
+            line_fail(l, error);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- polls */
+
+/* How long this poll waits depends on when it is sent: until the first of its takers goes away. */
+static void poll_before(struct request *r, bool may_wait)
+{
+    struct poll *p = r->owner;
+    struct consumer *c = p->consumer;
+    uint64_t now = c->client->loop.now_ns;
+    uint64_t wait_ms = 0;
+    if (p->waits && may_wait) {
+        uint64_t until = UINT64_MAX;
+        unsigned waiting = 0;
+        for (size_t i = 0; i < POLLS; i++)
+            waiting += c->polls[i].out && c->polls[i].waits;
+        LIST_EACH(n, &c->lines) {
+            struct line *l = container_of(n, struct line, node);
+            LIST_EACH(m, &l->takers) {
+                const struct taker *t = container_of(m, struct taker, node);
+                if (l->poll == p && t->until_ns < until)
+                    until = t->until_ns;
+            }
+        }
+        uint64_t most = waiting > POLLS_WAITING / 2 ? POLL_WAIT_MS_SCARCE : POLL_WAIT_MS_MAX;
+        wait_ms = until > now ? (until - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        wait_ms = wait_ms < most ? wait_ms : most;
+    }
+    p->denied = p->waits && !may_wait;
+    p->ends_ns = now + wait_ms * NS_PER_MS;
+    r->wait_ms = (uint32_t)wait_ms;
+    r->wire.receive.wait_ms = (uint32_t)wait_ms;
+}
+
+static struct poll *free_poll(struct consumer *c, bool waits)
+{
+    struct poll *found = NULL;
+    unsigned waiting = 0;
+    for (size_t i = 0; i < POLLS; i++) {
+        if (c->polls[i].out)
+            waiting += c->polls[i].waits;
+        else if (found == NULL)
+            found = &c->polls[i];
+    }
+    return waits && waiting >= POLLS_WAITING ? NULL : found;
+}
+
+/* Whether a poll that begins with `l` takes `other` too. */
+static bool goes_along(const struct line *l, const struct line *other, uint64_t now)
+{
+    if (other == l)
+        return true;
+    return other->poll == NULL && !list_empty(&other->takers) && !l->alone && !other->alone &&
+           other->lease_ms == l->lease_ms && other->waits == l->waits && other->not_before_ns <= now;
+}
+
+/* Takes room for what the takers of a poll want, or for as much of it as there is. False: too little. */
+static bool reserve(struct sluice *s, uint64_t *messages, uint64_t *bytes, size_t *reserved)
+{
+    size_t room = budget_room(&s->budget);
+    size_t least = s->budget.max / 16 < ROOM_LEAST ? s->budget.max / 16 : ROOM_LEAST;
+    if (room < least)
+        return false;
+    uint64_t places = room / 2 / MESSAGE_BYTES;
+    *messages = *messages < places ? *messages : places;
+    uint64_t left = room - *messages * MESSAGE_BYTES;
+    *bytes = *bytes < left ? *bytes : left;
+    *reserved = *bytes + *messages * MESSAGE_BYTES;
+    return budget_take(&s->budget, *reserved);
+}
+
+/* Sends a poll for `l` and the lines that go along. False: there is no room. */
+static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
+{
+    struct sluice *s = c->client;
+    uint64_t now = s->loop.now_ns, messages = 0, bytes = 0;
+    uint32_t lines = 0;
+    LIST_EACH(n, &c->lines) {
+        struct line *other = container_of(n, struct line, node);
+        if (!goes_along(l, other, now))
+            continue;
+        lines++;
+        LIST_EACH(m, &other->takers) {
+            const struct taker *t = container_of(m, struct taker, node);
+            messages += t->max_messages;
+            bytes += t->max_bytes;
+        }
+    }
+    if (messages > MESSAGES_MAX)
+        messages = MESSAGES_MAX;
+    if (bytes > WIRE_MESSAGE_MAX)
+        bytes = WIRE_MESSAGE_MAX;
+    if (!reserve(s, &messages, &bytes, &p->reserved))
+        return false;
+
+    struct request *r = request_new(VERB_RECEIVE);
+    uint32_t *groups = arena_take(&r->memory, lines * sizeof *groups);
+    uint32_t i = 0;
+    LIST_EACH(n, &c->lines) {
+        struct line *other = container_of(n, struct line, node);
+        if (!goes_along(l, other, now) || i == lines)
+            continue;
+        groups[i++] = other->group;
+    }
+    LIST_EACH(n, &c->lines) { /* not before: a line with a poll does not go along */
+        struct line *other = container_of(n, struct line, node);
+        if (other != l && goes_along(l, other, now))
+            other->poll = p;
+    }
+    l->poll = p;
+    p->out = true;
+    p->waits = l->waits;
+    p->ends_ns = UINT64_MAX;
+    r->lane = &s->session.reads;
+    r->about = "receive";
+    r->before = poll_before;
+    r->done = poll_done;
+    r->owner = p;
+    r->wire.receive = (struct wire_receive){.slot = p->slot, .counter = ++p->counter, .groups = groups, .groups_n = lines,
+                                            .max_messages = (uint32_t)messages, .max_bytes = (uint32_t)bytes,
+                                            .lease_ms = l->lease_ms};
+    session_submit(&s->session, r);
+    return true;
+}
+
+static void again_fired(struct timer *t)
+{
+    (void)t; /* the round does the rest */
+}
+
+void consumer_step(struct consumer *c)
+{
+    struct sluice *s = c->client;
+    uint64_t now = s->loop.now_ns, again = UINT64_MAX;
+    if (s->session.state != SESSION_READY)
+        return;
+    LIST_EACH_SAFE(n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (l->poll != NULL)
+            continue;
+        if (l->not_before_ns > now) {
+            again = l->not_before_ns < again ? l->not_before_ns : again;
+            continue;
+        }
+        struct poll *p = free_poll(c, l->waits);
+        if (p == NULL || poll_send(c, p, l))
+            continue;
+        /* Ask to be woken first, then look again: room may have come in between. */
+        budget_want(&s->budget);
+        if (!poll_send(c, p, l))
+            no_room(l);
+    }
+    timer_set(&s->loop, &c->again, again);
+}
+
+void consumer_init(struct consumer *c, struct sluice *s)
+{
+    *c = (struct consumer){.client = s, .again.fire = again_fired};
+    list_init(&c->lines);
+    for (uint32_t i = 0; i < POLLS; i++)
+        c->polls[i] = (struct poll){.consumer = c, .slot = i};
+}
+
+void consumer_free(struct consumer *c)
+{
+    LIST_EACH_SAFE(n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        assert(list_empty(&l->takers));
+        mem_free(l);
+    }
+}
+
+void consumer_fail(struct consumer *c, const struct sluice_error *why)
+{
+    LIST_EACH_SAFE(n, &c->lines)
+        line_fail(container_of(n, struct line, node), why);
+}
+
+/* ---------------------------------------------------------------- the call */
+
+static int take_options(const struct sluice_receive_options *given, uint32_t timeout_ms, struct sluice_receive_options *o,
+                        struct sluice_error *err)
+{
+    int code = TAKE_STRUCT(o, given, sluice_receive_options, lease_ms, err);
+    if (code != 0)
+        return code;
+    if (given == NULL || o->wait_ms == UINT32_MAX)
+        o->wait_ms = timeout_ms;
+    if (o->max_messages == 0)
+        o->max_messages = MESSAGES_DEFAULT;
+    if (o->max_messages > MESSAGES_MAX)
+        return fail(err, E_INVALID_ARGUMENT, "max_messages: %u, at most %d are accepted", o->max_messages, MESSAGES_MAX);
+    if (o->max_bytes == 0)
+        o->max_bytes = BYTES_DEFAULT;
+    return 0;
+}
+
+/* Takes once from a group; the result is in `t`. */
+static int take_from(struct sluice *s, const struct group *g, const struct sluice_receive_options *o, uint64_t until_ns,
+                     struct taker *t)
+{
+    *t = (struct taker){.client = s, .group = g->id, .lease_ms = o->lease_ms, .max_messages = o->max_messages,
+                        .max_bytes = o->max_bytes, .waits = o->wait_ms > 0, .until_ns = until_ns,
+                        .give_up_ns = until_ns + s->options.request_timeout_ms * NS_PER_MS,
+                        .arrived.run = taker_arrived, .timer.fire = taker_timer};
+    waiter_init(&t->waiter);
+    loop_post(&s->loop, &t->arrived);
+    waiter_wait(&t->waiter);
+    return t->error.code;
+}
+
+static bool is_gone(int code)
+{
+    return code == E_GROUP_NOT_FOUND || code == E_TOPIC_NOT_FOUND || code == E_TOPIC_DELETED;
+}
+
+int sluice_receive(struct sluice *s, const char *topic, const char *group, const struct sluice_receive_options *options,
+                   struct sluice_batch **out, struct sluice_error *err)
+{
+    *out = NULL;
+    struct sluice_receive_options o;
+    int code = client_may_block(s, "sluice_receive", err);
+    if (code == 0)
+        code = take_options(options, s->options.request_timeout_ms, &o, err);
+    if (code != 0)
+        return code;
+    uint64_t until_ns = deadline_in(o.wait_ms);
+    bool asked = false;
+    do {
+        struct group *g;
+        struct taker t;
+        code = catalog_group(s, topic, group, &g, &asked, err);
+        if (code != 0)
+            return code;
+        code = take_from(s, g, &o, until_ns, &t);
+        if (code == 0) {
+            *out = batch_of_portions(s, g, &t);
+            bool all_damaged = t.messages > 0 && sluice_batch_count(*out) == 0;
+            if (!all_damaged || deadline_in(0) >= until_ns)
+                return 0;
+            sluice_batch_free(*out); /* they are parked; not worth coming back for while there is time */
+            *out = NULL;
+            continue;
+        }
+        if (!is_gone(code))
+            return fail_same(err, &t.error);
+        /* The name may stand for another one by now; if it was asked for just now, it does not. */
+        catalog_forget_group(&s->catalog, g);
+        if (asked)
+            return code == E_GROUP_NOT_FOUND ? fail_no_group(err, topic, group) : fail_same(err, &t.error);
+    } while (true);
+}

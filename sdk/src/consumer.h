@@ -1,0 +1,90 @@
+/*
+ * Receiving: all calls of a client that wait for messages share a few requests at the broker.
+ *
+ *     caller --taker--> line: calls for one group (and lease, and whether they wait), in order
+ *     caller --taker--> line:    "                                                            \
+ *                         |                                                                    > one poll for many lines
+ *     caller --taker--> line                                                                  /
+ *
+ * A line without a poll gets one as soon as a slot is free, together with all lines like it. What comes back is handed to the
+ * takers of its line in the order of their calls; what nobody is there for any more is released. A line that already has a
+ * poll out does not get a second: who comes later shares it.
+ *
+ * A poll asks for no more than its takers want and memory has room for, and holds that room until it is answered.
+ */
+#ifndef SDK_CONSUMER_H
+#define SDK_CONSUMER_H
+
+#include <sluice/sluice.h>
+
+#include "base/list.h"
+#include "sdk/answer.h"
+#include "sdk/loop.h"
+#include "sdk/session.h"
+
+enum {
+    POLLS = 8,         /* slots of this session */
+    POLLS_WAITING = 6, /* of those, for polls that wait */
+    PORTIONS = 4,      /* deliveries that one call may get parts of */
+};
+
+struct group;
+struct line;
+
+/* A part of a delivery. */
+struct portion {
+    const struct wire_delivery *delivery;
+    uint32_t first, count;
+    size_t at; /* where the first record's bytes begin in the delivery's data */
+};
+
+/* One call, on its caller's stack. */
+struct taker {
+    struct sluice *client;
+    uint32_t group, lease_ms, max_messages, max_bytes;
+    bool waits;
+    uint64_t until_ns;   /* when it goes away without messages */
+    uint64_t give_up_ns; /* when it does not even wait for an answer any more */
+    struct event arrived;
+    struct waiter waiter;
+    /* the loop's thread */
+    struct list_node node;
+    struct line *line;
+    struct timer timer;
+    uint64_t bytes;
+    uint32_t messages;
+    /* the result: an error, or portions (perhaps none) of an answer that the taker drops */
+    struct sluice_error error;
+    struct answer *answer;
+    struct portion portions[PORTIONS];
+    size_t portions_n;
+};
+
+struct poll {
+    struct consumer *consumer;
+    uint32_t slot;
+    uint64_t counter;
+    bool out;
+    bool waits;        /* its takers do */
+    bool denied;       /* but it was sent without waiting */
+    uint64_t ends_ns;  /* when the broker answers at the latest */
+    size_t reserved;   /* taken from the budget for its answer */
+};
+
+struct consumer {
+    struct sluice *client;
+    struct list lines;
+    struct poll polls[POLLS];
+    struct timer again; /* a line may be polled again */
+};
+
+void consumer_init(struct consumer *c, struct sluice *s);
+void consumer_free(struct consumer *c);
+
+/* Sends polls for lines that have none. */
+void consumer_step(struct consumer *c);
+
+/* Answers all takers with `why`. */
+void consumer_fail(struct consumer *c, const struct sluice_error *why);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * Publishing: messages gather in drafts, one after another per partition, and drafts become numbered produce requests.
+ *
+ *     publish -> outlet (one per partition)  [draft] [draft] [draft, still open]     under the outlet's lock
+ *                                               |
+ *                                               v  taken when full, or when it lingered and no request of the lane is out
+ *     lane    -> [request] [request] ...     at most LANE_WINDOW, each with the notes of its draft
+ *                   |
+ *                   v  answered, refused for good, or too late
+ *                notes: every message's callback, in order
+ *
+ * A draft holds messages of about the same time, so its first message's deadline is good for all of them.
+ */
+#ifndef SDK_PRODUCER_H
+#define SDK_PRODUCER_H
+
+#include <pthread.h>
+#include <sluice/sluice.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "schemas/records.h"
+#include "sdk/catalog.h"
+#include "sdk/loop.h"
+#include "sdk/session.h"
+
+enum { BUILDERS_KEPT = 4 };
+
+/* Whom to tell of one message. */
+struct note {
+    sluice_publish_fn *fn; /* NULL: nobody */
+    void *user;
+};
+
+/* Messages on their way to one partition. */
+struct draft {
+    struct list_node node;
+    struct outlet *outlet;
+    struct batch_builder *builder;
+    struct note *notes;
+    uint32_t notes_n, notes_cap;
+    size_t bytes;        /* taken from the budget, and about what the batch will have */
+    uint64_t opened_ns;
+    uint64_t delay_ms;
+    bool full;           /* takes no more */
+    bool urgent;         /* does not linger */
+};
+
+struct outlet {
+    /* never changes */
+    struct sluice *client;
+    struct topic *topic;
+    uint32_t index;      /* of the partition in the topic */
+    uint32_t partition;  /* its id */
+    /* any thread, under lock */
+    pthread_mutex_t lock;
+    struct list drafts;  /* the last one may be open */
+    bool posted;         /* `knock` is in the inbox */
+    bool watched;        /* the loop knows that there is a draft, and comes back by itself */
+    struct event knock;
+    /* the loop's thread */
+    struct lane lane;
+    struct list_node known;  /* in the producer's list */
+    struct list_node dirty;  /* in the producer's list of outlets to be looked at */
+    struct timer timer;      /* the first draft lingered enough, or is too late */
+    uint64_t told;           /* drafts finished, ever */
+    uint64_t taken;          /* drafts taken out of `drafts`, ever */
+};
+
+struct producer {
+    struct sluice *client;
+    atomic_size_t batch_bytes_max;   /* of a draft: what the options and the broker allow */
+    atomic_uint batch_records_max;
+    atomic_size_t message_bytes_max; /* of one message: what a request can carry */
+    /* the loop's thread */
+    struct list outlets;  /* all that were ever used */
+    struct list dirty;
+    struct list flushes;
+    uint64_t unconfirmed; /* messages of requests not told; those of drafts are not counted */
+    /* any thread, under lock */
+    pthread_mutex_t lock;
+    struct batch_builder *builders[BUILDERS_KEPT]; /* warm ones */
+    unsigned builders_n;
+};
+
+void producer_init(struct producer *p, struct sluice *s);
+void producer_free(struct producer *p);
+
+struct outlet *outlet_new(struct sluice *s, struct topic *t, uint32_t index);
+void outlet_free(struct outlet *o);
+
+/* ---- the loop's thread ---- */
+
+/* The broker told its limits. */
+void producer_limits(struct producer *p, const struct wire_limits *l);
+
+/* Looks after outlets where something changed. */
+void producer_step(struct producer *p);
+
+/* Nothing lingers any more: what there is goes out as soon as it can. */
+void producer_hurry(struct producer *p);
+
+/* Whether every message was told. */
+bool producer_idle(struct producer *p);
+
+/* Tells everything that was not told `why`, and returns how many messages that were. */
+uint64_t producer_fail(struct producer *p, const struct sluice_error *why);
+
+#endif

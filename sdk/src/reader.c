@@ -1,0 +1,436 @@
+/*
+ * Reading the log of one partition by offset.
+ *
+ *     fetch -> [entry][entry][entry]        an answer: stored batches, each with the broker's header
+ *                 |  checked: header, hash
+ *                 v
+ *              batch_reader                 the entry being read: decompressed block by block, each record's sum checked
+ *                 |  copied
+ *                 v
+ *              sluice_batch                 up to max_bytes of messages
+ *
+ * What was fetched and not yet read stays with the reader for its next call. A damage or a gap is reported alone: what comes
+ * before it is handed out first, and the reader then stands behind it.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "schemas/records.h"
+#include "schemas/stored.h"
+#include "sdk/batch.h"
+#include "sdk/client.h"
+
+enum {
+    BYTES_DEFAULT = 1 << 20,
+    MESSAGES_MAX = 65536, /* of one read */
+    DENIED_REST_MS = 100, /* between fetches when the broker does not let us wait */
+};
+
+struct sluice_reader {
+    struct sluice *client;
+    struct topic *topic;
+    uint32_t index, partition;
+    uint32_t max_bytes;
+    uint64_t offset;      /* of the next message */
+    struct answer *answer; /* what was fetched; NULL: nothing is left of it */
+    struct view rest;     /* its entries that were not opened */
+    bool open;            /* `entry` is being read, from its record `next` on */
+    struct stored_header head;
+    struct batch_reader entry;
+    uint32_t next;
+};
+
+/* ---------------------------------------------------------------- what was fetched */
+
+static void drop_entry(struct sluice_reader *r)
+{
+    if (r->open)
+        batch_reader_close(&r->entry);
+    r->open = false;
+}
+
+static void drop_fetched(struct sluice_reader *r)
+{
+    drop_entry(r);
+    answer_drop(r->answer);
+    r->answer = NULL;
+    r->rest = view_of(NULL, 0);
+}
+
+static uint64_t offset_at(const struct sluice_reader *r, uint32_t i)
+{
+    const uint32_t *delta = r->entry.c.offset_delta;
+    return r->head.base_offset + (delta != NULL ? delta[i] : i);
+}
+
+/* The reader goes on at `offset`. */
+static int damaged(struct sluice_reader *r, uint64_t offset, const struct err *e, struct sluice_error *err)
+{
+    uint64_t from = r->offset;
+    r->offset = offset > from ? offset : from + 1;
+    return fail(err, E_DAMAGED, "topic '%s', partition %u, offset %llu: stored data is damaged: %s", r->topic->name, r->index,
+                (unsigned long long)from, e->text);
+}
+
+/* The header of the next entry is damaged, so its size is not known: goes on at the next header that is sound. */
+static int bad_header(struct sluice_reader *r, const struct err *e, struct sluice_error *err)
+{
+    for (size_t at = STORED_ALIGN; at < r->rest.size; at += STORED_ALIGN) {
+        struct view rest = view_of(r->rest.data + at, r->rest.size - at);
+        struct stored_header h;
+        if (stored_header_get(rest, &h, NULL) == 0 && h.base_offset > r->offset) {
+            r->rest = rest;
+            return damaged(r, h.base_offset, e, err);
+        }
+    }
+    drop_fetched(r);
+    return damaged(r, r->offset + 1, e, err);
+}
+
+/* Opens the next entry that has something at or behind the reader's offset. False with code 0: there is none. With `quiet` a damage
+ * is left where it is, for the next call. */
+static bool open_entry(struct sluice_reader *r, bool quiet, int *code, struct sluice_error *err)
+{
+    *code = 0;
+    while (!r->open && r->rest.size > 0) {
+        struct view rest = r->rest, batch;
+        struct err e;
+        if (stored_next(&rest, &r->head, &batch, &e) != 0) {
+            if (!quiet)
+                *code = bad_header(r, &e, err);
+            return false;
+        }
+        uint64_t end = r->head.base_offset + r->head.count; /* without the columns nothing better is known */
+        int bad = 0;
+        if (batch_hash(batch) != r->head.batch_hash)
+            bad = err_set(&e, E_DAMAGED, "the hash of the batch is wrong");
+        else
+            bad = batch_reader_open(&r->entry, batch, &e);
+        if (bad != 0) {
+            if (quiet)
+                return false;
+            r->rest = rest;
+            *code = damaged(r, end, &e, err);
+            return false;
+        }
+        r->rest = rest;
+        r->open = true;
+        for (r->next = 0; r->next < r->entry.c.count && offset_at(r, r->next) < r->offset; r->next++)
+            ;
+        if (r->next == r->entry.c.count)
+            drop_entry(r);
+    }
+    return r->open;
+}
+
+/* ---------------------------------------------------------------- into a batch */
+
+static size_t raw_size(const struct batch_columns *c, uint32_t i)
+{
+    size_t key = c->key_size != NULL && c->key_size[i] != 0 ? c->key_size[i] - 1 : 0;
+    size_t headers = c->headers_size != NULL ? c->headers_size[i] : 0;
+    return key + headers + (c->value_size[i] != 0 ? c->value_size[i] - 1 : 0);
+}
+
+/* Copies to `*to` and moves it on; absent stays absent. */
+static struct sluice_bytes copy(uint8_t **to, struct view v)
+{
+    if (v.data == NULL)
+        return (struct sluice_bytes){NULL, 0};
+    struct sluice_bytes b = {*to, v.size};
+    if (v.size > 0)
+        memcpy(*to, v.data, v.size);
+    *to += v.size;
+    return b;
+}
+
+/* Adds records of the open entry until the batch has max_bytes or the entry ends; then it is closed. */
+static int add_records(struct sluice_reader *r, struct sluice_batch *b, size_t *bytes, size_t *cap, struct sluice_error *err)
+{
+    const struct batch_columns *c = &r->entry.c;
+    uint32_t end = r->next;
+    size_t size = 0;
+    while (end < c->count && b->count + (end - r->next) < MESSAGES_MAX) {
+        size_t more = raw_size(c, end);
+        if (*bytes + size + more > r->max_bytes && b->count + (end - r->next) > 0)
+            break;
+        size += more;
+        end++;
+    }
+    size_t count = b->count + (end - r->next);
+    if (count > *cap) {
+        *cap = count > 2 * *cap ? count : 2 * *cap;
+        b->messages = mem_resize(b->messages, *cap, sizeof *b->messages);
+    }
+    struct chunk *chunk = mem_alloc(sizeof *chunk + size);
+    chunk->next = b->chunks;
+    b->chunks = chunk;
+    uint8_t *to = chunk->bytes;
+    for (; r->next < end; r->next++) {
+        struct record record;
+        struct err e;
+        uint64_t offset = offset_at(r, r->next);
+        if (batch_reader_get(&r->entry, r->next, &record, &e) != 0) {
+            if (b->count > 0)
+                return 0; /* found again by the next call */
+            r->next++;
+            return damaged(r, offset + 1, &e, err);
+        }
+        struct sluice_delivery *m = &b->messages[b->count++];
+        *m = (struct sluice_delivery){.topic = r->topic->name, .partition = r->index, .offset = offset,
+                                      .timestamp_ms = record.timestamp_ms, .append_time_ms = r->head.append_time_ms};
+        m->key = copy(&to, record.key);
+        m->headers_raw = copy(&to, record.headers);
+        m->value = copy(&to, record.value);
+        r->offset = offset + 1;
+    }
+    *bytes += size;
+    if (r->next == c->count)
+        drop_entry(r);
+    return 0;
+}
+
+/* Everything that is there, up to max_bytes. */
+static int read_fetched(struct sluice_reader *r, struct sluice_batch *b, struct sluice_error *err)
+{
+    int code = 0;
+    size_t bytes = 0, cap = 0, before;
+    do {
+        before = b->count;
+        if (open_entry(r, b->count > 0, &code, err))
+            code = add_records(r, b, &bytes, &cap, err);
+    } while (code == 0 && b->count > before && bytes < r->max_bytes && b->count < MESSAGES_MAX);
+    if (!r->open && r->rest.size == 0)
+        drop_fetched(r);
+    b->charged = sizeof *b + bytes + cap * sizeof *b->messages;
+    budget_charge(&r->client->budget, b->charged);
+    return code;
+}
+
+/* ---------------------------------------------------------------- fetching */
+
+static void fetch_before(struct request *r, bool may_wait)
+{
+    if (!may_wait)
+        r->wait_ms = r->wire.fetch.wait_ms = 0;
+}
+
+static int gap(struct sluice_reader *r, const struct wire_gap *g, uint64_t start, struct sluice_error *err)
+{
+    static const char *const whys[] = {"for an unknown reason", "by retention", "by the topic's hard cap", "purged", "damaged"};
+    uint64_t from = r->offset;
+    uint64_t to = g->to > start ? g->to : start;
+    if (to <= from)
+        to = from + 1;
+    r->offset = to;
+    fail(err, E_GAP, "topic '%s', partition %u: messages %llu to %llu are gone, %s", r->topic->name, r->index,
+         (unsigned long long)from, (unsigned long long)to - 1, whys[g->why < ARRAY_LEN(whys) ? g->why : 0]);
+    if (err != NULL)
+        err->depth = to - from;
+    return E_GAP;
+}
+
+static int refused_part(struct sluice_reader *r, const struct wire_fetch_part *part, struct sluice_error *err)
+{
+    if (part->code == E_DAMAGED && part->has_gap) {
+        struct err e;
+        err_set(&e, E_DAMAGED, "nothing can be read before offset %llu", (unsigned long long)part->gap.to);
+        return damaged(r, part->gap.to, &e, err);
+    }
+    if (part->code == E_OFFSET_OUT_OF_RANGE)
+        return fail(err, part->code, "%s: topic '%s', partition %u ends at %llu, the reader stands at %llu",
+                    error_text(part->code), r->topic->name, r->index, (unsigned long long)part->end,
+                    (unsigned long long)r->offset);
+    if (part->code == E_PARTITION_NOT_FOUND)
+        catalog_forget_topic(&r->client->catalog, r->topic);
+    return fail(err, part->code, "%s: topic '%s', partition %u, offset %llu", error_text(part->code), r->topic->name, r->index,
+                (unsigned long long)r->offset);
+}
+
+/* Asks for what comes next, and keeps it. */
+static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error *err)
+{
+    struct sluice *s = r->client;
+    struct request *q = client_request(s, VERB_FETCH, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
+    struct wire_fetch_from *from = arena_take(&q->memory, sizeof *from);
+    *from = (struct wire_fetch_from){.partition = r->partition, .offset = r->offset, .max_bytes = r->max_bytes};
+    q->wire.fetch = (struct wire_fetch){.from = from, .from_n = 1, .max_bytes = r->max_bytes, .wait_ms = wait_ms};
+    q->wait_ms = wait_ms;
+    q->before = fetch_before;
+    q->deadline_ns = deadline_in((uint64_t)wait_ms + s->options.request_timeout_ms);
+    struct answer *a;
+    int code = client_call(s, q, &a, err);
+    if (code == E_AGAIN) /* ended early, for others that wait */
+        return 0;
+    if (code != 0)
+        return code;
+    const struct wire_fetch_part *part = a->reply.body == BODY_FETCH && a->reply.fetch.parts_n == 1 ? a->reply.fetch.parts : NULL;
+    if (part == NULL) {
+        code = fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", r->topic->name);
+    } else if (part->code != 0) {
+        code = refused_part(r, part, err);
+    } else {
+        if (part->data.size > 0) {
+            r->answer = answer_take(a);
+            r->rest = part->data;
+        }
+        if (part->has_gap)
+            code = gap(r, &part->gap, part->start, err);
+    }
+    answer_drop(a);
+    return code;
+}
+
+static void sleep_ms(uint64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000 * NS_PER_MS)}, NULL);
+}
+
+/* Fetches until there is something or the time is up. An answer that came empty before its time means that the broker had no
+ * place for one more that waits. */
+static int fetch_until(struct sluice_reader *r, uint64_t until_ns, struct sluice_error *err)
+{
+    for (;;) {
+        uint64_t now = deadline_in(0);
+        uint64_t left_ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        int code = fetch(r, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX, err);
+        now = deadline_in(0);
+        if (code != 0 || r->answer != NULL || now >= until_ns)
+            return code;
+        left_ms = (until_ns - now) / NS_PER_MS;
+        sleep_ms(left_ms < DENIED_REST_MS ? left_ms : DENIED_REST_MS);
+    }
+}
+
+/* ---------------------------------------------------------------- the calls */
+
+int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err)
+{
+    *out = NULL;
+    struct sluice *s = r->client;
+    int code = client_may_block(s, "sluice_reader_read", err);
+    if (code != 0)
+        return code;
+    uint64_t until_ns = deadline_in(wait_ms);
+    /* Room for what is handed out, and for what is fetched. */
+    size_t room = (r->answer == NULL ? 2 : 1) * (size_t)r->max_bytes;
+    if (!budget_wait(&s->budget, room, until_ns))
+        return fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu; free batches that were received",
+                    s->budget.max);
+    struct sluice_batch *b = batch_new(s);
+    if (r->answer == NULL)
+        code = fetch_until(r, until_ns, err);
+    if (code == 0)
+        code = read_fetched(r, b, err);
+    budget_give(&s->budget, room);
+    if (code != 0) {
+        sluice_batch_free(b);
+        return code;
+    }
+    *out = b;
+    return 0;
+}
+
+/* Where the partition starts and ends, and the first offset at or after a time. */
+static int ask_offsets(struct sluice_reader *r, uint64_t time_ms, struct wire_offset_reply *out, struct sluice_error *err)
+{
+    struct request *q = client_request(r->client, VERB_OFFSET_FOR, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
+    q->wire.offset_for = (struct wire_offset_for){.partition = r->partition, .time_ms = time_ms};
+    struct answer *a;
+    int code = client_call(r->client, q, &a, err);
+    if (code == E_PARTITION_NOT_FOUND)
+        catalog_forget_topic(&r->client->catalog, r->topic);
+    if (code != 0)
+        return code;
+    if (a->reply.body == BODY_OFFSET)
+        *out = a->reply.offset;
+    else
+        code = fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", r->topic->name);
+    answer_drop(a);
+    return code;
+}
+
+/* Finds the reader's first offset. The catalog may know a topic that was deleted since; then PARTITION_NOT_FOUND comes once. */
+static int place(struct sluice_reader *r, const struct sluice_reader_options *o, struct sluice_error *err)
+{
+    struct wire_offset_reply offsets = {0};
+    int code = ask_offsets(r, o->from == SLUICE_FROM_TIME ? o->time_ms : UINT64_MAX, &offsets, err);
+    if (code != 0)
+        return code;
+    switch (o->from) {
+    case SLUICE_FROM_END:
+        r->offset = offsets.end;
+        return 0;
+    case SLUICE_FROM_OFFSET:
+        r->offset = o->offset;
+        return 0;
+    case SLUICE_FROM_TIME:
+        r->offset = offsets.offset;
+        return 0;
+    default:
+        r->offset = offsets.start;
+        return 0;
+    }
+}
+
+static int find_partition(struct sluice_reader *r, const char *topic, uint32_t index, struct sluice_error *err)
+{
+    int code = catalog_topic(r->client, topic, &r->topic, err);
+    if (code != 0)
+        return code;
+    if (index >= r->topic->partitions_n)
+        return fail(err, E_PARTITION_NOT_FOUND, "%s: topic '%s' has partitions 0 to %u, not %u", error_text(E_PARTITION_NOT_FOUND),
+                    topic, r->topic->partitions_n - 1, index);
+    r->index = index;
+    r->partition = r->topic->partitions[index];
+    return 0;
+}
+
+int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition, const struct sluice_reader_options *options,
+                       struct sluice_reader **out, struct sluice_error *err)
+{
+    *out = NULL;
+    struct sluice_reader_options o;
+    int code = TAKE_STRUCT(&o, options, sluice_reader_options, max_bytes, err);
+    if (code != 0)
+        return code;
+    if (o.from < 0 || o.from > SLUICE_FROM_TIME)
+        return fail(err, E_INVALID_ARGUMENT, "from: %d is none of SLUICE_FROM_*", o.from);
+    struct sluice_reader *r = mem_zalloc(sizeof *r);
+    client_take(s);
+    r->client = s;
+    r->max_bytes = o.max_bytes != 0 ? o.max_bytes : BYTES_DEFAULT;
+    if (r->max_bytes > s->budget.bulk_max / 4)
+        r->max_bytes = (uint32_t)(s->budget.bulk_max / 4);
+    for (int again = 0; again < 2; again++) {
+        code = find_partition(r, topic, partition, err);
+        if (code == 0)
+            code = place(r, &o, err);
+        else
+            break;
+        if (code != E_PARTITION_NOT_FOUND)
+            break; /* else the name stands for another topic by now */
+    }
+    if (code != 0) {
+        sluice_reader_close(r);
+        return code;
+    }
+    *out = r;
+    return 0;
+}
+
+uint64_t sluice_reader_offset(const struct sluice_reader *r)
+{
+    return r->offset;
+}
+
+void sluice_reader_close(struct sluice_reader *r)
+{
+    if (r == NULL)
+        return;
+    struct sluice *s = r->client;
+    drop_fetched(r);
+    mem_free(r);
+    client_drop(s);
+}
