@@ -1,0 +1,343 @@
+#include "workerd/child.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "workerd/host.h"
+#include "workerd/load.h"
+#include "workerd/pipe.h"
+
+enum { START_FAILED = 1, PIPE_FAILED = 2, DECODED_BYTES_MAX = 4096 };
+
+/* One per process, so it is static: the host's functions reach it from any thread. */
+static struct {
+    /* set before the worker thread starts */
+    struct sluice_handler handler;
+    struct host host;
+    char *name, *config;
+    uint32_t timeout_ms;
+    void *process;
+    int worker_done; /* an eventfd */
+
+    /* the reading side: main thread only */
+    struct pipe pipe;
+
+    /* the writing side of `pipe` */
+    pthread_mutex_t write_lock;
+
+    /* shared, under lock */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct list queue;         /* of struct host_task */
+    struct host_task *running; /* its owner is the worker */
+    bool stopping;
+} self = {
+    .write_lock = PTHREAD_MUTEX_INITIALIZER,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
+};
+
+/* The supervisor sees the end of the process and reads the text among its output. */
+static _Noreturn void give_up(const char *what)
+{
+    fprintf(stderr, "the pipe to the supervisor failed: %s\n", what);
+    _exit(PIPE_FAILED);
+}
+
+/* ---- sending ---- */
+
+static void send_packet(const struct plugin_packet *packet)
+{
+    struct err e;
+    pthread_mutex_lock(&self.write_lock);
+    int code = pipe_put(&self.pipe, packet, &e);
+    if (code == 0)
+        code = pipe_flush(&self.pipe, &e);
+    pthread_mutex_unlock(&self.write_lock);
+    if (code != 0)
+        give_up(e.text);
+}
+
+static void send_ready(int code, const char *error)
+{
+    send_packet(&(struct plugin_packet){.kind = PLUGIN_READY,
+                                        .ready = {.name = view_of_str(self.handler.name),
+                                                  .version = view_of_str(self.handler.version),
+                                                  .error = view_of_str(error),
+                                                  .code = (uint16_t)code,
+                                                  .abi = SLUICE_HANDLER_ABI}});
+}
+
+/* The text of an array that the handler filled, perhaps to the brim. */
+static struct view text_in(const char *array, size_t size)
+{
+    size_t length = strnlen(array, size);
+    return view_of(length > 0 ? array : NULL, length);
+}
+
+static void send_verdict(uint64_t id, int code, struct sluice_verdict *v)
+{
+    static const uint8_t verdicts[] = {
+        [SLUICE_VERDICT_ACK] = PLUGIN_ACK, [SLUICE_VERDICT_RETRY] = PLUGIN_RETRY, [SLUICE_VERDICT_PARK] = PLUGIN_PARK};
+    if (code < SLUICE_VERDICT_ACK || code > SLUICE_VERDICT_PARK) {
+        snprintf(v->error, sizeof v->error, "the handler returned %d, which is no verdict", code);
+        v->has_delay = false;
+        code = SLUICE_VERDICT_RETRY;
+    }
+    send_packet(&(struct plugin_packet){.kind = PLUGIN_VERDICT,
+                                        .verdict = {.id = id,
+                                                    .verdict = verdicts[code],
+                                                    .has_delay = v->has_delay,
+                                                    .delay_ms = v->delay_ms,
+                                                    .reason = text_in(v->reason, sizeof v->reason),
+                                                    .error = text_in(v->error, sizeof v->error)}});
+}
+
+/* ---- the worker thread ---- */
+
+/* Waits for a task and makes it the running one; NULL: there will be none. */
+static struct host_task *next_task(void)
+{
+    struct host_task *t = NULL;
+    pthread_mutex_lock(&self.lock);
+    while (list_empty(&self.queue) && !self.stopping)
+        pthread_cond_wait(&self.wake, &self.lock);
+    struct list_node *n = list_pop_front(&self.queue);
+    if (n != NULL) {
+        t = container_of(n, struct host_task, node);
+        atomic_store(&t->deadline_ms, clock_mono_ms() + self.timeout_ms);
+        self.running = t;
+    }
+    pthread_mutex_unlock(&self.lock);
+    return t;
+}
+
+static void run_task(struct host_task *t, void *thread)
+{
+    const struct sluice_handler *h = &self.handler;
+    struct sluice_verdict verdict = {.size = sizeof verdict};
+    int code = SLUICE_VERDICT_RETRY;
+    if (h->handle_batch != NULL)
+        h->handle_batch(&self.host.seen, self.process, thread, &t->seen, 1, &code, &verdict);
+    else
+        code = h->handle(&self.host.seen, self.process, thread, &t->seen, &verdict);
+    send_verdict(t->id, code, &verdict);
+    pthread_mutex_lock(&self.lock);
+    self.running = NULL;
+    pthread_mutex_unlock(&self.lock);
+    host_task_free(t);
+}
+
+static void *work(void *unused)
+{
+    (void)unused;
+    const struct sluice_handler *h = &self.handler;
+    void *thread = NULL;
+    char error[ERR_TEXT_MAX] = "thread_init failed";
+    if (h->thread_init != NULL && h->thread_init(&self.host.seen, self.process, &thread, error, sizeof error) != 0) {
+        send_ready(E_INTERNAL, error);
+        _exit(START_FAILED);
+    }
+    send_ready(0, NULL);
+    for (struct host_task *t; (t = next_task()) != NULL;)
+        run_task(t, thread);
+    if (h->thread_fini != NULL)
+        h->thread_fini(&self.host.seen, self.process, thread);
+    eventfd_write(self.worker_done, 1);
+    return NULL;
+}
+
+/* ---- the main thread: packets ---- */
+
+/* A task that was not started and will not be. */
+static void give_back(struct host_task *t)
+{
+    send_packet(&(struct plugin_packet){.kind = PLUGIN_VERDICT, .verdict = {.id = t->id, .verdict = PLUGIN_BACK}});
+    host_task_free(t);
+}
+
+static void take_task(struct view packet)
+{
+    uint8_t *bytes = mem_dup(packet.data, packet.size);
+    struct host_task *t = host_task_new(bytes, packet.size);
+    if (t == NULL)
+        give_up("a damaged task");
+    pthread_mutex_lock(&self.lock);
+    bool stopping = self.stopping;
+    if (!stopping)
+        list_push_back(&self.queue, &t->node);
+    pthread_cond_signal(&self.wake);
+    pthread_mutex_unlock(&self.lock);
+    if (stopping)
+        give_back(t);
+}
+
+static void cancel_task(uint64_t id)
+{
+    struct host_task *waiting = NULL;
+    pthread_mutex_lock(&self.lock);
+    if (self.running != NULL && self.running->id == id)
+        atomic_store(&self.running->cancelled, true);
+    LIST_EACH (n, &self.queue) {
+        if (container_of(n, struct host_task, node)->id == id)
+            waiting = container_of(n, struct host_task, node);
+    }
+    if (waiting != NULL)
+        list_remove(&waiting->node);
+    pthread_mutex_unlock(&self.lock);
+    if (waiting != NULL)
+        give_back(waiting);
+}
+
+static void stop(void)
+{
+    struct list rest;
+    list_init(&rest);
+    pthread_mutex_lock(&self.lock);
+    self.stopping = true;
+    list_splice(&rest, &self.queue);
+    pthread_cond_signal(&self.wake);
+    pthread_mutex_unlock(&self.lock);
+    LIST_EACH_SAFE (n, &rest)
+        give_back(container_of(n, struct host_task, node));
+}
+
+static void decode(struct view packet, struct plugin_packet *out)
+{
+    struct arena arena;
+    struct err e;
+    arena_init(&arena, DECODED_BYTES_MAX);
+    int code = codec_plugin_decode(packet, out, &arena, &e);
+    arena_free(&arena); /* what comes to a child is all borrowed from the packet */
+    if (code != 0)
+        give_up(e.text);
+}
+
+static void take_packet(struct view packet)
+{
+    struct plugin_packet p;
+    decode(packet, &p);
+    switch (p.kind) {
+    case PLUGIN_TASK:
+        take_task(packet);
+        return;
+    case PLUGIN_CANCEL:
+        cancel_task(p.cancel.id);
+        return;
+    case PLUGIN_STOP:
+        stop();
+        return;
+    default:
+        give_up("a packet that a child does not expect");
+    }
+}
+
+/* Reads until there is a whole packet. */
+static struct view next_packet(void)
+{
+    struct view packet;
+    struct err e;
+    for (;;) {
+        if (pipe_next(&self.pipe, &packet, &e) != 0)
+            give_up(e.text);
+        if (packet.data != NULL)
+            return packet;
+        if (pipe_fill(&self.pipe, &e) != 0)
+            _exit(PIPE_FAILED); /* the supervisor is gone */
+    }
+}
+
+/* Takes packets until the worker is done. */
+static void listen_to_supervisor(void)
+{
+    struct pollfd fds[] = {{.fd = self.pipe.fd, .events = POLLIN}, {.fd = self.worker_done, .events = POLLIN}};
+    struct view packet;
+    struct err e;
+    for (;;) {
+        int code;
+        while ((code = pipe_next(&self.pipe, &packet, &e)) == 0 && packet.data != NULL)
+            take_packet(packet);
+        if (code != 0)
+            give_up(e.text);
+        while (poll(fds, ARRAY_LEN(fds), -1) < 0)
+            continue;
+        if (fds[1].revents != 0)
+            return;
+        if (pipe_fill(&self.pipe, &e) != 0)
+            _exit(PIPE_FAILED); /* the supervisor is gone */
+    }
+}
+
+/* ---- a life ---- */
+
+static void settle_in(const char *name)
+{
+    /* A supervisor that died before this took effect has closed the pipe, which the first read will find. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, name);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    fcntl(CHILD_PIPE_FD, F_SETFD, FD_CLOEXEC);
+    close_range(CHILD_PIPE_FD + 1, ~0u, 0);
+    self.worker_done = eventfd(0, EFD_CLOEXEC);
+    list_init(&self.queue);
+    pipe_init(&self.pipe, CHILD_PIPE_FD, true);
+}
+
+/* Returns 0, or a code with a text: CONFIG if the file is at fault. */
+static int start_handler(struct err *e)
+{
+    struct plugin_packet p;
+    decode(next_packet(), &p);
+    if (p.kind != PLUGIN_START)
+        give_up("the first packet is not START");
+    self.name = packet_string(p.start.name);
+    self.config = packet_string(p.start.config);
+    self.timeout_ms = p.start.timeout_ms;
+    host_init(&self.host, self.name, self.config, send_packet);
+    char *path = packet_string(p.start.path);
+    int code = handler_load(path, &self.handler, e);
+    mem_free(path);
+    if (code != 0 || self.handler.process_init == NULL)
+        return code;
+    char error[ERR_TEXT_MAX] = "process_init failed";
+    if (self.handler.process_init(&self.host.seen, &self.process, error, sizeof error) != 0)
+        return err_set(e, E_INTERNAL, "%s", error);
+    return 0;
+}
+
+int child_main(const char *name)
+{
+    settle_in(name);
+    struct err e;
+    int code = start_handler(&e);
+    if (code != 0) {
+        send_ready(code, e.text);
+        return START_FAILED;
+    }
+    pthread_t worker;
+    if (pthread_create(&worker, NULL, work, NULL) != 0) {
+        send_ready(E_NO_MEMORY, "no thread");
+        return START_FAILED;
+    }
+    listen_to_supervisor();
+    pthread_join(worker, NULL);
+    if (self.handler.process_fini != NULL)
+        self.handler.process_fini(&self.host.seen, self.process);
+    return 0;
+}

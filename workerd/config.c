@@ -1,0 +1,248 @@
+#include "workerd/config.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/macros.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "schemas/errors.h"
+#include "workerd/yaml.h"
+
+enum { HOUR_MS = 3600 * 1000 };
+#define MIB (UINT64_C(1) << 20)
+
+/*
+ * Every key with one value: what it is, default, range (ms, bytes). A key without a default must be given; with NULL it may be
+ * left out and the member stays NULL.
+ *
+ *     X(key, member of the config, kind, presence, default, min, max)
+ */
+#define TOP_KEYS(X)                                                                                              \
+    X(broker, broker, TEXT, OPTIONAL, NULL, 0, 0)                                                                        \
+    X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                                                                          \
+    X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)                                                                  \
+    X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS)                                                              \
+    X(memory, memory_bytes_max, SIZE, OPTIONAL, "256MiB", MIB, MIB << 20)
+
+/* A lease shorter than a second would be over before it is extended. */
+#define HANDLER_KEYS(X)                                                                                          \
+    X(name, name, NAME, DEFAULT, NULL, 0, 0)                                                                           \
+    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                                                                           \
+    X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                                                                          \
+    X(group, group, NAME, OPTIONAL, NULL, 0, 0)                                                                         \
+    X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)                                                  \
+    X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)                                                    \
+    X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)                                                      \
+    X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)
+
+/* ---- the file as libcyaml loads it: every value a string ---- */
+
+#define MEMBER(key, member, kind, presence, otherwise, min, max) char *key;
+struct raw_handler {
+    HANDLER_KEYS(MEMBER)
+};
+struct raw {
+    TOP_KEYS(MEMBER)
+    struct raw_handler *handlers;
+    unsigned handlers_count;
+};
+#undef MEMBER
+
+#define FIELD(of, key, presence)                                                                                 \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_##presence, struct of, key, 0, CYAML_UNLIMITED)
+#define HANDLER_FIELD(key, member, kind, presence, otherwise, min, max) FIELD(raw_handler, key, presence),
+#define TOP_FIELD(key, member, kind, presence, otherwise, min, max) FIELD(raw, key, presence),
+
+static const cyaml_schema_field_t handler_fields[] = {
+    HANDLER_KEYS(HANDLER_FIELD) CYAML_FIELD_IGNORE("config", CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t handler_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_handler, handler_fields),
+};
+
+static const cyaml_schema_field_t top_fields[] = {
+    TOP_KEYS(TOP_FIELD) CYAML_FIELD_SEQUENCE("handlers", CYAML_FLAG_POINTER, struct raw, handlers, &handler_schema,
+                                             0, CYAML_UNLIMITED),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t top_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, top_fields),
+};
+
+/* ---- from the string to the value ---- */
+
+enum kind { TEXT, NAME, LEVEL, COUNT, DURATION, SIZE };
+
+struct key {
+    const char *name;
+    enum kind kind;
+    const char *otherwise;
+    uint64_t min, max;
+    size_t from, to; /* places in the raw struct and in the checked one */
+};
+
+#define TOP_KEY(key, member, kind, presence, otherwise, min, max)                                                        \
+    {#key, kind, otherwise, min, max, offsetof(struct raw, key), offsetof(struct config, member)},
+#define HANDLER_KEY(key, member, kind, presence, otherwise, min, max)                                                    \
+    {#key, kind, otherwise, min, max, offsetof(struct raw_handler, key), offsetof(struct handler_config, member)},
+
+static const struct key top_keys[] = {TOP_KEYS(TOP_KEY)};
+static const struct key handler_keys[] = {HANDLER_KEYS(HANDLER_KEY)};
+
+static int out_of_range(const struct key *k, const char *text, struct err *e)
+{
+    char least[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
+    char *(*format)(char *, uint64_t) = k->kind == SIZE ? size_format : duration_format;
+    return err_set(e, E_CONFIG, "'%s' is not between %s and %s", text, format(least, k->min), format(most, k->max));
+}
+
+static int take_value(const struct key *k, const char *text, void *to, struct err *e)
+{
+    uint64_t n = 0;
+    switch (k->kind) {
+    case NAME:
+    case TEXT:
+        *(char **)to = mem_strdup(text);
+        if (text != NULL && text[0] == '\0')
+            return err_set(e, E_CONFIG, "a value is needed");
+        return k->kind == NAME && text != NULL ? name_check(k->name, view_of_str(text), e) : 0;
+    case LEVEL:
+        return log_level_parse(text, to, e);
+    case COUNT:
+        if (count_parse(text, k->min, k->max, &n, e) != 0)
+            return E_CONFIG;
+        *(uint32_t *)to = (uint32_t)n;
+        return 0;
+    case DURATION:
+        if (duration_parse(text, &n, e) != 0)
+            return E_CONFIG;
+        *(uint32_t *)to = (uint32_t)n;
+        break;
+    case SIZE:
+        if (size_parse(text, &n, e) != 0)
+            return E_CONFIG;
+        *(uint64_t *)to = n;
+        break;
+    }
+    return n < k->min || n > k->max ? out_of_range(k, text, e) : 0;
+}
+
+static int take_keys(const struct key *keys, size_t count, struct yaml_file *f, struct yaml_place at, const void *raw,
+                     void *out, struct err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct key *k = &keys[i];
+        const char *text = *(char *const *)((const char *)raw + k->from);
+        at.key = k->name;
+        if (take_value(k, text != NULL ? text : k->otherwise, (char *)out + k->to, e) != 0)
+            return yaml_blame(f, at, e);
+    }
+    return 0;
+}
+
+/* ---- one handler ---- */
+
+/* A path is relative to the directory of the configuration file, so that it does not matter where the daemon is started. */
+static void resolve(char **file, const char *config_path)
+{
+    char dir[PATH_MAX], whole[PATH_MAX];
+    if ((*file)[0] == '/' || realpath(config_path, dir) == NULL)
+        return;
+    *strrchr(dir, '/') = '\0';
+    if (snprintf(whole, sizeof whole, "%s/%s", dir, *file) >= (int)sizeof whole)
+        return;
+    mem_free(*file);
+    *file = mem_strdup(whole);
+}
+
+/* The free mapping `config`, for the handler to read. */
+static int take_free(struct handler_config *h, struct yaml_file *f, struct yaml_place at, struct err *e)
+{
+    at.key = "config";
+    if (yaml_json(f, at, &h->config, e) != 0)
+        return E_CONFIG;
+    if (h->config == NULL || strcmp(h->config, "null") == 0) {
+        mem_free(h->config);
+        h->config = mem_strdup("{}");
+    }
+    if (h->config[0] == '{')
+        return 0;
+    err_set(e, E_CONFIG, "must be keys with values");
+    return yaml_blame(f, at, e);
+}
+
+static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at, struct err *e)
+{
+    at.key = "name";
+    for (size_t i = 0; i < at.index; i++) {
+        if (strcmp(c->handlers[i].name, c->handlers[at.index].name) != 0)
+            continue;
+        err_set(e, E_CONFIG, "there is a handler '%s' already", c->handlers[i].name);
+        return yaml_blame(f, at, e);
+    }
+    return 0;
+}
+
+static int take_handlers(struct config *c, const char *path, struct yaml_file *f, const struct raw *raw, struct err *e)
+{
+    if (raw->handlers_count < 1 || raw->handlers_count > CONFIG_HANDLERS_MAX) {
+        err_set(e, E_CONFIG, "there are %u; 1 to %d can be", raw->handlers_count, CONFIG_HANDLERS_MAX);
+        return yaml_blame(f, (struct yaml_place){.key = "handlers"}, e);
+    }
+    c->handlers = mem_array(raw->handlers_count, sizeof *c->handlers);
+    struct yaml_place at = {.list = "handlers"};
+    for (; at.index < raw->handlers_count; at.index++) {
+        struct handler_config *h = &c->handlers[c->handlers_n++];
+        if (take_keys(handler_keys, ARRAY_LEN(handler_keys), f, at, &raw->handlers[at.index], h, e) != 0 ||
+            take_free(h, f, at, e) != 0 || check_unique(c, f, at, e) != 0)
+            return E_CONFIG;
+        resolve(&h->file, path);
+        if (h->group == NULL)
+            h->group = mem_strdup(h->name);
+    }
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+int config_load(const char *path, struct config *out, struct err *e)
+{
+    *out = (struct config){0};
+    struct yaml_file *f = yaml_open(path, e);
+    if (f == NULL)
+        return E_CONFIG;
+    void *raw = NULL;
+    int code = yaml_load(f, &top_schema, &raw, e);
+    if (code == 0)
+        code = take_keys(top_keys, ARRAY_LEN(top_keys), f, (struct yaml_place){0}, raw, out, e);
+    if (code == 0)
+        code = take_handlers(out, path, f, raw, e);
+    yaml_free(&top_schema, raw);
+    yaml_close(f);
+    if (code != 0)
+        config_free(out);
+    return code;
+}
+
+void config_free(struct config *c)
+{
+    for (size_t i = 0; i < c->handlers_n; i++) {
+        struct handler_config *h = &c->handlers[i];
+        mem_free(h->name);
+        mem_free(h->file);
+        mem_free(h->topic);
+        mem_free(h->group);
+        mem_free(h->config);
+    }
+    mem_free(c->handlers);
+    mem_free(c->broker);
+    mem_free(c->name);
+    *c = (struct config){0};
+}

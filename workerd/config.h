@@ -1,0 +1,47 @@
+/*
+ * The daemon's configuration: one YAML file, read once at the start.
+ *
+ * Everything in it is checked here: an unknown key, a value out of range or a file that is not there is an error that names
+ * place and thing, and nothing is started. docs/man/sluice-workerd.1 has the keys.
+ */
+#ifndef WORKERD_CONFIG_H
+#define WORKERD_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+enum {
+    CONFIG_HANDLERS_MAX = 256,
+    CONFIG_PROCESSES_MAX = 256, /* of one handler */
+    CONFIG_PIPELINE_MAX = 256,  /* tasks of one process */
+};
+
+struct handler_config {
+    char *name;         /* unique */
+    char *file;         /* absolute */
+    char *topic, *group;
+    uint32_t processes; /* 1 to CONFIG_PROCESSES_MAX */
+    uint32_t pipeline;  /* 1 to CONFIG_PIPELINE_MAX */
+    uint32_t timeout_ms;
+    uint32_t lease_ms;
+    char *config;       /* JSON, "{}" if there is none */
+};
+
+struct config {
+    char *broker; /* NULL: $SLUICE_BROKER, then the SDK's default */
+    char *name;   /* NULL: the SDK's default */
+    enum log_level log_level;
+    uint32_t grace_ms;
+    uint64_t memory_bytes_max;
+    struct handler_config *handlers;
+    size_t handlers_n; /* 1 or more */
+};
+
+/* Reads and checks the file. Returns 0, or CONFIG with "FILE:LINE: ..." in the text; `out` then needs no freeing. */
+int config_load(const char *path, struct config *out, struct err *e);
+void config_free(struct config *c);
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * What a handler sees of us: its task, and the host's functions.
+ *
+ * A host belongs to one child process and lives as long. Its functions may be called from any thread, with tasks that are under way.
+ */
+#ifndef WORKERD_HOST_H
+#define WORKERD_HOST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <sluice/handler.h>
+
+#include "base/list.h"
+#include "schemas/codec.h"
+
+struct host {
+    struct sluice_host seen;
+    /* Sends a packet to the supervisor; any thread. */
+    void (*send)(const struct plugin_packet *packet);
+};
+
+/* name and config are lent for the life of the host. */
+void host_init(struct host *h, const char *name, const char *config, void (*send)(const struct plugin_packet *packet));
+
+/* One task in the child: the packet it came in, and what the handler sees of it. */
+struct host_task {
+    struct list_node node; /* the child's queue */
+    struct sluice_task seen;
+    uint64_t id;
+    struct view headers;
+    atomic_bool cancelled;
+    _Atomic uint64_t deadline_ms; /* monotonic; UINT64_MAX until it runs */
+    uint8_t *bytes;               /* the packet, ours */
+    char *topic, *group, *idempotency_key;
+};
+
+/* Takes the packet's bytes (from mem_dup, 8-aligned). NULL if they are not a TASK. */
+struct host_task *host_task_new(uint8_t *bytes, size_t size);
+void host_task_free(struct host_task *t);
+
+#endif

@@ -1,0 +1,170 @@
+/* sluice-workerd: arguments, and the parts put together. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/inbox.h"
+#include "base/log.h"
+#include "workerd/child.h"
+#include "workerd/client.h"
+#include "workerd/config.h"
+#include "workerd/load.h"
+#include "workerd/run.h"
+
+enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
+
+static const char usage[] =
+    "usage: sluice-workerd -c FILE [--check]\n"
+    "\n"
+    "Takes messages from a Sluice broker and has handlers (.so files) work on them in processes of their own.\n"
+    "\n"
+    "  -c, --config FILE  the configuration, in YAML\n"
+    "      --check        read the configuration and load every handler, then exit\n"
+    "      --version      print the version\n"
+    "  -h, --help         print this\n"
+    "\n"
+    "See sluice-workerd(1).\n";
+
+static int complain(const struct err *e)
+{
+    fprintf(stderr, "sluice-workerd: %s\n", e->text);
+    return EXIT_ERROR;
+}
+
+static int check_handlers(const char *path, const struct config *c)
+{
+    for (size_t i = 0; i < c->handlers_n; i++) {
+        struct sluice_handler loaded;
+        struct err e;
+        if (handler_load(c->handlers[i].file, &loaded, &e) != 0) {
+            err_prefix(&e, "%s: handler '%s'", path, c->handlers[i].name);
+            return complain(&e);
+        }
+    }
+    printf("%s: ok\n", path);
+    return EXIT_OK;
+}
+
+/* For those who started us: everything is up. */
+static void say_ready(const struct config *c)
+{
+    json_t *handlers = json_array();
+    for (size_t i = 0; i < c->handlers_n; i++)
+        json_array_append_new(handlers, json_pack("{s:s, s:i}", "name", c->handlers[i].name, "processes",
+                                                  (int)c->handlers[i].processes));
+    json_t *line = json_pack("{s:b, s:o}", "ready", 1, "handlers", handlers);
+    json_dumpf(line, stdout, JSON_COMPACT);
+    json_decref(line);
+    putchar('\n');
+    fflush(stdout);
+}
+
+/* Signals come by descriptor, to every thread's peace; threads that are started later inherit it. */
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static enum run_state run_until_over(struct run *r, const struct config *c)
+{
+    bool said = false;
+    for (;;) {
+        run_turn(r);
+        enum run_state state = run_state(r);
+        if (state == RUN_READY && !said)
+            say_ready(c);
+        said = said || state == RUN_READY;
+        if (state >= RUN_DONE)
+            return state;
+    }
+}
+
+static int serve(const struct config *c)
+{
+    struct inbox inbox;
+    struct err e;
+    int signals = open_signals();
+    log_setup("workerd", c->log_level);
+    if (inbox_init(&inbox, 0, &e) != 0)
+        return complain(&e);
+    struct client *client = client_new(c, &inbox, &e);
+    if (client == NULL)
+        return complain(&e);
+    struct run *r = run_new(&(struct run_options){.config = c,
+                                                  .exe = "/proc/self/exe",
+                                                  .source = client_source(client),
+                                                  .inbox = &inbox,
+                                                  .signals = signals});
+    enum run_state state = run_until_over(r, c);
+    if (state == RUN_FAILED)
+        log_error("%s", run_error(r));
+    bool clean = state == RUN_DONE && run_clean(r);
+    run_free(r);
+    if (clean) {
+        client_free(client);
+        inbox_free(&inbox);
+    } else {
+        _exit(state == RUN_DONE ? EXIT_OK : EXIT_ERROR); /* threads may wait for a broker that does not answer */
+    }
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'k'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    if (argc == 3 && strcmp(argv[1], "--child") == 0)
+        return child_main(argv[2]);
+
+    const char *path = NULL;
+    bool check = false;
+    for (int option; (option = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (option) {
+        case 'c':
+            path = optarg;
+            break;
+        case 'k':
+            check = true;
+            break;
+        case 'v':
+            puts("sluice-workerd " SLUICE_VERSION);
+            return EXIT_OK;
+        case 'h':
+            fputs(usage, stdout);
+            return EXIT_OK;
+        default:
+            fputs(usage, stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (path == NULL || optind < argc) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+
+    struct config config;
+    struct err e;
+    if (config_load(path, &config, &e) != 0)
+        return complain(&e);
+    int status = check ? check_handlers(path, &config) : serve(&config);
+    config_free(&config);
+    return status;
+}

@@ -1,0 +1,580 @@
+#include "workerd/run.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macros.h"
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "workerd/supervise.h"
+#include "workerd/text.h"
+
+enum {
+    SETTLE_AGAIN_MS = 100,   /* after the source had no room for outcomes */
+    ANSWERS_MS_MAX = 5000,   /* how long after the grace answers are waited for */
+    HARD_MS_MAX = 1000,      /* before its end running tasks are told to stop */
+    OWN_FDS = 2,
+};
+
+struct handler {
+    struct run *run;
+    const struct handler_config *config;
+    uint32_t index;
+    struct child *children; /* config->processes of them */
+    struct list waiting;    /* tasks without a child, by `place` */
+    struct list held;       /* all tasks without an outcome, the one extended longest ago first */
+    size_t held_n;
+    bool asked;
+    struct run_counts counts;
+};
+
+struct run {
+    const struct config *config;
+    struct source *source;
+    struct inbox *inbox;
+    int signals;
+    enum run_state state;
+    struct err error;
+    struct handler *handlers;
+    struct child *children; /* of all handlers */
+    size_t children_n;
+    struct pollfd *fds;     /* inbox, signals, CHILD_FDS of each child */
+    bool connected;
+    uint64_t last_id;
+    size_t tasks_n;         /* not freed */
+
+    /* outcomes for the source, and those it had no room for */
+    struct outcome **sending, **refused;
+    size_t sending_n, sending_cap, refused_n, refused_cap;
+    uint64_t again_ms;
+
+    uint64_t now_ms;
+    uint64_t hard_ms, grace_end_ms; /* of the drain */
+    bool hard;                      /* running tasks were told to stop */
+};
+
+/* ---- outcomes ---- */
+
+static void push_outcome(struct outcome ***list, size_t *n, size_t *cap, struct outcome *o)
+{
+    if (*n == *cap) {
+        *cap = *cap != 0 ? 2 * *cap : 64;
+        *list = mem_resize(*list, *cap, sizeof **list);
+    }
+    (*list)[(*n)++] = o;
+}
+
+static void send_outcome(struct run *r, struct task *t, struct outcome *o, enum outcome_verb verb)
+{
+    assert(!o->under_way);
+    o->event.kind = EVENT_SETTLED;
+    o->task = t;
+    o->verb = verb;
+    o->under_way = true;
+    push_outcome(&r->sending, &r->sending_n, &r->sending_cap, o);
+}
+
+/* The last word on a task: it is out of our hands once this is answered. Takes the texts. */
+static void settle(struct handler *h, struct task *t, enum outcome_verb verb, uint64_t *counter, char *reason, char *error)
+{
+    list_remove(&t->place);
+    list_remove(&t->held);
+    h->held_n--;
+    t->counter = counter;
+    t->reason = reason;
+    t->error = error;
+    send_outcome(h->run, t, &t->settle, verb);
+}
+
+static void release(struct handler *h, struct task *t)
+{
+    settle(h, t, OUTCOME_RELEASE, &h->counts.given_back, NULL, NULL);
+}
+
+static void release_waiting(struct handler *h)
+{
+    for (struct list_node *n; (n = list_first(&h->waiting)) != NULL;)
+        release(h, container_of(n, struct task, place));
+}
+
+static void log_failure(const struct handler *h, const struct task *t, const char *outcome)
+{
+    log_warn("task failed handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " attempt=%" PRIu32
+             " outcome=%s reason=%s error=%s",
+             h->config->name, h->config->topic, t->partition, t->offset, t->attempt, outcome, LOG_STR(t->reason),
+             LOG_STR(t->error));
+}
+
+static void flush_outcomes(struct run *r)
+{
+    if (r->refused_n > 0 && r->again_ms <= r->now_ms) {
+        for (size_t i = 0; i < r->refused_n; i++)
+            push_outcome(&r->sending, &r->sending_n, &r->sending_cap, r->refused[i]);
+        r->refused_n = 0;
+    }
+    size_t n = r->sending_n;
+    r->sending_n = 0;
+    if (n > 0)
+        r->source->settle(r->source, r->sending, n);
+}
+
+/* ---- answers of the source ---- */
+
+static struct handler *handler_of(struct run *r, const struct task *t)
+{
+    return &r->handlers[t->handler];
+}
+
+static void free_if_over(struct run *r, struct task *t)
+{
+    if (!t->settled || t->extend.under_way)
+        return;
+    mem_free(t->reason);
+    mem_free(t->error);
+    r->source->task_free(r->source, t);
+    r->tasks_n--;
+}
+
+static void on_extended(struct run *r, struct task *t, int code)
+{
+    if (code == 0 || code == E_QUEUE_FULL || t->settle.under_way || t->settled || t->lost)
+        return;
+    const struct handler *h = handler_of(r, t);
+    log_info("lease lost handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s", h->config->name,
+             h->config->topic, t->partition, t->offset, error_name(code));
+    t->lost = true;
+    for (uint32_t i = 0; i < h->config->processes; i++)
+        child_cancel(&h->children[i], t);
+}
+
+static void on_settled(struct run *r, struct task *t, int code)
+{
+    struct handler *h = handler_of(r, t);
+    if (code == E_QUEUE_FULL) {
+        t->settle.under_way = true;
+        push_outcome(&r->refused, &r->refused_n, &r->refused_cap, &t->settle);
+        r->again_ms = r->now_ms + SETTLE_AGAIN_MS;
+        return;
+    }
+    t->settled = true;
+    ++*(code == 0 ? t->counter : &h->counts.lost);
+    if (code != 0)
+        log_line(code == E_LEASE_LOST || code == E_SESSION_EXPIRED ? LOG_INFO : LOG_ERROR,
+                 "outcome not taken handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+                 h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
+}
+
+static void on_fetched(struct run *r, struct fetched *f)
+{
+    struct handler *h = &r->handlers[f->handler];
+    h->asked = false;
+    for (struct list_node *n; (n = list_pop_front(&f->tasks)) != NULL;) {
+        struct task *t = container_of(n, struct task, place);
+        t->id = ++r->last_id;
+        list_push_back(&h->waiting, &t->place);
+        list_push_back(&h->held, &t->held);
+        h->held_n++;
+        r->tasks_n++;
+        if (t->attempt > 1)
+            log_info("redelivered handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " attempt=%" PRIu32,
+                     h->config->name, h->config->topic, t->partition, t->offset, t->attempt);
+    }
+}
+
+static void take_answers(struct run *r)
+{
+    for (struct inbox_node *n = inbox_drain(r->inbox), *next; n != NULL; n = next) {
+        struct event *e = container_of(n, struct event, node);
+        next = n->next;
+        if (e->kind == EVENT_CONNECTED) {
+            r->connected = true;
+        } else if (e->kind == EVENT_FETCHED) {
+            on_fetched(r, container_of(e, struct fetched, event));
+        } else {
+            struct outcome *o = container_of(e, struct outcome, event);
+            o->under_way = false;
+            if (o->verb == OUTCOME_EXTEND)
+                on_extended(r, o->task, o->code);
+            else
+                on_settled(r, o->task, o->code);
+            free_if_over(r, o->task);
+        }
+    }
+}
+
+/* ---- what children tell ---- */
+
+static void on_started(struct child *c, int code, const char *error)
+{
+    struct handler *h = c->user;
+    struct run *r = h->run;
+    if (code != E_CONFIG || r->state != RUN_STARTING)
+        return;
+    err_set(&r->error, E_CONFIG, "handler '%s': %s", h->config->name, error);
+    r->state = RUN_FAILED;
+}
+
+static void on_back(struct handler *h, struct task *t)
+{
+    if (t->lost || h->run->state == RUN_DRAINING)
+        release(h, t);
+    else
+        list_push_front(&h->waiting, &t->place);
+}
+
+static void on_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
+{
+    struct handler *h = c->user;
+    switch (p->verdict.verdict) {
+    case PLUGIN_ACK:
+        settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
+        return;
+    case PLUGIN_PARK:
+        settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason), text_clean(p->verdict.error));
+        log_failure(h, t, "park");
+        return;
+    case PLUGIN_BACK:
+        on_back(h, t);
+        return;
+    default:
+        t->delay_ms = p->verdict.has_delay ? p->verdict.delay_ms : OUTCOME_BACKOFF;
+        settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(p->verdict.error));
+        log_failure(h, t, "retry");
+    }
+}
+
+static void on_ended(struct child *c, struct task *blamed, const char *how)
+{
+    struct handler *h = c->user;
+    if (blamed != NULL) {
+        blamed->delay_ms = OUTCOME_BACKOFF;
+        settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
+        log_failure(h, blamed, "crash");
+    }
+    /* The others go to the head of the queue, in their order. */
+    for (struct list_node *n; (n = list_last(&c->tasks)) != NULL;) {
+        list_remove(n);
+        on_back(h, container_of(n, struct task, place));
+    }
+}
+
+static const struct child_events child_events = {
+    .started = on_started,
+    .verdict = on_verdict,
+    .ended = on_ended,
+};
+
+/* ---- dispatch ---- */
+
+static uint32_t places(const struct handler *h)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h->config->processes; i++)
+        n += h->children[i].state == CHILD_UP ? h->config->pipeline : 0;
+    return n;
+}
+
+/* The child that is up and has least to do, or NULL if each is full. */
+static struct child *least_busy(struct handler *h)
+{
+    struct child *best = NULL;
+    for (uint32_t i = 0; i < h->config->processes; i++) {
+        struct child *c = &h->children[i];
+        if (c->state == CHILD_UP && c->tasks_n < h->config->pipeline && (best == NULL || c->tasks_n < best->tasks_n))
+            best = c;
+    }
+    return best;
+}
+
+static void dispatch(struct handler *h)
+{
+    struct child *c;
+    while (!list_empty(&h->waiting) && (c = least_busy(h)) != NULL) {
+        struct task *t = container_of(list_pop_front(&h->waiting), struct task, place);
+        struct err e;
+        if (child_send(c, t, h->run->now_ms, &e) != 0) {
+            log_warn("cannot hand over a task handler=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+                     h->config->name, t->partition, t->offset, LOG_STR(e.text));
+            release(h, t);
+        }
+    }
+    if (places(h) == 0)
+        release_waiting(h);
+}
+
+/* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child has nothing to do. */
+static void ask(struct handler *h)
+{
+    uint32_t all = places(h);
+    if (h->asked || h->held_n >= all)
+        return;
+    uint32_t left = all - (uint32_t)h->held_n;
+    const struct child *c = least_busy(h);
+    if (left < all / 4 && c != NULL && c->tasks_n > 0)
+        return;
+    h->asked = true;
+    h->run->source->ask(h->run->source, h->index, left);
+}
+
+/* ---- leases ---- */
+
+static uint64_t extension_due_ms(const struct handler *h)
+{
+    const struct list_node *n = list_first(&h->held);
+    return n == NULL ? UINT64_MAX : container_of(n, struct task, held)->leased_ms + h->config->lease_ms / 3;
+}
+
+/* All leases of a handler have one term, so the list stays in order if the extended go to its end. */
+static void extend_leases(struct handler *h)
+{
+    while (extension_due_ms(h) <= h->run->now_ms) {
+        struct task *t = container_of(list_pop_front(&h->held), struct task, held);
+        list_push_back(&h->held, &t->held);
+        t->leased_ms = h->run->now_ms;
+        if (!t->lost && !t->extend.under_way)
+            send_outcome(h->run, t, &t->extend, OUTCOME_EXTEND);
+    }
+}
+
+/* ---- the drain ---- */
+
+void run_drain(struct run *r)
+{
+    if (r->state >= RUN_DRAINING)
+        return;
+    r->state = RUN_DRAINING;
+    r->now_ms = clock_mono_ms();
+    uint32_t grace = r->config->grace_ms, tenth = grace / 10;
+    r->grace_end_ms = r->now_ms + grace;
+    r->hard_ms = r->grace_end_ms - (tenth < HARD_MS_MAX ? tenth : HARD_MS_MAX);
+    log_info("draining grace_ms=%" PRIu32, grace);
+    r->source->stop(r->source);
+    for (size_t i = 0; i < r->children_n; i++)
+        child_stop(&r->children[i]);
+}
+
+static bool asked_any(const struct run *r)
+{
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        if (r->handlers[i].asked)
+            return true;
+    }
+    return false;
+}
+
+/* Nothing is ours any more. A source that never reached the broker cannot bring anything either. */
+static bool at_rest(const struct run *r)
+{
+    return r->tasks_n == 0 && !(r->connected && asked_any(r));
+}
+
+static bool all_gone(const struct run *r)
+{
+    for (size_t i = 0; i < r->children_n; i++) {
+        if (r->children[i].state != CHILD_GONE)
+            return false;
+    }
+    return true;
+}
+
+static void log_counts(const struct run *r)
+{
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        const struct run_counts *n = &r->handlers[i].counts;
+        log_info("drained handler=%s done=%" PRIu64 " retried=%" PRIu64 " parked=%" PRIu64 " crashed=%" PRIu64
+                 " given_back=%" PRIu64 " lost=%" PRIu64,
+                 r->config->handlers[i].name, n->done, n->retried, n->parked, n->crashed, n->given_back, n->lost);
+    }
+}
+
+/* Tells those who still run that time is over, ends them when it is, and is done when nothing is left. */
+static void drain_on(struct run *r)
+{
+    for (size_t i = 0; i < r->children_n && !r->hard && r->now_ms >= r->hard_ms; i++) {
+        const struct task *t = child_running(&r->children[i]);
+        if (t != NULL)
+            child_cancel(&r->children[i], t);
+    }
+    r->hard = r->now_ms >= r->hard_ms;
+    for (size_t i = 0; i < r->children_n && r->now_ms >= r->grace_end_ms; i++)
+        child_kill(&r->children[i], "end of the grace");
+    if (!all_gone(r) || (!at_rest(r) && r->now_ms < r->grace_end_ms + ANSWERS_MS_MAX))
+        return;
+    if (!at_rest(r))
+        log_warn("the broker did not answer, tasks will be delivered again tasks=%zu", r->tasks_n);
+    log_counts(r);
+    r->state = RUN_DONE;
+}
+
+static uint64_t drain_due_ms(const struct run *r)
+{
+    if (r->state != RUN_DRAINING)
+        return UINT64_MAX;
+    if (!r->hard)
+        return r->hard_ms;
+    return r->now_ms < r->grace_end_ms ? r->grace_end_ms : r->grace_end_ms + ANSWERS_MS_MAX;
+}
+
+/* ---- signals ---- */
+
+static void take_signals(struct run *r)
+{
+    struct signalfd_siginfo s;
+    while (read(r->signals, &s, sizeof s) == (ssize_t)sizeof s) {
+        if (s.ssi_signo == SIGHUP) {
+            log_info("SIGHUP ignored: the configuration is read at the start only");
+        } else if (r->state < RUN_DRAINING) {
+            run_drain(r);
+        } else {
+            err_set(&r->error, E_CANCELLED, "a second signal: stopped at once");
+            r->state = RUN_FAILED;
+        }
+    }
+}
+
+/* ---- a turn ---- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t due_ms(const struct run *r)
+{
+    uint64_t due = drain_due_ms(r);
+    if (r->refused_n > 0)
+        due = earlier(due, r->again_ms);
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        due = earlier(due, extension_due_ms(&r->handlers[i]));
+    for (size_t i = 0; i < r->children_n; i++)
+        due = earlier(due, child_due_ms(&r->children[i]));
+    return due;
+}
+
+static void sleep_until_something(struct run *r)
+{
+    r->fds[0] = (struct pollfd){.fd = inbox_fd(r->inbox), .events = POLLIN};
+    r->fds[1] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+    for (size_t i = 0; i < r->children_n; i++)
+        child_poll(&r->children[i], &r->fds[OWN_FDS + i * CHILD_FDS]);
+    uint64_t now = clock_mono_ms(), due = due_ms(r);
+    int timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : due - now > INT32_MAX ? INT32_MAX : (int)(due - now);
+    if (!inbox_arm(r->inbox))
+        timeout = 0;
+    size_t n = OWN_FDS + r->children_n * CHILD_FDS;
+    for (bool interrupted = poll(r->fds, n, timeout) < 0; interrupted && n > 0; n--)
+        r->fds[n - 1].revents = 0;
+    inbox_disarm(r->inbox);
+}
+
+static bool all_up(const struct run *r)
+{
+    for (size_t i = 0; i < r->children_n; i++) {
+        if (r->children[i].state != CHILD_UP)
+            return false;
+    }
+    return r->connected;
+}
+
+void run_turn(struct run *r)
+{
+    sleep_until_something(r);
+    r->now_ms = clock_mono_ms();
+    take_answers(r);
+    for (size_t i = 0; i < r->children_n; i++)
+        child_step(&r->children[i], &r->fds[OWN_FDS + i * CHILD_FDS], r->now_ms);
+    if (r->fds[1].revents != 0)
+        take_signals(r);
+    if (r->state == RUN_STARTING && all_up(r))
+        r->state = RUN_READY;
+    if (r->state == RUN_DRAINING)
+        drain_on(r);
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        dispatch(&r->handlers[i]);
+        extend_leases(&r->handlers[i]);
+    }
+    flush_outcomes(r);
+    for (size_t i = 0; i < r->config->handlers_n && r->state < RUN_DRAINING; i++)
+        ask(&r->handlers[i]); /* after the outcomes, so that their leases are not counted twice */
+    for (size_t i = 0; i < r->children_n; i++)
+        child_flush(&r->children[i]);
+}
+
+/* ---- a life ---- */
+
+struct run *run_new(const struct run_options *o)
+{
+    const struct config *config = o->config;
+    struct run *r = mem_zalloc(sizeof *r);
+    *r = (struct run){.config = config, .source = o->source, .inbox = o->inbox, .signals = o->signals};
+    for (size_t i = 0; i < config->handlers_n; i++)
+        r->children_n += config->handlers[i].processes;
+    r->handlers = mem_array(config->handlers_n, sizeof *r->handlers);
+    r->children = mem_array(r->children_n, sizeof *r->children);
+    r->fds = mem_array(OWN_FDS + r->children_n * CHILD_FDS, sizeof *r->fds);
+    r->now_ms = clock_mono_ms();
+    struct child *next = r->children;
+    for (size_t i = 0; i < config->handlers_n; i++) {
+        struct handler *h = &r->handlers[i];
+        *h = (struct handler){.run = r, .config = &config->handlers[i], .index = (uint32_t)i, .children = next};
+        list_init(&h->waiting);
+        list_init(&h->held);
+        for (uint32_t n = 0; n < h->config->processes; n++, next++) {
+            child_init(next, h->config, o->exe, &child_events, h);
+            child_start(next, r->now_ms);
+        }
+    }
+    return r;
+}
+
+/* Tasks that are still held go with the process: their leases end, and others get them. */
+static void forget_tasks(struct handler *h)
+{
+    for (struct list_node *n; (n = list_pop_front(&h->held)) != NULL;) {
+        struct task *t = container_of(n, struct task, held);
+        list_remove(&t->place);
+        if (!t->extend.under_way)
+            h->run->source->task_free(h->run->source, t);
+    }
+}
+
+void run_free(struct run *r)
+{
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        forget_tasks(&r->handlers[i]);
+    for (size_t i = 0; i < r->children_n; i++)
+        child_free(&r->children[i]);
+    mem_free(r->handlers);
+    mem_free(r->children);
+    mem_free(r->fds);
+    mem_free(r->sending);
+    mem_free(r->refused);
+    mem_free(r);
+}
+
+enum run_state run_state(const struct run *r)
+{
+    return r->state;
+}
+
+const char *run_error(const struct run *r)
+{
+    return r->error.text;
+}
+
+bool run_clean(const struct run *r)
+{
+    return r->tasks_n == 0 && !asked_any(r);
+}
+
+const struct run_counts *run_counts(const struct run *r, size_t handler)
+{
+    return &r->handlers[handler].counts;
+}

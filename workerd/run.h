@@ -1,0 +1,77 @@
+/*
+ * The loop of the daemon: tasks from a source to handler processes, and what becomes of them back.
+ *
+ *              fetched            a place in a child         first in it
+ *     source ----------> waiting --------------------> sent -------------> running
+ *                          |  ^                          |                    |
+ *                          |  |   BACK, or the child     |                    | verdict: ack, nack, park
+ *                          |  +---- died of another -----+                    | its child died: nack
+ *                          v                                                  v
+ *                       release (no child is up, or we drain) -----------> settling ---> gone
+ *
+ * No more is fetched than the children have places for. Leases of all that is held are extended at a third of their term; what ends
+ * that is the verdict, or the timeout of the running task.
+ *
+ * One thread: it makes every call, and the source's answers reach it through the inbox.
+ */
+#ifndef WORKERD_RUN_H
+#define WORKERD_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/inbox.h"
+#include "workerd/config.h"
+#include "workerd/source.h"
+
+/*
+ *     STARTING ----> READY ----> DRAINING ----> DONE
+ *        |             |             |
+ *        +-------------+-------------+--------> FAILED
+ */
+enum run_state {
+    RUN_STARTING, /* until every process is up and the broker was reached */
+    RUN_READY,
+    RUN_DRAINING,
+    RUN_DONE,
+    RUN_FAILED, /* a handler's file cannot be loaded, or a second signal */
+};
+
+struct run_options {
+    const struct config *config; /* lent */
+    const char *exe;             /* what is started for a child: the daemon's own file */
+    struct source *source;
+    struct inbox *inbox;         /* the source's answers */
+    int signals;                 /* a signalfd of TERM, INT and HUP; -1: none */
+};
+
+/* Tasks, by how they ended. */
+struct run_counts {
+    uint64_t done, retried, parked, crashed;
+    uint64_t given_back; /* not started, or not finished when the grace ended */
+    uint64_t lost;       /* the broker did not take the outcome: they go to somebody else */
+};
+
+struct run;
+
+/* Starts the processes. */
+struct run *run_new(const struct run_options *o);
+/* Kills what still runs. */
+void run_free(struct run *r);
+
+/* Sleeps until something happens and deals with it. */
+void run_turn(struct run *r);
+
+/* What SIGTERM does: takes no more, gives back what did not start, finishes what runs within the grace. */
+void run_drain(struct run *r);
+
+enum run_state run_state(const struct run *r);
+const char *run_error(const struct run *r); /* in FAILED */
+
+/* In DONE: every outcome and every ask was answered. If not, the broker did not answer in time or was never reached. */
+bool run_clean(const struct run *r);
+
+const struct run_counts *run_counts(const struct run *r, size_t handler);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * Where tasks come from and where their outcomes go: an interface, so that the supervisor knows no broker.
+ *
+ *     supervisor                     source
+ *       ask(handler, places) ----->  receives in a thread of its own
+ *       <--- FETCHED in the inbox    up to `places` tasks, or none: one answer for each ask
+ *       settle(outcomes) --------->  sends them together
+ *       <--- SETTLED in the inbox    one answer for each outcome
+ *       <--- CONNECTED               the broker can be reached (again)
+ *
+ * The calls are made by the supervisor's thread and never wait. Answers are nodes in the inbox that the source was made with;
+ * they lie in the tasks and in the source, so nothing is allocated on the way.
+ */
+#ifndef WORKERD_SOURCE_H
+#define WORKERD_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/inbox.h"
+#include "base/list.h"
+
+enum event_kind { EVENT_FETCHED, EVENT_SETTLED, EVENT_CONNECTED };
+
+/* What every node in the inbox begins with. */
+struct event {
+    struct inbox_node node;
+    enum event_kind kind;
+};
+
+enum outcome_verb { OUTCOME_ACK, OUTCOME_NACK, OUTCOME_PARK, OUTCOME_RELEASE, OUTCOME_EXTEND };
+
+/* One thing to tell the broker about a task; it becomes the answer. */
+struct outcome {
+    struct event event; /* SETTLED */
+    struct task *task;
+    enum outcome_verb verb;
+    int code;           /* answer: 0, or an enum error_code */
+    bool under_way;     /* given to the source and not answered */
+};
+
+/* A message that is leased to us. The source makes it, inside a struct of its own, and gets it back by task_free after its last
+ * outcome was answered. */
+struct task {
+    /* filled by the source; what is lent is good until task_free */
+    uint32_t handler; /* index in the configuration */
+    uint32_t partition, attempt;
+    uint64_t offset;
+    uint64_t timestamp_ms, append_time_ms;
+    struct view key, value, headers; /* lent */
+    uint64_t leased_ms;              /* monotonic: when its lease began */
+
+    /* the supervisor's */
+    uint64_t id;            /* names it in the pipe; from 1 */
+    struct list_node place; /* among those waiting, or those of a child */
+    struct list_node held;  /* among all of the handler that have no outcome yet */
+    struct outcome settle, extend;
+    char *reason, *error;   /* texts of `settle`; may be NULL */
+    uint32_t delay_ms;      /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
+    uint64_t *counter;      /* what it counts as once `settle` is answered */
+    bool lost;              /* the broker gave it to somebody else */
+    bool settled;           /* `settle` was answered */
+};
+
+enum { OUTCOME_BACKOFF = UINT32_MAX };
+
+/* The answer to one ask. */
+struct fetched {
+    struct event event; /* FETCHED */
+    uint32_t handler;
+    struct list tasks;  /* by `place`; may be empty */
+};
+
+struct source {
+    /* Asks for up to `places` tasks (1 or more) of a handler. Of each handler one ask is under way at a time. */
+    void (*ask)(struct source *s, uint32_t handler, uint32_t places);
+    /* Sends outcomes (1 or more), which are then under way. Each is answered, at once or later; QUEUE_FULL: nothing was done,
+       it may be given again. */
+    void (*settle)(struct source *s, struct outcome *const *outcomes, size_t count);
+    void (*task_free)(struct source *s, struct task *t);
+    /* Nothing will be asked any more: an ask that is under way is to be answered soon. */
+    void (*stop)(struct source *s);
+};
+
+#endif

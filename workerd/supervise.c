@@ -1,0 +1,479 @@
+#include "workerd/supervise.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "schemas/errors.h"
+
+enum {
+    LINE_MAX_BYTES = 1800,   /* what fits a line of the log; longer ones are continued on the next */
+    LAST_WORDS_BYTES = 300,
+    OUTPUT_READ_BYTES = 65536,
+    FILLS_MAX = 16,          /* reads of the pipe in one step, so that no child holds up the others */
+    ALLOWANCE_MS_MAX = 1000,
+    HANG_UP_MS_MAX = 1000,
+    ARENA_BYTES_MAX = 1 << 20,
+};
+
+void child_init(struct child *c, const struct handler_config *config, const char *exe, const struct child_events *events,
+                void *user)
+{
+    *c = (struct child){
+        .config = config, .exe = exe, .events = events, .user = user, .state = CHILD_DOWN, .kill_ms = UINT64_MAX};
+    c->restart_ms = UINT64_MAX;
+    list_init(&c->tasks);
+    pipe_init(&c->pipe, -1, false);
+    c->process = (struct process){.pidfd = -1, .pipe = -1, .output = -1};
+}
+
+/* ---- its output: a line of the log for each of its lines ---- */
+
+/* Keeps the end of what it said, for the text of an error. */
+static void remember(struct child *c, const char *line)
+{
+    struct buf *b = &c->last_words;
+    buf_putf(b, "%s%s", b->size > 0 ? " | " : "", line);
+    if (b->size <= LAST_WORDS_BYTES)
+        return;
+    size_t cut = b->size - LAST_WORDS_BYTES;
+    while (cut < b->size && (b->data[cut] & 0xc0) == 0x80) /* not inside a character */
+        cut++;
+    memmove(b->data, b->data + cut, b->size - cut);
+    b->size -= cut;
+}
+
+static void line_end(struct child *c)
+{
+    if (c->line.size == 0)
+        return;
+    const char *line = buf_str(&c->line);
+    log_info("output handler=%s pid=%d %s", c->config->name, (int)c->process.pid, line);
+    remember(c, line);
+    buf_clear(&c->line);
+}
+
+static void take_output(struct child *c, const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] != '\n' && bytes[i] != '\0')
+            buf_put_u8(&c->line, (uint8_t)bytes[i]);
+        if (bytes[i] == '\n' || c->line.size == LINE_MAX_BYTES)
+            line_end(c);
+    }
+}
+
+/* Reads once; false: there is nothing more now. */
+static bool read_output(struct child *c)
+{
+    char bytes[OUTPUT_READ_BYTES];
+    ssize_t n = read(c->process.output, bytes, sizeof bytes);
+    if (n > 0) {
+        take_output(c, bytes, (size_t)n);
+        return true;
+    }
+    if (n == 0) {
+        close(c->process.output);
+        c->process.output = -1;
+    }
+    return false;
+}
+
+/* ---- time ---- */
+
+/* A handler that looks at its deadline gets this long to return by itself before it is killed. */
+static uint32_t allowance_ms(const struct child *c)
+{
+    uint32_t tenth = c->config->timeout_ms / 10;
+    return tenth < ALLOWANCE_MS_MAX ? tenth : ALLOWANCE_MS_MAX;
+}
+
+/* The first task of the list, if there is one, runs from now on. */
+static void running_changed(struct child *c, uint64_t now_ms)
+{
+    buf_clear(&c->last_words);
+    c->kill_ms = child_running(c) != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
+}
+
+uint64_t child_due_ms(const struct child *c)
+{
+    return c->state == CHILD_DOWN ? c->restart_ms : c->kill_ms;
+}
+
+/* ---- the process ---- */
+
+static void send_start(struct child *c)
+{
+    const struct handler_config *h = c->config;
+    struct err e;
+    if (pipe_put(&c->pipe,
+                 &(struct plugin_packet){.kind = PLUGIN_START,
+                                         .start = {.path = view_of_str(h->file),
+                                                   .name = view_of_str(h->name),
+                                                   .config = view_of_str(h->config),
+                                                   .threads = 1,
+                                                   .timeout_ms = h->timeout_ms}},
+                 &e) != 0)
+        child_kill(c, e.text);
+}
+
+/* After a failure to start, or an end: the next try. */
+static void back_off(struct child *c, uint64_t now_ms)
+{
+    bool steady = c->started_ms != 0 && now_ms - c->started_ms >= CHILD_STEADY_MS;
+    uint32_t doubled = 2 * c->backoff_ms;
+    if (steady || c->backoff_ms == 0)
+        c->backoff_ms = CHILD_BACKOFF_MS_MIN;
+    else
+        c->backoff_ms = doubled < CHILD_BACKOFF_MS_MAX ? doubled : CHILD_BACKOFF_MS_MAX;
+    c->restart_ms = now_ms + c->backoff_ms;
+    c->state = CHILD_DOWN;
+}
+
+void child_start(struct child *c, uint64_t now_ms)
+{
+    assert(c->state == CHILD_DOWN);
+    struct err e;
+    c->killed_for[0] = '\0';
+    c->hung_up = false;
+    c->started_ms = now_ms;
+    if (process_start(&c->process, c->exe, c->config->name, &e) != 0) {
+        log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
+        back_off(c, now_ms);
+        return;
+    }
+    pipe_init(&c->pipe, c->process.pipe, false);
+    c->state = CHILD_STARTING;
+    c->kill_ms = now_ms + CHILD_START_MS_MAX;
+    buf_clear(&c->last_words);
+    send_start(c);
+}
+
+void child_kill(struct child *c, const char *why)
+{
+    if (c->process.pid == 0 || c->killed_for[0] != '\0')
+        return;
+    snprintf(c->killed_for, sizeof c->killed_for, "%s", why);
+    c->blamed = 0;
+    process_kill(&c->process);
+    c->kill_ms = UINT64_MAX;
+}
+
+/* As child_kill, and the task that runs now is to blame. */
+static void kill_for(struct child *c, const char *why)
+{
+    const struct task *t = child_running(c);
+    child_kill(c, why);
+    c->blamed = t != NULL ? t->id : 0;
+}
+
+static void close_process(struct child *c)
+{
+    pipe_free(&c->pipe);
+    if (c->process.output >= 0)
+        close(c->process.output);
+    if (c->process.pidfd >= 0)
+        close(c->process.pidfd);
+    c->process = (struct process){.pidfd = -1, .pipe = -1, .output = -1};
+}
+
+void child_free(struct child *c)
+{
+    if (c->process.pid != 0) {
+        process_kill(&c->process);
+        waitpid(c->process.pid, NULL, 0);
+    }
+    close_process(c);
+    buf_free(&c->line);
+    buf_free(&c->last_words);
+}
+
+void child_stop(struct child *c)
+{
+    struct err e;
+    switch (c->state) {
+    case CHILD_DOWN:
+        c->state = CHILD_GONE;
+        c->restart_ms = UINT64_MAX;
+        return;
+    case CHILD_STARTING: /* it has nothing to finish */
+    case CHILD_UP:
+        if (c->state == CHILD_STARTING || pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_STOP}, &e) != 0)
+            child_kill(c, "stopped");
+        c->state = CHILD_STOPPING;
+        return;
+    case CHILD_STOPPING:
+    case CHILD_GONE:
+        return;
+    }
+}
+
+/* ---- packets ---- */
+
+static void take_ready(struct child *c, const struct plugin_packet *p)
+{
+    char *text = packet_string(p->ready.code == 0 ? p->ready.version : p->ready.error);
+    if (p->ready.code == 0) {
+        log_info("child up handler=%s pid=%d version=%s", c->config->name, (int)c->process.pid, LOG_STR(text));
+        c->kill_ms = UINT64_MAX;
+        if (c->state == CHILD_STARTING)
+            c->state = CHILD_UP;
+    } else {
+        log_error("child cannot start handler=%s pid=%d error=%s", c->config->name, (int)c->process.pid, LOG_STR(text));
+    }
+    c->events->started(c, p->ready.code, text);
+    mem_free(text);
+}
+
+static struct task *find_task(const struct child *c, uint64_t id)
+{
+    LIST_EACH (n, &c->tasks) {
+        struct task *t = container_of(n, struct task, place);
+        if (t->id == id)
+            return t;
+    }
+    return NULL;
+}
+
+static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
+{
+    struct task *t = find_task(c, p->verdict.id);
+    if (t == NULL)
+        return;
+    bool first = t == child_running(c);
+    list_remove(&t->place);
+    c->tasks_n--;
+    if (first)
+        running_changed(c, now_ms);
+    c->events->verdict(c, t, p);
+}
+
+static void take_extend(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
+{
+    const struct task *t = child_running(c);
+    uint64_t wanted = now_ms + p->extend.ms + allowance_ms(c);
+    if (t != NULL && t->id == p->extend.id && wanted > c->kill_ms)
+        c->kill_ms = wanted;
+}
+
+static void take_log(struct child *c, const struct plugin_packet *p)
+{
+    char *text = packet_string(p->log.text);
+    enum log_level level = p->log.level <= LOG_ERROR ? (enum log_level)p->log.level : LOG_INFO;
+    log_line(level, "log handler=%s pid=%d %s", c->config->name, (int)c->process.pid, text);
+    remember(c, text);
+    mem_free(text);
+}
+
+static void take_progress(struct child *c, const struct plugin_packet *p)
+{
+    const struct task *t = find_task(c, p->progress.id);
+    struct log_text note;
+    if (t != NULL)
+        log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32 " note=%s",
+                 c->config->name, (int)c->process.pid, t->partition, t->offset, p->progress.percent,
+                 log_value(&note, p->progress.note.data, p->progress.note.size));
+}
+
+static int take_packet(struct child *c, struct view bytes, uint64_t now_ms, struct err *e)
+{
+    struct plugin_packet p;
+    struct arena arena;
+    arena_init(&arena, ARENA_BYTES_MAX);
+    int code = codec_plugin_decode(bytes, &p, &arena, e);
+    if (code == 0) {
+        switch (p.kind) {
+        case PLUGIN_READY:
+            take_ready(c, &p);
+            break;
+        case PLUGIN_VERDICT:
+            take_verdict(c, &p, now_ms);
+            break;
+        case PLUGIN_EXTEND:
+            take_extend(c, &p, now_ms);
+            break;
+        case PLUGIN_LOG:
+            take_log(c, &p);
+            break;
+        case PLUGIN_PROGRESS:
+            take_progress(c, &p);
+            break;
+        default:
+            code = err_set(e, E_BAD_FRAME, "a packet of kind %d", (int)p.kind);
+        }
+    }
+    arena_free(&arena);
+    return code;
+}
+
+/* Reads what has come, at most `fills` times; false: there is nothing more now. */
+static bool read_packets(struct child *c, unsigned fills, uint64_t now_ms)
+{
+    struct view packet;
+    struct err e;
+    for (unsigned i = 0; i < fills; i++) {
+        if (pipe_fill(&c->pipe, &e) != 0)
+            return false;
+        int code = pipe_next(&c->pipe, &packet, &e);
+        while (code == 0 && packet.data != NULL) {
+            code = take_packet(c, packet, now_ms, &e);
+            if (code == 0)
+                code = pipe_next(&c->pipe, &packet, &e);
+        }
+        if (code != 0) {
+            log_error("child does not keep to the protocol handler=%s pid=%d error=%s", c->config->name,
+                      (int)c->process.pid, LOG_STR(e.text));
+            kill_for(c, "it sent damaged packets");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Nobody is at the other end of the pipe: the process is ending, or is of no more use. */
+static void hang_up(struct child *c, uint64_t now_ms)
+{
+    c->hung_up = true;
+    if (c->kill_ms > now_ms + HANG_UP_MS_MAX)
+        c->kill_ms = now_ms + HANG_UP_MS_MAX;
+}
+
+/* ---- one step ---- */
+
+/* The task that the end of the process is charged to. If we killed it, that is the one it was killed for, unless its verdict
+   came at the last moment; else the one that ran. */
+static struct task *blamed_task(const struct child *c, bool expected)
+{
+    struct task *t = child_running(c);
+    bool ours = c->killed_for[0] != '\0';
+    return t == NULL || expected || (ours && t->id != c->blamed) ? NULL : t;
+}
+
+static void clear_away(struct child *c, const char *end, bool clean, uint64_t now_ms)
+{
+    bool expected = c->state == CHILD_STOPPING && clean;
+    struct task *blamed = blamed_task(c, expected);
+    const char *why = c->killed_for[0] != '\0' ? c->killed_for : end;
+    struct buf how = {0};
+    buf_putf(&how, "%s%s%s", why, c->last_words.size > 0 ? ": " : "", buf_str(&c->last_words));
+    log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64, c->config->name,
+             (int)c->process.pid, LOG_STR(why), now_ms - c->started_ms);
+    close_process(c);
+    c->kill_ms = UINT64_MAX;
+    if (c->state == CHILD_STOPPING)
+        c->state = CHILD_GONE;
+    else
+        back_off(c, now_ms);
+    c->events->ended(c, blamed, buf_str(&how));
+    assert(list_empty(&c->tasks));
+    c->tasks_n = 0;
+    buf_free(&how);
+}
+
+static void reap(struct child *c, uint64_t now_ms)
+{
+    char end[PROCESS_END_TEXT_MAX];
+    bool clean;
+    /* What it sent before it ended counts: a verdict that is in the pipe was given. */
+    while (read_packets(c, FILLS_MAX, now_ms))
+        continue;
+    while (c->process.output >= 0 && read_output(c))
+        continue;
+    line_end(c);
+    if (process_reap(&c->process, end, &clean))
+        clear_away(c, end, clean, now_ms);
+}
+
+static void on_time(struct child *c, uint64_t now_ms)
+{
+    if (c->state == CHILD_DOWN) {
+        child_start(c, now_ms);
+        return;
+    }
+    char why[sizeof c->killed_for], limit[UNITS_TEXT_MAX];
+    if (c->hung_up)
+        snprintf(why, sizeof why, "it closed its pipe");
+    else if (c->state == CHILD_STARTING)
+        snprintf(why, sizeof why, "did not start within %s", duration_format(limit, CHILD_START_MS_MAX));
+    else
+        snprintf(why, sizeof why, "timeout after %s", duration_format(limit, c->config->timeout_ms));
+    kill_for(c, why);
+}
+
+void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS])
+{
+    short writes = pipe_pending(&c->pipe) ? POLLOUT : 0;
+    fds[0] = (struct pollfd){.fd = c->process.pidfd, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = c->hung_up ? -1 : c->pipe.fd, .events = (short)(POLLIN | writes)};
+    fds[2] = (struct pollfd){.fd = c->process.output, .events = POLLIN};
+}
+
+void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t now_ms)
+{
+    if (fds[1].revents & POLLIN)
+        read_packets(c, FILLS_MAX, now_ms);
+    else if (fds[1].revents & (POLLHUP | POLLERR))
+        hang_up(c, now_ms);
+    if (fds[2].revents != 0)
+        read_output(c);
+    if (fds[0].revents != 0)
+        reap(c, now_ms);
+    if (child_due_ms(c) <= now_ms)
+        on_time(c, now_ms);
+}
+
+void child_flush(struct child *c)
+{
+    /* If nobody listens any more the process is ending, and that will be seen. */
+    if (pipe_pending(&c->pipe))
+        pipe_flush(&c->pipe, NULL);
+}
+
+/* ---- tasks ---- */
+
+int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
+{
+    assert(c->state == CHILD_UP && !list_linked(&t->place));
+    const struct handler_config *h = c->config;
+    struct buf idempotency = {0};
+    buf_putf(&idempotency, "%s/%" PRIu32 "/%" PRIu64 "/%s", h->topic, t->partition, t->offset, h->group);
+    int code = pipe_put(&c->pipe,
+                        &(struct plugin_packet){.kind = PLUGIN_TASK,
+                                                .task = {.id = t->id,
+                                                         .topic = view_of_str(h->topic),
+                                                         .group = view_of_str(h->group),
+                                                         .partition = t->partition,
+                                                         .offset = t->offset,
+                                                         .attempt = t->attempt,
+                                                         .timestamp_ms = t->timestamp_ms,
+                                                         .append_time_ms = t->append_time_ms,
+                                                         .key = t->key,
+                                                         .value = t->value,
+                                                         .headers = t->headers,
+                                                         .idempotency_key = buf_view(&idempotency)}},
+                        e);
+    buf_free(&idempotency);
+    if (code != 0)
+        return code;
+    list_push_back(&c->tasks, &t->place);
+    if (c->tasks_n++ == 0)
+        running_changed(c, now_ms);
+    return 0;
+}
+
+void child_cancel(struct child *c, const struct task *t)
+{
+    struct err e;
+    if (c->state != CHILD_UP && c->state != CHILD_STOPPING)
+        return;
+    if (pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = t->id}}, &e) != 0)
+        log_warn("cannot cancel a task handler=%s error=%s", c->config->name, LOG_STR(e.text));
+}

@@ -1,0 +1,112 @@
+/*
+ * One handler process, as the supervisor sees it: kept alive, fed with tasks, listened to, and cleared away when it dies.
+ *
+ *              start              READY             child_stop
+ *     DOWN -----------> STARTING --------> UP --------------------> STOPPING
+ *       ^                  | ends          | ends                       | ends
+ *       +---- backoff -----+---------------+                            v
+ *       +----------------------- child_stop -------------------------> GONE
+ *
+ * It runs its tasks in the order in which they were sent: the first that is not answered is the running one, and is to blame
+ * when the process ends. A running task that takes longer than its timeout ends the process.
+ *
+ * One thread, that of the loop in run.c, which asks each child for descriptors and the next time that matters, sleeps, and
+ * lets each take its step.
+ */
+#ifndef WORKERD_SUPERVISE_H
+#define WORKERD_SUPERVISE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <poll.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "schemas/codec.h"
+#include "workerd/config.h"
+#include "workerd/pipe.h"
+#include "workerd/process.h"
+#include "workerd/source.h"
+
+enum child_state { CHILD_DOWN, CHILD_STARTING, CHILD_UP, CHILD_STOPPING, CHILD_GONE };
+
+enum {
+    CHILD_FDS = 3,
+    CHILD_BACKOFF_MS_MIN = 100,
+    CHILD_BACKOFF_MS_MAX = 10000,
+    CHILD_STEADY_MS = 10000, /* after such a life the backoff begins anew */
+    CHILD_START_MS_MAX = 60000,
+};
+
+struct child;
+
+/* What a child tells. In none of these may the child be freed. */
+struct child_events {
+    /* It can take tasks; or, with a code, could not start: CONFIG if its file is at fault. */
+    void (*started)(struct child *c, int code, const char *error);
+    /* The verdict on a task, which is out of the child's list already. Texts are lent. */
+    void (*verdict)(struct child *c, struct task *t, const struct plugin_packet *p);
+    /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL) is the one whose fault
+       it was. `how` says why, with its last words. */
+    void (*ended)(struct child *c, struct task *blamed, const char *how);
+};
+
+struct child {
+    const struct handler_config *config;
+    const char *exe;
+    const struct child_events *events;
+    void *user; /* the owner's */
+
+    enum child_state state;
+    struct process process; /* pid 0 while DOWN or GONE */
+    struct pipe pipe;
+    struct list tasks;      /* by `place`: sent and not answered, in order */
+    size_t tasks_n;
+
+    uint64_t started_ms;
+    uint64_t kill_ms;       /* when the running task, or the start, has taken too long; UINT64_MAX: never */
+    uint64_t restart_ms;    /* while DOWN */
+    uint32_t backoff_ms;
+    char killed_for[ERR_TEXT_MAX]; /* why we killed it, or "" */
+    uint64_t blamed;        /* the id of the task we killed it for; 0: none */
+    bool hung_up;           /* nobody is at the other end of the pipe */
+
+    struct buf line;        /* of its output, not yet whole */
+    struct buf last_words;  /* the last of its output since the running task began */
+};
+
+void child_init(struct child *c, const struct handler_config *config, const char *exe, const struct child_events *events,
+                void *user);
+/* The process, if there is one, is killed and waited for. */
+void child_free(struct child *c);
+
+/* Starts it, and again whenever it ends. */
+void child_start(struct child *c, uint64_t now_ms);
+
+/* Hands over a task, in UP. Returns 0, or TOO_LARGE or NO_MEMORY, and then it is not in the list. */
+int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e);
+
+/* The task should stop: if it has not begun it comes back with PLUGIN_BACK. */
+void child_cancel(struct child *c, const struct task *t);
+
+/* Finishes what it runs, gives back the rest, ends, and is not started again. */
+void child_stop(struct child *c);
+/* Ends it at once; no task is to blame. */
+void child_kill(struct child *c, const char *why);
+
+/* Descriptors to poll, CHILD_FDS of them; those not in use are -1. */
+void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS]);
+/* The time at which it wants to take a step without being woken; UINT64_MAX: none. */
+uint64_t child_due_ms(const struct child *c);
+void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t now_ms);
+/* Sends what was queued by the calls above; at the end of a turn. */
+void child_flush(struct child *c);
+
+static inline struct task *child_running(const struct child *c)
+{
+    return list_empty(&c->tasks) ? NULL : container_of(list_first(&c->tasks), struct task, place);
+}
+
+#endif
