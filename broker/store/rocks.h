@@ -74,7 +74,8 @@ enum { ROCKS_LOG_WARNINGS = 2 };
 /* The write-ahead log that recovery stopped at, from RocksDB's own log. False: not found there. */
 bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size);
 /* The blob file that holds the damaged value of the first row of a family at or behind `key`. False: not found. */
-bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name, size_t size);
+bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
+                        size_t size);
 
 /* ---------------------------------------------------------------- the store (store_rocks.c) */
 

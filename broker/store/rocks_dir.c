@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -263,7 +262,7 @@ bool rocks_dir_keep_reserve(struct rocks_dir *d, uint64_t bytes)
     struct stat st;
     if (fstatat(d->fd, RESERVE_FILE, &st, 0) == 0 && (uint64_t)st.st_size >= bytes)
         return true;
-    struct store_stats disk;
+    struct store_stats disk = {0};
     rocks_dir_stats(d, &disk);
     if (disk.disk_free / 4 < bytes)
         return false;

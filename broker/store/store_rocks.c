@@ -16,7 +16,7 @@ enum {
     RESERVE_DEFAULT = 128 << 20, /* recovery writes out what the buffers held: see rocks_options.c */
     OPENING_BYTES = 8 << 20,     /* what opening writes in any case */
     GC_ROUNDS_MAX = 16,
-    GC_FEW_FILES = 8,
+    GC_FEW_FILES = 8,       /* a quarter of fewer may be no file at all */
     COMPACT_BOTTOM_TOO = 3, /* BottommostLevelCompaction::kForceOptimized */
 };
 
@@ -249,8 +249,7 @@ static int collect_blobs(struct store_rocks *s, enum store_family f, struct err 
         return E_OK;
     int code = E_OK;
     for (int i = 0; code == E_OK && i < GC_ROUNDS_MAX && mostly_garbage(s, f); i++) {
-        bool few =
-            property(s, f, "rocksdb.num-blob-files") < GC_FEW_FILES; /* whose quarter may be no file at all */
+        bool few = property(s, f, "rocksdb.num-blob-files") < GC_FEW_FILES;
         code = set_gc(s, f, true, few ? "1" : "0.25", e);
         if (code == E_OK)
             compact(s, f, true);

@@ -8,7 +8,3 @@ sluice_unit_test(store-contract SOURCES store_contract.c LINKS store_mem store_r
 if(NOT SLUICE_SANITIZE MATCHES thread)
     sluice_unit_test(store-rocks SOURCES store_rocks.c LINKS store_rocks dep::rocksdb TIMEOUT 180)
 endif()
-
-# The engine links the contract and has no threads, no clocks and no database; nor has what it links.
-sluice_test(unit store-symbols COMMAND sh -c
-    "symbols=$(${CMAKE_NM} -u $<TARGET_FILE:store>) && echo \"$symbols\" | grep -q buf_append && ! echo \"$symbols\" | grep -E 'pthread_|clock_|getrandom|rocksdb_'")
