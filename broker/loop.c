@@ -46,7 +46,9 @@ struct loop {
 
     /* the loop thread's */
     struct inbox_node *deferred, **deferred_last; /* events that came while a write was refused */
-    bool blocked;                 /* a turn's puts are refused for space: tried again until they are written */
+    bool blocked;                 /* a turn's puts are refused: tried again until they are written */
+    int refused_as;               /* DISK_FULL, or OVERLOADED while the store catches up */
+    uint64_t refused_since_ms;
     uint64_t retry_at_ms, retry_wait_ms;
     uint64_t durable_seen, written_seen, written;
     uint64_t status_at_ms;
@@ -213,7 +215,7 @@ static bool turn_write(struct loop *l, uint64_t now_ms)
         atomic_fetch_add(&l->write_ns, clock_mono_ns() - began);
     }
     if (code == E_OK) {
-        if (l->blocked)
+        if (l->blocked && l->refused_as == E_DISK_FULL)
             log_info("writing again");
         l->blocked = false;
         l->retry_wait_ms = 0;
@@ -224,9 +226,13 @@ static bool turn_write(struct loop *l, uint64_t now_ms)
         fatal(l, &e);
         return false;
     }
-    if (!l->blocked && code == E_DISK_FULL)
-        log_warn("disk full, changes are refused until there is space: %s", e.text);
+    if (!l->blocked || l->refused_as != code) {
+        l->refused_since_ms = now_ms;
+        if (code == E_DISK_FULL)
+            log_warn("disk full, changes are refused until there is space: %s", e.text);
+    }
     l->blocked = true;
+    l->refused_as = code;
     l->retry_wait_ms = code == E_OVERLOADED ? 1 : l->retry_wait_ms == 0 ? 50 : l->retry_wait_ms < 500 ? 2 * l->retry_wait_ms : 1000;
     l->retry_at_ms = now_ms + l->retry_wait_ms;
     return false;
@@ -290,7 +296,9 @@ static void step_blocked(struct loop *l, struct event *ev)
     case VERB_HEALTH:
         break;
     default:
-        op->reply = (struct wire_reply){.code = E_DISK_FULL, .retry_after_ms = 1000, .detail = VIEW_LIT("changes are refused until there is space")};
+        op->reply = (struct wire_reply){.code = (uint16_t)l->refused_as, .retry_after_ms = 1000,
+                                        .detail = l->refused_as == E_DISK_FULL ? VIEW_LIT("changes are refused until there is space")
+                                                                               : VIEW_LIT("the store does not keep up with what is written")};
         op->read = READ_NONE;
         op->done(op);
         return;
@@ -316,7 +324,7 @@ static void publish_status(struct loop *l, struct engine_now now)
     if (now.mono_ms < l->status_at_ms)
         return;
     l->status_at_ms = now.mono_ms + 500;
-    struct loop_status s = {.epoch = engine_epoch(l->engine), .turn = engine_turn(l->engine), .read_only = l->blocked,
+    struct loop_status s = {.epoch = engine_epoch(l->engine), .turn = engine_turn(l->engine), .read_only = l->blocked && l->refused_as == E_DISK_FULL,
                             .stopping = l->stopped, .tail_cache_bytes = tail_bytes(l->tail), .inbox_bytes = inbox_bytes(&l->inbox)};
     s.counters = *engine_counters(l->engine);
     engine_totals(l->engine, &s.totals);
@@ -328,6 +336,13 @@ static void publish_status(struct loop *l, struct engine_now now)
     s.started_wall_ms = l->status.started_wall_ms;
     l->status = s;
     pthread_mutex_unlock(&l->status_lock);
+}
+
+/* The store stalls for a few milliseconds now and then, when what was written has to reach its place first: nobody is refused for
+ * that. A longer one is like a full disk. */
+static bool catching_up(const struct loop *l, uint64_t now_ms)
+{
+    return l->refused_as == E_OVERLOADED && now_ms - l->refused_since_ms < 1000;
 }
 
 static uint64_t next_deadline(const struct loop *l)
@@ -346,6 +361,8 @@ uint64_t loop_turn(struct loop *l, struct engine_now now)
         return UINT64_MAX;
     publish_status(l, now);
     if (l->blocked && (now.mono_ms < l->retry_at_ms || !turn_write(l, now.mono_ms))) {
+        if (catching_up(l, now.mono_ms))
+            return l->retry_at_ms; /* what arrives waits in the inbox, which is bounded */
         for (struct inbox_node *n = take_events(l), *next; n != NULL; n = next) {
             next = n->next;
             step_blocked(l, container_of(n, struct event, node));
@@ -377,7 +394,12 @@ static void *loop_main(void *arg)
 {
     struct loop *l = arg;
     while (atomic_load(&l->running) && !atomic_load(&l->failed)) {
-        uint64_t due_ms = loop_turn(l, (struct engine_now){.mono_ms = clock_mono_ms(), .wall_ms = clock_wall_ms()});
+        struct engine_now now = {.mono_ms = clock_mono_ms(), .wall_ms = clock_wall_ms()};
+        uint64_t due_ms = loop_turn(l, now);
+        if (l->blocked && catching_up(l, now.mono_ms)) { /* the inbox is left alone, so it would not let us sleep */
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            continue;
+        }
         inbox_wait(&l->inbox, due_ms > UINT64_MAX / 1000000 ? UINT64_MAX : due_ms * 1000000);
     }
     return NULL;
