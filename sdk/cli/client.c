@@ -1,6 +1,5 @@
 #include "cli/client.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/macros.h"
-#include "base/mem.h"
 #include "cli/client.h"
 #include "cli/help.h"
 #include "cli/out.h"
@@ -46,8 +45,9 @@ static const char zsh_script[] =
 
 static const char fish_script[] =
     "function __sluice_words\n"
-    "    set -l words (commandline -opc) (commandline -ct)\n"
-    "    set -l found ($words[1] completion words -- $words[2..-1] 2>/dev/null)\n"
+    "    set -l words (commandline -opc)\n"
+    "    set -l current (commandline -ct)\n"
+    "    set -l found ($words[1] completion words -- $words[2..-1] \"$current\" 2>/dev/null)\n"
     "    if test \"$found[1]\" = ':file'\n"
     "        __fish_complete_path (commandline -ct)\n"
     "    else\n"

@@ -99,8 +99,7 @@ static int begin(struct consumer *c)
     struct err e;
     const char *command = args_text(c->args, "exec", NULL);
     uint32_t slots = (uint32_t)args_number(c->args, "parallel", 1);
-    if ((command != NULL && nursery_start(&c->nursery, command, slots, &e) != 0) ||
-        stop_begin(NULL, &e) != 0) {
+    if ((command != NULL && nursery_start(&c->nursery, command, slots, &e) != 0) || stop_begin(&e) != 0) {
         talk("%s", e.text);
         return STATUS_ERROR;
     }

@@ -23,10 +23,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -40,12 +40,13 @@
 
 enum {
     KILL_AFTER_MS = 2000, /* from SIGTERM to SIGKILL */
+    STDERR_READS = 8,     /* of 16 KiB each, at one time */
 };
 
-/* A received batch, freed with the last of its messages. */
+/* A received batch, freed when nobody holds it any more: each of its slots does, and who fills them. */
 struct load {
     struct sluice_batch *batch;
-    size_t left;
+    size_t holders;
 };
 
 struct slot {
@@ -247,23 +248,29 @@ static void settled(struct runner *r, const struct event *ev)
         talk("%s/%" PRIu32 " offset %" PRIu64 " could not be %s: %s", r->consumer->topic, ev->partition,
              ev->offset, verb_name(ev->verb), ev->text);
         if (r->status == 0)
-            r->status = STATUS_ERROR;
+            r->status = status_of(ev->code);
     } else if (current && !s->lost && ev->code == SLUICE_LEASE_LOST) {
         talk("%s/%" PRIu32 " offset %" PRIu64 ": the lease is lost; the command is killed",
              r->consumer->topic, ev->partition, ev->offset);
         s->lost = true;
-        r->status = r->status != 0 ? r->status : STATUS_ERROR;
+        r->status = r->status != 0 ? r->status : status_of(ev->code);
         begin_kill(r, s);
     }
 }
 
 /* ---- standard error of a command ---- */
 
-/* Reads what is there without waiting, and passes it on. */
+static bool speaks(const struct slot *s)
+{
+    return s->load != NULL && s->stderr_fd >= 0;
+}
+
+/* Reads what is there without waiting, and passes it on: at least what a pipe holds, but not for ever, for one that never stops
+   talking must not keep us from the others. */
 static void read_stderr(struct slot *s)
 {
     char bytes[16 * 1024];
-    for (;;) {
+    for (int reads = 0; reads < STDERR_READS; reads++) {
         ssize_t n = read(s->stderr_fd, bytes, sizeof bytes);
         if (n > 0) {
             speech_add(&s->speech, bytes, (size_t)n);
@@ -340,15 +347,20 @@ static struct slot *free_slot(struct runner *r)
     return NULL;
 }
 
-/* Frees the slot and lets go of its batch; a message that was not settled is given back with it. */
+/* One holder less; with the last one, messages that were not settled are given back. */
+static void let_go(struct load *l)
+{
+    if (--l->holders > 0)
+        return;
+    sluice_batch_free(l->batch);
+    mem_free(l);
+}
+
 static void clear(struct runner *r, struct slot *s)
 {
     if (s->stderr_fd >= 0)
         close(s->stderr_fd);
-    if (--s->load->left == 0) {
-        sluice_batch_free(s->load->batch);
-        mem_free(s->load);
-    }
+    let_go(s->load);
     s->load = NULL;
     s->stderr_fd = -1;
     r->running--;
@@ -376,6 +388,7 @@ static void run_message(struct runner *r, struct load *l, size_t index)
     struct err e;
     assert(s != NULL); /* what is received has a slot */
     s->load = l;
+    l->holders++;
     s->index = index;
     s->run = ++r->runs;
     s->extend_ms = clock_mono_ms() + r->consumer->lease_ms / 3;
@@ -401,11 +414,12 @@ static void run_batch(struct runner *r, struct sluice_batch *b)
         return;
     }
     struct load *l = mem_alloc(sizeof *l);
-    *l = (struct load){b, count};
+    *l = (struct load){b, 1};
     if (r->consumer->left != UINT64_MAX)
         r->consumer->left -= count;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !r->stopping; i++)
         run_message(r, l, i);
+    let_go(l);
     if (r->consumer->left == 0)
         stop(r, STATUS_OK, false);
 }
@@ -510,17 +524,18 @@ static void turn(struct runner *r, struct pollfd *fds)
     fds[0] = (struct pollfd){.fd = inbox_fd(&r->inbox), .events = POLLIN};
     fds[1] = (struct pollfd){.fd = r->consumer->nursery.fd, .events = POLLIN};
     fds[2] = (struct pollfd){.fd = r->stopping ? -1 : stop_fd(), .events = POLLIN};
-    for (uint32_t i = 0; i < r->slots_count; i++) {
-        int fd = r->slots[i].load != NULL ? r->slots[i].stderr_fd : -1;
-        fds[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    for (uint32_t i = 0; i < r->slots_count; i++) { /* no more than are open: poll refuses to look at more */
+        if (speaks(&r->slots[i]))
+            fds[count++] = (struct pollfd){.fd = r->slots[i].stderr_fd, .events = POLLIN};
     }
     int wait_ms = keep_time(r);
     bool sleep = inbox_arm(&r->inbox);
     int ready = poll(fds, count, sleep ? wait_ms : 0);
     inbox_disarm(&r->inbox);
     if (ready > 0) {
+        count = 3;
         for (uint32_t i = 0; i < r->slots_count; i++) {
-            if (fds[3 + i].revents != 0)
+            if (speaks(&r->slots[i]) && fds[count++].revents != 0)
                 read_stderr(&r->slots[i]);
         }
         if (fds[1].revents != 0)

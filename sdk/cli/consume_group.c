@@ -184,7 +184,7 @@ static int conclude(struct taker *t, int status)
         return status;
     talk("%" PRIu64 " acknowledgement%s had no effect, the message%s may come again: %s", t->refused,
          PLURAL(t->refused), PLURAL(t->refused), t->refusal.text);
-    return status != 0 ? status : STATUS_ERROR;
+    return status != 0 ? status : status_of(t->refusal.code);
 }
 
 int consume_group(struct consumer *c)

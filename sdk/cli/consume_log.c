@@ -4,7 +4,6 @@
  * Each partition has a reader; a few threads share them, each going round its own. A round waits only if the one before found
  * nothing, and then a slice of time divided among the thread's partitions: one partition has a long poll, many take turns.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* sluice dlq ls */
 #include <inttypes.h>
 
-#include "base/mem.h"
 #include "cli/client.h"
 #include "cli/message.h"
 #include "cli/out.h"

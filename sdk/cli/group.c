@@ -280,7 +280,7 @@ static int lag_of(const struct args *a, struct sluice *s)
 int group_lag(const struct args *a)
 {
     struct err e;
-    if (args_has(a, "watch") && stop_begin(NULL, &e) != 0) {
+    if (args_has(a, "watch") && stop_begin(&e) != 0) {
         talk("%s", e.text);
         return STATUS_ERROR;
     }

@@ -1,6 +1,5 @@
 /* The `sluice` command: reads its line, does what the table says, ends with its status. */
 #include <signal.h>
-#include <stdio.h>
 
 #include "cli/args.h"
 #include "cli/help.h"

@@ -15,6 +15,8 @@
 #include "base/macros.h"
 #include "base/mem.h"
 
+enum { CANNOT_RUN = 126 << 8 }; /* the status of a shell that could not run what it was told to */
+
 enum order_kind { ORDER_RUN, ORDER_KILL };
 
 /* What goes down the socket; behind an ORDER_RUN stands the environment. */
@@ -107,7 +109,7 @@ static void run_command(struct nurse *n, uint32_t slot, size_t env_size, const i
         become(n, self, fds);
     if (pid < 0) {
         dprintf(fds[1], "cannot start a process: %s\n", strerror(errno));
-        tell(n, slot, 126 << 8); /* as a shell's that could not run it */
+        tell(n, slot, CANNOT_RUN);
         return;
     }
     setpgid(pid, pid); /* whoever is first */
@@ -136,8 +138,13 @@ static bool take_order(struct nurse *n)
             kill(-n->pids[o.slot], o.signal_number);
         return true;
     }
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&m);
+    if (rights == NULL || rights->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
+        tell(n, o.slot, CANNOT_RUN); /* there was no room for the descriptors */
+        return true;
+    }
     int fds[2];
-    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fds);
+    memcpy(fds, CMSG_DATA(rights), sizeof fds);
     run_command(n, o.slot, (size_t)size - sizeof o, fds);
     close(fds[0]);
     close(fds[1]);

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -387,7 +386,7 @@ static int check_topic(struct producer *p)
 static int produce_lines(struct producer *p)
 {
     struct err e;
-    int status = stop_begin(NULL, &e);
+    int status = stop_begin(&e);
     if (status != 0) {
         talk("%s", e.text);
         return STATUS_ERROR;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
@@ -63,14 +64,14 @@ static void *watch(void *arg)
     return NULL;
 }
 
-int stop_begin(sigset_t *before, struct err *e)
+int stop_begin(struct err *e)
 {
     static sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGHUP);
-    int code = pthread_sigmask(SIG_BLOCK, &signals, before);
+    int code = pthread_sigmask(SIG_BLOCK, &signals, NULL);
     /* A shell starts its background jobs with SIGINT ignored; `kill -INT` is to reach them all the same. Ignored SIGHUP is nohup's
        wish and stays. */
     signal(SIGINT, SIG_DFL);

@@ -5,14 +5,13 @@
 #ifndef CLI_STOP_H
 #define CLI_STOP_H
 
-#include <signal.h>
 #include <stdbool.h>
 
 #include "base/err.h"
 
-/* From now on those signals ask. To be called before any other thread is started, as threads inherit what it blocks. `before`
-   (may be NULL) is set to the signal mask as it was. Returns 0, or an errno with a text. */
-int stop_begin(sigset_t *before, struct err *e);
+/* From now on those signals ask. To be called before any other thread is started, as threads inherit what it blocks. Returns 0, or
+   an errno with a text. */
+int stop_begin(struct err *e);
 
 /* Whether it was asked to end. Any thread. */
 bool stop_asked(void);

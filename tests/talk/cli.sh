@@ -1,0 +1,520 @@
+#!/usr/bin/env bash
+# The command as its users run it, against a real broker. Each test is a function whose name is a guarantee; it runs in a shell of
+# its own with a topic of its own, $t, and fails with the first command that does.
+#
+#     SLUICE_BIN=build/bin tests/talk/cli.sh [part of a name]..
+set -uo pipefail
+
+BIN=${SLUICE_BIN:?the directory of the built programs}
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/sluice-cli.XXXXXX")
+BROKER_PID=
+trap 'kill -9 $BROKER_PID 2>/dev/null; rm -rf "$WORK"' EXIT
+PATH=$BIN:$PATH
+
+# ---- what tests use ----
+
+# Starts the broker, on ports of its own choice, or those it had.
+start_broker() {
+    local listen=${SLUICE_BROKER:-tcp://127.0.0.1:0}
+    : >"$WORK/ready"
+    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 \
+        >"$WORK/ready" 2>>"$WORK/broker.log" &
+    BROKER_PID=$!
+    disown
+    until grep -q '"ready"' "$WORK/ready"; do
+        kill -0 $BROKER_PID 2>/dev/null || { cat "$WORK/broker.log"; echo "the broker did not start"; exit 1; }
+        sleep 0.02
+    done
+    SLUICE_BROKER=$(sed -n 's/.*"listen":\["\([^"]*\)".*/\1/p' "$WORK/ready")
+    export SLUICE_BROKER
+    echo $BROKER_PID >"$WORK/broker.pid"
+}
+
+fail() {
+    echo "    $*" >&2
+    exit 1
+}
+
+# expect WHAT EXPECTED: compares standard input.
+expect() {
+    local got
+    got=$(cat; echo .)
+    [ "$got" = "$2"$'\n.' ] || [ "$got" = "$2." ] || fail "$1: expected '$2', got '${got%.}'"
+}
+
+# status N COMMAND..: the command must end with this status; its standard error is left in $WORK/err.
+status() {
+    local wanted=$1 got=0
+    shift
+    "$@" 2>"$WORK/err" || got=$?
+    [ "$got" = "$wanted" ] || fail "'$*' ended with $got instead of $wanted: $(cat "$WORK/err")"
+}
+
+# said PART: is in what the last `status` command said.
+said() {
+    grep -qF -- "$1" "$WORK/err" || fail "'$1' was not said: $(cat "$WORK/err")"
+}
+
+# eventually COMMAND..: succeeds within ten seconds.
+eventually() {
+    local i
+    for i in {1..500}; do
+        "$@" && return
+        sleep 0.02
+    done
+    fail "'$*' did not come true"
+}
+
+# For commands that must fail: bash's own `!` would pass over it.
+not() {
+    ! "$@" 2>/dev/null
+}
+
+topic() {
+    sluice topic create "$t" "$@" 2>/dev/null
+}
+
+group() {
+    sluice group create "$1" --topic "$t" --mode queue "${@:2}" 2>/dev/null
+}
+
+has_lines() {
+    [ "$(wc -l <"$1")" -ge "$2" ]
+}
+
+# ---- produce, consume ----
+
+what_is_produced_is_consumed_in_order() {
+    topic
+    printf 'a\nb\nc\n' | sluice produce "$t" - | expect produce "$t/0: 3 messages from offset 0 (disk)"
+    printf 'd' | sluice produce "$t" -o json |
+        expect produce "{\"topic\":\"$t\",\"partition\":0,\"base_offset\":3,\"count\":1,\"durability\":\"disk\"}"
+    sluice consume "$t" --from start --exit-at-end | expect consume $'a\nb\nc\nd'
+}
+
+a_message_is_one_json_object_with_these_keys() {
+    topic
+    echo 'k=v' | sluice produce "$t" -K = -H a=1 -H b=x -H a=2 >/dev/null
+    sluice consume "$t" --from start --exit-at-end -o json | sed 's/"timestamp_ms":[0-9]*/"timestamp_ms":T/' | expect json \
+        "{\"topic\":\"$t\",\"partition\":0,\"offset\":0,\"key\":\"k\",\"value\":\"v\",\"headers\":{\"a\":[\"1\",\"2\"],\"b\":\"x\"},\"timestamp_ms\":T,\"attempt\":0}"
+}
+
+a_line_may_hold_any_bytes() {
+    topic
+    printf 'a\0b\n\n\xff\xfe\r\nlast' >"$WORK/bytes"
+    sluice produce "$t" "$WORK/bytes" >/dev/null
+    sluice consume "$t" --from start --exit-at-end --format '[%v]' >"$WORK/got"
+    printf '[a\0b][][\xff\xfe\r][last]' | cmp - "$WORK/got"
+    sluice consume "$t" --from 2 -n 1 -o json | grep -q '"value_base64":"//4N"'
+}
+
+the_first_separator_splits_and_a_line_without_it_stops_with_its_number() {
+    topic
+    printf 'a\t1\tx\n\t2\nc\t\nnone\ne\t5\n' >"$WORK/lines"
+    status 1 sluice produce "$t" -K '\t' "$WORK/lines" >"$WORK/out"
+    said 'line 4: it has no'
+    said '(3 messages acked)'
+    expect rows "$t/0: 3 messages from offset 0 (disk)" <"$WORK/out"
+    sluice consume "$t" --from start --exit-at-end --format '%k|%v,' | expect pairs $'a|1\tx,|2,c|,'
+}
+
+a_message_that_is_too_large_stops_with_its_line() {
+    topic --set message-bytes-max=1KiB
+    { echo small; head -c 2000 /dev/zero | tr '\0' x; echo; } >"$WORK/lines"
+    status 1 sluice produce "$t" "$WORK/lines" >/dev/null
+    said 'line 2: '
+    said '(1 message acked)'
+}
+
+one_message_id_is_for_one_message() {
+    topic
+    status 2 sluice produce "$t" --message-id x <<<$'a\nb'
+    said 'more lines than one'
+    sluice consume "$t" --from start --exit-at-end | expect nothing ''
+}
+
+keys_go_to_their_partition_and_keep_their_order() {
+    topic --partitions 4
+    for i in {1..400}; do echo "k$((i % 10)):$i"; done | sluice produce "$t" -K : >/dev/null
+    sluice consume "$t" --from start --exit-at-end --format '%p %k %v\n' >"$WORK/got"
+    has_lines "$WORK/got" 400
+    [ "$(cut -d' ' -f1,2 "$WORK/got" | sort -u | wc -l)" = 10 ]
+    for i in {0..9}; do
+        grep " k$i " "$WORK/got" | cut -d' ' -f3 | sort -nc
+    done
+}
+
+reading_begins_where_it_is_told() {
+    topic
+    seq 5 | sluice produce "$t" >/dev/null
+    sluice consume "$t" --from 3 --exit-at-end | expect offset $'4\n5'
+    sluice consume "$t" --from start -n 2 | expect count $'1\n2'
+    sluice consume "$t" --from -1h --exit-at-end | expect time $'1\n2\n3\n4\n5'
+    sluice consume "$t" --from end --exit-at-end | expect end ''
+    sluice consume "$t" --exit-at-end | expect default ''
+    status 3 sluice consume "$t" --partition 1
+}
+
+a_tail_prints_what_comes() {
+    topic --partitions 3
+    sluice consume "$t" >"$WORK/got" &
+    local pid=$!
+    eventually eval 'echo x | sluice produce "$t" >/dev/null; [ -s "$WORK/got" ]'
+    kill -INT $pid
+    wait $pid
+}
+
+a_reader_that_went_away_ends_it_quietly() {
+    topic
+    seq 100000 | sluice produce "$t" >/dev/null
+    { status 0 sluice consume "$t" --from start; } | head -1 | expect first 1
+    expect said '' <"$WORK/err"
+}
+
+large_amounts_pass_through_unchanged() {
+    topic
+    seq 200000 >"$WORK/many"
+    sluice produce "$t" "$WORK/many" >/dev/null
+    sluice consume "$t" --from start --exit-at-end | cmp - "$WORK/many"
+}
+
+# ---- groups ----
+
+a_group_gets_each_message_once_and_its_count_is_kept() {
+    topic
+    group g
+    seq 5 | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 2 | expect two $'1\n2'
+    sluice consume "$t" -g g --exit-at-end --format '%v %a\n' | expect rest $'3 1\n4 1\n5 1'
+    sluice consume "$t" -g g --exit-at-end | expect none ''
+}
+
+a_command_gets_the_message_and_exit_0_acknowledges_it() {
+    topic
+    group g
+    echo 'the key=the value' | sluice produce "$t" -K = -H content-type=text/plain >/dev/null
+    export SLUICE_HEADER_LEFT=over
+    sluice consume "$t" -g g -n 1 --exec 'echo "$(cat)|$SLUICE_TOPIC|$SLUICE_PARTITION|$SLUICE_OFFSET|$SLUICE_KEY|$SLUICE_ATTEMPT|$SLUICE_HEADER_CONTENT_TYPE|${SLUICE_HEADER_LEFT-unset}"' |
+        expect environment "the value|$t|0|0|the key|1|text/plain|unset"
+    sluice consume "$t" -g g --exit-at-end | expect acked ''
+    echo 'no key' | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 1 --exec 'echo "${SLUICE_KEY-unset}"' | expect key unset
+}
+
+a_failing_command_leaves_its_last_line_as_the_reason() {
+    topic
+    group g --max-deliveries 1
+    printf 'exit\nsignal\nsilent\n' | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 3 --exec 'case $(cat) in
+        exit) echo first >&2; echo "the reason" >&2; exit 3;;
+        signal) kill -SEGV $$;;
+        silent) exit 9;; esac' 2>"$WORK/err"
+    said 'the reason'
+    sluice dlq ls "$t" -g g -o json >"$WORK/dlq"
+    grep '"value":"exit"' "$WORK/dlq" | grep '"last_error":"the reason"' | grep -q '"attempts":1,"parked_at_ms":[0-9]*}$'
+    grep '"value":"signal"' "$WORK/dlq" | grep -q '"last_error":"killed by SIGSEGV'
+    grep '"value":"silent"' "$WORK/dlq" | grep -q '"last_error":"exit status 9"'
+    sluice dlq ls "$t" -g g | head -1 | grep -q '^PARTITION  OFFSET  KEY'
+    sluice dlq ls "$t" -g g -n 2 -o json | wc -l | expect count 2
+}
+
+exit_75_brings_the_message_back_later() {
+    topic
+    group g --backoff-min 100ms --backoff-max 200ms
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 3 --exec 'echo $SLUICE_ATTEMPT; [ $SLUICE_ATTEMPT = 3 ] || exit 75' | expect attempts $'1\n2\n3'
+    sluice consume "$t" -g g --exit-at-end | expect done ''
+}
+
+large_values_pass_whether_the_command_reads_them_or_not() {
+    topic --set message-bytes-max=10MiB
+    group g
+    { head -c 8000000 /dev/zero | tr '\0' x; echo; } >"$WORK/large"
+    cat "$WORK/large" "$WORK/large" | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 1 --exec 'wc -c' | expect read 8000000
+    sluice consume "$t" -g g -n 1 --exec 'true' | expect unread ''
+    sluice consume "$t" -g g --exit-at-end | expect acked ''
+}
+
+parallel_runs_as_many_at_once_and_no_more() {
+    topic
+    group g
+    seq 12 | sluice produce "$t" >/dev/null
+    mkdir "$WORK/$t"
+    sluice consume "$t" -g g -n 12 --parallel 4 --exec "cd $WORK/$t; touch run.\$\$; ls | wc -l; sleep 0.2; rm run.\$\$" >"$WORK/got"
+    has_lines "$WORK/got" 12
+    sort -nr "$WORK/got" | head -1 | expect most 4
+}
+
+# poll(2) refuses to look at more descriptors than a process may have open, used or not.
+more_at_once_than_there_may_be_open_files_does_no_harm() {
+    topic
+    group g
+    seq 8 | sluice produce "$t" >/dev/null
+    (ulimit -n 64 && timeout 20 sluice consume "$t" -g g -n 8 --parallel 200 --exec 'echo $(cat)' | sort -n | expect all "$(seq 8)")
+}
+
+no_more_is_leased_than_is_handed_out() {
+    topic
+    group g
+    seq 10 | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --parallel 2 --exec 'sleep 30' &
+    local pid=$!
+    eventually eval 'sluice group lag g --topic "$t" -o json | grep -q "\"in_flight\":2,"'
+    sleep 0.3
+    sluice group lag g --topic "$t" -o json | grep -q '"in_flight":2,'
+    kill -TERM $pid
+    wait $pid
+}
+
+a_lease_is_extended_while_the_command_runs() {
+    topic
+    group g --lease 1s
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exit-at-end --exec 'sleep 3; echo $SLUICE_ATTEMPT' >"$WORK/got" &
+    local pid=$!
+    eventually eval 'sluice group lag g --topic "$t" -o json | grep -q "\"in_flight\":1,"'
+    sluice consume "$t" -g g --exit-at-end | expect other ''
+    wait $pid
+    expect attempt 1 <"$WORK/got"
+}
+
+# Held by a reader of our output that takes its time: more than a pipe holds, with a lease much shorter than that.
+a_lease_is_extended_while_the_output_is_read_slowly() {
+    topic
+    group g --lease 1s
+    for i in {1..50}; do head -c 20000 /dev/zero | tr '\0' x; echo " $i"; done | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g -n 50 --format '%v %a\n' | { sleep 3; cut -d' ' -f2-; } >"$WORK/got"
+    has_lines "$WORK/got" 50
+    not grep -v ' 1$' "$WORK/got"
+}
+
+an_interrupt_gives_leases_back_at_once() {
+    topic
+    group g
+    echo a | sluice produce "$t" >/dev/null
+    local signal
+    for signal in INT TERM; do
+        rm -f "$WORK/started"
+        sluice consume "$t" -g g --exec "touch $WORK/started; sleep 30; true" &
+        local pid=$!
+        eventually [ -e "$WORK/started" ]
+        kill -$signal $pid
+        wait $pid || fail "it ended with $? on $signal"
+    done
+    timeout 5 sluice consume "$t" -g g -n 1 --format '%v %a\n' | expect given-back 'a 1'
+}
+
+a_command_that_ends_well_after_the_interrupt_is_acknowledged() {
+    topic
+    group g
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exec "trap 'exit 0' TERM; touch $WORK/ready.$t; sleep 30 & wait" &
+    local pid=$!
+    eventually [ -e "$WORK/ready.$t" ]
+    kill -INT $pid
+    wait $pid
+    sluice consume "$t" -g g --exit-at-end | expect acked ''
+}
+
+a_command_that_will_not_end_is_killed_after_two_seconds() {
+    topic
+    group g
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exec "trap '' TERM; echo \$\$ >$WORK/pid.$t; while :; do sleep 1; done" &
+    local pid=$! begin=$SECONDS
+    eventually [ -s "$WORK/pid.$t" ]
+    kill -INT $pid
+    wait $pid
+    [ $((SECONDS - begin)) -lt 8 ]
+    not kill -0 "$(cat "$WORK/pid.$t")" 2>/dev/null
+}
+
+what_it_runs_dies_with_it() {
+    topic
+    group g
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exec "sleep 60 & echo \$! >$WORK/pid.$t; wait; true" &
+    local pid=$!
+    eventually [ -s "$WORK/pid.$t" ]
+    kill -KILL $pid
+    wait $pid 2>/dev/null || true
+    eventually not kill -0 "$(cat "$WORK/pid.$t")"
+}
+
+a_broker_that_is_killed_and_comes_back_is_not_noticed() {
+    topic
+    group g
+    seq 40 | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exit-at-end --exec 'sleep 0.05; cat; echo' >"$WORK/got" &
+    local pid=$!
+    eventually has_lines "$WORK/got" 5
+    kill -9 "$(cat "$WORK/broker.pid")"
+    start_broker
+    wait $pid
+    sort -nu "$WORK/got" | cmp - <(seq 40)
+    sluice dlq ls "$t" -g g -o json | expect parked ''
+}
+
+# ---- topics and groups ----
+
+creating_the_same_again_is_fine_and_another_is_a_conflict() {
+    topic --partitions 2 --retention 1h
+    sluice topic create "$t" --partitions 2 --set retention=60m -o json 2>/dev/null | expect same "{\"topic\":\"$t\",\"created\":false}"
+    status 6 sluice topic create "$t" --partitions 3 --retention 1h
+    sluice group create g --topic "$t" --mode queue -o json | expect created "{\"topic\":\"$t\",\"group\":\"g\",\"created\":true}"
+    status 0 sluice group create g --topic "$t" --mode queue
+    status 6 sluice group create g --topic "$t" --mode queue --lease 1m
+}
+
+what_is_not_there_is_exit_3_with_the_command_that_creates_it() {
+    status 3 sluice produce "$t" <<<a
+    said "sluice topic create $t"
+    status 3 sluice produce "$t" </dev/null
+    status 3 sluice consume "$t"
+    said "sluice topic create $t"
+    status 3 sluice topic show "$t"
+    topic
+    status 3 sluice consume "$t" -g g
+    said "sluice group create g"
+    status 3 sluice group show g --topic "$t"
+    status 3 sluice dlq ls "$t" -g g
+    status 3 sluice group lag "g-of-nobody"
+}
+
+topics_are_listed_and_shown() {
+    topic --partitions 2 --retention forever
+    seq 3 | sluice produce "$t" -k k >/dev/null
+    sluice topic ls | grep -q "^$t  *2  *3 .* forever  *disk$"
+    sluice topic ls -o json | grep -q "^{\"topic\":\"$t\",.*\"partitions\":2,\"messages\":3,.*\"retention_ms\":null,"
+    sluice topic show "$t" -o json | grep -q '"log":\[{"partition":0,"start":0,'
+    sluice topic show "$t" | grep -q '^durability: *disk$'
+}
+
+nothing_is_destroyed_unasked() {
+    topic
+    group g
+    seq 3 | sluice produce "$t" >/dev/null
+    status 2 sluice topic rm "$t" </dev/null
+    said --yes
+    status 2 sluice group rm g --topic "$t" </dev/null
+    status 0 sluice topic rm "$t" --dry-run
+    said '3 messages'
+    status 0 sluice group rm g --topic "$t" --dry-run
+    status 0 sluice group show g --topic "$t" >/dev/null
+    sluice group rm g --topic "$t" --yes -o json | expect group "{\"topic\":\"$t\",\"group\":\"g\",\"deleted\":true}"
+    status 3 sluice group show g --topic "$t"
+    sluice topic rm "$t" --yes 2>/dev/null
+    status 3 sluice topic show "$t"
+}
+
+a_group_is_found_by_its_name_if_one_topic_has_it() {
+    topic
+    group "only.$t"
+    sluice group show "only.$t" -o json | grep -q "^{\"topic\":\"$t\",\"group\":\"only.$t\",.*\"mode\":\"queue\",\"order\":\"key\","
+    group "both.$t"
+    sluice topic create "$t.2" 2>/dev/null
+    sluice group create "both.$t" --topic "$t.2" 2>/dev/null
+    status 2 sluice group show "both.$t"
+    said 'say which one with --topic'
+    status 0 sluice group show "both.$t" --topic "$t.2" >/dev/null
+}
+
+a_lag_row_has_these_keys() {
+    topic
+    group g
+    seq 3 | sluice produce "$t" >/dev/null
+    eventually eval 'sluice group lag g --topic "$t" -o json | grep -q "\"lag_messages\":3,"'
+    sluice group lag g --topic "$t" -o json | sed 's/:[^,}]*/:/g' | expect keys \
+        '{"topic":,"group":,"lag_messages":,"lag_bytes":,"in_flight":,"delayed":,"parked":,"oldest_age_seconds":,"ack_rate":,"drain_eta_seconds":,"status":,"scale_value":}'
+    sluice group lag g --topic "$t" | head -1 | grep -q '^TOPIC  *GROUP  *LAG'
+    sluice group lag g --topic "$t" --watch -o json >"$WORK/got" &
+    local pid=$!
+    eventually has_lines "$WORK/got" 2
+    kill -INT $pid
+    wait $pid
+}
+
+what_later_versions_do_is_said_to_be_unknown() {
+    status 2 sluice explain "$t" -g g
+    said "unknown command 'explain'"
+    status 2 sluice group seek g
+    said "unknown verb 'seek'"
+    topic
+    status 1 sluice topic alter "$t" --retention 1h
+    said 'not supported by this version'
+}
+
+# ---- the rest ----
+
+health_is_exit_0_or_10() {
+    sluice health | grep -q '^status: *ok$'
+    sluice health -o json | grep -q '^{"status":"ok","reason":null,"version":"[0-9.]*"'
+    status 10 sluice health -b tcp://127.0.0.1:1 --timeout 300ms -o json >"$WORK/out"
+    grep -q '^{"status":"unreachable",' "$WORK/out"
+    status 10 sluice health -b "ipc://$WORK/nobody"
+}
+
+a_broker_that_is_not_there_is_exit_5_after_the_timeout() {
+    local begin=$SECONDS
+    status 5 sluice topic ls -b tcp://127.0.0.1:1 --timeout 1s
+    [ $((SECONDS - begin)) -le 4 ]
+}
+
+a_line_that_is_not_understood_does_nothing_and_is_exit_2() {
+    status 2 sluice topic create "$t" --partition 3
+    said "did you mean '--partitions'?"
+    status 2 sluice topic create "$t" --set retenton=1h
+    said "did you mean 'retention'?"
+    status 2 sluice topic create "$t" --retention 7
+    status 2 sluice consume "$t" --exec true
+    status 2 sluice
+    status 3 sluice topic show "$t"
+}
+
+bash_completes_words_and_names() {
+    topic
+    complete_line() {
+        bash -c 'source <(sluice completion bash); COMP_LINE=$1; COMP_POINT=${#1}; _sluice 2>/dev/null; echo ${COMPREPLY[*]}' - "$1"
+    }
+    complete_line 'sluice top' | expect noun topic
+    complete_line 'sluice topic c' | expect verb create
+    complete_line 'sluice topic create x --part' | expect option --partitions
+    complete_line 'sluice topic create x --durability ' | expect choice 'disk os'
+    complete_line "sluice consume $t" | expect name "$t"
+    local shell
+    for shell in zsh fish; do
+        sluice completion $shell | grep -q 'completion words'
+    done
+    status 2 sluice completion tcsh
+}
+
+help_is_there_for_every_command() {
+    sluice --help | grep -q 'consume TOPIC'
+    sluice help consume | grep -q -- --exit-at-end
+    sluice topic create --help | grep -q '^usage: sluice topic create NAME'
+    sluice --version | grep -q '^sluice [0-9]'
+    status 2 sluice help nothing
+}
+
+# ---- running them ----
+
+tests=$(sed -n '/^# ---- produce/,/^# ---- running/s/^\([a-z0-9_]*\)() {$/\1/p' "$0")
+start_broker
+failed=0 count=0
+for name in $tests; do
+    wanted=$(($# == 0))
+    for part; do [[ $name == *$part* ]] && wanted=1; done
+    [ $wanted = 1 ] || continue
+    count=$((count + 1))
+    (set -e; t="t$count"; $name) </dev/null # not in an `if`, where -e has no effect
+    if [ $? = 0 ]; then
+        echo "ok   ${name//_/ }"
+    else
+        echo "FAIL ${name//_/ }"
+        failed=$((failed + 1))
+    fi
+    BROKER_PID=$(cat "$WORK/broker.pid") # a test may have started another
+done
+echo "$count tests, $failed failed"
+[ $failed = 0 ]
