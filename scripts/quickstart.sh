@@ -234,15 +234,21 @@ look() {
     finished=$((total - left))
 }
 
+# Progress: on a terminal a line that changes, else one for each tenth.
 shown=-1
 show() {
-    [ "$finished" -ne "$shown" ] || return 0
-    shown=$finished
+    local step=$finished
+    [ -t 2 ] || step=$((10 * finished / total))
+    [ $step -ne $shown ] || return 0
+    shown=$step
     if [ -t 2 ]; then
-        printf '\r%5d of %d tasks done, %d in flight ' "$finished" "$total" "$in_flight" >&2
+        printf '\r%6d of %d tasks done, %d in flight ' "$finished" "$total" "$in_flight" >&2
+    else
+        say "   $finished of $total tasks done, $in_flight in flight"
     fi
 }
 show_end() {
+    shown=-1
     if [ -t 2 ]; then
         printf '\n' >&2
     fi
@@ -325,7 +331,7 @@ for ((attempt = 1; ; attempt++)); do
 done
 
 pick_victim
-kill -KILL "$victim" $broker
+kill -KILL "$victim" $broker || die "process $victim and the broker were not both there to be killed"
 show_end
 say "== killed process $victim ($victim_of) and the broker: $finished of $total tasks done, $in_flight in flight"
 wait $broker 2>/dev/null || [ $? -eq 137 ] || die "the broker was not there to be killed"

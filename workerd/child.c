@@ -90,8 +90,9 @@ static struct view text_in(const char *array, size_t size)
 
 static void send_verdict(uint64_t id, int code, struct sluice_verdict *v)
 {
-    static const uint8_t verdicts[] = {
-        [SLUICE_VERDICT_ACK] = PLUGIN_ACK, [SLUICE_VERDICT_RETRY] = PLUGIN_RETRY, [SLUICE_VERDICT_PARK] = PLUGIN_PARK};
+    static const uint8_t verdicts[] = {[SLUICE_VERDICT_ACK] = PLUGIN_ACK,
+                                       [SLUICE_VERDICT_RETRY] = PLUGIN_RETRY,
+                                       [SLUICE_VERDICT_PARK] = PLUGIN_PARK};
     if (code < SLUICE_VERDICT_ACK || code > SLUICE_VERDICT_PARK) {
         snprintf(v->error, sizeof v->error, "the handler returned %d, which is no verdict", code);
         v->has_delay = false;
@@ -147,7 +148,8 @@ static void *work(void *unused)
     const struct sluice_handler *h = &self.handler;
     void *thread = NULL;
     char error[ERR_TEXT_MAX] = "thread_init failed";
-    if (h->thread_init != NULL && h->thread_init(&self.host.seen, self.process, &thread, error, sizeof error) != 0) {
+    if (h->thread_init != NULL &&
+        h->thread_init(&self.host.seen, self.process, &thread, error, sizeof error) != 0) {
         send_ready(E_INTERNAL, error);
         _exit(START_FAILED);
     }
@@ -165,7 +167,8 @@ static void *work(void *unused)
 /* A task that was not started and will not be. */
 static void give_back(struct host_task *t)
 {
-    send_packet(&(struct plugin_packet){.kind = PLUGIN_VERDICT, .verdict = {.id = t->id, .verdict = PLUGIN_BACK}});
+    send_packet(
+        &(struct plugin_packet){.kind = PLUGIN_VERDICT, .verdict = {.id = t->id, .verdict = PLUGIN_BACK}});
     host_task_free(t);
 }
 
@@ -263,7 +266,8 @@ static struct view next_packet(void)
 /* Takes packets until the worker is done. */
 static void listen_to_supervisor(void)
 {
-    struct pollfd fds[] = {{.fd = self.pipe.fd, .events = POLLIN}, {.fd = self.worker_done, .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = self.pipe.fd, .events = POLLIN},
+                           {.fd = self.worker_done, .events = POLLIN}};
     struct view packet;
     struct err e;
     for (;;) {

@@ -23,11 +23,12 @@ enum {
     BACKOFF_MS_MAX = 10000,
 };
 
-/* One session at the broker. Closed when it is no longer the current one, no receive is under way and no lot is left of it. */
+/* One session at the broker. Closed when it is no longer the current one, no receive is under way and no
+   lot is left of it. */
 struct session {
     struct sluice *sluice;
-    unsigned holders;       /* under lock */
-    struct session *next;   /* among those to close */
+    unsigned holders;     /* under lock */
+    struct session *next; /* among those to close */
 };
 
 /* A batch as it was received. Its bytes are lent by its tasks. */
@@ -60,9 +61,9 @@ struct client {
     struct event connected;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed;   /* any of the below, and `places` of a receiver */
-    struct session *current;  /* NULL: none is open */
-    struct session *closing;  /* to be closed by a receiver */
+    pthread_cond_t changed;  /* any of the below, and `places` of a receiver */
+    struct session *current; /* NULL: none is open */
+    struct session *closing; /* to be closed by a receiver */
     bool opening, announced, stopping;
 };
 
@@ -139,7 +140,8 @@ static int open_session(const struct client *c, struct session **out, struct slu
     return 0;
 }
 
-/* Under lock, which is released meanwhile. Tries until a session is open or we stop; the other receivers wait for it. */
+/* Under lock, which is released meanwhile. Tries until a session is open or we stop; the other receivers
+   wait for it. */
 static void connect_session(struct client *c)
 {
     c->opening = true;
@@ -276,8 +278,8 @@ static void *receive(void *arg)
         } else {
             backoff = next_backoff(backoff);
             uint32_t wait = err.retry_after_ms > backoff ? err.retry_after_ms : backoff;
-            log_warn("cannot receive handler=%s topic=%s group=%s error=%s retry_ms=%u", h->name, h->topic, h->group,
-                     LOG_STR(err.text), wait);
+            log_warn("cannot receive handler=%s topic=%s group=%s error=%s retry_ms=%u", h->name, h->topic,
+                     h->group, LOG_STR(err.text), wait);
             wait_ms(c, wait);
         }
         r->places = 0;

@@ -1,8 +1,9 @@
 /*
  * The source of tasks over libsluice: one session for all handlers, a receiving thread for each.
  *
- * The library reconnects by itself. What it cannot mend, a session that has expired, is mended here: a new one is opened, and the old one
- * is closed when the last task that came over it is settled, which the broker will then refuse.
+ * The library reconnects by itself. What it cannot mend, a session that has expired, is mended here: a new
+ * one is opened, and the old one is closed when the last task that came over it is settled, which the
+ * broker will then refuse.
  */
 #ifndef WORKERD_CLIENT_H
 #define WORKERD_CLIENT_H
@@ -14,8 +15,8 @@
 
 struct client;
 
-/* Starts the threads, which try to connect for as long as it takes and say so. Both are lent for the client's life. Returns NULL,
-   with a text, if there is no memory for threads. */
+/* Starts the threads, which try to connect for as long as it takes and say so. Both are lent for the
+   client's life. Returns NULL, with a text, if there is no memory for threads. */
 struct client *client_new(const struct config *config, struct inbox *inbox, struct err *e);
 
 struct source *client_source(struct client *c);

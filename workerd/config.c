@@ -16,27 +16,27 @@ enum { HOUR_MS = 3600 * 1000 };
 #define MIB (UINT64_C(1) << 20)
 
 /*
- * Every key with one value: what it is, default, range (ms, bytes). A key without a default must be given; with NULL it may be
- * left out and the member stays NULL.
+ * Every key with one value: what it is, default, range (ms, bytes). A key without a default must be given;
+ * with NULL it may be left out and the member stays NULL.
  *
  *     X(key, member of the config, kind, presence, default, min, max)
  */
-#define TOP_KEYS(X)                                                                                              \
-    X(broker, broker, TEXT, OPTIONAL, NULL, 0, 0)                                                                        \
-    X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                                                                          \
-    X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)                                                                  \
-    X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS)                                                              \
+#define TOP_KEYS(X)                                           \
+    X(broker, broker, TEXT, OPTIONAL, NULL, 0, 0)             \
+    X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                 \
+    X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)    \
+    X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS) \
     X(memory, memory_bytes_max, SIZE, OPTIONAL, "256MiB", MIB, MIB << 20)
 
 /* A lease shorter than a second would be over before it is extended. */
-#define HANDLER_KEYS(X)                                                                                          \
-    X(name, name, NAME, DEFAULT, NULL, 0, 0)                                                                           \
-    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                                                                           \
-    X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                                                                          \
-    X(group, group, NAME, OPTIONAL, NULL, 0, 0)                                                                         \
-    X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)                                                  \
-    X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)                                                    \
-    X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)                                                      \
+#define HANDLER_KEYS(X)                                                    \
+    X(name, name, NAME, DEFAULT, NULL, 0, 0)                               \
+    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                               \
+    X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                             \
+    X(group, group, NAME, OPTIONAL, NULL, 0, 0)                            \
+    X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX) \
+    X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)    \
+    X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)    \
     X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
@@ -52,8 +52,9 @@ struct raw {
 };
 #undef MEMBER
 
-#define FIELD(of, key, presence)                                                                                 \
-    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_##presence, struct of, key, 0, CYAML_UNLIMITED)
+#define FIELD(of, key, presence)                                                                \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_##presence, struct of, key, 0, \
+                           CYAML_UNLIMITED)
 #define HANDLER_FIELD(key, member, kind, presence, otherwise, min, max) FIELD(raw_handler, key, presence),
 #define TOP_FIELD(key, member, kind, presence, otherwise, min, max) FIELD(raw, key, presence),
 
@@ -67,8 +68,8 @@ static const cyaml_schema_value_t handler_schema = {
 };
 
 static const cyaml_schema_field_t top_fields[] = {
-    TOP_KEYS(TOP_FIELD) CYAML_FIELD_SEQUENCE("handlers", CYAML_FLAG_POINTER, struct raw, handlers, &handler_schema,
-                                             0, CYAML_UNLIMITED),
+    TOP_KEYS(TOP_FIELD) CYAML_FIELD_SEQUENCE("handlers", CYAML_FLAG_POINTER, struct raw, handlers,
+                                             &handler_schema, 0, CYAML_UNLIMITED),
     CYAML_FIELD_END,
 };
 
@@ -88,10 +89,12 @@ struct key {
     size_t from, to; /* places in the raw struct and in the checked one */
 };
 
-#define TOP_KEY(key, member, kind, presence, otherwise, min, max)                                                        \
-    {#key, kind, otherwise, min, max, offsetof(struct raw, key), offsetof(struct config, member)},
-#define HANDLER_KEY(key, member, kind, presence, otherwise, min, max)                                                    \
-    {#key, kind, otherwise, min, max, offsetof(struct raw_handler, key), offsetof(struct handler_config, member)},
+#define KEY(raw_type, type, key, member, kind, otherwise, min, max) \
+    {#key, kind, otherwise, min, max, offsetof(raw_type, key), offsetof(type, member)},
+#define TOP_KEY(key, member, kind, presence, otherwise, min, max) \
+    KEY(struct raw, struct config, key, member, kind, otherwise, min, max)
+#define HANDLER_KEY(key, member, kind, presence, otherwise, min, max) \
+    KEY(struct raw_handler, struct handler_config, key, member, kind, otherwise, min, max)
 
 static const struct key top_keys[] = {TOP_KEYS(TOP_KEY)};
 static const struct key handler_keys[] = {HANDLER_KEYS(HANDLER_KEY)};
@@ -100,7 +103,8 @@ static int out_of_range(const struct key *k, const char *text, struct err *e)
 {
     char least[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
     char *(*format)(char *, uint64_t) = k->kind == SIZE ? size_format : duration_format;
-    return err_set(e, E_CONFIG, "'%s' is not between %s and %s", text, format(least, k->min), format(most, k->max));
+    return err_set(e, E_CONFIG, "'%s' is not between %s and %s", text, format(least, k->min),
+                   format(most, k->max));
 }
 
 static int take_value(const struct key *k, const char *text, void *to, struct err *e)
@@ -134,8 +138,8 @@ static int take_value(const struct key *k, const char *text, void *to, struct er
     return n < k->min || n > k->max ? out_of_range(k, text, e) : 0;
 }
 
-static int take_keys(const struct key *keys, size_t count, struct yaml_file *f, struct yaml_place at, const void *raw,
-                     void *out, struct err *e)
+static int take_keys(const struct key *keys, size_t count, struct yaml_file *f, struct yaml_place at,
+                     const void *raw, void *out, struct err *e)
 {
     for (size_t i = 0; i < count; i++) {
         const struct key *k = &keys[i];
@@ -149,7 +153,8 @@ static int take_keys(const struct key *keys, size_t count, struct yaml_file *f, 
 
 /* ---- one handler ---- */
 
-/* A path is relative to the directory of the configuration file, so that it does not matter where the daemon is started. */
+/* A path is relative to the directory of the configuration file, so that it does not matter where the
+   daemon is started. */
 static void resolve(char **file, const char *config_path)
 {
     char dir[PATH_MAX], whole[PATH_MAX];
@@ -190,7 +195,8 @@ static int check_unique(const struct config *c, struct yaml_file *f, struct yaml
     return 0;
 }
 
-static int take_handlers(struct config *c, const char *path, struct yaml_file *f, const struct raw *raw, struct err *e)
+static int take_handlers(struct config *c, const char *path, struct yaml_file *f, const struct raw *raw,
+                         struct err *e)
 {
     if (raw->handlers_count < 1 || raw->handlers_count > CONFIG_HANDLERS_MAX) {
         err_set(e, E_CONFIG, "there are %u; 1 to %d can be", raw->handlers_count, CONFIG_HANDLERS_MAX);

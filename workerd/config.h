@@ -1,8 +1,8 @@
 /*
  * The daemon's configuration: one YAML file, read once at the start.
  *
- * Everything in it is checked here: an unknown key, a value out of range or a file that is not there is an error that names
- * place and thing, and nothing is started. docs/man/sluice-workerd.1 has the keys.
+ * Everything in it is checked here: an unknown key, a value out of range or a file that is not there is an
+ * error that names place and thing, and nothing is started. docs/man/sluice-workerd.1 has the keys.
  */
 #ifndef WORKERD_CONFIG_H
 #define WORKERD_CONFIG_H
@@ -20,14 +20,14 @@ enum {
 };
 
 struct handler_config {
-    char *name;         /* unique */
-    char *file;         /* absolute */
+    char *name; /* unique */
+    char *file; /* absolute */
     char *topic, *group;
     uint32_t processes; /* 1 to CONFIG_PROCESSES_MAX */
     uint32_t pipeline;  /* 1 to CONFIG_PIPELINE_MAX */
     uint32_t timeout_ms;
     uint32_t lease_ms;
-    char *config;       /* JSON, "{}" if there is none */
+    char *config; /* JSON, "{}" if there is none */
 };
 
 struct config {
@@ -40,7 +40,8 @@ struct config {
     size_t handlers_n; /* 1 or more */
 };
 
-/* Reads and checks the file. Returns 0, or CONFIG with "FILE:LINE: ..." in the text; `out` then needs no freeing. */
+/* Reads and checks the file. Returns 0, or CONFIG with "FILE:LINE: ..." in the text; `out` then needs no
+   freeing. */
 int config_load(const char *path, struct config *out, struct err *e);
 void config_free(struct config *c);
 

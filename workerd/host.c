@@ -47,8 +47,8 @@ static void host_log(const struct sluice_host *host, int level, const char *text
         return;
     if (level < SLUICE_LOG_DEBUG || level > SLUICE_LOG_ERROR)
         level = SLUICE_LOG_INFO;
-    host_of(host)->send(
-        &(struct plugin_packet){.kind = PLUGIN_LOG, .log = {.level = (uint8_t)level, .text = view_of_str(text)}});
+    host_of(host)->send(&(struct plugin_packet){.kind = PLUGIN_LOG,
+                                                .log = {.level = (uint8_t)level, .text = view_of_str(text)}});
 }
 
 static uint64_t host_deadline(const struct sluice_host *host, const struct sluice_task *task)
@@ -63,7 +63,8 @@ static bool host_cancelled(const struct sluice_host *host, const struct sluice_t
     return atomic_load(&task_of(task)->cancelled) || host_deadline(host, task) == 0;
 }
 
-static struct sluice_slice host_header(const struct sluice_host *host, const struct sluice_task *task, const char *name)
+static struct sluice_slice host_header(const struct sluice_host *host, const struct sluice_task *task,
+                                       const char *name)
 {
     (void)host;
     struct view value = {NULL, 0};
@@ -96,14 +97,15 @@ static int host_publish(const struct sluice_host *host, const struct sluice_task
     return SLUICE_HOST_UNSUPPORTED;
 }
 
-static int host_state_get(const struct sluice_host *host, const struct sluice_task *task, struct sluice_slice *value,
-                          uint64_t *version)
+static int host_state_get(const struct sluice_host *host, const struct sluice_task *task,
+                          struct sluice_slice *value, uint64_t *version)
 {
     (void)host, (void)task, (void)value, (void)version;
     return SLUICE_HOST_UNSUPPORTED;
 }
 
-static int host_state_put(const struct sluice_host *host, const struct sluice_task *task, struct sluice_slice value)
+static int host_state_put(const struct sluice_host *host, const struct sluice_task *task,
+                          struct sluice_slice value)
 {
     (void)host, (void)task, (void)value;
     return SLUICE_HOST_UNSUPPORTED;
@@ -126,9 +128,9 @@ static int host_progress(const struct sluice_host *host, const struct sluice_tas
 {
     if (percent > 100)
         return SLUICE_HOST_INVALID;
-    host_of(host)->send(
-        &(struct plugin_packet){.kind = PLUGIN_PROGRESS,
-                                .progress = {.id = task_of(task)->id, .percent = percent, .note = view_of_str(note)}});
+    host_of(host)->send(&(struct plugin_packet){
+        .kind = PLUGIN_PROGRESS,
+        .progress = {.id = task_of(task)->id, .percent = percent, .note = view_of_str(note)}});
     return SLUICE_HOST_OK;
 }
 
@@ -159,7 +161,8 @@ static void *host_function(const struct sluice_host *host, const char *name)
     return NULL;
 }
 
-void host_init(struct host *h, const char *name, const char *config, void (*send)(const struct plugin_packet *packet))
+void host_init(struct host *h, const char *name, const char *config,
+               void (*send)(const struct plugin_packet *packet))
 {
     h->seen = (struct sluice_host){
         .size = sizeof h->seen, .function = host_function, .config = config, .name = name, .host_data = h};

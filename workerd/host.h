@@ -1,7 +1,8 @@
 /*
  * What a handler sees of us: its task, and the host's functions.
  *
- * A host belongs to one child process and lives as long. Its functions may be called from any thread, with tasks that are under way.
+ * A host belongs to one child process and lives as long. Its functions may be called from any thread, with
+ * tasks that are under way.
  */
 #ifndef WORKERD_HOST_H
 #define WORKERD_HOST_H
@@ -22,7 +23,8 @@ struct host {
 };
 
 /* name and config are lent for the life of the host. */
-void host_init(struct host *h, const char *name, const char *config, void (*send)(const struct plugin_packet *packet));
+void host_init(struct host *h, const char *name, const char *config,
+               void (*send)(const struct plugin_packet *packet));
 
 /* One task in the child: the packet it came in, and what the handler sees of it. */
 struct host_task {

@@ -19,17 +19,17 @@
 
 enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 
-static const char usage[] =
-    "usage: sluice-workerd -c FILE [--check]\n"
-    "\n"
-    "Takes messages from a Sluice broker and has handlers (.so files) work on them in processes of their own.\n"
-    "\n"
-    "  -c, --config FILE  the configuration, in YAML\n"
-    "      --check        read the configuration and load every handler, then exit\n"
-    "      --version      print the version\n"
-    "  -h, --help         print this\n"
-    "\n"
-    "See sluice-workerd(1).\n";
+static const char usage[] = "usage: sluice-workerd -c FILE [--check]\n"
+                            "\n"
+                            "Takes messages from a Sluice broker and has handlers (.so files) work on them "
+                            "in processes of their own.\n"
+                            "\n"
+                            "  -c, --config FILE  the configuration, in YAML\n"
+                            "      --check        read the configuration and load every handler, then exit\n"
+                            "      --version      print the version\n"
+                            "  -h, --help         print this\n"
+                            "\n"
+                            "See sluice-workerd(1).\n";
 
 static int complain(const struct err *e)
 {
@@ -117,7 +117,8 @@ static int serve(const struct config *c)
         client_free(client);
         inbox_free(&inbox);
     } else {
-        _exit(state == RUN_DONE ? EXIT_OK : EXIT_ERROR); /* threads may wait for a broker that does not answer */
+        _exit(state == RUN_DONE ? EXIT_OK
+                                : EXIT_ERROR); /* threads may wait for a broker that does not answer */
     }
     return EXIT_OK;
 }

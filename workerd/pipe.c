@@ -58,7 +58,8 @@ int pipe_put(struct pipe *p, const struct plugin_packet *packet, struct err *e)
 {
     size_t bound = codec_plugin_bound(packet);
     if (bound > PIPE_PACKET_MAX)
-        return err_set(e, E_TOO_LARGE, "a packet of up to %zu bytes; the limit is %d", bound, PIPE_PACKET_MAX);
+        return err_set(e, E_TOO_LARGE, "a packet of up to %zu bytes; the limit is %d", bound,
+                       PIPE_PACKET_MAX);
     if (p->out_at > p->out.size / 2)
         close_gap(&p->out, &p->out_at);
     uint8_t *to = buf_try_reserve(&p->out, HEAD + padded(bound));
@@ -156,7 +157,8 @@ int pipe_next(struct pipe *p, struct view *out, struct err *e)
         return 0;
     uint32_t size = announced(p);
     if (size == 0 || size > PIPE_PACKET_MAX || get_u32(p->in.data + p->in_at + 4) != 0)
-        return err_set(e, E_BAD_FRAME, "a packet of %u bytes is announced; the limit is %d", size, PIPE_PACKET_MAX);
+        return err_set(e, E_BAD_FRAME, "a packet of %u bytes is announced; the limit is %d", size,
+                       PIPE_PACKET_MAX);
     if (unread(p) < HEAD + padded(size))
         return 0;
     *out = view_of(p->in.data + p->in_at + HEAD, size);

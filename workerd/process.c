@@ -32,8 +32,8 @@ static void close_both(int fds[2])
 static int open_ends(struct ends *ends)
 {
     *ends = (struct ends){{-1, -1}, {-1, -1}};
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->pipe) != 0 || pipe2(ends->output, O_CLOEXEC) != 0 ||
-        fcntl(ends->output[0], F_SETFL, O_NONBLOCK) != 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->pipe) != 0 ||
+        pipe2(ends->output, O_CLOEXEC) != 0 || fcntl(ends->output[0], F_SETFL, O_NONBLOCK) != 0)
         return errno;
     return 0;
 }

@@ -17,9 +17,9 @@
 #include "workerd/text.h"
 
 enum {
-    SETTLE_AGAIN_MS = 100,   /* after the source had no room for outcomes */
-    ANSWERS_MS_MAX = 5000,   /* how long after the grace answers are waited for */
-    HARD_MS_MAX = 1000,      /* before its end running tasks are told to stop */
+    SETTLE_AGAIN_MS = 100, /* after the source had no room for outcomes */
+    ANSWERS_MS_MAX = 5000, /* how long after the grace answers are waited for */
+    HARD_MS_MAX = 1000,    /* before its end running tasks are told to stop */
     OWN_FDS = 2,
 };
 
@@ -45,10 +45,10 @@ struct run {
     struct handler *handlers;
     struct child *children; /* of all handlers */
     size_t children_n;
-    struct pollfd *fds;     /* inbox, signals, CHILD_FDS of each child */
+    struct pollfd *fds; /* inbox, signals, CHILD_FDS of each child */
     bool connected;
     uint64_t last_id;
-    size_t tasks_n;         /* not freed */
+    size_t tasks_n; /* not freed */
 
     /* outcomes for the source, and those it had no room for */
     struct outcome **sending, **refused;
@@ -82,7 +82,8 @@ static void send_outcome(struct run *r, struct task *t, struct outcome *o, enum 
 }
 
 /* The last word on a task: it is out of our hands once this is answered. Takes the texts. */
-static void settle(struct handler *h, struct task *t, enum outcome_verb verb, uint64_t *counter, char *reason, char *error)
+static void settle(struct handler *h, struct task *t, enum outcome_verb verb, uint64_t *counter, char *reason,
+                   char *error)
 {
     list_remove(&t->place);
     list_remove(&t->held);
@@ -108,8 +109,8 @@ static void log_failure(const struct handler *h, const struct task *t, const cha
 {
     log_warn("task failed handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " attempt=%" PRIu32
              " outcome=%s reason=%s error=%s",
-             h->config->name, h->config->topic, t->partition, t->offset, t->attempt, outcome, LOG_STR(t->reason),
-             LOG_STR(t->error));
+             h->config->name, h->config->topic, t->partition, t->offset, t->attempt, outcome,
+             LOG_STR(t->reason), LOG_STR(t->error));
 }
 
 static void flush_outcomes(struct run *r)
@@ -147,8 +148,8 @@ static void on_extended(struct run *r, struct task *t, int code)
     if (code == 0 || code == E_QUEUE_FULL || t->settle.under_way || t->settled || t->lost)
         return;
     const struct handler *h = handler_of(r, t);
-    log_info("lease lost handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s", h->config->name,
-             h->config->topic, t->partition, t->offset, error_name(code));
+    log_info("lease lost handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+             h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
     t->lost = true;
     for (uint32_t i = 0; i < h->config->processes; i++)
         child_cancel(&h->children[i], t);
@@ -183,7 +184,8 @@ static void on_fetched(struct run *r, struct fetched *f)
         h->held_n++;
         r->tasks_n++;
         if (t->attempt > 1)
-            log_info("redelivered handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " attempt=%" PRIu32,
+            log_info("redelivered handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64
+                     " attempt=%" PRIu32,
                      h->config->name, h->config->topic, t->partition, t->offset, t->attempt);
     }
 }
@@ -237,7 +239,8 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
         settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
         return;
     case PLUGIN_PARK:
-        settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason), text_clean(p->verdict.error));
+        settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason),
+               text_clean(p->verdict.error));
         log_failure(h, t, "park");
         return;
     case PLUGIN_BACK:
@@ -287,7 +290,8 @@ static struct child *least_busy(struct handler *h)
     struct child *best = NULL;
     for (uint32_t i = 0; i < h->config->processes; i++) {
         struct child *c = &h->children[i];
-        if (c->state == CHILD_UP && c->tasks_n < h->config->pipeline && (best == NULL || c->tasks_n < best->tasks_n))
+        if (c->state == CHILD_UP && c->tasks_n < h->config->pipeline &&
+            (best == NULL || c->tasks_n < best->tasks_n))
             best = c;
     }
     return best;
@@ -309,7 +313,8 @@ static void dispatch(struct handler *h)
         release_waiting(h);
 }
 
-/* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child has nothing to do. */
+/* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child
+   has nothing to do. */
 static void ask(struct handler *h)
 {
     uint32_t all = places(h);
@@ -390,7 +395,8 @@ static void log_counts(const struct run *r)
         const struct run_counts *n = &r->handlers[i].counts;
         log_info("drained handler=%s done=%" PRIu64 " retried=%" PRIu64 " parked=%" PRIu64 " crashed=%" PRIu64
                  " given_back=%" PRIu64 " lost=%" PRIu64,
-                 r->config->handlers[i].name, n->done, n->retried, n->parked, n->crashed, n->given_back, n->lost);
+                 r->config->handlers[i].name, n->done, n->retried, n->parked, n->crashed, n->given_back,
+                 n->lost);
     }
 }
 
@@ -465,7 +471,10 @@ static void sleep_until_something(struct run *r)
     for (size_t i = 0; i < r->children_n; i++)
         child_poll(&r->children[i], &r->fds[OWN_FDS + i * CHILD_FDS]);
     uint64_t now = clock_mono_ms(), due = due_ms(r);
-    int timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : due - now > INT32_MAX ? INT32_MAX : (int)(due - now);
+    int timeout = due == UINT64_MAX       ? -1
+                  : due <= now            ? 0
+                  : due - now > INT32_MAX ? INT32_MAX
+                                          : (int)(due - now);
     if (!inbox_arm(r->inbox))
         timeout = 0;
     size_t n = OWN_FDS + r->children_n * CHILD_FDS;
@@ -523,7 +532,8 @@ struct run *run_new(const struct run_options *o)
     struct child *next = r->children;
     for (size_t i = 0; i < config->handlers_n; i++) {
         struct handler *h = &r->handlers[i];
-        *h = (struct handler){.run = r, .config = &config->handlers[i], .index = (uint32_t)i, .children = next};
+        *h = (struct handler){
+            .run = r, .config = &config->handlers[i], .index = (uint32_t)i, .children = next};
         list_init(&h->waiting);
         list_init(&h->held);
         for (uint32_t n = 0; n < h->config->processes; n++, next++) {

@@ -9,8 +9,8 @@
  *                          v                                                  v
  *                       release (no child is up, or we drain) -----------> settling ---> gone
  *
- * No more is fetched than the children have places for. Leases of all that is held are extended at a third of their term; what ends
- * that is the verdict, or the timeout of the running task.
+ * No more is fetched than the children have places for. Leases of all that is held are extended at a third
+ * of their term; what ends that is the verdict, or the timeout of the running task.
  *
  * One thread: it makes every call, and the source's answers reach it through the inbox.
  */
@@ -42,8 +42,8 @@ struct run_options {
     const struct config *config; /* lent */
     const char *exe;             /* what is started for a child: the daemon's own file */
     struct source *source;
-    struct inbox *inbox;         /* the source's answers */
-    int signals;                 /* a signalfd of TERM, INT and HUP; -1: none */
+    struct inbox *inbox; /* the source's answers */
+    int signals;         /* a signalfd of TERM, INT and HUP; -1: none */
 };
 
 /* Tasks, by how they ended. */
@@ -69,7 +69,8 @@ void run_drain(struct run *r);
 enum run_state run_state(const struct run *r);
 const char *run_error(const struct run *r); /* in FAILED */
 
-/* In DONE: every outcome and every ask was answered. If not, the broker did not answer in time or was never reached. */
+/* In DONE: every outcome and every ask was answered. If not, the broker did not answer in time or was never
+   reached. */
 bool run_clean(const struct run *r);
 
 const struct run_counts *run_counts(const struct run *r, size_t handler);

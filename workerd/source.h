@@ -8,8 +8,8 @@
  *       <--- SETTLED in the inbox    one answer for each outcome
  *       <--- CONNECTED               the broker can be reached (again)
  *
- * The calls are made by the supervisor's thread and never wait. Answers are nodes in the inbox that the source was made with;
- * they lie in the tasks and in the source, so nothing is allocated on the way.
+ * The calls are made by the supervisor's thread and never wait. Answers are nodes in the inbox that the
+ * source was made with; they lie in the tasks and in the source, so nothing is allocated on the way.
  */
 #ifndef WORKERD_SOURCE_H
 #define WORKERD_SOURCE_H
@@ -36,12 +36,12 @@ struct outcome {
     struct event event; /* SETTLED */
     struct task *task;
     enum outcome_verb verb;
-    int code;           /* answer: 0, or an enum error_code */
-    bool under_way;     /* given to the source and not answered */
+    int code;       /* answer: 0, or an enum error_code */
+    bool under_way; /* given to the source and not answered */
 };
 
-/* A message that is leased to us. The source makes it, inside a struct of its own, and gets it back by task_free after its last
- * outcome was answered. */
+/* A message that is leased to us. The source makes it, inside a struct of its own, and gets it back by
+ * task_free after its last outcome was answered. */
 struct task {
     /* filled by the source; what is lent is good until task_free */
     uint32_t handler; /* index in the configuration */
@@ -56,11 +56,11 @@ struct task {
     struct list_node place; /* among those waiting, or those of a child */
     struct list_node held;  /* among all of the handler that have no outcome yet */
     struct outcome settle, extend;
-    char *reason, *error;   /* texts of `settle`; may be NULL */
-    uint32_t delay_ms;      /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
-    uint64_t *counter;      /* what it counts as once `settle` is answered */
-    bool lost;              /* the broker gave it to somebody else */
-    bool settled;           /* `settle` was answered */
+    char *reason, *error; /* texts of `settle`; may be NULL */
+    uint32_t delay_ms;    /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
+    uint64_t *counter;    /* what it counts as once `settle` is answered */
+    bool lost;            /* the broker gave it to somebody else */
+    bool settled;         /* `settle` was answered */
 };
 
 enum { OUTCOME_BACKOFF = UINT32_MAX };
@@ -69,14 +69,15 @@ enum { OUTCOME_BACKOFF = UINT32_MAX };
 struct fetched {
     struct event event; /* FETCHED */
     uint32_t handler;
-    struct list tasks;  /* by `place`; may be empty */
+    struct list tasks; /* by `place`; may be empty */
 };
 
 struct source {
-    /* Asks for up to `places` tasks (1 or more) of a handler. Of each handler one ask is under way at a time. */
+    /* Asks for up to `places` tasks (1 or more) of a handler. Of each handler one ask is under way at a
+       time. */
     void (*ask)(struct source *s, uint32_t handler, uint32_t places);
-    /* Sends outcomes (1 or more), which are then under way. Each is answered, at once or later; QUEUE_FULL: nothing was done,
-       it may be given again. */
+    /* Sends outcomes (1 or more), which are then under way. Each is answered, at once or later; QUEUE_FULL:
+       nothing was done, it may be given again. */
     void (*settle)(struct source *s, struct outcome *const *outcomes, size_t count);
     void (*task_free)(struct source *s, struct task *t);
     /* Nothing will be asked any more: an ask that is under way is to be answered soon. */

@@ -15,20 +15,24 @@
 #include "schemas/errors.h"
 
 enum {
-    LINE_MAX_BYTES = 1800,   /* what fits a line of the log; longer ones are continued on the next */
+    LINE_MAX_BYTES = 1800, /* what fits a line of the log; longer ones are continued on the next */
     LAST_WORDS_BYTES = 300,
     OUTPUT_READ_BYTES = 65536,
-    FILLS_MAX = 16,          /* reads of the pipe in one step, so that no child holds up the others */
+    FILLS_MAX = 16, /* reads of the pipe in one step, so that no child holds up the others */
     ALLOWANCE_MS_MAX = 1000,
     HANG_UP_MS_MAX = 1000,
     ARENA_BYTES_MAX = 1 << 20,
 };
 
-void child_init(struct child *c, const struct handler_config *config, const char *exe, const struct child_events *events,
-                void *user)
+void child_init(struct child *c, const struct handler_config *config, const char *exe,
+                const struct child_events *events, void *user)
 {
-    *c = (struct child){
-        .config = config, .exe = exe, .events = events, .user = user, .state = CHILD_DOWN, .kill_ms = UINT64_MAX};
+    *c = (struct child){.config = config,
+                        .exe = exe,
+                        .events = events,
+                        .user = user,
+                        .state = CHILD_DOWN,
+                        .kill_ms = UINT64_MAX};
     c->restart_ms = UINT64_MAX;
     list_init(&c->tasks);
     pipe_init(&c->pipe, -1, false);
@@ -171,6 +175,8 @@ void child_kill(struct child *c, const char *why)
 static void kill_for(struct child *c, const char *why)
 {
     const struct task *t = child_running(c);
+    if (c->killed_for[0] != '\0')
+        return;
     child_kill(c, why);
     c->blamed = t != NULL ? t->id : 0;
 }
@@ -206,7 +212,8 @@ void child_stop(struct child *c)
         return;
     case CHILD_STARTING: /* it has nothing to finish */
     case CHILD_UP:
-        if (c->state == CHILD_STARTING || pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_STOP}, &e) != 0)
+        if (c->state == CHILD_STARTING ||
+            pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_STOP}, &e) != 0)
             child_kill(c, "stopped");
         c->state = CHILD_STOPPING;
         return;
@@ -222,12 +229,14 @@ static void take_ready(struct child *c, const struct plugin_packet *p)
 {
     char *text = packet_string(p->ready.code == 0 ? p->ready.version : p->ready.error);
     if (p->ready.code == 0) {
-        log_info("child up handler=%s pid=%d version=%s", c->config->name, (int)c->process.pid, LOG_STR(text));
+        log_info("child up handler=%s pid=%d version=%s", c->config->name, (int)c->process.pid,
+                 LOG_STR(text));
         c->kill_ms = UINT64_MAX;
         if (c->state == CHILD_STARTING)
             c->state = CHILD_UP;
     } else {
-        log_error("child cannot start handler=%s pid=%d error=%s", c->config->name, (int)c->process.pid, LOG_STR(text));
+        log_error("child cannot start handler=%s pid=%d error=%s", c->config->name, (int)c->process.pid,
+                  LOG_STR(text));
     }
     c->events->started(c, p->ready.code, text);
     mem_free(text);
@@ -278,7 +287,8 @@ static void take_progress(struct child *c, const struct plugin_packet *p)
     const struct task *t = find_task(c, p->progress.id);
     struct log_text note;
     if (t != NULL)
-        log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32 " note=%s",
+        log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32
+                 " note=%s",
                  c->config->name, (int)c->process.pid, t->partition, t->offset, p->progress.percent,
                  log_value(&note, p->progress.note.data, p->progress.note.size));
 }
@@ -314,15 +324,26 @@ static int take_packet(struct child *c, struct view bytes, uint64_t now_ms, stru
     return code;
 }
 
+/* Nobody is at the other end of the pipe: the process is ending, or is of no more use. */
+static void hang_up(struct child *c, uint64_t now_ms)
+{
+    c->hung_up = true;
+    if (c->kill_ms > now_ms + HANG_UP_MS_MAX)
+        c->kill_ms = now_ms + HANG_UP_MS_MAX;
+}
+
 /* Reads what has come, at most `fills` times; false: there is nothing more now. */
 static bool read_packets(struct child *c, unsigned fills, uint64_t now_ms)
 {
     struct view packet;
     struct err e;
     for (unsigned i = 0; i < fills; i++) {
-        if (pipe_fill(&c->pipe, &e) != 0)
+        int code = pipe_fill(&c->pipe, &e);
+        if (code == E_CLOSED)
+            hang_up(c, now_ms);
+        if (code != 0)
             return false;
-        int code = pipe_next(&c->pipe, &packet, &e);
+        code = pipe_next(&c->pipe, &packet, &e);
         while (code == 0 && packet.data != NULL) {
             code = take_packet(c, packet, now_ms, &e);
             if (code == 0)
@@ -338,18 +359,10 @@ static bool read_packets(struct child *c, unsigned fills, uint64_t now_ms)
     return true;
 }
 
-/* Nobody is at the other end of the pipe: the process is ending, or is of no more use. */
-static void hang_up(struct child *c, uint64_t now_ms)
-{
-    c->hung_up = true;
-    if (c->kill_ms > now_ms + HANG_UP_MS_MAX)
-        c->kill_ms = now_ms + HANG_UP_MS_MAX;
-}
-
 /* ---- one step ---- */
 
-/* The task that the end of the process is charged to. If we killed it, that is the one it was killed for, unless its verdict
-   came at the last moment; else the one that ran. */
+/* The task that the end of the process is charged to. If we killed it, that is the one it was killed for,
+   unless its verdict came at the last moment; else the one that ran. */
 static struct task *blamed_task(const struct child *c, bool expected)
 {
     struct task *t = child_running(c);
@@ -364,8 +377,8 @@ static void clear_away(struct child *c, const char *end, bool clean, uint64_t no
     const char *why = c->killed_for[0] != '\0' ? c->killed_for : end;
     struct buf how = {0};
     buf_putf(&how, "%s%s%s", why, c->last_words.size > 0 ? ": " : "", buf_str(&c->last_words));
-    log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64, c->config->name,
-             (int)c->process.pid, LOG_STR(why), now_ms - c->started_ms);
+    log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64,
+             c->config->name, (int)c->process.pid, LOG_STR(why), now_ms - c->started_ms);
     close_process(c);
     c->kill_ms = UINT64_MAX;
     if (c->state == CHILD_STOPPING)
@@ -418,10 +431,8 @@ void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS])
 
 void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t now_ms)
 {
-    if (fds[1].revents & POLLIN)
+    if (fds[1].revents & ~POLLOUT)
         read_packets(c, FILLS_MAX, now_ms);
-    else if (fds[1].revents & (POLLHUP | POLLERR))
-        hang_up(c, now_ms);
     if (fds[2].revents != 0)
         read_output(c);
     if (fds[0].revents != 0)
@@ -472,7 +483,7 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
 void child_cancel(struct child *c, const struct task *t)
 {
     struct err e;
-    if (c->state != CHILD_UP && c->state != CHILD_STOPPING)
+    if (find_task(c, t->id) == NULL)
         return;
     if (pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = t->id}}, &e) != 0)
         log_warn("cannot cancel a task handler=%s error=%s", c->config->name, LOG_STR(e.text));

@@ -1,5 +1,6 @@
 /*
- * One handler process, as the supervisor sees it: kept alive, fed with tasks, listened to, and cleared away when it dies.
+ * One handler process, as the supervisor sees it: kept alive, fed with tasks, listened to, and cleared away
+ * when it dies.
  *
  *              start              READY             child_stop
  *     DOWN -----------> STARTING --------> UP --------------------> STOPPING
@@ -7,11 +8,12 @@
  *       +---- backoff -----+---------------+                            v
  *       +----------------------- child_stop -------------------------> GONE
  *
- * It runs its tasks in the order in which they were sent: the first that is not answered is the running one, and is to blame
- * when the process ends. A running task that takes longer than its timeout ends the process.
+ * It runs its tasks in the order in which they were sent: the first that is not answered is the running
+ * one, and is to blame when the process ends. A running task that takes longer than its timeout ends the
+ * process.
  *
- * One thread, that of the loop in run.c, which asks each child for descriptors and the next time that matters, sleeps, and
- * lets each take its step.
+ * One thread, that of the loop in run.c, which asks each child for descriptors and the next time that
+ * matters, sleeps, and lets each take its step.
  */
 #ifndef WORKERD_SUPERVISE_H
 #define WORKERD_SUPERVISE_H
@@ -48,8 +50,8 @@ struct child_events {
     void (*started)(struct child *c, int code, const char *error);
     /* The verdict on a task, which is out of the child's list already. Texts are lent. */
     void (*verdict)(struct child *c, struct task *t, const struct plugin_packet *p);
-    /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL) is the one whose fault
-       it was. `how` says why, with its last words. */
+    /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL)
+       is the one whose fault it was. `how` says why, with its last words. */
     void (*ended)(struct child *c, struct task *blamed, const char *how);
 };
 
@@ -62,23 +64,23 @@ struct child {
     enum child_state state;
     struct process process; /* pid 0 while DOWN or GONE */
     struct pipe pipe;
-    struct list tasks;      /* by `place`: sent and not answered, in order */
+    struct list tasks; /* by `place`: sent and not answered, in order */
     size_t tasks_n;
 
     uint64_t started_ms;
-    uint64_t kill_ms;       /* when the running task, or the start, has taken too long; UINT64_MAX: never */
-    uint64_t restart_ms;    /* while DOWN */
+    uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
+    uint64_t restart_ms; /* while DOWN */
     uint32_t backoff_ms;
     char killed_for[ERR_TEXT_MAX]; /* why we killed it, or "" */
-    uint64_t blamed;        /* the id of the task we killed it for; 0: none */
-    bool hung_up;           /* nobody is at the other end of the pipe */
+    uint64_t blamed;               /* the id of the task we killed it for; 0: none */
+    bool hung_up;                  /* nobody is at the other end of the pipe */
 
-    struct buf line;        /* of its output, not yet whole */
-    struct buf last_words;  /* the last of its output since the running task began */
+    struct buf line;       /* of its output, not yet whole */
+    struct buf last_words; /* the last of its output since the running task began */
 };
 
-void child_init(struct child *c, const struct handler_config *config, const char *exe, const struct child_events *events,
-                void *user);
+void child_init(struct child *c, const struct handler_config *config, const char *exe,
+                const struct child_events *events, void *user);
 /* The process, if there is one, is killed and waited for. */
 void child_free(struct child *c);
 
@@ -88,7 +90,7 @@ void child_start(struct child *c, uint64_t now_ms);
 /* Hands over a task, in UP. Returns 0, or TOO_LARGE or NO_MEMORY, and then it is not in the list. */
 int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e);
 
-/* The task should stop: if it has not begun it comes back with PLUGIN_BACK. */
+/* If it has the task: that should stop, or come back with PLUGIN_BACK if it has not begun. */
 void child_cancel(struct child *c, const struct task *t);
 
 /* Finishes what it runs, gives back the rest, ends, and is not started again. */

@@ -6,8 +6,8 @@
 
 #include "base/buf.h"
 
-/* A copy, for mem_free, in which what is not UTF-8 and what controls a terminal became '?', and line ends and tabs blanks. NULL if
-   it is empty. */
+/* A copy, for mem_free, in which what is not UTF-8 and what controls a terminal became '?', and line ends
+   and tabs blanks. NULL if it is empty. */
 char *text_clean(struct view v);
 
 #endif

@@ -55,10 +55,12 @@ static int read_all(struct yaml_file *f, struct err *e)
 static int parser_error(struct yaml_file *f, const yaml_parser_t *parser, struct err *e)
 {
     size_t line = (parser->error == YAML_READER_ERROR ? parser->mark.line : parser->problem_mark.line) + 1;
-    return err_set(e, E_CONFIG, "%s:%zu: %s", f->path, line, parser->problem != NULL ? parser->problem : "not YAML");
+    return err_set(e, E_CONFIG, "%s:%zu: %s", f->path, line,
+                   parser->problem != NULL ? parser->problem : "not YAML");
 }
 
-/* The events of the whole text: well formed, one document, and no aliases, with which a short text could mean a huge one. */
+/* The events of the whole text: well formed, one document, and no aliases, with which a short text could
+   mean a huge one. */
 static int check_events(struct yaml_file *f, yaml_parser_t *parser, struct err *e)
 {
     unsigned documents = 0;
@@ -79,8 +81,8 @@ static int check_events(struct yaml_file *f, yaml_parser_t *parser, struct err *
     return documents == 1 ? 0 : err_set(e, E_CONFIG, "%s: empty", f->path);
 }
 
-static int with_parser(struct yaml_file *f, int (*fn)(struct yaml_file *f, yaml_parser_t *parser, struct err *e),
-                       struct err *e)
+static int with_parser(struct yaml_file *f,
+                       int (*fn)(struct yaml_file *f, yaml_parser_t *parser, struct err *e), struct err *e)
 {
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
@@ -122,32 +124,45 @@ void yaml_close(struct yaml_file *f)
 
 /* ---- nodes ---- */
 
-static yaml_node_t *node_of(struct yaml_file *f, int index)
-{
-    return yaml_document_get_node(&f->document, index);
-}
-
 static const char *scalar(const yaml_node_t *n)
 {
     return n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL;
 }
 
-/* `for PAIRS (p, mapping)`, `for ITEMS (i, sequence)` */
-#define PAIRS(p, n) (yaml_node_pair_t *p = (n)->data.mapping.pairs.start; p < (n)->data.mapping.pairs.top; p++)
-#define ITEMS(i, n) (yaml_node_item_t *i = (n)->data.sequence.items.start; i < (n)->data.sequence.items.top; i++)
+/* How many values are in a mapping or a sequence; 0 in a scalar. */
+static size_t count_of(const yaml_node_t *n)
+{
+    if (n->type == YAML_MAPPING_NODE)
+        return (size_t)(n->data.mapping.pairs.top - n->data.mapping.pairs.start);
+    if (n->type == YAML_SEQUENCE_NODE)
+        return (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
+    return 0;
+}
+
+static yaml_node_t *value_at(struct yaml_file *f, const yaml_node_t *n, size_t i)
+{
+    bool mapping = n->type == YAML_MAPPING_NODE;
+    int index = mapping ? n->data.mapping.pairs.start[i].value : n->data.sequence.items.start[i];
+    return yaml_document_get_node(&f->document, index);
+}
+
+static yaml_node_t *key_at(struct yaml_file *f, const yaml_node_t *mapping, size_t i)
+{
+    return yaml_document_get_node(&f->document, mapping->data.mapping.pairs.start[i].key);
+}
 
 /* The value of a key, or NULL; `key_node` (may be NULL) gets where the key stands. */
 static yaml_node_t *lookup(struct yaml_file *f, yaml_node_t *mapping, const char *key, yaml_node_t **key_node)
 {
     if (mapping == NULL || mapping->type != YAML_MAPPING_NODE)
         return NULL;
-    for PAIRS (p, mapping) {
-        yaml_node_t *k = node_of(f, p->key);
+    for (size_t i = 0; i < count_of(mapping); i++) {
+        yaml_node_t *k = key_at(f, mapping, i);
         if (scalar(k) == NULL || strcmp(scalar(k), key) != 0)
             continue;
         if (key_node != NULL)
             *key_node = k;
-        return node_of(f, p->value);
+        return value_at(f, mapping, i);
     }
     return NULL;
 }
@@ -160,8 +175,7 @@ static yaml_node_t *entry_of(struct yaml_file *f, struct yaml_place at)
     yaml_node_t *list = lookup(f, top, at.list, NULL);
     if (list == NULL || list->type != YAML_SEQUENCE_NODE)
         return NULL;
-    yaml_node_item_t *item = list->data.sequence.items.start + at.index;
-    return item < list->data.sequence.items.top ? node_of(f, *item) : NULL;
+    return at.index < count_of(list) ? value_at(f, list, at.index) : NULL;
 }
 
 int yaml_blame(struct yaml_file *f, struct yaml_place at, struct err *e)
@@ -169,8 +183,8 @@ int yaml_blame(struct yaml_file *f, struct yaml_place at, struct err *e)
     yaml_node_t *where = entry_of(f, at);
     if (at.key != NULL)
         lookup(f, where, at.key, &where);
-    err_prefix(e, "%s:%zu%s%s", f->path, where != NULL ? where->start_mark.line + 1 : 0, at.key != NULL ? ": " : "",
-               at.key != NULL ? at.key : "");
+    err_prefix(e, "%s:%zu%s%s", f->path, where != NULL ? where->start_mark.line + 1 : 0,
+               at.key != NULL ? ": " : "", at.key != NULL ? at.key : "");
     if (e != NULL)
         e->code = E_CONFIG;
     return E_CONFIG;
@@ -189,7 +203,8 @@ static int refuse(struct yaml_file *f, const yaml_node_t *at, struct err *e, con
     return E_CONFIG;
 }
 
-static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_schema_field_t *fields, struct err *e)
+static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_schema_field_t *fields,
+                       struct err *e)
 {
     const char *names[FIELDS_MAX];
     size_t count = 0;
@@ -204,8 +219,8 @@ static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_
 /* Keys are scalars and each is there once: true of all mappings, also of those that no schema describes. */
 static int check_keys(struct yaml_file *f, yaml_node_t *mapping, struct err *e)
 {
-    for PAIRS (p, mapping) {
-        yaml_node_t *key = node_of(f, p->key), *first = NULL;
+    for (size_t i = 0; i < count_of(mapping); i++) {
+        yaml_node_t *key = key_at(f, mapping, i), *first = NULL;
         if (scalar(key) == NULL)
             return refuse(f, key, e, "a key must be one word");
         lookup(f, mapping, scalar(key), &first);
@@ -219,35 +234,26 @@ static int check_any(struct yaml_file *f, yaml_node_t *n, unsigned depth, struct
 {
     if (depth > DEPTH_MAX)
         return refuse(f, n, e, "nested deeper than %d levels", DEPTH_MAX);
-    int code = 0;
-    if (n->type == YAML_MAPPING_NODE) {
-        code = check_keys(f, n, e);
-        for PAIRS (p, n) {
-            if (code == 0)
-                code = check_any(f, node_of(f, p->value), depth + 1, e);
-        }
-    } else if (n->type == YAML_SEQUENCE_NODE) {
-        for ITEMS (i, n) {
-            if (code == 0)
-                code = check_any(f, node_of(f, *i), depth + 1, e);
-        }
-    }
+    int code = n->type == YAML_MAPPING_NODE ? check_keys(f, n, e) : 0;
+    for (size_t i = 0; i < count_of(n) && code == 0; i++)
+        code = check_any(f, value_at(f, n, i), depth + 1, e);
     return code;
 }
 
-static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name, const cyaml_schema_value_t *schema,
-                       struct err *e);
+static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name,
+                       const cyaml_schema_value_t *schema, struct err *e);
 
-static int check_mapping(struct yaml_file *f, yaml_node_t *n, const cyaml_schema_field_t *fields, struct err *e)
+static int check_mapping(struct yaml_file *f, yaml_node_t *n, const cyaml_schema_field_t *fields,
+                         struct err *e)
 {
-    for PAIRS (p, n) {
-        yaml_node_t *key = node_of(f, p->key);
+    for (size_t i = 0; i < count_of(n); i++) {
+        yaml_node_t *key = key_at(f, n, i);
         const cyaml_schema_field_t *field = fields;
         while (field->key != NULL && strcmp(field->key, scalar(key)) != 0)
             field++;
         if (field->key == NULL)
             return unknown_key(f, key, fields, e);
-        int code = check_value(f, node_of(f, p->value), field->key, &field->value, e);
+        int code = check_value(f, value_at(f, n, i), field->key, &field->value, e);
         if (code != 0)
             return code;
     }
@@ -258,8 +264,8 @@ static int check_mapping(struct yaml_file *f, yaml_node_t *n, const cyaml_schema
     return 0;
 }
 
-static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name, const cyaml_schema_value_t *schema,
-                       struct err *e)
+static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name,
+                       const cyaml_schema_value_t *schema, struct err *e)
 {
     switch (schema->type) {
     case CYAML_IGNORE:
@@ -271,8 +277,8 @@ static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name, co
     case CYAML_SEQUENCE:
         if (n->type != YAML_SEQUENCE_NODE)
             return refuse(f, n, e, "%s must be a list", name);
-        for ITEMS (i, n) {
-            int code = check_value(f, node_of(f, *i), name, schema->sequence.entry, e);
+        for (size_t i = 0; i < count_of(n); i++) {
+            int code = check_value(f, value_at(f, n, i), name, schema->sequence.entry, e);
             if (code != 0)
                 return code;
         }
@@ -322,16 +328,16 @@ static json_t *node_json(struct yaml_file *f, const yaml_node_t *n)
 {
     if (n->type == YAML_SCALAR_NODE)
         return scalar_json(n);
-    if (n->type == YAML_SEQUENCE_NODE) {
-        json_t *array = json_array();
-        for ITEMS (i, n)
-            json_array_append_new(array, node_json(f, node_of(f, *i)));
-        return array;
+    bool mapping = n->type == YAML_MAPPING_NODE;
+    json_t *json = mapping ? json_object() : json_array();
+    for (size_t i = 0; i < count_of(n); i++) {
+        json_t *value = node_json(f, value_at(f, n, i));
+        if (mapping)
+            json_object_set_new(json, scalar(key_at(f, n, i)), value);
+        else
+            json_array_append_new(json, value);
     }
-    json_t *object = json_object();
-    for PAIRS (p, n)
-        json_object_set_new(object, scalar(node_of(f, p->key)), node_json(f, node_of(f, p->value)));
-    return object;
+    return json;
 }
 
 int yaml_json(struct yaml_file *f, struct yaml_place at, char **out, struct err *e)

@@ -1,9 +1,10 @@
 /*
  * A YAML file into structs: libcyaml with better manners.
  *
- * libcyaml loads by a schema of the caller, but says of a key it does not know only that it does not. So the file is looked over first,
- * by the same schema: a key that is unknown, given twice, or has a value of the wrong kind is refused with its line and with
- * the name that was probably meant. A field of type CYAML_IGNORE may hold anything and is read with yaml_json.
+ * libcyaml loads by a schema of the caller, but says of a key it does not know only that it does not. So
+ * the file is looked over first, by the same schema: a key that is unknown, given twice, or has a value of
+ * the wrong kind is refused with its line and with the name that was probably meant. A field of type
+ * CYAML_IGNORE may hold anything and is read with yaml_json.
  */
 #ifndef WORKERD_YAML_H
 #define WORKERD_YAML_H
@@ -22,15 +23,16 @@ void yaml_close(struct yaml_file *f);
 int yaml_load(struct yaml_file *f, const cyaml_schema_value_t *schema, void **out, struct err *e);
 void yaml_free(const cyaml_schema_value_t *schema, void *data);
 
-/* A place in the file: `key` at the top, or in entry `index` of the sequence `list` at the top; without a key that entry. */
+/* A place in the file: `key` at the top, or in entry `index` of the sequence `list` at the top; without a
+   key that entry. */
 struct yaml_place {
     const char *list; /* NULL: at the top */
     size_t index;
     const char *key;
 };
 
-/* What stands there, as JSON; NULL if nothing does. Freed with mem_free. A plain scalar becomes null, a bool or a number if
-   JSON would read it so, else a string. Returns 0, or CONFIG. */
+/* What stands there, as JSON; NULL if nothing does. Freed with mem_free. A plain scalar becomes null, a
+   bool or a number if JSON would read it so, else a string. Returns 0, or CONFIG. */
 int yaml_json(struct yaml_file *f, struct yaml_place at, char **out, struct err *e);
 
 /* Puts "PATH:LINE: KEY: " with the place's line and key in front of the text, and makes it CONFIG. */

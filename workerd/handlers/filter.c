@@ -27,8 +27,8 @@ static int open_filter(const struct sluice_host *host, void **process, char *err
     int code = -1;
     *process = f;
     f->radius = 3;
-    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?i, s?s}", "out", &out, "effect", &effect, "radius",
-                       &f->radius, "root", &root) != 0)
+    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?i, s?s}", "out", &out, "effect", &effect,
+                       "radius", &f->radius, "root", &root) != 0)
         snprintf(error, size, "config: %s", wrong.text);
     else if (strcmp(effect, "grey") != 0 && strcmp(effect, "blur") != 0)
         snprintf(error, size, "config: effect: '%s' is neither grey nor blur", effect);

@@ -26,7 +26,8 @@ static int open_moderate(const struct sluice_host *host, void **process, char *e
     struct moderate *m = &self;
     int code = -1;
     *process = m;
-    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?s}", "out", &out, "least", &least, "root", &root) != 0)
+    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?s}", "out", &out, "least", &least, "root",
+                       &root) != 0)
         snprintf(error, size, "config: %s", wrong.text);
     else if (!photo_box_parse(least, &m->width, &m->height))
         snprintf(error, size, "config: least: '%s' is not like 32x32", least);
@@ -56,10 +57,11 @@ static double brightness(gdImagePtr image)
     return (double)sum / 255000.0 / gdImageSX(image) / gdImageSY(image);
 }
 
-static int write_finding(const struct moderate *m, const struct photo *p, double bright, struct sluice_verdict *v)
+static int write_finding(const struct moderate *m, const struct photo *p, double bright,
+                         struct sluice_verdict *v)
 {
-    json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:f}", "photo", p->path, "verdict", "ok", "width", (int)p->width, "height",
-                             (int)p->height, "brightness", bright);
+    json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:f}", "photo", p->path, "verdict", "ok", "width",
+                             (int)p->width, "height", (int)p->height, "brightness", bright);
     char *text = json_dumps(json, JSON_REAL_PRECISION(4));
     json_decref(json);
     if (text == NULL)
@@ -75,8 +77,8 @@ static int write_finding(const struct moderate *m, const struct photo *p, double
 static int look_at(const struct moderate *m, const struct photo *p, struct sluice_verdict *v)
 {
     if (p->width < (uint32_t)m->width || p->height < (uint32_t)m->height)
-        return photo_park(v, "too-small", "%s: %u x %u pixels; at least %d x %d are wanted", p->path, p->width, p->height,
-                          m->width, m->height);
+        return photo_park(v, "too-small", "%s: %u x %u pixels; at least %d x %d are wanted", p->path,
+                          p->width, p->height, m->width, m->height);
     gdImagePtr image;
     int code = photo_decode(p, &image, v);
     if (code != SLUICE_VERDICT_ACK)

@@ -47,12 +47,14 @@ static int make_dirs(char *path)
     return mkdir(path, 0777) != 0 && errno != EEXIST ? -1 : 0;
 }
 
-int photo_place_open(struct photo_place *p, const char *handler, const char *out, const char *root, char *error, size_t size)
+int photo_place_open(struct photo_place *p, const char *handler, const char *out, const char *root,
+                     char *error, size_t size)
 {
     *p = (struct photo_place){0};
     if (asprintf(&p->dir, "%s/%s", out, handler) < 0)
         p->dir = NULL;
-    if (root != NULL && asprintf(&p->root, "%s%s", root, root[0] != '\0' && root[strlen(root) - 1] == '/' ? "" : "/") < 0)
+    if (root != NULL &&
+        asprintf(&p->root, "%s%s", root, root[0] != '\0' && root[strlen(root) - 1] == '/' ? "" : "/") < 0)
         p->root = NULL;
     if (p->dir != NULL && (root == NULL || p->root != NULL) && make_dirs(p->dir) == 0)
         return 0;
@@ -71,8 +73,8 @@ void photo_place_close(struct photo_place *p)
 bool photo_box_parse(const char *text, int *width, int *height)
 {
     int end = -1;
-    return sscanf(text, "%5dx%5d%n", width, height, &end) == 2 && text[end] == '\0' && *width >= 1 && *width <= 10000 &&
-           *height >= 1 && *height <= 10000;
+    return sscanf(text, "%5dx%5d%n", width, height, &end) == 2 && text[end] == '\0' && *width >= 1 &&
+           *width <= 10000 && *height >= 1 && *height <= 10000;
 }
 
 /* ---- the head of a file: dimensions without decoding ---- */
@@ -98,8 +100,8 @@ static bool png_head(const unsigned char *b, size_t size, uint32_t *width, uint3
 }
 
 /*
- * A JPEG is a chain of markers, 0xff and a code. Most are followed by a length and that much; SOS also by compressed data,
- * in which 0xff is followed by 0 or by one of the restart codes.
+ * A JPEG is a chain of markers, 0xff and a code. Most are followed by a length and that much; SOS also by
+ * compressed data, in which 0xff is followed by 0 or by one of the restart codes.
  */
 enum jpeg_marker { JPEG_RST0 = 0xd0, JPEG_RST7 = 0xd7, JPEG_SOI = 0xd8, JPEG_EOI = 0xd9, JPEG_SOS = 0xda };
 
@@ -176,7 +178,8 @@ static bool jpeg_is_whole(const unsigned char *b, size_t size)
     return code == JPEG_EOI;
 }
 
-bool photo_head(const unsigned char *bytes, size_t size, enum photo_format *format, uint32_t *width, uint32_t *height)
+bool photo_head(const unsigned char *bytes, size_t size, enum photo_format *format, uint32_t *width,
+                uint32_t *height)
 {
     bool png = png_head(bytes, size, width, height);
     *format = png ? PHOTO_PNG : PHOTO_JPEG;
@@ -232,11 +235,12 @@ static int read_file(struct photo *p, struct sluice_verdict *v)
 
 static int read_head(struct photo *p, struct sluice_verdict *v)
 {
-    if (!photo_head(p->bytes, (size_t)p->size, &p->format, &p->width, &p->height) || p->width == 0 || p->height == 0)
+    if (!photo_head(p->bytes, (size_t)p->size, &p->format, &p->width, &p->height) || p->width == 0 ||
+        p->height == 0)
         return photo_park(v, "unreadable-image", "%s: not a JPEG or PNG image", p->path);
     if ((uint64_t)p->width * p->height > PHOTO_PIXELS_MAX)
-        return photo_park(v, "too-large", "%s: %u x %u pixels; the limit is %d megapixels", p->path, p->width, p->height,
-                          PHOTO_PIXELS_MAX / 1000000);
+        return photo_park(v, "too-large", "%s: %u x %u pixels; the limit is %d megapixels", p->path, p->width,
+                          p->height, PHOTO_PIXELS_MAX / 1000000);
     return SLUICE_VERDICT_ACK;
 }
 
@@ -286,7 +290,8 @@ int photo_decode(const struct photo *p, gdImagePtr *out, struct sluice_verdict *
         return unreadable(p, "the end of the file is missing", v);
     complaint[0] = '\0';
     gdSetErrorMethod(keep_complaint);
-    gdImagePtr image = png ? gdImageCreateFromPngPtr(p->size, p->bytes) : gdImageCreateFromJpegPtr(p->size, p->bytes);
+    gdImagePtr image =
+        png ? gdImageCreateFromPngPtr(p->size, p->bytes) : gdImageCreateFromJpegPtr(p->size, p->bytes);
     if (image == NULL)
         return unreadable(p, complaint, v);
     if (!gdImagePaletteToTrueColor(image)) {
@@ -300,7 +305,8 @@ int photo_decode(const struct photo *p, gdImagePtr *out, struct sluice_verdict *
 /* ---- writing ---- */
 
 /* The name of a result; false: it is too long. */
-static bool result_name(char name[PHOTO_NAME_MAX + 1], const struct photo_place *place, const char *path, const char *suffix)
+static bool result_name(char name[PHOTO_NAME_MAX + 1], const struct photo_place *place, const char *path,
+                        const char *suffix)
 {
     size_t root = place->root != NULL ? strlen(place->root) : 0, n = 0;
     const char *at = root > 0 && strncmp(path, place->root, root) == 0 ? path + root : path;
@@ -331,7 +337,8 @@ static bool write_all(int fd, const char *bytes, size_t size)
     return true;
 }
 
-/* Writes a file of a name that nobody else has, then gives it the name it should have. On the disk when it returns 0. */
+/* Writes a file of a name that nobody else has, then gives it the name it should have. On the disk when it
+   returns 0. */
 static int write_and_rename(int dir, const char *name, const void *bytes, size_t size)
 {
     uint64_t random;
@@ -352,13 +359,13 @@ static int write_and_rename(int dir, const char *name, const void *bytes, size_t
     return -1;
 }
 
-int photo_write_bytes(const struct photo_place *place, const struct photo *p, const char *suffix, const void *bytes, size_t size,
-                      struct sluice_verdict *v)
+int photo_write_bytes(const struct photo_place *place, const struct photo *p, const char *suffix,
+                      const void *bytes, size_t size, struct sluice_verdict *v)
 {
     char name[PHOTO_NAME_MAX + 1];
     if (!result_name(name, place, p->path, suffix))
-        return photo_park(v, "name-too-long", "%s: its result would need a name of more than %d bytes", p->path,
-                          PHOTO_NAME_MAX);
+        return photo_park(v, "name-too-long", "%s: its result would need a name of more than %d bytes",
+                          p->path, PHOTO_NAME_MAX);
     int dir = open(place->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int code = dir < 0 ? -1 : write_and_rename(dir, name, bytes, size);
     int why = errno;
@@ -367,11 +374,13 @@ int photo_write_bytes(const struct photo_place *place, const struct photo *p, co
     return code == 0 ? SLUICE_VERDICT_ACK : photo_retry(v, "%s/%s: %s", place->dir, name, strerror(why));
 }
 
-int photo_write(const struct photo_place *place, const struct photo *p, gdImagePtr image, struct sluice_verdict *v)
+int photo_write(const struct photo_place *place, const struct photo *p, gdImagePtr image,
+                struct sluice_verdict *v)
 {
     int size = 0;
     gdImageSaveAlpha(image, 1);
-    void *bytes = p->format == PHOTO_PNG ? gdImagePngPtr(image, &size) : gdImageJpegPtr(image, &size, JPEG_QUALITY);
+    void *bytes =
+        p->format == PHOTO_PNG ? gdImagePngPtr(image, &size) : gdImageJpegPtr(image, &size, JPEG_QUALITY);
     if (bytes == NULL)
         return photo_retry(v, "%s: the result cannot be encoded", p->path);
     int code = photo_write_bytes(place, p, "", bytes, (size_t)size, v);
@@ -379,8 +388,9 @@ int photo_write(const struct photo_place *place, const struct photo *p, gdImageP
     return code;
 }
 
-static int change_open(const struct photo_place *place, const struct photo *p, gdImagePtr (*change)(const void *, gdImagePtr),
-                       const void *arg, struct sluice_verdict *v)
+static int change_open(const struct photo_place *place, const struct photo *p,
+                       gdImagePtr (*change)(const void *, gdImagePtr), const void *arg,
+                       struct sluice_verdict *v)
 {
     gdImagePtr image;
     int code = photo_decode(p, &image, v);
@@ -394,8 +404,9 @@ static int change_open(const struct photo_place *place, const struct photo *p, g
     return code;
 }
 
-int photo_change(const struct photo_place *place, const struct sluice_task *task, gdImagePtr (*change)(const void *arg, gdImagePtr image),
-                 const void *arg, struct sluice_verdict *v)
+int photo_change(const struct photo_place *place, const struct sluice_task *task,
+                 gdImagePtr (*change)(const void *arg, gdImagePtr image), const void *arg,
+                 struct sluice_verdict *v)
 {
     struct photo photo;
     int code = photo_open(&photo, task, v);

@@ -24,7 +24,8 @@ static int open_thumbnail(const struct sluice_host *host, void **process, char *
     struct thumbnail *t = &self;
     int code = -1;
     *process = t;
-    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?s}", "out", &out, "box", &box, "root", &root) != 0)
+    if (json_unpack_ex(config, &wrong, JSON_STRICT, "{s:s, s?s, s?s}", "out", &out, "box", &box, "root",
+                       &root) != 0)
         snprintf(error, size, "config: %s", wrong.text);
     else if (!photo_box_parse(box, &t->width, &t->height))
         snprintf(error, size, "config: box: '%s' is not like 320x240", box);

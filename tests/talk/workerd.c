@@ -1,0 +1,396 @@
+/*
+ * The worker daemon with the real broker: what becomes of messages when handlers fail, processes are
+ * killed and brokers come and go. The handler does what its messages say (tests/unit/workerd_handler.c).
+ */
+#include "talk.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <sluice/sluice.h>
+
+#include "workerd_gate.h"
+#include "workerd_proc.h"
+
+static struct broker_proc broker;
+static struct workerd_proc daemon_proc, *w = &daemon_proc;
+static struct gate gate;
+static struct sluice *client;
+static char config_path[64];
+
+/* ---- the broker and what is in it ---- */
+
+static void must(int code, const struct sluice_error *e)
+{
+    if (code != 0)
+        fail_msg("%s: %s", sluice_code_name(code), e->text);
+}
+
+static void open_client(void)
+{
+    struct sluice_error e;
+    must(sluice_open(&client,
+                     &(struct sluice_options){.size = sizeof(struct sluice_options), .broker = broker.url},
+                     &e),
+         &e);
+}
+
+static void make_group(void)
+{
+    struct sluice_error e;
+    must(sluice_group_create(client, "t", "g",
+                             &(struct sluice_group_options){.size = sizeof(struct sluice_group_options),
+                                                            .max_deliveries = 2,
+                                                            .backoff_min_ms = 10,
+                                                            .backoff_max_ms = 20},
+                             NULL, &e),
+         &e);
+}
+
+static int set_up_with(const char *const *args)
+{
+    struct sluice_error e;
+    broker_start(&broker, args);
+    open_client();
+    must(sluice_topic_create(client, "t", NULL, NULL, &e), &e);
+    gate_reset(&gate);
+    w->pid = 0;
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    set_up_with(NULL);
+    make_group();
+    return 0;
+}
+
+/* A session without a pipe lasts only as long as it must. */
+static int set_up_short_grace(void **state)
+{
+    (void)state;
+    static const char *const args[] = {"--set", "limits.session_grace_ms=300ms", "--set",
+                                       "limits.session_ttl_ms=1s", NULL};
+    set_up_with(args);
+    make_group();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    workerd_proc_kill(w);
+    sluice_close(client, 1000, NULL, NULL);
+    broker_end(&broker);
+    return 0;
+}
+
+static void publish(const char *key, const char *value)
+{
+    struct sluice_error e;
+    must(sluice_publish(client,
+                        &(struct sluice_message){.size = sizeof(struct sluice_message),
+                                                 .topic = "t",
+                                                 .key = sluice_str(key),
+                                                 .value = sluice_str(value)},
+                        NULL, &e),
+         &e);
+}
+
+static struct sluice_lag lag(void)
+{
+    struct sluice_error e;
+    struct sluice_lag_list *l;
+    must(sluice_group_lag(client, "t", "g", &l, &e), &e);
+    struct sluice_lag row = l->rows[0];
+    sluice_lag_free(l);
+    return row;
+}
+
+#define UNTIL_DONE() EVENTUALLY(60000, lag().lag_messages == 0)
+
+static double counted(const char *name)
+{
+    return broker_metric(&broker, name);
+}
+
+/* The broker's counters are of one moment, but not of this one: what came last is waited for, then the
+   others are right too. */
+#define UNTIL_COUNTED(name, n) EVENTUALLY(60000, counted(name) >= (n))
+
+/* ---- the daemon ---- */
+
+static void start_daemon(const char *more)
+{
+    FILE *f = fopen(config_path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "broker: %s\n"
+            "grace: 30s\n"
+            "handlers:\n"
+            "  - name: tester\n"
+            "    file: %s/obedient.so\n"
+            "    topic: t\n"
+            "    group: g\n"
+            "%s",
+            broker.url, getenv("TEST_HANDLERS"), more);
+    fclose(f);
+    workerd_proc_start(w, (const char *const[]){"-c", config_path, NULL});
+}
+
+static void start_ready(const char *more)
+{
+    start_daemon(more);
+    workerd_proc_ready(w);
+}
+
+static void stop_daemon(void)
+{
+    kill(w->pid, SIGTERM);
+    assert_int_equal(workerd_proc_end(w), 0);
+}
+
+static const char *hold(void)
+{
+    static char value[80];
+    snprintf(value, sizeof value, "hold %s", gate.path);
+    return value;
+}
+
+/* ---- */
+
+static void it_says_when_it_is_ready(void **state)
+{
+    (void)state;
+    start_ready("    processes: 2\n");
+    assert_string_equal(w->printed,
+                        "{\"ready\":true,\"handlers\":[{\"name\":\"tester\",\"processes\":2}]}\n");
+    stop_daemon();
+}
+
+static void every_message_is_worked_on_once_if_nothing_fails(void **state)
+{
+    (void)state;
+    char key[8];
+    start_ready("    processes: 3\n");
+    for (int i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "%d", i % 7);
+        publish(i % 3 == 0 ? NULL : key, "ack");
+    }
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 300);
+    assert_true(counted("sluice_delivered_messages_total") == 300);
+    stop_daemon();
+    assert_non_null(
+        strstr(w->said, "drained handler=tester done=300 retried=0 parked=0 crashed=0 given_back=0 lost=0"));
+}
+
+static void a_parked_message_keeps_its_reason(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    struct sluice_dlq *d;
+    start_ready("");
+    publish("k", "park too-blue");
+    UNTIL_DONE();
+    must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
+    assert_int_equal(sluice_dlq_count(d), 1);
+    assert_string_equal(sluice_dlq_at(d, 0)->reason, "too-blue");
+    assert_string_equal(sluice_dlq_at(d, 0)->last_error, "because the message says so");
+    sluice_dlq_free(d);
+    UNTIL_COUNTED("sluice_parked_messages_total", 1);
+    assert_true(counted("sluice_delivered_messages_total") == 1); /* at its first delivery */
+}
+
+static void a_crash_costs_its_message_one_delivery_and_the_others_none(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    struct sluice_dlq *d;
+    for (int i = 0; i < 20; i++)
+        publish(NULL, i == 5 ? "segv" : "ack");
+    start_ready("");
+    UNTIL_DONE();
+    must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
+    assert_int_equal(sluice_dlq_count(d), 1);
+    assert_int_equal(sluice_dlq_at(d, 0)->message.offset, 5);
+    assert_string_equal(sluice_dlq_at(d, 0)->last_error, "killed by SIGSEGV");
+    sluice_dlq_free(d);
+    UNTIL_COUNTED("sluice_acked_messages_total", 19);
+    UNTIL_COUNTED("sluice_nacked_messages_total", 2); /* max_deliveries */
+    assert_true(counted("sluice_redelivered_messages_total") == 1);
+}
+
+static void a_lease_outlives_its_term_while_its_child_works(void **state)
+{
+    (void)state;
+    publish(NULL, hold());
+    start_ready("    lease: 1s\n");
+    EVENTUALLY(60000, gate_reached(&gate));
+    EVENTUALLY(60000, counted("sluice_extended_leases_total") >= 5); /* more than a term later */
+    assert_true(counted("sluice_expired_leases_total") == 0);
+    gate_pass(&gate);
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 1);
+    assert_true(counted("sluice_delivered_messages_total") == 1);
+}
+
+static void a_killed_broker_is_met_again_and_nothing_is_done_twice(void **state)
+{
+    (void)state;
+    publish("a", hold());
+    publish("b", "ack");
+    start_ready("");
+    EVENTUALLY(60000, gate_reached(&gate));
+    broker_kill(&broker);
+    broker_restart(&broker);
+    gate_pass(&gate);
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 1);
+    assert_true(counted("sluice_delivered_messages_total") == 0); /* since the restart */
+    publish("a", "ack");
+    UNTIL_DONE();
+    stop_daemon();
+    assert_non_null(strstr(w->said, "drained handler=tester done=3 "));
+}
+
+static void a_daemon_that_was_away_too_long_opens_a_new_session(void **state)
+{
+    (void)state;
+    publish("a", hold());
+    start_ready("");
+    EVENTUALLY(60000, gate_reached(&gate));
+    kill(w->pid, SIGSTOP);
+    broker_kill(&broker);
+    broker_restart(&broker);
+    EVENTUALLY(60000, counted("sluice_sessions_expired_total") >= 1);
+    kill(w->pid, SIGCONT);
+    /* The message comes a second time, as nobody knew that its work went on. */
+    gate_pass(&gate);
+    gate_pass(&gate);
+    UNTIL_DONE();
+    publish("a", "ack");
+    UNTIL_DONE();
+    stop_daemon();
+    assert_non_null(strstr(w->said, "lost=1"));
+}
+
+static void what_a_killed_daemon_held_goes_to_another(void **state)
+{
+    (void)state;
+    publish("a", hold());
+    publish("b", "ack");
+    start_ready("    pipeline: 1\n");
+    EVENTUALLY(60000, gate_reached(&gate));
+    workerd_proc_kill(w);
+    start_ready("");
+    EVENTUALLY(60000, gate_reached(&gate));
+    gate_pass(&gate);
+    UNTIL_DONE();
+    assert_true(lag().parked == 0);
+    stop_daemon();
+}
+
+static void sigterm_finishes_what_runs_and_gives_back_the_rest(void **state)
+{
+    (void)state;
+    publish("a", hold());
+    publish("b", "ack");
+    publish("c", "ack");
+    start_ready("");
+    EVENTUALLY(60000, gate_reached(&gate));
+    EVENTUALLY(60000, lag().in_flight == 3);
+    kill(w->pid, SIGTERM);
+    EVENTUALLY(60000, lag().in_flight == 1);
+    gate_pass(&gate);
+    assert_int_equal(workerd_proc_end(w), 0);
+    assert_int_equal(lag().lag_messages, 2);
+    assert_int_equal(lag().in_flight, 0);
+    UNTIL_COUNTED("sluice_released_messages_total", 2);
+    start_ready("");
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 3);
+    assert_true(counted("sluice_nacked_messages_total") == 0);
+    assert_true(counted("sluice_redelivered_messages_total") == 0); /* not started, not counted */
+    stop_daemon();
+}
+
+static void a_second_signal_ends_it_at_once(void **state)
+{
+    (void)state;
+    publish("a", "hang");
+    publish("b", hold()); /* told by another process that the first one runs */
+    start_ready("    processes: 2\n");
+    EVENTUALLY(60000, gate_reached(&gate) && lag().in_flight == 2);
+    kill(w->pid, SIGTERM);
+    assert_non_null(workerd_proc_says(w, NULL, "draining"));
+    kill(w->pid, SIGINT);
+    assert_int_equal(workerd_proc_end(w), 1);
+}
+
+static void a_missing_group_is_named_and_waited_for(void **state)
+{
+    (void)state;
+    set_up_with(NULL);
+    start_ready("");
+    const char *line = workerd_proc_says(w, NULL, "cannot receive");
+    assert_non_null(line);
+    assert_has(line, "sluice group create g");
+    make_group();
+    publish(NULL, "ack");
+    UNTIL_DONE();
+    stop_daemon();
+}
+
+static void it_waits_for_a_broker_that_comes_later(void **state)
+{
+    (void)state;
+    broker_kill(&broker);
+    start_daemon("");
+    assert_non_null(workerd_proc_says(w, NULL, "cannot reach the broker"));
+    broker_restart(&broker);
+    workerd_proc_ready(w);
+    publish(NULL, "ack");
+    UNTIL_DONE();
+    stop_daemon();
+}
+
+/* ---- */
+
+static int make_gate(void **state)
+{
+    (void)state;
+    int code = gate_make(&gate);
+    snprintf(config_path, sizeof config_path, "%s/workerd.yaml", gate.dir);
+    return code;
+}
+
+static int remove_gate(void **state)
+{
+    (void)state;
+    unlink(config_path);
+    return gate_remove(&gate);
+}
+
+#define TALK(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define TALK_SHORT_GRACE(test) cmocka_unit_test_setup_teardown(test, set_up_short_grace, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TALK(it_says_when_it_is_ready),
+        TALK(every_message_is_worked_on_once_if_nothing_fails),
+        TALK(a_parked_message_keeps_its_reason),
+        TALK(a_crash_costs_its_message_one_delivery_and_the_others_none),
+        TALK(a_lease_outlives_its_term_while_its_child_works),
+        TALK(a_killed_broker_is_met_again_and_nothing_is_done_twice),
+        TALK_SHORT_GRACE(a_daemon_that_was_away_too_long_opens_a_new_session),
+        TALK_SHORT_GRACE(what_a_killed_daemon_held_goes_to_another),
+        TALK(sigterm_finishes_what_runs_and_gives_back_the_rest),
+        TALK(a_second_signal_ends_it_at_once),
+        cmocka_unit_test_teardown(a_missing_group_is_named_and_waited_for, tear_down),
+        TALK(it_waits_for_a_broker_that_comes_later),
+    };
+    return cmocka_run_group_tests(tests, make_gate, remove_gate);
+}

@@ -1,0 +1,28 @@
+# Handlers for the tests: one that does what its messages say, and some that cannot be loaded.
+set(SLUICE_TEST_HANDLERS ${CMAKE_BINARY_DIR}/tests/handlers)
+foreach(kind obedient no-symbol other-abi no-entry)
+    string(REPLACE "-" "_" name ${kind})
+    string(TOUPPER ${name} macro)
+    add_library(test-handler-${kind} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/workerd_handler.c)
+    target_compile_definitions(test-handler-${kind} PRIVATE HANDLER_${macro})
+    target_include_directories(test-handler-${kind} PRIVATE ${PROJECT_SOURCE_DIR}/sdk/include)
+    set_target_properties(test-handler-${kind} PROPERTIES
+        PREFIX "" OUTPUT_NAME ${kind} LIBRARY_OUTPUT_DIRECTORY ${SLUICE_TEST_HANDLERS})
+endforeach()
+
+# These start the daemon's own file as a child, so it has to be there.
+set(handlers TEST_HANDLERS=${SLUICE_TEST_HANDLERS})
+sluice_unit_test(workerd-config SOURCES workerd_config.c LINKS workerd)
+sluice_unit_test(workerd-pipe SOURCES workerd_pipe.c LINKS workerd)
+sluice_unit_test(workerd-photo SOURCES workerd_photo.c LINKS workerd photo
+    ENV PHOTO_HANDLERS=${CMAKE_BINARY_DIR}/lib/handlers)
+sluice_unit_test(workerd-child SOURCES workerd_child.c LINKS workerd ENV ${handlers})
+sluice_unit_test(workerd-run SOURCES workerd_run.c LINKS workerd ENV ${handlers})
+sluice_unit_test(workerd-daemon SOURCES workerd_daemon.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS workerd
+    ENV ${handlers})
+target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib)
+foreach(test child run daemon)
+    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-no-symbol
+        test-handler-other-abi test-handler-no-entry)
+endforeach()
+add_dependencies(unit-workerd-photo handler-thumbnail handler-filter handler-moderate)

@@ -1,0 +1,409 @@
+/* Conversations with one child process over its pipe, as the supervisor has them. */
+#include "unit.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "schemas/records.h"
+#include "workerd/pipe.h"
+#include "workerd/process.h"
+#include "workerd_gate.h"
+
+static struct gate gate;
+static struct process process;
+static struct pipe pipe_to;
+
+/* ---- the conversation ---- */
+
+static const char *bin(const char *variable, const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", getenv(variable), name);
+    return path;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    struct err e;
+    if (process_start(&process, bin("SLUICE_BIN", "sluice-workerd"), "obedient", &e) != 0)
+        fail_msg("%s", e.text);
+    pipe_init(&pipe_to, process.pipe, true);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    if (process.pid != 0) {
+        process_kill(&process);
+        waitpid(process.pid, NULL, 0);
+    }
+    pipe_free(&pipe_to);
+    close(process.pidfd);
+    close(process.output);
+    return 0;
+}
+
+static void say(const struct plugin_packet *p)
+{
+    assert_int_equal(pipe_put(&pipe_to, p, NULL), 0);
+    assert_int_equal(pipe_flush(&pipe_to, NULL), 0);
+}
+
+/* The next packet; good until the next call. */
+static struct plugin_packet hear(void)
+{
+    static struct arena arena;
+    struct view packet;
+    struct plugin_packet p;
+    struct err e;
+    for (;;) {
+        assert_int_equal(pipe_next(&pipe_to, &packet, NULL), 0);
+        if (packet.data != NULL)
+            break;
+        if (pipe_fill(&pipe_to, &e) != 0)
+            fail_msg("the child is gone: %s", e.text);
+    }
+    arena_free(&arena);
+    arena_init(&arena, 65536);
+    assert_int_equal(codec_plugin_decode(packet, &p, &arena, NULL), 0);
+    return p;
+}
+
+static void say_start(const char *handler, const char *config)
+{
+    say(&(struct plugin_packet){.kind = PLUGIN_START,
+                                .start = {.path = view_of_str(bin("TEST_HANDLERS", handler)),
+                                          .name = VIEW_LIT("tester"),
+                                          .config = view_of_str(config),
+                                          .threads = 1,
+                                          .timeout_ms = 60000}});
+}
+
+static void start_obedient(void)
+{
+    say_start("obedient.so", "{}");
+    struct plugin_packet p = hear();
+    assert_int_equal(p.kind, PLUGIN_READY);
+    assert_int_equal(p.ready.code, 0);
+    assert_true(view_eq(p.ready.name, VIEW_LIT("obedient")));
+    assert_true(view_eq(p.ready.version, VIEW_LIT("1.2.3")));
+}
+
+static void say_task(uint64_t id, const char *value)
+{
+    say(&(struct plugin_packet){.kind = PLUGIN_TASK,
+                                .task = {.id = id,
+                                         .topic = VIEW_LIT("photos"),
+                                         .group = VIEW_LIT("small"),
+                                         .partition = 3,
+                                         .offset = 99,
+                                         .attempt = 2,
+                                         .timestamp_ms = 1000,
+                                         .append_time_ms = 2000,
+                                         .key = VIEW_LIT("k1"),
+                                         .value = view_of_str(value),
+                                         .idempotency_key = VIEW_LIT("photos/3/99/small")}});
+}
+
+static struct plugin_packet hear_verdict(uint64_t id, enum plugin_verdict verdict)
+{
+    struct plugin_packet p = hear();
+    assert_int_equal(p.kind, PLUGIN_VERDICT);
+    assert_int_equal(p.verdict.id, id);
+    assert_int_equal(p.verdict.verdict, verdict);
+    return p;
+}
+
+static void assert_text(struct view v, const char *expected)
+{
+    char *text = packet_string(v);
+    assert_string_equal(text, expected);
+    mem_free(text);
+}
+
+/* Waits for the end of the process and tells how it was. */
+static const char *how_it_ended(void)
+{
+    static char text[PROCESS_END_TEXT_MAX];
+    bool clean;
+    struct pollfd p = {.fd = process.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, -1), 1);
+    assert_true(process_reap(&process, text, &clean));
+    assert_int_equal(clean, strcmp(text, "exited with 0") == 0);
+    process.pid = 0;
+    return text;
+}
+
+static void wait_at_gate(void)
+{
+    struct pollfd p = {.fd = gate.in_fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, -1), 1);
+    assert_true(gate_reached(&gate));
+}
+
+/* ---- what is said ---- */
+
+static void a_task_is_answered_with_the_handlers_verdict(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "ack");
+    say_task(2, "retry 1500");
+    say_task(3, "retry");
+    say_task(4, "park too-blue");
+    hear_verdict(1, PLUGIN_ACK);
+    struct plugin_packet p = hear_verdict(2, PLUGIN_RETRY);
+    assert_true(p.verdict.has_delay);
+    assert_int_equal(p.verdict.delay_ms, 1500);
+    assert_text(p.verdict.error, "because the message says so");
+    p = hear_verdict(3, PLUGIN_RETRY);
+    assert_false(p.verdict.has_delay);
+    p = hear_verdict(4, PLUGIN_PARK);
+    assert_text(p.verdict.reason, "too-blue");
+    assert_text(p.verdict.error, "because the message says so");
+}
+
+static void a_return_that_is_no_verdict_is_a_retry_that_says_so(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "bad 7");
+    say_task(2, "bad -1");
+    struct plugin_packet p = hear_verdict(1, PLUGIN_RETRY);
+    assert_text(p.verdict.error, "the handler returned 7, which is no verdict");
+    p = hear_verdict(2, PLUGIN_RETRY);
+    assert_text(p.verdict.error, "the handler returned -1, which is no verdict");
+}
+
+static void the_handler_knows_its_task(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "task");
+    struct plugin_packet p = hear_verdict(1, PLUGIN_PARK);
+    assert_text(p.verdict.error, "photos small 3 99 attempt 2 key k1 times 1000 2000 photos/3/99/small");
+}
+
+static void the_handler_reads_headers(void **state)
+{
+    (void)state;
+    struct buf headers = {0};
+    assert_int_equal(headers_put(&headers, VIEW_LIT("colour"), VIEW_LIT("blue"), NULL), 0);
+    assert_int_equal(headers_put(&headers, VIEW_LIT("size"), VIEW_LIT("42"), NULL), 0);
+    start_obedient();
+    struct plugin_packet task = {.kind = PLUGIN_TASK, .task = {.headers = buf_view(&headers)}};
+    task.task.id = 1;
+    task.task.value = VIEW_LIT("header size");
+    say(&task);
+    task.task.id = 2;
+    task.task.value = VIEW_LIT("headers");
+    say(&task);
+    task.task.id = 3;
+    task.task.value = VIEW_LIT("header taste");
+    say(&task);
+    assert_text(hear_verdict(1, PLUGIN_PARK).verdict.reason, "42");
+    assert_text(hear_verdict(2, PLUGIN_PARK).verdict.error, "colour=blue;size=42;");
+    assert_text(hear_verdict(3, PLUGIN_PARK).verdict.reason, "");
+    buf_free(&headers);
+}
+
+static void what_comes_later_says_unsupported(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "unsupported");
+    hear_verdict(1, PLUGIN_ACK);
+}
+
+static void logging_and_progress_reach_the_supervisor(void **state)
+{
+    (void)state;
+    char printed[64] = "";
+    start_obedient();
+    say_task(1, "say hello there");
+    struct plugin_packet p = hear();
+    assert_int_equal(p.kind, PLUGIN_LOG);
+    assert_int_equal(p.log.level, 2);
+    assert_text(p.log.text, "hello there");
+    p = hear();
+    assert_int_equal(p.kind, PLUGIN_PROGRESS);
+    assert_int_equal(p.progress.id, 1);
+    assert_int_equal(p.progress.percent, 50);
+    assert_text(p.progress.note, "hello there");
+    hear_verdict(1, PLUGIN_ACK);
+    assert_int_equal(read(process.output, printed, sizeof printed - 1), 12);
+    assert_string_equal(printed, "hello there\n");
+}
+
+static void a_cancelled_task_that_did_not_begin_comes_back(void **state)
+{
+    (void)state;
+    char value[80];
+    start_obedient();
+    snprintf(value, sizeof value, "hold %s", gate.path);
+    say_task(1, value);
+    wait_at_gate();
+    say_task(2, "ack");
+    say_task(3, "ack");
+    say(&(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = 2}});
+    hear_verdict(2, PLUGIN_BACK);
+    gate_pass(&gate);
+    hear_verdict(1, PLUGIN_ACK);
+    hear_verdict(3, PLUGIN_ACK);
+}
+
+static void a_cancelled_task_that_runs_is_told(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "patient");
+    assert_int_equal(hear().kind, PLUGIN_LOG); /* it runs */
+    say(&(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = 1}});
+    hear_verdict(1, PLUGIN_RETRY);
+}
+
+static void stop_finishes_what_runs_gives_back_the_rest_and_ends(void **state)
+{
+    (void)state;
+    char value[80];
+    start_obedient();
+    snprintf(value, sizeof value, "hold %s", gate.path);
+    say_task(1, value);
+    wait_at_gate();
+    say_task(2, "ack");
+    say_task(3, "ack");
+    say(&(struct plugin_packet){.kind = PLUGIN_STOP});
+    say_task(4, "ack");
+    hear_verdict(2, PLUGIN_BACK);
+    hear_verdict(3, PLUGIN_BACK);
+    hear_verdict(4, PLUGIN_BACK);
+    gate_pass(&gate);
+    hear_verdict(1, PLUGIN_ACK);
+    assert_string_equal(how_it_ended(), "exited with 0");
+}
+
+static void the_end_of_the_supervisor_is_the_end_of_the_child(void **state)
+{
+    (void)state;
+    start_obedient();
+    say_task(1, "hang");
+    shutdown(pipe_to.fd, SHUT_RDWR);
+    assert_string_equal(how_it_ended(), "exited with 2");
+}
+
+static void damaged_bytes_end_the_child(void **state)
+{
+    (void)state;
+    static const uint8_t garbage[] = {16, 0, 0, 0, 0, 0,  0,  0,  1,  2,  3,  4,
+                                      5,  6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    start_obedient();
+    assert_int_equal(send(pipe_to.fd, garbage, sizeof garbage, 0), sizeof garbage);
+    assert_string_equal(how_it_ended(), "exited with 2");
+}
+
+static void signals_of_a_shell_or_an_init_do_not_end_a_child(void **state)
+{
+    (void)state;
+    start_obedient();
+    kill(process.pid, SIGTERM);
+    kill(process.pid, SIGINT);
+    kill(process.pid, SIGHUP);
+    say_task(1, "ack");
+    hear_verdict(1, PLUGIN_ACK);
+}
+
+static void a_file_that_cannot_be_loaded_is_told_by_name(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {
+        {"not-there.so", "not-there.so: cannot open shared object file: No such file or directory"},
+        {"no-symbol.so", "no-symbol.so: no symbol 'sluice_handler'"},
+        {"other-abi.so", "other-abi.so: made for version 2 of handler.h; this daemon has version 1"},
+        {"no-entry.so", "no-entry.so: the handler has neither handle nor handle_batch"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        start(state);
+        say_start(files[i][0], "{}");
+        struct plugin_packet p = hear();
+        assert_int_equal(p.kind, PLUGIN_READY);
+        assert_int_equal(p.ready.code, E_CONFIG);
+        char *text = packet_string(p.ready.error);
+        assert_has(text, files[i][1]);
+        mem_free(text);
+        assert_string_equal(how_it_ended(), "exited with 1");
+        end(state);
+    }
+}
+
+static void a_handler_that_cannot_start_tells_why(void **state)
+{
+    (void)state;
+    char config[128];
+    snprintf(config, sizeof config, "{\"fail_unless\":\"%s/good\"}", gate.dir);
+    say_start("obedient.so", config);
+    struct plugin_packet p = hear();
+    assert_int_equal(p.ready.code, E_INTERNAL);
+    char *text = packet_string(p.ready.error);
+    assert_has(text, "good was missing");
+    mem_free(text);
+    assert_string_equal(how_it_ended(), "exited with 1");
+}
+
+static void how_it_ended_has_a_name(void **state)
+{
+    (void)state;
+    static const char *const ends[][2] = {
+        {"segv", "killed by SIGSEGV"}, {"abort x", "killed by SIGABRT"}, {"exit 3", "exited with 3"}};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        start(state);
+        start_obedient();
+        say_task(1, ends[i][0]);
+        assert_string_equal(how_it_ended(), ends[i][1]);
+        end(state);
+    }
+}
+
+/* ---- */
+
+static int make_gate(void **state)
+{
+    (void)state;
+    return gate_make(&gate);
+}
+
+static int remove_gate(void **state)
+{
+    (void)state;
+    char good[64];
+    snprintf(good, sizeof good, "%s/good", gate.dir);
+    unlink(good);
+    return gate_remove(&gate);
+}
+
+#define TALK(test) cmocka_unit_test_setup_teardown(test, start, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TALK(a_task_is_answered_with_the_handlers_verdict),
+        TALK(a_return_that_is_no_verdict_is_a_retry_that_says_so),
+        TALK(the_handler_knows_its_task),
+        TALK(the_handler_reads_headers),
+        TALK(what_comes_later_says_unsupported),
+        TALK(logging_and_progress_reach_the_supervisor),
+        TALK(a_cancelled_task_that_did_not_begin_comes_back),
+        TALK(a_cancelled_task_that_runs_is_told),
+        TALK(stop_finishes_what_runs_gives_back_the_rest_and_ends),
+        TALK(the_end_of_the_supervisor_is_the_end_of_the_child),
+        TALK(damaged_bytes_end_the_child),
+        TALK(signals_of_a_shell_or_an_init_do_not_end_a_child),
+        cmocka_unit_test(a_file_that_cannot_be_loaded_is_told_by_name),
+        TALK(a_handler_that_cannot_start_tells_why),
+        cmocka_unit_test(how_it_ended_has_a_name),
+    };
+    return cmocka_run_group_tests(tests, make_gate, remove_gate);
+}

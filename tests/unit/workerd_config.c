@@ -1,0 +1,201 @@
+#include "unit.h"
+
+#include <fcntl.h>
+
+#include "base/macros.h"
+#include "schemas/errors.h"
+#include "workerd/config.h"
+
+static char dir[] = "/tmp/sluice-unit-XXXXXX";
+static char path[64];
+
+static int make_dir(void **state)
+{
+    (void)state;
+    if (mkdtemp(dir) == NULL)
+        return -1;
+    snprintf(path, sizeof path, "%s/workerd.yaml", dir);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(dir);
+}
+
+static void write_file(const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void everything_that_is_said_is_taken(void **state)
+{
+    (void)state;
+    write_file("broker: tcp://10.0.0.1:7400\n"
+               "name: photos-1\n"
+               "log_level: debug\n"
+               "grace: 5s\n"
+               "memory: 1GiB\n"
+               "handlers:\n"
+               "  - name: thumbnail\n"
+               "    file: /opt/thumbnail.so\n"
+               "    topic: photos\n"
+               "    group: small\n"
+               "    processes: 3\n"
+               "    pipeline: 16\n"
+               "    timeout: 250ms\n"
+               "    lease: 1m\n"
+               "    config:\n"
+               "      box: 320x240\n"
+               "      quality: 85\n"
+               "      ratio: 0.5\n"
+               "      strict: true\n"
+               "      none:\n"
+               "      quoted: '85'\n"
+               "      list: [1, two, {three: 3}]\n");
+    struct config c;
+    struct err e;
+    assert_int_equal(config_load(path, &c, &e), 0);
+    assert_string_equal(c.broker, "tcp://10.0.0.1:7400");
+    assert_string_equal(c.name, "photos-1");
+    assert_int_equal(c.log_level, LOG_DEBUG);
+    assert_int_equal(c.grace_ms, 5000);
+    assert_int_equal(c.memory_bytes_max, 1 << 30);
+    assert_int_equal(c.handlers_n, 1);
+    const struct handler_config *h = &c.handlers[0];
+    assert_string_equal(h->name, "thumbnail");
+    assert_string_equal(h->file, "/opt/thumbnail.so");
+    assert_string_equal(h->topic, "photos");
+    assert_string_equal(h->group, "small");
+    assert_int_equal(h->processes, 3);
+    assert_int_equal(h->pipeline, 16);
+    assert_int_equal(h->timeout_ms, 250);
+    assert_int_equal(h->lease_ms, 60000);
+    assert_string_equal(h->config,
+                        "{\"box\":\"320x240\",\"quality\":85,\"ratio\":0.5,\"strict\":true,\"none\":null,"
+                        "\"quoted\":\"85\",\"list\":[1,\"two\",{\"three\":3}]}");
+    config_free(&c);
+}
+
+static void what_is_not_said_has_a_default(void **state)
+{
+    (void)state;
+    write_file("handlers: [{name: a, file: a.so, topic: t}, {name: b, file: ./b.so, topic: t}]\n");
+    struct config c;
+    char file[80];
+    assert_int_equal(config_load(path, &c, NULL), 0);
+    assert_null(c.broker);
+    assert_null(c.name);
+    assert_int_equal(c.log_level, LOG_INFO);
+    assert_int_equal(c.grace_ms, 20000);
+    assert_int_equal(c.memory_bytes_max, 256 << 20);
+    assert_int_equal(c.handlers_n, 2);
+    const struct handler_config *h = &c.handlers[0];
+    snprintf(file, sizeof file, "%s/a.so", dir); /* relative to the file, not to where we stand */
+    assert_string_equal(h->file, file);
+    assert_string_equal(h->group, "a");
+    assert_int_equal(h->processes, 1);
+    assert_int_equal(h->pipeline, 8);
+    assert_int_equal(h->timeout_ms, 30000);
+    assert_int_equal(h->lease_ms, 30000);
+    assert_string_equal(h->config, "{}");
+    config_free(&c);
+}
+
+/* A good file of which one line is made bad. */
+#define GOOD "handlers:\n  - name: a\n    file: a.so\n    topic: t\n"
+
+static const struct {
+    const char *text, *error; /* error: behind "PATH" */
+} refused[] = {
+    {"", ": empty"},
+    {"grace: 5s\n", ":1: key 'handlers' is missing"},
+    {"handlers: []\n", ":1: handlers: there are 0; 1 to 256 can be"},
+    {"handlers: a.so\n", ":1: handlers must be a list"},
+    {"handlers: [a.so]\n", ":1: handlers must be keys with values"},
+    {"- a\n", ":1: the file must be keys with values"},
+    {GOOD "grace: 5s\ngrace: 6s\n", ":6: key 'grace' is given twice"},
+    {GOOD "gracee: 5s\n", ":5: unknown key 'gracee'; did you mean 'grace'?"},
+    {GOOD "colour: red\n", ":5: unknown key 'colour'"},
+    {GOOD "    time_out: 5s\n", ":5: unknown key 'time_out'; did you mean 'timeout'?"},
+    {GOOD "    config: [1]\n", ":5: config: must be keys with values"},
+    {GOOD "    config: {a: 1, a: 2}\n", ":5: key 'a' is given twice"},
+    {GOOD "    processes: 0\n", ":5: processes: "},
+    {GOOD "    processes: many\n", ":5: processes: "},
+    {GOOD "    pipeline: 257\n", ":5: pipeline: "},
+    {GOOD "    timeout: 5\n", ":5: timeout: '5' has no unit"},
+    {GOOD "    timeout: 1ms\n", ":5: timeout: '1ms' is not between 10ms and 12h"},
+    {GOOD "    lease: 500ms\n", ":5: lease: '500ms' is not between 1s and 12h"},
+    {GOOD "    timeout: [5s]\n", ":5: timeout must be one value"},
+    {GOOD "  - name: b\n    file: b.so\n", ":5: key 'topic' is missing"},
+    {GOOD "  - name: a\n    file: b.so\n    topic: t\n", ":5: name: there is a handler 'a' already"},
+    {GOOD "  - name: b\n    file: ''\n    topic: t\n", ":6: file: a value is needed"},
+    {GOOD "  - name: 'b c'\n    file: b.so\n    topic: t\n", ":5: name: "},
+    {GOOD "log_level: loud\n", ":5: log_level: loud is not a log level"},
+    {GOOD "memory: 1kB\n", ":5: memory: '1kB' is not between 1MiB and 1TiB"},
+    {GOOD "broker: &b tcp://a\nname: *b\n", ":6: aliases are not supported"},
+    {GOOD "---\na: 1\n", ":5: a second document"},
+    {GOOD "  bad: [\n", ":"},
+    {GOOD "name: \xff\n", ":"},
+};
+
+static void what_is_wrong_is_refused_with_its_place_and_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        struct config c;
+        struct err e;
+        char expected[256];
+        write_file(refused[i].text);
+        assert_int_equal(config_load(path, &c, &e), E_CONFIG);
+        assert_int_equal(e.code, E_CONFIG);
+        snprintf(expected, sizeof expected, "%s%s", path, refused[i].error);
+        if (strncmp(e.text, expected, strlen(expected)) != 0)
+            fail_msg("'%s' does not begin with '%s'", e.text, expected);
+        assert_null(c.handlers);
+    }
+}
+
+static void a_file_that_is_not_there_is_named(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err e;
+    assert_int_equal(config_load("/nowhere/workerd.yaml", &c, &e), E_CONFIG);
+    assert_string_equal(e.text, "/nowhere/workerd.yaml: No such file or directory");
+    assert_int_equal(config_load("/", &c, &e), E_CONFIG);
+    assert_has(e.text, "/: ");
+}
+
+static void a_file_that_goes_too_deep_is_refused(void **state)
+{
+    (void)state;
+    char text[512] = GOOD "    config: {a: ";
+    for (int i = 0; i < 40; i++)
+        strcat(text, "[");
+    for (int i = 0; i < 40; i++)
+        strcat(text, "]");
+    strcat(text, "}\n");
+    write_file(text);
+    struct config c;
+    struct err e;
+    assert_int_equal(config_load(path, &c, &e), E_CONFIG);
+    assert_has(e.text, "nested deeper than 32 levels");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_that_is_said_is_taken),
+        cmocka_unit_test(what_is_not_said_has_a_default),
+        cmocka_unit_test(what_is_wrong_is_refused_with_its_place_and_name),
+        cmocka_unit_test(a_file_that_is_not_there_is_named),
+        cmocka_unit_test(a_file_that_goes_too_deep_is_refused),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}

@@ -1,0 +1,185 @@
+/*
+ * The handlers of these tests. The obedient one does what the value of its message says:
+ *
+ *     ack | bad N                  its verdict; `bad` returns N, which is none
+ *     retry [MS] | park REASON     with the error "because the message says so"
+ *     segv | abort | exit N        ends the process
+ *     deaf                         closes its pipe, and hangs
+ *     hang                         does not come back, whatever it is told
+ *     hold PATH                    waits at the gate PATH (workerd_gate.h)
+ *     extend PATH                  the same, and asks for a minute more before
+ *     patient                      says so, and comes back with "retry" when it is cancelled
+ *     say TEXT                     prints a line
+ *     header NAME                  parks with that header's value as the reason
+ *     headers                      parks with all of them, as NAME=VALUE;, as the error
+ *     task                         parks with what it knows of its task as the error
+ *     unsupported                  acks if what comes later says so
+ *
+ * Its configuration: {"fail_unless": PATH} makes its start fail while that file is missing, and creates it.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sluice/handler.h>
+
+#ifndef HANDLER_NO_SYMBOL
+
+#ifdef HANDLER_OTHER_ABI
+enum { ABI = SLUICE_HANDLER_ABI + 1 };
+#else
+enum { ABI = SLUICE_HANDLER_ABI };
+#endif
+
+#ifdef HANDLER_NO_ENTRY
+enum { HAS_ENTRY = 0 };
+#else
+enum { HAS_ENTRY = 1 };
+#endif
+
+#define HOST(type, name) ((type *)host->function(host, name))
+
+static int init(const struct sluice_host *host, void **process, char *error, size_t size)
+{
+    char path[256];
+    *process = (void *)host;
+    if (sscanf(host->config, "{\"fail_unless\":\"%255[^\"]\"}", path) != 1 || access(path, F_OK) == 0)
+        return 0;
+    close(open(path, O_CREAT | O_WRONLY, 0666));
+    snprintf(error, size, "%s was missing", path);
+    return 1;
+}
+
+static void hold(const char *gate)
+{
+    char in[256], byte = 'x';
+    snprintf(in, sizeof in, "%s.in", gate);
+    int in_fd = open(in, O_WRONLY), fd = open(gate, O_RDONLY);
+    if (write(in_fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
+        exit(9);
+    close(in_fd);
+    close(fd);
+}
+
+static void all_headers(const struct sluice_host *host, const struct sluice_task *task,
+                        struct sluice_verdict *v)
+{
+    struct sluice_slice name, value;
+    size_t n = 0;
+    for (size_t pos = 0; HOST(sluice_headers_fn, "headers")(host, task, &pos, &name, &value);)
+        n += (size_t)snprintf(v->error + n, sizeof v->error - n, "%.*s=%.*s;", (int)name.size,
+                              (const char *)name.data, (int)value.size, (const char *)value.data);
+}
+
+static void describe(const struct sluice_task *t, struct sluice_verdict *v)
+{
+    snprintf(v->error, sizeof v->error, "%s %s %u %llu attempt %u key %s%.*s times %llu %llu %s", t->topic,
+             t->group, t->partition, (unsigned long long)t->offset, t->attempt,
+             t->key.data == NULL ? "absent" : "", (int)t->key.size, (const char *)t->key.data,
+             (unsigned long long)t->timestamp_ms, (unsigned long long)t->append_time_ms, t->idempotency_key);
+}
+
+static int later(const struct sluice_host *host, const struct sluice_task *task)
+{
+    struct sluice_slice none = {NULL, 0};
+    uint64_t version;
+    return HOST(sluice_publish_output_fn, "publish")(host, task, "t", none, none, 0) ==
+                       SLUICE_HOST_UNSUPPORTED &&
+                   HOST(sluice_state_get_fn, "state_get")(host, task, &none, &version) ==
+                       SLUICE_HOST_UNSUPPORTED &&
+                   HOST(sluice_state_put_fn, "state_put")(host, task, none) == SLUICE_HOST_UNSUPPORTED &&
+                   HOST(sluice_extend_fn, "extend")(host, task, 0) == SLUICE_HOST_INVALID &&
+                   host->function(host, "teleport") == NULL
+               ? SLUICE_VERDICT_ACK
+               : SLUICE_VERDICT_PARK;
+}
+
+static int obey(const struct sluice_host *host, void *process, void *thread, const struct sluice_task *task,
+                struct sluice_verdict *v)
+{
+    (void)thread;
+    char value[512], *at = value;
+    size_t size = task->value.size < sizeof value ? task->value.size : sizeof value - 1;
+    memcpy(value, task->value.data, size);
+    value[size] = '\0';
+    const char *word = strsep(&at, " "), *rest = at != NULL ? at : "";
+    snprintf(v->error, sizeof v->error, "because the message says so");
+    if (process != (void *)host || v->size != sizeof *v || task->size != sizeof *task)
+        return 99;
+
+    if (strcmp(word, "ack") == 0)
+        return SLUICE_VERDICT_ACK;
+    if (strcmp(word, "bad") == 0)
+        return atoi(rest);
+    if (strcmp(word, "retry") == 0) {
+        v->has_delay = rest[0] != '\0';
+        v->delay_ms = (uint32_t)atoi(rest);
+        return SLUICE_VERDICT_RETRY;
+    }
+    if (strcmp(word, "segv") == 0) {
+        signal(SIGSEGV, SIG_DFL); /* also where a sanitizer would rather say something */
+        raise(SIGSEGV);
+    }
+    if (strcmp(word, "abort") == 0) {
+        signal(SIGABRT, SIG_DFL);
+        fprintf(stderr, "something is rotten\nassertion failed: %s\n", rest);
+        abort();
+    }
+    if (strcmp(word, "exit") == 0)
+        exit(atoi(rest));
+    if (strcmp(word, "deaf") == 0)
+        shutdown(3, SHUT_WR);
+    if (strcmp(word, "hang") == 0 || strcmp(word, "deaf") == 0) {
+        for (;;)
+            pause();
+    }
+    if (strcmp(word, "hold") == 0) {
+        hold(rest);
+        return SLUICE_VERDICT_ACK;
+    }
+    if (strcmp(word, "extend") == 0) {
+        HOST(sluice_extend_fn, "extend")(host, task, 60000);
+        hold(rest);
+        return SLUICE_VERDICT_ACK;
+    }
+    if (strcmp(word, "patient") == 0) {
+        HOST(sluice_log_fn, "log")(host, SLUICE_LOG_INFO, "patient");
+        while (!HOST(sluice_cancelled_fn, "cancelled")(host, task))
+            usleep(1000);
+        return SLUICE_VERDICT_RETRY;
+    }
+    if (strcmp(word, "say") == 0) {
+        printf("%s\n", rest);
+        HOST(sluice_log_fn, "log")(host, SLUICE_LOG_WARN, rest);
+        HOST(sluice_progress_fn, "progress")(host, task, 50, rest);
+        return SLUICE_VERDICT_ACK;
+    }
+    if (strcmp(word, "unsupported") == 0)
+        return later(host, task);
+    if (strcmp(word, "header") == 0) {
+        struct sluice_slice found = HOST(sluice_header_fn, "header")(host, task, rest);
+        snprintf(v->reason, sizeof v->reason, "%.*s", (int)found.size, (const char *)found.data);
+    } else if (strcmp(word, "headers") == 0) {
+        all_headers(host, task, v);
+    } else if (strcmp(word, "task") == 0) {
+        describe(task, v);
+    } else {
+        snprintf(v->reason, sizeof v->reason, "%s", rest);
+    }
+    return SLUICE_VERDICT_PARK;
+}
+
+SLUICE_HANDLER = {
+    .size = sizeof(struct sluice_handler),
+    .abi = ABI,
+    .name = "obedient",
+    .version = "1.2.3",
+    .process_init = init,
+    .handle = HAS_ENTRY ? obey : NULL,
+};
+
+#endif

@@ -1,0 +1,631 @@
+/*
+ * The loop with real handler processes and a source that is made here: a stock of messages and a list of
+ * what became of each.
+ */
+#include "unit.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/macros.h"
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "workerd/run.h"
+#include "workerd_gate.h"
+
+enum { MESSAGES_MAX = 256, HANDLERS_MAX = 2, PATIENCE_MS = 30000 };
+
+/* ---- the source ---- */
+
+/* A message of the stock, and what it went through. */
+struct message {
+    uint32_t handler;
+    char *value;
+    size_t size;
+    bool leased, over;
+    unsigned grants, acked, nacked, parked, released, extended;
+    uint32_t delay_ms; /* of the last nack */
+    char reason[128], error[512];
+};
+
+struct owned {
+    struct task task;
+    struct message *message;
+};
+
+static struct {
+    struct source source;
+    struct inbox inbox;
+    struct message messages[MESSAGES_MAX];
+    size_t count;
+    uint32_t asked[HANDLERS_MAX]; /* places; 0: no ask is under way */
+    struct fetched answers[HANDLERS_MAX];
+    uint32_t leased[HANDLERS_MAX], leased_most[HANDLERS_MAX];
+    size_t tasks;    /* not freed */
+    unsigned refuse; /* so many settles have no room */
+    int extend_code; /* answer to every EXTEND */
+    bool stopped;
+    struct event connected;
+} fake;
+
+static void answer_ask(uint32_t handler)
+{
+    struct fetched *f = &fake.answers[handler];
+    uint32_t places = fake.asked[handler];
+    for (size_t i = 0; i < fake.count && places > 0 && !fake.stopped; i++) {
+        struct message *m = &fake.messages[i];
+        if (m->handler != handler || m->leased || m->over)
+            continue;
+        struct owned *o = mem_zalloc(sizeof *o);
+        o->message = m;
+        o->task = (struct task){
+            .handler = handler,
+            .attempt = 1 + m->nacked,
+            .offset = i,
+            .value = view_of(m->value, m->size),
+            .leased_ms = clock_mono_ms(),
+        };
+        m->leased = true;
+        m->grants++;
+        places--;
+        fake.tasks++;
+        if (++fake.leased[handler] > fake.leased_most[handler])
+            fake.leased_most[handler] = fake.leased[handler];
+        list_push_back(&f->tasks, &o->task.place);
+    }
+    if (!fake.stopped && list_empty(&f->tasks))
+        return;
+    fake.asked[handler] = 0;
+    inbox_push(&fake.inbox, &f->event.node, 0);
+}
+
+static void fake_ask(struct source *s, uint32_t handler, uint32_t places)
+{
+    (void)s;
+    assert_int_equal(fake.asked[handler], 0);
+    assert_true(places > 0 && !fake.stopped);
+    fake.asked[handler] = places;
+    answer_ask(handler);
+}
+
+static void take_outcome(struct outcome *o)
+{
+    struct message *m = container_of(o->task, struct owned, task)->message;
+    const struct task *t = o->task;
+    o->code = 0;
+    switch (o->verb) {
+    case OUTCOME_ACK:
+        m->acked++;
+        break;
+    case OUTCOME_NACK:
+        m->nacked++;
+        m->delay_ms = t->delay_ms;
+        break;
+    case OUTCOME_PARK:
+        m->parked++;
+        break;
+    case OUTCOME_RELEASE:
+        m->released++;
+        break;
+    case OUTCOME_EXTEND:
+        m->extended++;
+        o->code = fake.extend_code;
+        return;
+    }
+    snprintf(m->reason, sizeof m->reason, "%s", t->reason != NULL ? t->reason : "");
+    snprintf(m->error, sizeof m->error, "%s", t->error != NULL ? t->error : "");
+    m->leased = false;
+    m->over = o->verb == OUTCOME_ACK || o->verb == OUTCOME_PARK || o->verb == OUTCOME_NACK;
+    fake.leased[m->handler]--;
+}
+
+static void fake_settle(struct source *s, struct outcome *const *outcomes, size_t count)
+{
+    (void)s;
+    bool refused = fake.refuse > 0 && fake.refuse--;
+    for (size_t i = 0; i < count; i++) {
+        if (refused)
+            outcomes[i]->code = E_QUEUE_FULL;
+        else
+            take_outcome(outcomes[i]);
+        inbox_push(&fake.inbox, &outcomes[i]->event.node, 0);
+    }
+    for (uint32_t h = 0; h < HANDLERS_MAX; h++) {
+        if (fake.asked[h] > 0)
+            answer_ask(h);
+    }
+}
+
+static void fake_task_free(struct source *s, struct task *t)
+{
+    (void)s;
+    mem_free(container_of(t, struct owned, task));
+    fake.tasks--;
+}
+
+static void fake_stop(struct source *s)
+{
+    (void)s;
+    fake.stopped = true;
+    for (uint32_t h = 0; h < HANDLERS_MAX; h++) {
+        if (fake.asked[h] > 0)
+            answer_ask(h);
+    }
+}
+
+static struct message *add_bytes(uint32_t handler, const void *value, size_t size)
+{
+    struct message *m = &fake.messages[fake.count++];
+    assert_true(fake.count <= MESSAGES_MAX);
+    *m = (struct message){.handler = handler, .value = mem_strndup(value, size), .size = size};
+    if (fake.asked[handler] > 0)
+        answer_ask(handler);
+    return m;
+}
+
+static struct message *add(const char *value)
+{
+    return add_bytes(0, value, strlen(value));
+}
+
+/* ---- the loop ---- */
+
+static struct gate gate;
+static char hold[80];
+static char exe[512], obedient[512];
+static char names[HANDLERS_MAX][8] = {"first", "second"}, topic[] = "t", group[] = "g", no_config[] = "{}";
+static struct config config;
+static struct handler_config handlers[HANDLERS_MAX];
+static struct run *run;
+
+/* Lets the loop turn now and then, as tests wait for what it cannot know of. */
+static pthread_t ticker;
+static atomic_bool ticking;
+
+static void *tick(void *unused)
+{
+    (void)unused;
+    while (atomic_load(&ticking)) {
+        inbox_wake(&fake.inbox);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    return NULL;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&fake, 0, sizeof fake);
+    fake.source = (struct source){fake_ask, fake_settle, fake_task_free, fake_stop};
+    fake.connected.kind = EVENT_CONNECTED;
+    for (uint32_t h = 0; h < HANDLERS_MAX; h++) {
+        fake.answers[h] = (struct fetched){.event.kind = EVENT_FETCHED, .handler = h};
+        list_init(&fake.answers[h].tasks);
+        handlers[h] = (struct handler_config){
+            .name = names[h],
+            .file = obedient,
+            .topic = topic,
+            .group = group,
+            .processes = 1,
+            .pipeline = 4,
+            .timeout_ms = 60000,
+            .lease_ms = 60000,
+            .config = no_config,
+        };
+    }
+    gate_reset(&gate);
+    config = (struct config){.grace_ms = 60000, .handlers = handlers, .handlers_n = 1};
+    run = NULL;
+    if (inbox_init(&fake.inbox, 0, NULL) != 0)
+        return -1;
+    atomic_store(&ticking, true);
+    return pthread_create(&ticker, NULL, tick, NULL);
+}
+
+static void start(void)
+{
+    run = run_new(&(struct run_options){
+        .config = &config, .exe = exe, .source = &fake.source, .inbox = &fake.inbox, .signals = -1});
+    inbox_push(&fake.inbox, &fake.connected.node, 0);
+}
+
+/* Lets the loop turn until something is true. */
+#define UNTIL(condition)                                       \
+    do {                                                       \
+        uint64_t deadline = clock_mono_ms() + PATIENCE_MS;     \
+        while (!(condition)) {                                 \
+            run_turn(run);                                     \
+            if (clock_mono_ms() > deadline)                    \
+                fail_msg("waited in vain for %s", #condition); \
+        }                                                      \
+    } while (0)
+
+static void drain(void)
+{
+    run_drain(run);
+    UNTIL(run_state(run) >= RUN_DONE);
+    assert_int_equal(run_state(run), RUN_DONE);
+    assert_true(run_clean(run));
+    assert_int_equal(fake.tasks, 0);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    config.grace_ms = 100;
+    if (run != NULL && run_state(run) < RUN_DONE)
+        drain();
+    atomic_store(&ticking, false);
+    pthread_join(ticker, NULL);
+    if (run != NULL)
+        run_free(run);
+    for (size_t i = 0; i < fake.count; i++)
+        mem_free(fake.messages[i].value);
+    inbox_drain(&fake.inbox);
+    inbox_free(&fake.inbox);
+    return 0;
+}
+
+/* ---- verdicts ---- */
+
+static void what_a_handler_says_of_a_task_reaches_the_broker(void **state)
+{
+    (void)state;
+    struct message *a = add("ack"), *b = add("retry"), *c = add("retry 1500"), *d = add("park too-blue");
+    start();
+    UNTIL(a->over && b->over && c->over && d->over);
+    assert_int_equal(a->acked, 1);
+    assert_int_equal(b->nacked, 1);
+    assert_int_equal(b->delay_ms, OUTCOME_BACKOFF);
+    assert_string_equal(b->error, "because the message says so");
+    assert_int_equal(c->delay_ms, 1500);
+    assert_int_equal(d->parked, 1);
+    assert_string_equal(d->reason, "too-blue");
+    assert_string_equal(d->error, "because the message says so");
+    drain();
+    const struct run_counts *n = run_counts(run, 0);
+    assert_int_equal(n->done, 1);
+    assert_int_equal(n->retried, 2);
+    assert_int_equal(n->parked, 1);
+    assert_int_equal(n->crashed + n->given_back + n->lost, 0);
+}
+
+static void texts_of_handlers_are_made_fit_to_be_stored(void **state)
+{
+    (void)state;
+    struct message *m = add("park \x1b[1m caf\xc3\xa9 \xe2\x82 \xff \xed\xa0\x80");
+    start();
+    UNTIL(m->over);
+    assert_string_equal(m->reason, "?[1m caf\xc3\xa9 ?? ? ???");
+}
+
+static void a_message_of_any_size_reaches_its_handler(void **state)
+{
+    (void)state;
+    size_t size = 20 << 20;
+    char *value = mem_zalloc(size);
+    memcpy(value, "ack", 3);
+    struct message *large = add_bytes(0, value, size), *small = add("ack");
+    start();
+    UNTIL(large->over && small->over);
+    assert_int_equal(large->acked, 1);
+    mem_free(value);
+}
+
+static void no_more_is_leased_than_the_children_have_places_for(void **state)
+{
+    (void)state;
+    handlers[0].processes = 2;
+    handlers[0].pipeline = 3;
+    for (int i = 0; i < 200; i++)
+        add("ack");
+    start();
+    for (int i = 0; i < 200; i++)
+        UNTIL(fake.messages[i].over);
+    drain();
+    assert_int_equal(run_counts(run, 0)->done, 200);
+    assert_in_range(fake.leased_most[0], 3, 6);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(fake.messages[i].grants, 1);
+}
+
+static void outcomes_that_find_no_room_are_given_again(void **state)
+{
+    (void)state;
+    fake.refuse = 2;
+    struct message *a = add("ack"), *b = add("retry");
+    start();
+    UNTIL(a->over && b->over);
+    assert_int_equal(a->acked, 1);
+    assert_int_equal(b->nacked, 1);
+    drain();
+}
+
+/* ---- crashes ---- */
+
+static void a_crash_costs_its_task_one_delivery_and_the_others_none(void **state)
+{
+    (void)state;
+    handlers[0].processes = 2;
+    static const char *const values[] = {"ack", "segv", "ack", "ack", "exit 3", "ack", "abort it", "ack"};
+    static const char *const hows[] = {"killed by SIGSEGV", "exited with 3", "killed by SIGABRT"};
+    for (int i = 0; i < 16; i++)
+        add(values[i % 8]);
+    start();
+    for (int i = 0; i < 16; i++)
+        UNTIL(fake.messages[i].over);
+    for (int i = 0; i < 16; i++) {
+        const struct message *m = &fake.messages[i];
+        const char *value = values[i % 8];
+        bool good = strcmp(value, "ack") == 0;
+        assert_int_equal(m->acked, good);
+        assert_int_equal(m->nacked, !good);
+        assert_int_equal(m->parked, 0);
+        assert_int_equal(m->grants,
+                         m->acked + m->nacked + m->released); /* what was not begun is given back */
+        if (!good)
+            assert_has(m->error, hows[value[0] == 's' ? 0 : value[0] == 'e' ? 1 : 2]);
+    }
+    drain();
+    assert_int_equal(run_counts(run, 0)->crashed, 6);
+    assert_int_equal(run_counts(run, 0)->done, 10);
+}
+
+static void a_crash_tells_its_last_words(void **state)
+{
+    (void)state;
+    struct message *m = add("abort x > 0");
+    start();
+    UNTIL(m->over);
+    assert_string_equal(m->error, "killed by SIGABRT: something is rotten | assertion failed: x > 0");
+    assert_int_equal(m->delay_ms, OUTCOME_BACKOFF);
+}
+
+static void what_another_child_can_take_is_not_given_back(void **state)
+{
+    (void)state;
+    handlers[0].processes = 2;
+    start();
+    UNTIL(run_state(run) == RUN_READY);
+    /* One child waits at the gate with others behind it, until the other has crashed with others behind
+       it. */
+    add(hold);
+    add("segv");
+    struct message *behind = NULL;
+    for (int i = 0; i < 4; i++)
+        behind = add("ack");
+    UNTIL(fake.messages[1].over);
+    gate_pass(&gate);
+    UNTIL(behind->over && fake.messages[0].over);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(fake.messages[i].released, 0);
+        assert_int_equal(fake.messages[i].grants, 1);
+    }
+}
+
+static void a_crash_in_one_handler_does_not_touch_another(void **state)
+{
+    (void)state;
+    config.handlers_n = 2;
+    struct message *bad = add("segv"), *good = add_bytes(1, hold, strlen(hold));
+    start();
+    UNTIL(bad->over);
+    assert_false(good->over);
+    gate_pass(&gate);
+    UNTIL(good->over);
+    assert_int_equal(good->acked, 1);
+    assert_int_equal(good->grants, 1);
+}
+
+/* ---- time ---- */
+
+static void a_handler_that_hangs_is_killed_after_its_timeout(void **state)
+{
+    (void)state;
+    handlers[0].timeout_ms = 200;
+    struct message *hangs = add("hang"), *behind = add("ack");
+    uint64_t began = clock_mono_ms();
+    start();
+    UNTIL(hangs->over && behind->over);
+    assert_true(clock_mono_ms() - began >= 200);
+    assert_int_equal(hangs->nacked, 1);
+    assert_string_equal(hangs->error, "timeout after 200ms");
+    assert_int_equal(behind->acked, 1);
+    assert_int_equal(behind->nacked, 0);
+    drain();
+    assert_int_equal(run_counts(run, 0)->crashed, 1);
+}
+
+static void a_handler_that_closes_its_pipe_is_killed_and_charged(void **state)
+{
+    (void)state;
+    struct message *deaf = add("deaf"), *behind = add("ack");
+    start();
+    UNTIL(deaf->over && behind->over);
+    assert_int_equal(deaf->nacked, 1);
+    assert_string_equal(deaf->error, "it closed its pipe");
+    assert_int_equal(behind->nacked, 0);
+}
+
+static void a_handler_sees_its_deadline_before_it_is_killed(void **state)
+{
+    (void)state;
+    handlers[0].timeout_ms = 1000;
+    struct message *m = add("patient");
+    start();
+    UNTIL(m->over);
+    assert_string_equal(m->error, "because the message says so");
+    assert_int_equal(run_counts(run, 0)->crashed, 0);
+}
+
+static void a_handler_may_ask_for_more_time(void **state)
+{
+    (void)state;
+    char extend[80];
+    config.handlers_n = 2;
+    handlers[0].timeout_ms = 200;
+    handlers[1].timeout_ms = 600; /* the clock of this test */
+    snprintf(extend, sizeof extend, "extend %s", gate.path);
+    start();
+    UNTIL(run_state(run) == RUN_READY);
+    struct message *asks = add(extend), *clock = add_bytes(1, "hang", 4);
+    UNTIL(clock->over);
+    assert_false(asks->over);
+    gate_pass(&gate);
+    UNTIL(asks->over);
+    assert_int_equal(asks->acked, 1);
+}
+
+/* ---- leases ---- */
+
+static void leases_are_extended_while_a_child_works(void **state)
+{
+    (void)state;
+    handlers[0].lease_ms = 300;
+    struct message *runs = add(hold), *waits = add("ack");
+    start();
+    UNTIL(runs->extended >= 5 && waits->extended >= 5);
+    assert_false(runs->over);
+    gate_pass(&gate);
+    UNTIL(runs->over && waits->over);
+    assert_int_equal(runs->acked, 1);
+    assert_int_equal(waits->acked, 1);
+    assert_int_equal(runs->grants + waits->grants, 2);
+    drain();
+}
+
+static void a_task_whose_lease_is_lost_is_cancelled(void **state)
+{
+    (void)state;
+    handlers[0].lease_ms = 300;
+    fake.extend_code = E_LEASE_LOST;
+    struct message *runs = add("patient"), *waits = add(hold);
+    start();
+    /* The first comes back as it is told, the second without having begun: nobody opens the gate. */
+    UNTIL(runs->over && waits->released > 0);
+    assert_int_equal(runs->nacked, 1);
+    assert_int_equal(runs->extended, 1);
+}
+
+/* ---- start ---- */
+
+static void a_handler_that_cannot_be_loaded_ends_the_daemon_with_its_name(void **state)
+{
+    (void)state;
+    char missing[600];
+    snprintf(missing, sizeof missing, "%s.not", obedient);
+    config.handlers_n = 2;
+    handlers[1].file = missing;
+    start();
+    UNTIL(run_state(run) == RUN_FAILED);
+    assert_has(run_error(run), "handler 'second': ");
+    assert_has(run_error(run), "obedient.so.not: cannot open shared object file");
+}
+
+static void a_handler_that_cannot_start_is_tried_again(void **state)
+{
+    (void)state;
+    char json[128];
+    snprintf(json, sizeof json, "{\"fail_unless\":\"%s/good\"}", gate.dir);
+    handlers[0].config = json;
+    struct message *m = add("ack");
+    start();
+    UNTIL(m->over);
+    assert_int_equal(run_state(run), RUN_READY);
+}
+
+/* ---- the drain ---- */
+
+static void a_drain_finishes_what_runs_and_gives_back_what_did_not_start(void **state)
+{
+    (void)state;
+    struct message *runs = add(hold), *waits = add("ack"), *too = add("ack");
+    start();
+    UNTIL(gate_reached(&gate));
+    run_drain(run);
+    UNTIL(waits->released == 1 && too->released == 1);
+    assert_int_equal(run_state(run), RUN_DRAINING);
+    assert_false(runs->over);
+    gate_pass(&gate);
+    drain();
+    assert_int_equal(runs->acked, 1);
+    assert_int_equal(waits->acked + too->acked, 0);
+    assert_int_equal(run_counts(run, 0)->done, 1);
+    assert_int_equal(run_counts(run, 0)->given_back, 2);
+}
+
+static void a_drain_ends_with_its_grace(void **state)
+{
+    (void)state;
+    config.grace_ms = 300;
+    config.handlers_n = 2;
+    struct message *hangs = add("hang"), *listens = add_bytes(1, "patient", 7);
+    start();
+    UNTIL(hangs->leased && listens->leased && run_state(run) == RUN_READY);
+    drain();
+    assert_int_equal(hangs->released, 1); /* it is not the handler's fault */
+    assert_int_equal(hangs->nacked, 0);
+    assert_int_equal(listens->nacked + listens->released, 1);
+}
+
+static void a_drain_with_nothing_to_do_is_short(void **state)
+{
+    (void)state;
+    start();
+    UNTIL(run_state(run) == RUN_READY);
+    drain();
+    assert_int_equal(run_counts(run, 0)->done, 0);
+}
+
+/* ---- */
+
+static int make_gate(void **state)
+{
+    (void)state;
+    snprintf(exe, sizeof exe, "%s/sluice-workerd", getenv("SLUICE_BIN"));
+    snprintf(obedient, sizeof obedient, "%s/obedient.so", getenv("TEST_HANDLERS"));
+    if (gate_make(&gate) != 0)
+        return -1;
+    snprintf(hold, sizeof hold, "hold %s", gate.path);
+    return 0;
+}
+
+static int remove_gate(void **state)
+{
+    (void)state;
+    char good[64];
+    snprintf(good, sizeof good, "%s/good", gate.dir);
+    unlink(good);
+    return gate_remove(&gate);
+}
+
+#define RUN(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(what_a_handler_says_of_a_task_reaches_the_broker),
+        RUN(texts_of_handlers_are_made_fit_to_be_stored),
+        RUN(a_message_of_any_size_reaches_its_handler),
+        RUN(no_more_is_leased_than_the_children_have_places_for),
+        RUN(outcomes_that_find_no_room_are_given_again),
+        RUN(a_crash_costs_its_task_one_delivery_and_the_others_none),
+        RUN(a_crash_tells_its_last_words),
+        RUN(what_another_child_can_take_is_not_given_back),
+        RUN(a_crash_in_one_handler_does_not_touch_another),
+        RUN(a_handler_that_hangs_is_killed_after_its_timeout),
+        RUN(a_handler_that_closes_its_pipe_is_killed_and_charged),
+        RUN(a_handler_sees_its_deadline_before_it_is_killed),
+        RUN(a_handler_may_ask_for_more_time),
+        RUN(leases_are_extended_while_a_child_works),
+        RUN(a_task_whose_lease_is_lost_is_cancelled),
+        RUN(a_handler_that_cannot_be_loaded_ends_the_daemon_with_its_name),
+        RUN(a_handler_that_cannot_start_is_tried_again),
+        RUN(a_drain_finishes_what_runs_and_gives_back_what_did_not_start),
+        RUN(a_drain_ends_with_its_grace),
+        RUN(a_drain_with_nothing_to_do_is_short),
+    };
+    return cmocka_run_group_tests(tests, make_gate, remove_gate);
+}
