@@ -68,7 +68,8 @@ static int damaged(struct err *e, uint32_t partition, uint64_t offset, const cha
     return err_set(e, E_DAMAGED, "partition id %u at offset %llu: %s", partition, (unsigned long long)offset, what);
 }
 
-/* The next row of the store: the first whose last offset is not below `at`. OK with in_row false: there is none. */
+/* The next row of the store: the first whose last offset is not below `at`. OK with in_row false: there is none. `last` is set as soon as the
+ * row's key is known. */
 static int row_next(struct walk *w, uint64_t *last, struct err *e)
 {
     struct key k = key_log(w->partition, w->at);
@@ -118,13 +119,14 @@ static int batch_from_row(struct walk *w, struct batch *b, struct err *e)
     return E_OK;
 }
 
-/* The batch that holds `at`, or the first behind it. *found false: there is none. DAMAGED: `at` has moved behind what is damaged. */
+/* The batch that holds `at`, or the first behind it. *found false: there is none. DAMAGED: `at` has moved behind what is damaged, or stands
+ * where it did when nothing says how far that goes (damage_end). */
 static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e)
 {
     *found = false;
     for (;;) {
         int code;
-        uint64_t row_last = 0;
+        uint64_t row_last = UINT64_MAX;
         if (w->taken_at < w->taken_n) {
             code = batch_from_tail(w, b, e);
             assert(code == E_OK);
@@ -146,7 +148,7 @@ static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e
             }
             code = row_next(w, &row_last, e);
             if (code == E_DAMAGED) {
-                if (row_last >= w->at)
+                if (row_last != UINT64_MAX)
                     w->at = row_last + 1;
                 return code;
             }

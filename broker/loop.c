@@ -548,6 +548,9 @@ void loop_stop(struct loop *l, uint32_t drain_ms)
     inbox_wake(&l->sync_inbox);
     pthread_join(l->sync_thread, NULL);
     l->threads = false;
+    struct err e = {0};
+    if (!atomic_load(&l->failed) && store_sync(l->options.store, &e) != E_OK) /* turns of `os` topics alone asked for none */
+        fatal(l, &e);
 }
 
 int loop_sync(struct loop *l) { return sync_some(l) ? E_OK : E_STORE_FAILED; }

@@ -84,9 +84,9 @@ static void read_ahead(struct engine *en, struct group *g)
             return;
         if (p->loading > 0 || !part_has_more(p))
             continue;
-        uint64_t n = wanted - g->ready - g->loading;
-        n = n < LOAD_RECORDS_MIN ? LOAD_RECORDS_MIN : n;
-        load_begin(en, p, (uint32_t)(n < en->limits->load_records_max ? n : en->limits->load_records_max));
+        uint64_t n = wanted - g->ready - g->loading, there = p->partition->row.end - p->cursor;
+        n = n < LOAD_RECORDS_MIN ? LOAD_RECORDS_MIN : n < en->limits->load_records_max ? n : en->limits->load_records_max;
+        load_begin(en, p, (uint32_t)(n < there ? n : there));
         g->next_load = (first + i + 1) % parts;
     }
 }

@@ -65,6 +65,7 @@ static void item_apply(struct engine *en, const struct wire_settle *w, const str
         entry_failed(en, e, bounded_delay(en, i), note.reason.size > 0 ? note.reason : VIEW_LIT("max_deliveries"), note.error);
         break;
     case SETTLE_PARK:
+        e->failures += e->state == ENTRY_LEASED; /* the attempt that ended in this counts */
         entry_park(en, e, note.reason.size > 0 ? note.reason : VIEW_LIT("parked"), note.error);
         break;
     case SETTLE_RELEASE:

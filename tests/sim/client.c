@@ -86,6 +86,19 @@ static void fill(struct client *c, struct request *r, struct wire_request *w)
 
 static void reply_arrived(struct sim_op *so);
 
+/* Two copies of a receive that were stepped in one turn have the same leases, whoever sees their replies. */
+static void check_repeat(struct world *w, struct request *r, const struct op *op)
+{
+    if (op->reply.code != E_OK || op->reply.receive.deliveries_n == 0 || op->turn == 0)
+        return;
+    uint64_t token = op->reply.receive.deliveries[0].token;
+    if (r->first_turn == op->turn && r->first_token != token)
+        world_fail(w, "a receive and its repeat in turn %llu were given tokens %llx and %llx", (unsigned long long)op->turn,
+                   (unsigned long long)r->first_token, (unsigned long long)token);
+    r->first_turn = op->turn;
+    r->first_token = token;
+}
+
 static void on_done(struct op *op)
 {
     struct sim_op *so = container_of(op, struct sim_op, op);
@@ -93,6 +106,8 @@ static void on_done(struct op *op)
     struct world *w = c->world;
     if (op->level == DURABILITY_DISK && op->turn > w->synced && !w->broker_down)
         world_fail(w, "a reply left before its turn %llu was synced (synced %llu)", (unsigned long long)op->turn, (unsigned long long)w->synced);
+    if (so->request->kind == R_RECEIVE && !w->broker_down)
+        check_repeat(w, so->request, op);
     bool lost = w->broker_down || c->pipe != so->pipe;
     if (!lost && !w->draining && rng_chance(&w->rng, 1, 60)) {
         client_lose_pipe(w, c, true);
@@ -106,6 +121,17 @@ static void on_done(struct op *op)
     buf_free(&op->payload);
     arena_free(&op->arena);
     mem_free(so);
+}
+
+/* Leases of a session without a pipe return after the grace: from then on somebody else may hold them. */
+static void leases_until(struct client *c, uint64_t most)
+{
+    for (size_t i = 0; i < c->held_n; i++) {
+        struct message *m = model_message(c->world, c->held[i].id);
+        struct group_view *g = &m->group[c->held[i].group % GROUPS_PER_TOPIC];
+        if (g->token == c->held[i].token && g->until > most)
+            g->until = most;
+    }
 }
 
 static void send_one(struct client *c, struct request *r)
@@ -126,6 +152,8 @@ static void send_one(struct client *c, struct request *r)
     }
     r->refs++;
     r->sent = true;
+    if (r->kind == R_BYE)
+        leases_until(c, now_ms(c));
     if (loop_submit(c->world->loop, &so->op) != E_OK)
         world_fail(c->world, "the inbox is full");
 }
@@ -146,8 +174,10 @@ void client_send_due(struct world *w, struct client *c)
                 lane_waits[part] = true;
                 continue;
             }
-            if (rng_chance(&w->rng, 1, 40))
-                continue; /* its successor goes first, and is out of order */
+            if (!w->draining && rng_chance(&w->rng, 1, 20))
+                r->late_until = now_ms(c) + rng_below(&w->rng, 1000);
+            if (r->late_until > now_ms(c))
+                continue; /* its successors go first, and are out of order */
         } else if (r->not_before > now_ms(c)) {
             continue;
         }
@@ -162,6 +192,7 @@ void client_send_due(struct world *w, struct client *c)
 void client_connect(struct world *w, struct client *c)
 {
     c->pipe = ++w->pipes;
+    c->pipe_since = w->now.mono_ms;
     c->ready = false;
     LIST_EACH_SAFE (n, &c->requests) {
         struct request *r = container_of(n, struct request, link);
@@ -174,17 +205,6 @@ void client_connect(struct world *w, struct client *c)
     list_remove(&hello->link);
     list_push_front(&c->requests, &hello->link);
     client_send_due(w, c);
-}
-
-/* Leases of a session without a pipe return after the grace: from then on somebody else may hold them. */
-static void leases_until(struct client *c, uint64_t most)
-{
-    for (size_t i = 0; i < c->held_n; i++) {
-        struct message *m = model_message(c->world, c->held[i].id);
-        struct group_view *g = &m->group[c->held[i].group % GROUPS_PER_TOPIC];
-        if (g->token == c->held[i].token && g->until > most)
-            g->until = most;
-    }
 }
 
 void client_lose_pipe(struct world *w, struct client *c, bool tell)
@@ -308,7 +328,7 @@ static void receive_reply(struct client *c, struct request *r, const struct wire
     request_end(r);
 }
 
-static void item_settled(struct client *c, const struct request *r, uint32_t i, int code)
+static void item_settled(struct client *c, const struct request *r, uint32_t i, int code, uint64_t at)
 {
     struct world *w = c->world;
     struct message *m = model_message(w, r->item_ids[i]);
@@ -325,6 +345,10 @@ static void item_settled(struct client *c, const struct request *r, uint32_t i, 
     }
     if (verb == SETTLE_ACK)
         g->done = true;
+    if (verb == SETTLE_NACK && (r->items[i].flags & SETTLE_HAS_DELAY) != 0)
+        model_nacked(w, r->item_groups[i], m, r->items[i].token, c->pipe_since, at, r->items[i].delay_ms);
+    if (verb == SETTLE_EXTEND)
+        model_extended(w, r->item_groups[i], m, r->items[i].token, c->pipe_since, at);
     w->totals->acked += verb == SETTLE_ACK;
     w->totals->nacked += verb == SETTLE_NACK;
     w->totals->released += verb == SETTLE_RELEASE;
@@ -334,14 +358,14 @@ static void item_settled(struct client *c, const struct request *r, uint32_t i, 
         world_fail(w, "message %llu was parked and is not", (unsigned long long)m->id);
 }
 
-static void settle_reply(struct client *c, struct request *r, const struct wire_reply *reply)
+static void settle_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
 {
     const struct wire_settle_reply *s = &reply->settle;
     uint32_t expected = r->as_unit ? 1 : r->items_n;
     if (s->codes != NULL && s->codes_n != expected)
         world_fail(c->world, "a settle of %u units was answered with %u codes", expected, s->codes_n);
     for (uint32_t i = 0; i < r->items_n && !c->world->failed; i++)
-        item_settled(c, r, i, s->codes == NULL ? E_OK : s->codes[r->as_unit ? 0 : i]);
+        item_settled(c, r, i, s->codes == NULL ? E_OK : s->codes[r->as_unit ? 0 : i], turn_time(c->world, op->turn));
     c->world->totals->units += r->as_unit;
     lane_answered(c, r);
     request_end(r);
@@ -450,7 +474,7 @@ static void reply_arrived(struct sim_op *so)
         receive_reply(c, r, reply, &so->op);
         break;
     case R_SETTLE:
-        settle_reply(c, r, reply);
+        settle_reply(c, r, reply, &so->op);
         break;
     case R_ADMIN:
         admin_reply(c, r, reply);
@@ -557,8 +581,10 @@ static void settle(struct world *w, struct client *c)
         r->item_groups[r->items_n++] = h.group;
         g->pending_done += item->verb == SETTLE_ACK || item->verb == SETTLE_PARK;
         if (item->verb != SETTLE_EXTEND) {
-            if (g->token == h.token)
+            if (g->token == h.token) {
                 g->until = 0;
+                g->given_back |= item->verb == SETTLE_NACK || item->verb == SETTLE_RELEASE;
+            }
             c->held[at] = c->held[--c->held_n];
         }
     }
@@ -616,10 +642,8 @@ void client_act(struct world *w, struct client *c)
         admin(w, c);
     else if (x < 975)
         c->paused_until = now_ms(c) + rng_below(&w->rng, 20000);
-    else if (x < 980 && list_empty(&c->requests)) {
+    else if (x < 980 && list_empty(&c->requests))
         client_request(c, R_BYE, VERB_BYE);
-        leases_until(c, now_ms(c));
-    }
     else if (x >= 980 && x < 990)
         client_lose_pipe(w, c, true);
     client_send_due(w, c);

@@ -202,23 +202,87 @@ void model_delivered(struct world *w, int client, int group, const struct wire_r
     struct group_view *g = &m->group[group % GROUPS_PER_TOPIC];
     world_trace(w, "client %d has message %llu of group %d (failures %u, grants %u), token %llx granted at %llu for %u ms", client,
                 (unsigned long long)m->id, group, r->failures, r->grants, (unsigned long long)token, (unsigned long long)granted_at, lease_ms);
-    if (g->done)
-        world_fail(w, "message %llu was acked in group %d and was delivered again", (unsigned long long)m->id, group);
     if (token < g->token) /* the reply of an older grant, overtaken by a newer one's: its lease is over */
         return;
+    if (g->done)
+        world_fail(w, "message %llu was acked in group %d and was delivered again", (unsigned long long)m->id, group);
     if (g->until > granted_at && g->token != token)
         world_fail(w, "message %llu was granted to client %d while client %d holds it until %llu (now %llu)", (unsigned long long)m->id, client,
                    g->holder, (unsigned long long)g->until, (unsigned long long)granted_at);
+    if (token > g->token && granted_at < g->not_before)
+        world_fail(w, "message %llu was granted at %llu, its delay ends at %llu", (unsigned long long)m->id, (unsigned long long)granted_at,
+                   (unsigned long long)g->not_before);
+    if (r->failures > g->failures && r->grants == g->grants + 1 && !g->given_back && granted_at < g->lease_end)
+        world_fail(w, "message %llu: failures rose to %u, and nothing failed", (unsigned long long)m->id, r->failures);
     if (r->failures < g->failures)
         world_fail(w, "message %llu: failures fell from %u to %u", (unsigned long long)m->id, g->failures, r->failures);
     if (r->failures >= w->group_config[group].max_deliveries)
         world_fail(w, "message %llu was delivered after %u failures", (unsigned long long)m->id, r->failures);
     if (m->key != NONE && w->group_config[group].order == ORDER_KEY)
         check_order(w, group, m);
+    if (token > g->token) {
+        g->given_back = false;
+        g->not_before = 0;
+    }
     g->failures = r->failures;
+    g->grants = r->grants;
     g->holder = client;
     g->token = token;
-    g->until = granted_at + lease_ms;
+    g->granted_at = granted_at;
+    g->until = g->lease_end = granted_at + lease_ms;
+}
+
+void model_clock_jumped(struct world *w)
+{
+    for (size_t i = 0; i < w->messages_n; i++)
+        for (int g = 0; g < GROUPS_PER_TOPIC; g++)
+            w->messages[i].group[g].not_before = 0;
+}
+
+void model_nacked(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at, uint64_t delay_ms)
+{
+    struct group_view *g = &m->group[group % GROUPS_PER_TOPIC];
+    if (g->token == token && g->granted_at > since && at < g->lease_end && at > w->clock_jumped_at) /* else the nack may have changed nothing */
+        g->not_before = at + delay_ms;
+}
+
+void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at)
+{
+    struct group_view *g = &m->group[group % GROUPS_PER_TOPIC];
+    uint64_t end = at + w->group_config[group].lease_ms;
+    if (g->token == token && g->granted_at > since && g->until != 0 && g->until < end)
+        g->until = g->lease_end = end;
+}
+
+static int group_of_row(const struct world *w, uint32_t id)
+{
+    int group = model_group(w, id);
+    return group == NONE ? GROUPS : group; /* of a topic that comes and goes */
+}
+
+void model_held_rows(struct world *w)
+{
+    size_t waits[GROUPS + 1] = {0}, timed[GROUPS + 1] = {0};
+    uint32_t group, partition;
+    uint64_t offset, due;
+    struct store_iter *it = store_iter(w->store, FAM_SCHED);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it))
+        if (key_read_sched_retry(store_iter_key(it), &due, &group, &partition, &offset))
+            timed[group_of_row(w, group)]++;
+    store_iter_close(it);
+    it = store_iter(w->store, FAM_HELD);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
+        struct held_row row;
+        struct err e = {0};
+        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) || held_row_get(store_iter_value(it), &row, &e) != E_OK)
+            world_fail(w, "a held row does not read");
+        else
+            waits[group_of_row(w, group)] += row.state == HELD_RETRYING || row.blocking;
+    }
+    store_iter_close(it);
+    for (int i = 0; i <= GROUPS; i++)
+        if (waits[i] != timed[i])
+            world_fail(w, "group %d: %zu held messages wait, %zu have a time", i, waits[i], timed[i]);
 }
 
 /* The engine's counts and the distance from floor to end must agree. */
@@ -239,6 +303,14 @@ void model_census(struct world *w)
                        (unsigned long long)c.blocked, (unsigned long long)c.behind, (unsigned long long)c.unscanned);
         w->totals->blocked_keys += c.blocked > 0;
     }
+}
+
+void model_nothing_leased(struct world *w)
+{
+    struct engine_totals t;
+    engine_totals(loop_engine(w->loop), &t);
+    if (t.leased > 0)
+        world_fail(w, "%llu messages are leased, and every session was without a pipe for its grace", (unsigned long long)t.leased);
 }
 
 void model_end(struct world *w)

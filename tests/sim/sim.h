@@ -46,10 +46,13 @@ struct message {
     struct group_view {
         bool done;             /* an ack was confirmed */
         uint32_t pending_done; /* acks and parks sent, outcome not known */
-        uint32_t failures;     /* highest seen */
+        uint32_t failures, grants; /* as last seen */
         int holder;            /* client that was granted it last */
         uint64_t until;        /* its lease is exclusive until then, mono ms; 0: it was given up */
+        uint64_t granted_at, lease_end; /* the lease does not run out before */
         uint64_t token;
+        bool given_back;       /* a nack or release of this token was sent: whether it counted is not known */
+        uint64_t not_before;   /* nacked with a delay: comes back then, mono ms */
     } group[GROUPS_PER_TOPIC];
 };
 
@@ -72,6 +75,7 @@ struct world {
     struct engine_now now;
     uint64_t *turn_time;       /* turn -> mono ms */
     size_t turn_cap;
+    uint64_t clock_jumped_at;
     bool broker_down;          /* replies are lost: it is being killed */
     uint64_t synced;           /* by our own count: turns whose sync ended */
     uint64_t pipes;
@@ -102,11 +106,20 @@ void model_follow_log(struct world *w);
 void model_after_crash(struct world *w, bool cut);
 /* The producer was told that this message has this offset. */
 void model_acked(struct world *w, struct message *m, int64_t offset);
-/* A message was delivered: checks order, exclusiveness, counts, and that it is not done. */
+/* The wall clock was set: a restart of the broker may find retries due that were not. */
+void model_clock_jumped(struct world *w);
+/* A nack with a delay was confirmed, an extension was: of the turn at `at`, by a client that has its pipe since `since`. What it held before
+ * may have gone back meanwhile. */
+void model_nacked(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at, uint64_t delay_ms);
+void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at);
+/* What waits for its time has two rows, and nothing else has the second. */
+void model_held_rows(struct world *w);
+/* A message was delivered: checks order, exclusiveness, counts, delays, and that it is not done. */
 void model_delivered(struct world *w, int client, int group, const struct wire_record *r, struct view key, struct view value,
                      uint64_t token, uint64_t granted_at, uint32_t lease_ms);
 bool model_parked(struct world *w, int group, const struct message *m);
 void model_census(struct world *w);
+void model_nothing_leased(struct world *w);
 void model_end(struct world *w); /* everything drained */
 
 /* ---------------------------------------------------------------- clients */
@@ -124,6 +137,7 @@ struct request {
     uint64_t seq;
     bool sent;                 /* on the current pipe, not answered */
     uint64_t not_before;       /* refused: sent again then */
+    uint64_t late_until;       /* lost on its way until then: those behind it in its lane overtake it */
     /* produce */
     struct ref *batch;
     uint64_t hash, ids[8];
@@ -140,6 +154,7 @@ struct request {
     uint32_t slot;
     uint64_t counter;
     uint32_t groups[GROUPS], groups_n, max_messages, wait_ms;
+    uint64_t first_turn, first_token; /* of the first reply, whoever saw it: what a repeat in the same turn must get too */
     /* admin */
     char topic[32], group[32];
     struct wire_topic_config topic_config;
@@ -157,6 +172,7 @@ struct client {
     bool known;                /* the broker has answered a hello of this session */
     uint64_t pipe;             /* 0: none */
     bool ready;                /* hello answered on this pipe */
+    uint64_t pipe_since;
     uint64_t reconnect_at;
     struct list requests;
     struct lane_view lanes[PARTS + 1]; /* [PARTS]: lane 0 */

@@ -143,8 +143,10 @@ static void turn(struct world *w)
     model_follow_log(w);
     if (rng_chance(&w->rng, 1, 4))
         model_census(w);
-    if (rng_chance(&w->rng, 1, 16))
+    if (rng_chance(&w->rng, 1, 16)) {
         check_digest(w);
+        model_held_rows(w);
+    }
 }
 
 static void sync(struct world *w)
@@ -178,6 +180,8 @@ static void pass_time(struct world *w)
         uint64_t day = 86400000;
         w->now.wall_ms = rng_chance(&w->rng, 1, 2) ? w->now.wall_ms + rng_below(&w->rng, 10000) : w->now.wall_ms - rng_below(&w->rng, day);
         w->totals->clock_jumps++;
+        w->clock_jumped_at = w->now.mono_ms;
+        model_clock_jumped(w);
     }
 }
 
@@ -195,6 +199,21 @@ static void fault(struct world *w)
     store_mem_faults(w->store, &f);
 }
 
+/* All pipes are lost at once. When the grace is over nobody holds anything. */
+static void everybody_leaves(struct world *w)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        client_lose_pipe(w, &w->clients[i], true);
+    turn(w);
+    bool seen = all_written(w);
+    w->now.mono_ms += w->limits.session_grace_ms;
+    w->now.wall_ms += w->limits.session_grace_ms;
+    if (!w->failed)
+        turn(w);
+    if (!w->failed && seen && all_written(w))
+        model_nothing_leased(w);
+}
+
 static void event(struct world *w)
 {
     w->totals->events++;
@@ -205,6 +224,8 @@ static void event(struct world *w)
         turn(w);
     if (!w->failed && rng_chance(&w->rng, 4, 10))
         sync(w);
+    if (!w->failed && rng_chance(&w->rng, 1, 300))
+        everybody_leaves(w);
     if (!w->failed && rng_chance(&w->rng, 1, 120))
         fault(w);
     if (!w->failed && rng_chance(&w->rng, 1, 150))
@@ -302,6 +323,7 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     w->now = (struct engine_now){.mono_ms = 1000, .wall_ms = UINT64_C(1700000000000)};
     w->limits = engine_limits_default;
     w->limits.session_ttl_ms = 60000;
+    w->limits.session_grace_ms = 1500; /* shorter than leases, so that it is what ends them */
     w->limits.load_records_max = 64;
     w->limits.disk_reserve_bytes = 0;
     w->store = store_mem_new();

@@ -1,0 +1,543 @@
+/* See engine_kit.h. */
+#include "engine_kit.h"
+
+#include "base/mem.h"
+
+static char *next_text(void)
+{
+    static char texts[8][65536];
+    static unsigned turn;
+    char *text = texts[turn++ % 8];
+    text[0] = '\0';
+    return text;
+}
+
+static char *add(char *at, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static char *add(char *at, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(at, 64, fmt, args);
+    va_end(args);
+    return at + n;
+}
+
+/* ---------------------------------------------------------------- life */
+
+static void engine_begin(struct kit *k)
+{
+    struct err e = {0};
+    if (engine_open(&k->engine, k->store, &k->limits, k->now, 1, &e) != E_OK)
+        fail_msg("the engine does not open: %s", e.text);
+    k->durable = k->written = engine_turn(k->engine);
+    k->loads_n = 0;
+    kit_begin(k);
+    kit_end(k);
+}
+
+struct kit *kit_new(void)
+{
+    struct kit *k = mem_zalloc(sizeof *k);
+    k->store = store_mem_new();
+    k->limits = engine_limits_default;
+    k->now = (struct engine_now){.mono_ms = 1000, .wall_ms = UINT64_C(1700000000000)};
+    k->message_size = 100;
+    k->watch = true;
+    list_init(&k->calls);
+    engine_begin(k);
+    for (int who = A; who < CLIENTS; who++)
+        assert_int_equal(kit_hello(k, who, false), E_OK);
+    return k;
+}
+
+static void engine_end(struct kit *k)
+{
+    engine_stop(k->engine);
+    struct effects *fx = engine_effects(k->engine);
+    for (struct list_node *n; (n = list_pop_front(&fx->done)) != NULL;)
+        container_of(n, struct call, op.wait)->answered = true;
+    engine_close(k->engine);
+    k->engine = NULL;
+}
+
+void kit_free(struct kit *k)
+{
+    engine_end(k);
+    for (struct list_node *n; (n = list_pop_front(&k->calls)) != NULL;) {
+        struct call *c = container_of(n, struct call, link);
+        arena_free(&c->op.arena);
+        buf_free(&c->op.payload);
+        mem_free(c);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(k->logs); i++)
+        mem_free(k->logs[i].records);
+    store_close(k->store);
+    mem_free(k);
+}
+
+void kit_restart_alone(struct kit *k)
+{
+    engine_end(k);
+    engine_begin(k);
+}
+
+void kit_restart(struct kit *k)
+{
+    kit_restart_alone(k);
+    for (int who = A; who < CLIENTS; who++)
+        assert_int_equal(kit_hello(k, who, true), E_OK);
+}
+
+/* ---------------------------------------------------------------- turns */
+
+static void check_sums(struct kit *k)
+{
+    const struct engine *en = k->engine;
+    for (size_t i = 0; i < en->topics_n; i++)
+        for (size_t g = 0; g < en->topics[i]->groups_n; g++) {
+            struct engine_census c;
+            const char *topic = en->topics[i]->name, *group = en->topics[i]->groups[g]->name;
+            assert_true(engine_census(en, view_of_str(topic), view_of_str(group), &c));
+            if (!c.scanning_again && c.floor + c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.behind + c.unscanned != c.end)
+                fail_msg("the messages of %s/%s do not add up to %llu: %s", topic, group, (unsigned long long)c.end, kit_where(k, topic, group));
+        }
+}
+
+static void check_restart(struct kit *k)
+{
+    struct engine *other;
+    struct err e = {0};
+    if (engine_open(&other, k->store, &k->limits, k->now, 1, &e) != E_OK)
+        fail_msg("a second engine does not open: %s", e.text);
+    if (engine_digest(other) != engine_digest(k->engine))
+        fail_msg("an engine opened from the store knows something else");
+    engine_close(other);
+}
+
+static void answer_load(struct kit *k, const struct effect_load *l)
+{
+    const struct kit_log *log = &k->logs[l->partition];
+    struct loaded_record *records = mem_array(l->records, sizeof *records);
+    struct loaded answer = {.group = l->group, .partition = l->partition, .from = l->from, .next = l->from, .records = records};
+    if (log->damaged) {
+        answer.code = E_DAMAGED;
+        answer.next = l->end;
+    }
+    for (; answer.next < l->end && answer.records_n < l->records; answer.next++) {
+        const struct kit_record *r = &log->records[answer.next];
+        if (!r->gone)
+            records[answer.records_n++] = (struct loaded_record){.offset = answer.next, .key_hash = r->hash, .append_time_ms = r->time,
+                                                                 .size = r->size, .has_key = r->has_key};
+    }
+    engine_loaded(k->engine, &answer);
+    mem_free(records);
+}
+
+void kit_begin(struct kit *k)
+{
+    engine_turn_begin(k->engine, k->now);
+    engine_durable(k->engine, k->durable);
+    engine_written(k->engine, k->written);
+    for (size_t i = 0; i < k->loads_n && !k->hold_loads; i++)
+        answer_load(k, &k->loads[i]);
+    k->loads_n = k->hold_loads ? k->loads_n : 0;
+}
+
+void kit_end(struct kit *k)
+{
+    engine_turn_end(k->engine);
+    if (engine_failed(k->engine) != NULL)
+        fail_msg("the engine failed: %s", engine_failed(k->engine)->text);
+    struct effects *fx = engine_effects(k->engine);
+    struct err e = {0};
+    if (fx->puts.count > 0 && store_write(k->store, &fx->puts, &e) != E_OK)
+        fail_msg("the write failed: %s", e.text);
+    k->written = engine_turn(k->engine);
+    if (!k->hold_syncs) {
+        store_sync(k->store, &e);
+        k->durable = k->written;
+    }
+    for (size_t i = 0; i < fx->loads_n; i++)
+        k->loads[k->loads_n++] = fx->loads[i];
+    k->loads_made += fx->loads_n;
+    k->hints += fx->hints_n;
+    k->drops += fx->drop_pipes_n;
+    if (fx->drop_pipes_n > 0)
+        k->dropped_pipe = fx->drop_pipes[0];
+    for (size_t i = 0; i < fx->partitions_n; i++)
+        k->gone_partitions += fx->partitions[i].gone;
+    for (struct list_node *n; (n = list_pop_front(&fx->done)) != NULL;) {
+        struct call *c = container_of(n, struct call, op.wait);
+        assert_false(c->answered);
+        c->answered = true;
+    }
+    engine_effects_clear(k->engine);
+    check_sums(k);
+    if (k->watch)
+        check_restart(k);
+}
+
+static bool pending(const struct kit *k)
+{
+    const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
+    return (k->loads_n > 0 && !k->hold_loads) || written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
+}
+
+void kit_quiet(struct kit *k)
+{
+    for (int i = 0; i < 10000 && pending(k); i++) {
+        kit_begin(k);
+        kit_end(k);
+    }
+    assert_false(pending(k));
+}
+
+void kit_pass(struct kit *k, uint64_t ms)
+{
+    uint64_t until = k->now.mono_ms + ms;
+    for (;;) {
+        uint64_t due = engine_deadline(k->engine), at = due < until ? due : until;
+        if (at > k->now.mono_ms) {
+            k->now.wall_ms += at - k->now.mono_ms;
+            k->now.mono_ms = at;
+        }
+        kit_begin(k);
+        kit_end(k);
+        kit_quiet(k);
+        if (k->now.mono_ms >= until && engine_deadline(k->engine) > until)
+            return;
+    }
+}
+
+/* ---------------------------------------------------------------- requests */
+
+struct wire_request kit_request(const struct kit *k, int who, enum wire_verb verb)
+{
+    return (struct wire_request){.session = {(uint64_t)who, k->generation[who] + 1}, .verb = verb};
+}
+
+/* A request may wait longer than its arrays live. */
+static const void *keep(struct call *c, const void *data, size_t size)
+{
+    void *copy = arena_take(&c->op.arena, size > 0 ? size : 1);
+    if (size > 0)
+        memcpy(copy, data, size);
+    return copy;
+}
+
+struct call *kit_call(struct kit *k, struct wire_request r, int who)
+{
+    struct call *c = mem_zalloc(sizeof *c);
+    list_push_back(&k->calls, &c->link);
+    arena_init(&c->op.arena, SIZE_MAX);
+    c->op.request = r;
+    if (r.verb == VERB_RECEIVE)
+        c->op.request.receive.groups = keep(c, r.receive.groups, r.receive.groups_n * sizeof *r.receive.groups);
+    if (r.verb == VERB_FETCH)
+        c->op.request.fetch.from = keep(c, r.fetch.from, r.fetch.from_n * sizeof *r.fetch.from);
+    c->op.pipe = k->pipe[who];
+    if (r.verb == VERB_PRODUCE)
+        c->op.last_delta = r.produce.count - 1;
+    bool own_turn = !k->engine->in_turn;
+    if (own_turn)
+        kit_begin(k);
+    engine_op(k->engine, &c->op);
+    if (own_turn) {
+        kit_end(k);
+        kit_quiet(k);
+    }
+    return c;
+}
+
+const struct wire_reply *kit_reply(const struct call *c)
+{
+    assert_true(c->answered);
+    return &c->op.reply;
+}
+
+const struct wire_reply *kit_ask(struct kit *k, struct wire_request r, int who) { return kit_reply(kit_call(k, r, who)); }
+
+static void number(struct kit *k, struct wire_request *r, int who)
+{
+    r->seq = ++k->seq[who][r->lane];
+    r->replies_seen = r->seq - 1;
+}
+
+const struct wire_reply *kit_ask_numbered(struct kit *k, struct wire_request r, int who)
+{
+    number(k, &r, who);
+    const struct wire_reply *reply = kit_ask(k, r, who);
+    if (reply->code != E_OK)
+        k->seq[who][r.lane]--; /* a refused request keeps its number */
+    return reply;
+}
+
+int kit_hello(struct kit *k, int who, bool resume)
+{
+    static uint64_t pipes = 100;
+    struct wire_request r = kit_request(k, who, VERB_HELLO);
+    r.hello = (struct wire_hello){.version_min = 1, .version_max = 1, .name = VIEW_LIT("test"), .resume = resume};
+    k->pipe[who] = ++pipes;
+    return kit_ask(k, r, who)->code;
+}
+
+void kit_lose_pipe(struct kit *k, int who)
+{
+    kit_begin(k);
+    engine_pipe_lost(k->engine, k->pipe[who]);
+    kit_end(k);
+    kit_quiet(k);
+}
+
+uint32_t kit_topic_of(struct kit *k, const char *name, struct wire_topic_config config)
+{
+    struct wire_request r = kit_request(k, A, VERB_TOPIC_CREATE);
+    r.topic = (struct wire_topic_set){.name = view_of_str(name), .config = config};
+    const struct wire_reply *reply = kit_ask_numbered(k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    return reply->topics.topics[0].partitions[0].id;
+}
+
+uint32_t kit_topic(struct kit *k, const char *name, uint32_t partitions)
+{
+    return kit_topic_of(k, name, (struct wire_topic_config){.partitions = partitions});
+}
+
+uint32_t kit_group(struct kit *k, const char *topic, const char *name, const struct wire_group_config *config)
+{
+    struct wire_request r = kit_request(k, A, VERB_GROUP_CREATE);
+    r.group = (struct wire_group_set){.topic = view_of_str(topic), .name = view_of_str(name)};
+    if (config != NULL)
+        r.group.config = *config;
+    const struct wire_reply *reply = kit_ask_numbered(k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    uint32_t id = reply->groups.groups[0].id;
+    k->group_topic_first[id] = topic_find(k->engine, view_of_str(topic))->partitions[0].id;
+    return id;
+}
+
+int kit_delete_group(struct kit *k, const char *topic, const char *name)
+{
+    struct wire_request r = kit_request(k, A, VERB_GROUP_DELETE);
+    r.group = (struct wire_group_set){.topic = view_of_str(topic), .name = view_of_str(name)};
+    return kit_ask_numbered(k, r, A)->code;
+}
+
+int kit_delete_topic(struct kit *k, const char *name)
+{
+    struct wire_request r = kit_request(k, A, VERB_TOPIC_DELETE);
+    r.topic.name = view_of_str(name);
+    return kit_ask_numbered(k, r, A)->code;
+}
+
+/* ---------------------------------------------------------------- producing */
+
+static void log_add(struct kit *k, uint32_t partition, const char *key, size_t size)
+{
+    struct kit_log *log = &k->logs[partition];
+    if (log->n == log->cap) {
+        log->cap = log->cap > 0 ? 2 * log->cap : 64;
+        log->records = mem_resize(log->records, log->cap, sizeof *log->records);
+    }
+    uint64_t hash = 0;
+    for (size_t i = 0; i < size; i++)
+        hash = hash * 131 + (uint8_t)key[i];
+    bool has_key = !(size == 1 && key[0] == '-');
+    log->records[log->n++] = (struct kit_record){.hash = hash, .has_key = has_key, .size = k->message_size, .time = k->now.wall_ms};
+}
+
+static int produce(struct kit *k, int who, uint32_t partition, uint32_t count)
+{
+    struct wire_request r = kit_request(k, who, VERB_PRODUCE);
+    r.lane = partition;
+    r.produce = (struct wire_produce){.partition = partition, .count = count, .batch = VIEW_LIT("the engine never looks inside")};
+    return kit_ask_numbered(k, r, who)->code;
+}
+
+int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys)
+{
+    size_t before = k->logs[partition].n;
+    uint32_t count = 0;
+    for (const char *at = keys; *at != '\0'; count++) {
+        size_t size = strcspn(at, " ");
+        log_add(k, partition, at, size);
+        at += size + (at[size] == ' ');
+    }
+    int code = produce(k, who, partition, count);
+    if (code != E_OK)
+        k->logs[partition].n = before;
+    return code;
+}
+
+int kit_produce(struct kit *k, uint32_t partition, const char *keys) { return kit_produce_by(k, A, partition, keys); }
+
+void kit_produce_many(struct kit *k, uint32_t partition, const char *key, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        log_add(k, partition, key, strlen(key));
+    assert_int_equal(produce(k, A, partition, (uint32_t)n), E_OK);
+}
+
+/* ---------------------------------------------------------------- queue groups */
+
+static void remember(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token)
+{
+    size_t i = 0;
+    while (i < k->tokens_n && (k->tokens[i].group != group || k->tokens[i].partition != partition || k->tokens[i].offset != offset))
+        i++;
+    assert_true(i < ARRAY_LEN(k->tokens));
+    k->tokens[i].group = group;
+    k->tokens[i].partition = partition;
+    k->tokens[i].offset = offset;
+    k->tokens[i].token = token;
+    k->tokens_n = i < k->tokens_n ? k->tokens_n : i + 1;
+}
+
+uint64_t kit_token(const struct kit *k, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    for (size_t i = 0; i < k->tokens_n; i++)
+        if (k->tokens[i].group == group && k->tokens[i].partition == partition && k->tokens[i].offset == offset)
+            return k->tokens[i].token;
+    fail_msg("offset %llu was never granted", (unsigned long long)offset);
+    return 0;
+}
+
+const char *kit_deliveries(struct kit *k, const struct wire_receive_reply *r)
+{
+    char *text = next_text(), *at = text;
+    for (uint32_t d = 0; d < r->deliveries_n; d++) {
+        const struct wire_delivery *delivery = &r->deliveries[d];
+        for (uint32_t i = 0; i < delivery->records_n; i++) {
+            const struct wire_record *x = &delivery->records[i];
+            uint32_t index = x->partition - k->group_topic_first[delivery->group];
+            at = add(at, at == text ? "" : " ");
+            at = index > 0 ? add(at, "%u/%llu", index, (unsigned long long)x->offset) : add(at, "%llu", (unsigned long long)x->offset);
+            remember(k, delivery->group, x->partition, x->offset, delivery->token);
+        }
+    }
+    return text;
+}
+
+struct call *kit_receive_wait(struct kit *k, int who, uint32_t slot, uint32_t group, uint32_t most, uint32_t wait_ms)
+{
+    struct wire_request r = kit_request(k, who, VERB_RECEIVE);
+    r.receive = (struct wire_receive){.slot = slot, .counter = ++k->counter[who][slot], .groups = &group, .groups_n = 1,
+                                      .max_messages = most, .wait_ms = wait_ms};
+    return kit_call(k, r, who);
+}
+
+const char *kit_receive(struct kit *k, int who, uint32_t group, uint32_t most)
+{
+    struct call *c = kit_receive_wait(k, who, 0, group, most, 0);
+    if (!c->answered)
+        kit_pass(k, 50); /* what was not read ahead was given a moment */
+    const struct wire_reply *r = kit_reply(c);
+    if (r->code != E_OK)
+        return error_name(r->code);
+    return kit_deliveries(k, &r->receive);
+}
+
+const struct wire_record *kit_record(const struct wire_reply *r, uint64_t offset)
+{
+    for (uint32_t d = 0; d < r->receive.deliveries_n; d++)
+        for (uint32_t i = 0; i < r->receive.deliveries[d].records_n; i++)
+            if (r->receive.deliveries[d].records[i].offset == offset)
+                return &r->receive.deliveries[d].records[i];
+    fail_msg("offset %llu is not in the reply", (unsigned long long)offset);
+    return NULL;
+}
+
+struct wire_settle_item kit_item(const struct kit *k, uint32_t group, enum settle_verb verb, const char *message)
+{
+    const char *slash = strchr(message, '/'), *space = strchr(message, ' ');
+    slash = space != NULL && slash != NULL && slash > space ? NULL : slash;
+    uint32_t partition = k->group_topic_first[group] + (slash != NULL ? (uint32_t)strtoul(message, NULL, 10) : 0);
+    uint64_t offset = strtoull(slash != NULL ? slash + 1 : message, NULL, 10);
+    return (struct wire_settle_item){.token = kit_token(k, group, partition, offset), .offset = offset, .group = group,
+                                     .partition = partition, .verb = (uint8_t)verb};
+}
+
+static const char *settle(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages, uint8_t flags, uint32_t delay_ms)
+{
+    struct wire_settle_item items[512];
+    struct wire_request r = kit_request(k, who, VERB_SETTLE);
+    r.settle.singles = items;
+    for (const char *at = messages; *at != '\0';) {
+        struct wire_settle_item *i = &items[r.settle.singles_n++];
+        *i = kit_item(k, group, verb, at);
+        i->flags = flags;
+        i->delay_ms = delay_ms;
+        at += strcspn(at, " ");
+        at += *at == ' ';
+    }
+    const struct wire_reply *reply = kit_ask_numbered(k, r, who);
+    assert_int_equal(reply->code, E_OK);
+    char *text = next_text(), *at = text;
+    for (uint32_t i = 0; i < reply->settle.codes_n; i++)
+        at = add(at, "%s%s", i > 0 ? " " : "", error_name(reply->settle.codes[i]));
+    return text;
+}
+
+const char *kit_settle(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages)
+{
+    return settle(k, who, group, verb, messages, 0, 0);
+}
+
+const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages, uint32_t delay_ms)
+{
+    return settle(k, who, group, verb, messages, verb == SETTLE_NACK ? SETTLE_HAS_DELAY : 0, delay_ms);
+}
+
+const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages) { return kit_settle(k, who, group, SETTLE_ACK, messages); }
+
+int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n)
+{
+    struct wire_unit unit = {.items = items, .items_n = n};
+    struct wire_request r = kit_request(k, who, VERB_SETTLE);
+    r.settle = (struct wire_settle){.units = &unit, .units_n = 1};
+    const struct wire_reply *reply = kit_ask_numbered(k, r, who);
+    assert_int_equal(reply->code, E_OK);
+    return reply->settle.codes != NULL ? reply->settle.codes[0] : E_OK;
+}
+
+/* ---------------------------------------------------------------- looking */
+
+const char *kit_where(struct kit *k, const char *topic, const char *group)
+{
+    struct engine_census c;
+    if (!engine_census(k->engine, view_of_str(topic), view_of_str(group), &c))
+        return "no such group";
+    const struct { const char *name; uint64_t n; } counts[] = {
+        {"floor", c.floor},       {"done", c.done_above_floor}, {"leased", c.leased}, {"ready", c.ready},       {"retrying", c.retrying},
+        {"blocked", c.blocked},   {"behind", c.behind},         {"unscanned", c.unscanned}, {"parked", c.parked}};
+    char *text = next_text(), *at = text;
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++)
+        if (counts[i].n > 0)
+            at = add(at, "%s%s %llu", at == text ? "" : " ", counts[i].name, (unsigned long long)counts[i].n);
+    return text;
+}
+
+const char *kit_held(struct kit *k, const char *topic, const char *group, enum held_state state)
+{
+    struct wire_request r = kit_request(k, A, VERB_HELD_LIST);
+    r.held = (struct wire_held_list){.topic = view_of_str(topic), .group = view_of_str(group), .state = (uint8_t)state};
+    const struct wire_reply *reply = kit_ask(k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    char *text = next_text(), *at = text;
+    for (uint32_t i = 0; i < reply->held.rows_n; i++) {
+        const struct wire_held *h = &reply->held.rows[i];
+        at = add(at, "%s%llu ", i > 0 ? " " : "", (unsigned long long)h->offset);
+        at = h->state == HELD_RETRYING ? add(at, "retrying") : add(at, "parked(%.*s)", (int)h->reason.size, (const char *)h->reason.data);
+    }
+    return text;
+}
+
+struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group)
+{
+    struct wire_request r = kit_request(k, A, VERB_GROUP_LAG);
+    r.list = (struct wire_list){.topic = view_of_str(topic), .name = view_of_str(group)};
+    const struct wire_reply *reply = kit_ask(k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    assert_int_equal(reply->lag.rows_n, 1);
+    return reply->lag.rows[0];
+}

@@ -1,0 +1,107 @@
+/* The real engine over the store in RAM, driven by hand: what every test of the engine talks through.
+ *
+ *     struct kit *k = kit_new();                       time is virtual; clients A, B, C have said hello
+ *     uint32_t p = kit_topic(k, "t", 1);               ids of partitions follow each other from here
+ *     uint32_t g = kit_group(k, "t", "g", NULL);
+ *     kit_produce(k, p, "a a b -");                    four messages, by their keys; "-" has none
+ *     assert_string_equal(kit_receive(k, A, g, 10), "0 2 3");     offsets; "1/0" is offset 0 of partition index 1
+ *     assert_string_equal(kit_ack(k, A, g, "0 2"), "");           the codes that are not OK
+ *
+ * A call is stepped in a turn of its own, unless kit_begin opened one. After every turn the kit plays the loop: it writes, syncs,
+ * answers read-aheads from what was produced, and says what is visible. It also looks, after every turn, whether the messages of all
+ * groups add up, and whether an engine opened from the store knows what this one knows (`watch`).
+ */
+#ifndef TESTS_ENGINE_KIT_H
+#define TESTS_ENGINE_KIT_H
+
+#include "unit.h"
+
+#include "engine/state.h"
+#include "store/store_mem.h"
+
+enum { A = 1, B, C, CLIENTS };
+
+struct call {
+    struct op op;
+    struct list_node link;
+    bool answered;
+};
+
+struct kit_record { uint64_t hash, time; uint32_t size; bool has_key, gone; };
+struct kit_log { struct kit_record *records; size_t n, cap; bool damaged; };
+
+struct kit {
+    struct store *store;
+    struct engine *engine;
+    struct engine_limits limits;
+    struct engine_now now;
+    uint64_t durable, written;      /* turns, as the loop would know them */
+    bool watch;                     /* compare with a restart after every turn */
+    bool hold_loads, hold_syncs;    /* the loop is slow */
+    struct effect_load loads[64];   /* not answered */
+    size_t loads_n, loads_made;
+    size_t hints, drops;
+    uint64_t dropped_pipe;
+    uint32_t gone_partitions;
+    struct list calls;
+    struct kit_log logs[64];        /* by partition id */
+    uint32_t group_topic_first[64]; /* group id -> id of its topic's first partition */
+    uint64_t seq[CLIENTS][64];      /* by lane: the next number */
+    uint64_t pipe[CLIENTS];
+    uint32_t generation[CLIENTS];   /* of the session */
+    uint64_t counter[CLIENTS][LANE_WINDOW];
+    struct { uint32_t group, partition; uint64_t offset, token; } tokens[4096];
+    size_t tokens_n;
+    uint32_t message_size;
+};
+
+struct kit *kit_new(void);
+void kit_free(struct kit *k);
+/* The broker ends and begins again on what it wrote. Clients say hello again. */
+void kit_restart(struct kit *k);
+/* As kit_restart, and nobody comes back. */
+void kit_restart_alone(struct kit *k);
+
+/* ---- turns and time */
+void kit_begin(struct kit *k);
+void kit_end(struct kit *k);
+void kit_quiet(struct kit *k);                /* turns until nothing is under way */
+void kit_pass(struct kit *k, uint64_t ms);    /* with a turn at every deadline */
+
+/* ---- requests. Each asserts that it is answered, but for kit_call. */
+struct wire_request kit_request(const struct kit *k, int who, enum wire_verb verb);
+struct call *kit_call(struct kit *k, struct wire_request r, int who);
+const struct wire_reply *kit_reply(const struct call *c);            /* asserts that it is answered */
+const struct wire_reply *kit_ask(struct kit *k, struct wire_request r, int who);
+/* With the next number of its lane. */
+const struct wire_reply *kit_ask_numbered(struct kit *k, struct wire_request r, int who);
+int kit_hello(struct kit *k, int who, bool resume);
+void kit_lose_pipe(struct kit *k, int who);
+uint32_t kit_topic(struct kit *k, const char *name, uint32_t partitions);
+uint32_t kit_topic_of(struct kit *k, const char *name, struct wire_topic_config config);
+uint32_t kit_group(struct kit *k, const char *topic, const char *name, const struct wire_group_config *config);
+int kit_delete_group(struct kit *k, const char *topic, const char *name);
+int kit_delete_topic(struct kit *k, const char *name);
+/* The code; the records are known to later read-aheads when it is OK. */
+int kit_produce(struct kit *k, uint32_t partition, const char *keys);
+int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys);
+void kit_produce_many(struct kit *k, uint32_t partition, const char *key, size_t n);
+
+/* ---- queue groups */
+const char *kit_receive(struct kit *k, int who, uint32_t group, uint32_t most);
+struct call *kit_receive_wait(struct kit *k, int who, uint32_t slot, uint32_t group, uint32_t most, uint32_t wait_ms);
+const char *kit_deliveries(struct kit *k, const struct wire_receive_reply *r); /* as kit_receive answers; tokens are remembered */
+uint64_t kit_token(const struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
+const struct wire_record *kit_record(const struct wire_reply *r, uint64_t offset);
+struct wire_settle_item kit_item(const struct kit *k, uint32_t group, enum settle_verb verb, const char *message);
+const char *kit_settle(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages);
+const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages, uint32_t delay_ms);
+const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages);
+int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n);
+/* Where the messages of a group are, what is not 0: "floor 2 done 1 leased 1 ready 2 retrying 1 blocked 1 behind 3 unscanned 4 parked 1". */
+const char *kit_where(struct kit *k, const char *topic, const char *group);
+/* What is held, as "0 retrying 5 parked(reason)". */
+const char *kit_held(struct kit *k, const char *topic, const char *group, enum held_state state);
+struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group);
+
+#endif

@@ -1,0 +1,33 @@
+# Fails when ARCHIVE needs a thread, a clock, chance, a socket or the database, or when a file of SOURCES includes a way to them.
+#
+#     cmake -D NM=nm -D ARCHIVE=libengine.a [-D SOURCES=broker/engine] -P engine_purity.cmake
+
+execute_process(COMMAND ${NM} --undefined-only --format=posix ${ARCHIVE} OUTPUT_VARIABLE lines COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "[^\n]+ U" needed "${lines}")
+list(LENGTH needed count)
+if(count EQUAL 0)
+    message(FATAL_ERROR "${ARCHIVE}: nm shows nothing that it needs, which cannot be")
+endif()
+set(forbidden "^(pthread_|clock_|getrandom|nng_|rocksdb_|time |gettimeofday|nanosleep|sleep |rand|open |fopen|socket|eventfd|inbox_|log_write_line|entropy_)")
+foreach(line IN LISTS needed)
+    if(line MATCHES "${forbidden}")
+        message(SEND_ERROR "${ARCHIVE} needs ${line}")
+    endif()
+endforeach()
+
+if(DEFINED SOURCES)
+    file(GLOB files ${SOURCES}/*.c ${SOURCES}/*.h ${SOURCES}/*.def)
+    list(LENGTH files n)
+    if(n LESS 10)
+        message(FATAL_ERROR "${SOURCES}: ${n} files")
+    endif()
+    foreach(file IN LISTS files)
+        file(STRINGS ${file} includes REGEX "^[ \t]*#[ \t]*include")
+        foreach(line IN LISTS includes)
+            if(line MATCHES "[<\"](nng|rocksdb|flatbuffers|pthread|threads|time|sys/time|stdio|unistd|base/(clock|inbox|log|entropy|units))[./]")
+                message(SEND_ERROR "${file}: ${line}")
+            endif()
+        endforeach()
+    endforeach()
+endif()
+message(STATUS "${ARCHIVE}: ${count} symbols needed, none forbidden")
