@@ -106,7 +106,7 @@ void measures_wire(const struct wire_stats *s, struct buf *out)
 {
     const struct row rows[] = {
         {"sluice_pipes", METRIC_GAUGE, "connections", s->pipes.pipes},
-        {"sluice_unauthenticated_pipes", METRIC_GAUGE, "connections that have not said hello", s->pipes.greeting},
+        {"sluice_unauthenticated_pipes", METRIC_GAUGE, "connections that have not said hello", s->pipes.not_open},
         {"sluice_requests_in_flight", METRIC_GAUGE, "requests received and not answered", s->pipes.requests},
         {"sluice_unread_bytes", METRIC_GAUGE, "replies not taken by their clients, at most", (double)s->pipes.unread_bytes},
         {"sluice_subscribers", METRIC_GAUGE, "connections that listen to hints", s->subscribers},

@@ -6,101 +6,80 @@
 
 /* ---------------------------------------------------------------- requests */
 
-enum { BODY_ALIGN = 8 }; /* what decoders ask for; see codec_aligned */
-
-static void message_free(struct ref *r)
+int frame_open(struct view message, struct frame_request *out, struct err *e)
 {
-    nng_msg_free(r->owner);
-}
-
-static struct ref *hold(nng_msg *m, struct view body)
-{
-    if ((uintptr_t)body.data % BODY_ALIGN == 0)
-        return ref_wrap(body.data, body.size, message_free, m);
-    static_assert(sizeof(struct ref) % BODY_ALIGN == 0, "the bytes of a copy lie behind its struct");
-    struct ref *copy = ref_new_copy(body.data, body.size);
-    nng_msg_free(m);
-    return copy;
-}
-
-static int check(nng_msg *m, struct frame_request *out, struct err *e)
-{
-    const uint8_t *data = nng_msg_body(m);
-    size_t size = nng_msg_len(m);
-    if (nng_msg_header_len(m) != FRAME_ROUTE_SIZE)
-        return err_set(e, E_BAD_FRAME, "a route of %zu bytes", nng_msg_header_len(m));
-    memcpy(out->route, nng_msg_header(m), FRAME_ROUTE_SIZE);
+    *out = (struct frame_request){.answerable = false};
+    if (message.size < FRAME_ID_SIZE)
+        return err_set(e, E_BAD_FRAME, "a message of %zu bytes", message.size);
+    out->id = get_u32be(message.data);
+    if ((out->id & FRAME_ID_FLAG) == 0)
+        return err_set(e, E_BAD_FRAME, "a message that came through a device");
+    const uint8_t *data = message.data + FRAME_ID_SIZE;
+    size_t size = message.size - FRAME_ID_SIZE;
     out->answerable = size >= FRAME_SIZE && data[0] == FRAME_MAGIC && (data[3] & FRAME_REPLY) == 0;
     int code = frame_check(data, size, &out->head, e);
     if (code == E_OK && out->head.flags != 0)
         return err_set(e, E_BAD_FRAME, "flags 0x%02x are not known", out->head.flags);
+    if (code == E_OK)
+        out->body = view_of(data + FRAME_SIZE, size - FRAME_SIZE);
     return code;
-}
-
-int frame_open(nng_msg *m, struct frame_request *out, struct err *e)
-{
-    *out = (struct frame_request){.answerable = false};
-    int code = check(m, out, e);
-    if (code != E_OK) {
-        nng_msg_free(m);
-        return code;
-    }
-    out->hold = hold(m, view_of((uint8_t *)nng_msg_body(m) + FRAME_SIZE, nng_msg_len(m) - FRAME_SIZE));
-    out->body = ref_view(out->hold);
-    return E_OK;
 }
 
 /* ---------------------------------------------------------------- replies */
 
-/* A message of `head` bytes, to be filled, and the reply behind them. nng_msg_alloc zeroes, so it is asked for what is needed, and
- * what the bound was too large by is cut off at both ends. */
-static int encode(const struct wire_reply *reply, size_t head, nng_msg **out)
+/* A packet with the reply's FlatBuffer, and room for `head` bytes before it from data on. */
+static struct packet *encode(const struct wire_reply *reply, size_t head)
 {
     size_t cap = codec_reply_bound(reply);
-    nng_msg *m;
-    if (nng_msg_alloc(&m, head + cap) != 0)
-        return E_NO_MEMORY;
-    struct codec_space space = {.data = (uint8_t *)nng_msg_body(m) + head, .cap = cap};
+    struct packet *p = packet_new(cap);
+    if (p == NULL)
+        return NULL;
+    struct codec_space space = {.data = p->room + PACKET_HEADROOM, .cap = cap};
     int code = codec_reply_encode(reply, &space);
     assert(code == E_OK);
     (void)code;
-    nng_msg_trim(m, space.at);
-    nng_msg_chop(m, cap - space.at - space.size);
-    *out = m;
-    return E_OK;
+    p->data = space.data + space.at - head;
+    p->size = head + space.size;
+    return p;
 }
 
-int frame_reply(const struct wire_reply *reply, uint8_t verb, const uint8_t route[FRAME_ROUTE_SIZE], nng_msg **out)
+struct packet *frame_reply(const struct wire_reply *reply, uint8_t verb, uint32_t id)
 {
-    nng_msg *m;
-    if (encode(reply, FRAME_SIZE, &m) != E_OK || nng_msg_header_append(m, route, FRAME_ROUTE_SIZE) != 0)
-        return E_NO_MEMORY;
-    uint8_t *data = nng_msg_body(m);
-    frame_put(data, (struct frame){.version = WIRE_VERSION, .verb = verb, .flags = FRAME_REPLY}, data + FRAME_SIZE,
-              nng_msg_len(m) - FRAME_SIZE);
-    *out = m;
-    return E_OK;
+    struct packet *p = encode(reply, FRAME_ID_SIZE + FRAME_SIZE);
+    if (p == NULL)
+        return NULL;
+    uint8_t *head = p->data + FRAME_ID_SIZE, *body = head + FRAME_SIZE;
+    put_u32be(p->data, id);
+    frame_put(head, (struct frame){.version = WIRE_VERSION, .verb = verb, .flags = FRAME_REPLY}, body,
+              p->size - FRAME_ID_SIZE - FRAME_SIZE);
+    packet_seal(p);
+    return p;
 }
 
 /* ---------------------------------------------------------------- publications */
 
-int frame_publish(const struct wire_reply *reply, enum pub_kind kind, struct view channel, nng_msg **out)
+static void publish_put(struct packet *p, enum pub_kind kind, struct view channel)
 {
-    if (encode(reply, PUB_FRAME_SIZE, out) != E_OK)
-        return E_NO_MEMORY;
-    uint8_t *data = nng_msg_body(*out);
-    pub_frame_put(data, kind, channel, data + PUB_FRAME_SIZE, nng_msg_len(*out) - PUB_FRAME_SIZE);
-    return E_OK;
+    pub_frame_put(p->data, kind, channel, p->data + PUB_FRAME_SIZE, p->size - PUB_FRAME_SIZE);
+    packet_seal(p);
 }
 
-int frame_hint(uint32_t group, struct view channel, nng_msg **out)
+struct packet *frame_publish(const struct wire_reply *reply, enum pub_kind kind, struct view channel)
 {
-    uint8_t id[sizeof group];
-    if (nng_msg_alloc(out, PUB_FRAME_SIZE + sizeof id) != 0)
-        return E_NO_MEMORY;
-    put_u32(id, group);
-    uint8_t *data = nng_msg_body(*out);
-    memcpy(data + PUB_FRAME_SIZE, id, sizeof id);
-    pub_frame_put(data, PUB_AVAIL, channel, data + PUB_FRAME_SIZE, sizeof id);
-    return E_OK;
+    struct packet *p = encode(reply, PUB_FRAME_SIZE);
+    if (p != NULL)
+        publish_put(p, kind, channel);
+    return p;
+}
+
+struct packet *frame_hint(uint32_t group, struct view channel)
+{
+    struct packet *p = packet_new(PUB_FRAME_SIZE + sizeof group);
+    if (p == NULL)
+        return NULL;
+    p->data = p->room + PACKET_HEADROOM;
+    p->size = PUB_FRAME_SIZE + sizeof group;
+    put_u32(p->data + PUB_FRAME_SIZE, group);
+    publish_put(p, PUB_AVAIL, channel);
+    return p;
 }

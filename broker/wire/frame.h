@@ -1,35 +1,32 @@
-/* Between nng's messages and operations: a request is taken apart, a reply is put together. No sockets.
+/* Between bytes and operations: a request is taken apart, a reply is put together. No sockets.
  *
- * Nothing is copied: a request's FlatBuffer is read where nng received it (12 bytes of head bring it from 4 mod 16 to a multiple of
- * 16), and a reply is built in the message that leaves.
+ * Nothing is copied: a request's FlatBuffer is read where it was received, and a reply is built in the packet that leaves. Both begin
+ * with the request's id, 4 bytes that belong to the socket, so that behind the 12 of the frame's head the FlatBuffer is aligned.
  */
 #ifndef WIRE_FRAME_H
 #define WIRE_FRAME_H
 
-#include <nng/nng.h>
-
 #include "base/ref.h"
 #include "schemas/codec.h"
+#include "wire/packet.h"
 
-enum { FRAME_ROUTE_SIZE = 8 }; /* nng's head of a raw request: pipe, request id; a reply carries the same */
+enum { FRAME_ID_SIZE = 4, FRAME_ID_FLAG = 0x80000000 }; /* the flag: this is the id, not the hop of a device before it */
 
-/* What of a message is not there when frame_open refuses it. */
 struct frame_request {
+    uint32_t id;
     struct frame head;
-    bool answerable;                 /* its first four bytes make sense, so a refusal can be answered */
-    uint8_t route[FRAME_ROUTE_SIZE];
-    struct view body;                /* the FlatBuffer, 8-aligned */
-    struct ref *hold;                /* owns the message, or a copy where it lay askew (inproc hands on what a client built) */
+    bool answerable;  /* its first bytes make sense, so a refusal can be answered */
+    struct view body; /* the FlatBuffer, 8-aligned if the message is */
 };
 
-/* Takes `m` in every case. OK: `hold` is the caller's. BAD_FRAME, BAD_VERSION: hold is NULL, head filled if answerable. */
-int frame_open(nng_msg *m, struct frame_request *out, struct err *e);
+/* `message`: id, then the frame. OK; BAD_FRAME or BAD_VERSION with head filled if answerable. The body is borrowed. */
+int frame_open(struct view message, struct frame_request *out, struct err *e);
 
-/* The message of a reply, its head and route in place. OK, or NO_MEMORY. */
-int frame_reply(const struct wire_reply *reply, uint8_t verb, const uint8_t route[FRAME_ROUTE_SIZE], nng_msg **out);
+/* A reply as a packet, held once, sealed. NULL: no memory. */
+struct packet *frame_reply(const struct wire_reply *reply, uint8_t verb, uint32_t id);
 
-/* Published messages: head, then a reply (lag), or the id of a group (avail). OK, or NO_MEMORY. */
-int frame_publish(const struct wire_reply *reply, enum pub_kind kind, struct view channel, nng_msg **out);
-int frame_hint(uint32_t group, struct view channel, nng_msg **out);
+/* Published messages: a reply (lag), or the id of a group (avail). NULL: no memory. */
+struct packet *frame_publish(const struct wire_reply *reply, enum pub_kind kind, struct view channel);
+struct packet *frame_hint(uint32_t group, struct view channel);
 
 #endif

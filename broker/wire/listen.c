@@ -3,44 +3,43 @@
 #include <assert.h>
 #include <nng/supplemental/tls/tls.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
-#include "wire/greet.h"
 
-/* What is known of each kind of address. */
+enum { PAUSE_MS = 100 }; /* when the system has no descriptor or memory for a connection */
+
 static const struct scheme {
     const char *prefix;
-    bool mortal;   /* can be killed by a rude client, and is watched */
-    bool measured; /* nng counts bytes written per connection */
-    bool tls;
+    bool tls, unix_socket, local;
 } schemes[] = {
-    {"tcp://", true, true, false},      {"tcp4://", true, true, false},     {"tcp6://", true, true, false},
-    {"ipc://", true, true, false},      {"tls+tcp://", false, true, true},  {"tls+tcp4://", false, true, true},
-    {"tls+tcp6://", false, true, true}, {"inproc://", false, false, false},
+    {"tcp://", false, false, false},     {"tcp4://", false, false, false},    {"tcp6://", false, false, false},
+    {"tls+tcp://", true, false, false},  {"tls+tcp4://", true, false, false}, {"tls+tcp6://", true, false, false},
+    {"ipc://", false, true, false},      {"inproc://", false, false, true},
 };
 
 struct listener {
     const struct scheme *scheme;
-    char *url;            /* as configured; once it listened, with its port */
-    nng_listener nng;     /* id 0: does not listen; under lock */
-    nng_sockaddr address; /* of a mortal one: where the watch connects to */
-    uint64_t added;       /* connections that the socket was given; under lock */
-};
+    struct stream_hooks hooks; /* the owner's, and ours around them */
+    const struct stream_hooks *owner;
+    void *user;
+    struct stream_kind kind;
+    uint64_t greeting_max, greeting_ms;
+    char *url;
+    nng_stream_listener *nng;
+    nng_aio *accept;
+    bool pausing; /* of the accept callback */
+    nng_tls_config *tls;
 
-struct listeners {
-    nng_socket socket;
-    size_t receive_bytes_max;
-    struct wire_tls files; /* owned */
-    nng_tls_config *tls;   /* made when the first address wants it */
     pthread_mutex_t lock;
-    pthread_cond_t came; /* on the monotonic clock */
-    size_t count;
-    struct listener at[];
+    pthread_cond_t emptied;
+    struct list alive, dead; /* of struct stream, by their links; under lock */
+    size_t alive_n, greeting_n;
+    bool shut; /* under lock */
 };
 
 static const struct scheme *scheme_of(const char *url)
@@ -51,7 +50,13 @@ static const struct scheme *scheme_of(const char *url)
     return NULL;
 }
 
-int listeners_check(const char *url, const struct wire_tls *tls, struct err *e)
+bool listen_is_local(const char *url)
+{
+    const struct scheme *s = scheme_of(url);
+    return s != NULL && s->local;
+}
+
+int listen_check(const char *url, const struct wire_tls *tls, struct err *e)
 {
     const struct scheme *s = scheme_of(url);
     if (s == NULL)
@@ -62,204 +67,241 @@ int listeners_check(const char *url, const struct wire_tls *tls, struct err *e)
     return E_OK;
 }
 
+/* ---------------------------------------------------------------- connections */
+
+static void greeting_over(struct listener *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->greeting_n--;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static bool on_opened(void *user, struct stream *s)
+{
+    struct listener *l = user;
+    greeting_over(l);
+    return l->owner->opened(l->user, s);
+}
+
+static void on_message(void *user, struct stream *s, struct ref *bytes)
+{
+    struct listener *l = user;
+    l->owner->message(l->user, s, bytes);
+}
+
+static void on_written(void *user, struct stream *s, size_t packets, size_t bytes)
+{
+    struct listener *l = user;
+    l->owner->written(l->user, s, packets, bytes);
+}
+
+static void on_closed(void *user, struct stream *s)
+{
+    struct listener *l = user;
+    l->owner->closed(l->user, s);
+}
+
+static void on_done(void *user, struct stream *s)
+{
+    struct listener *l = user;
+    bool greeted = stream_greeted(s);
+    pthread_mutex_lock(&l->lock);
+    l->greeting_n -= !greeted;
+    struct list_node *n = &stream_link(s)->node;
+    list_remove(n);
+    list_push_back(&l->dead, n);
+    if (--l->alive_n == 0)
+        pthread_cond_broadcast(&l->emptied);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---------------------------------------------------------------- accepting */
+
+static void take(struct listener *l, nng_stream *conn)
+{
+    struct stream *s = stream_new(conn, &l->kind, clock_mono_ms());
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&l->lock);
+    bool room = !l->shut && l->greeting_n < l->greeting_max;
+    if (room) {
+        list_push_back(&l->alive, &stream_link(s)->node);
+        l->alive_n++;
+        l->greeting_n++;
+    } else {
+        list_push_back(&l->dead, &stream_link(s)->node);
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (room)
+        stream_begin(s);
+}
+
+static void on_accept(void *arg)
+{
+    struct listener *l = arg;
+    int rv = nng_aio_result(l->accept);
+    bool paused = l->pausing;
+    l->pausing = false;
+    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
+        return;
+    if (rv == 0 && !paused)
+        take(l, nng_aio_get_output(l->accept, 0));
+    if (rv != 0) {
+        log_warn("cannot accept a connection url=%s error=%s", LOG_STR(l->url), LOG_STR(nng_strerror(rv)));
+        l->pausing = true;
+        nng_sleep_aio(PAUSE_MS, l->accept);
+        return;
+    }
+    nng_stream_listener_accept(l->nng, l->accept);
+}
+
 /* ---------------------------------------------------------------- life */
 
-struct listeners *listeners_new(nng_socket socket, const char *const *urls, size_t n, const struct wire_tls *tls,
-                                size_t receive_bytes_max)
+struct listener *listener_new(const char *url, const struct listener_options *o)
 {
-    struct listeners *l = mem_zalloc(sizeof *l + n * sizeof l->at[0]);
-    l->socket = socket;
-    l->receive_bytes_max = receive_bytes_max;
-    l->files = (struct wire_tls){mem_strdup(tls->cert), mem_strdup(tls->key), mem_strdup(tls->ca)};
+    struct listener *l = mem_zalloc(sizeof *l);
+    l->scheme = scheme_of(url);
+    assert(l->scheme != NULL && !l->scheme->local); /* listen_check looked */
+    l->owner = o->hooks;
+    l->user = o->user;
+    l->hooks = (struct stream_hooks){on_opened, on_message, on_written, on_closed, on_done};
+    l->kind = (struct stream_kind){.hooks = &l->hooks, .user = l, .self = o->self, .peer = o->peer, .hears = o->hears,
+                                   .length_after_1 = l->scheme->unix_socket, .receive_bytes_max = o->receive_bytes_max,
+                                   .trusted_bytes_max = o->trusted_bytes_max};
+    l->greeting_max = o->greeting_max;
+    l->greeting_ms = o->greeting_ms;
+    l->url = mem_strdup(url);
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->came, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    l->count = n;
-    for (size_t i = 0; i < n; i++) {
-        l->at[i].scheme = scheme_of(urls[i]);
-        assert(l->at[i].scheme != NULL); /* listeners_check looked */
-        l->at[i].url = mem_strdup(urls[i]);
-    }
+    pthread_cond_init(&l->emptied, NULL);
+    list_init(&l->alive);
+    list_init(&l->dead);
     return l;
 }
 
-static void set_nng(struct listeners *l, struct listener *one, nng_listener nng)
+/* "tcp://host:0" with the port it became. */
+static void learn_port(struct listener *l)
 {
-    pthread_mutex_lock(&l->lock);
-    one->nng = nng;
-    pthread_mutex_unlock(&l->lock);
-}
-
-static void unlisten(struct listeners *l, struct listener *one)
-{
-    nng_listener nng = one->nng;
-    set_nng(l, one, (nng_listener)NNG_LISTENER_INITIALIZER);
-    if (nng_listener_id(nng) > 0)
-        nng_listener_close(nng);
-}
-
-void listeners_close(struct listeners *l)
-{
-    if (l == NULL)
+    int port;
+    char *colon = strrchr(l->url, ':');
+    if (l->scheme->unix_socket || colon == NULL || nng_stream_listener_get_int(l->nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0)
         return;
-    for (size_t i = 0; i < l->count; i++) {
-        unlisten(l, &l->at[i]);
-        mem_free(l->at[i].url);
-    }
-    if (l->tls != NULL)
-        nng_tls_config_free(l->tls);
-    pthread_cond_destroy(&l->came);
-    pthread_mutex_destroy(&l->lock);
-    mem_free((char *)l->files.cert);
-    mem_free((char *)l->files.key);
-    mem_free((char *)l->files.ca);
-    mem_free(l);
+    size_t size = strlen(l->url) + 16;
+    char *url = mem_alloc(size);
+    snprintf(url, size, "%.*s:%d", (int)(colon - l->url), l->url, port);
+    mem_free(l->url);
+    l->url = url;
 }
 
-/* ---------------------------------------------------------------- listening */
-
-/* Known by its id before the first connection comes, and bounded before the first byte. */
-static int listen_at(struct listeners *l, struct listener *one)
+static int listen(struct listener *l)
 {
-    nng_listener nng;
-    int rv = nng_listener_create(&nng, l->socket, one->url);
-    if (rv != 0)
-        return rv;
-    set_nng(l, one, nng);
-    if (one->scheme->tls)
-        rv = nng_listener_set_ptr(nng, NNG_OPT_TLS_CONFIG, l->tls);
-    if (rv == 0 && one->scheme->measured)
-        rv = nng_listener_set_size(nng, NNG_OPT_RECVMAXSZ, l->receive_bytes_max);
+    int rv = nng_stream_listener_alloc(&l->nng, l->url);
+    if (rv == 0 && l->scheme->tls)
+        rv = nng_stream_listener_set_ptr(l->nng, NNG_OPT_TLS_CONFIG, l->tls);
+    if (rv == 0 && !l->scheme->unix_socket) /* a peer that vanished without a word is noticed one day */
+        rv = nng_stream_listener_set_bool(l->nng, NNG_OPT_TCP_KEEPALIVE, true);
     if (rv == 0)
-        rv = nng_listener_start(nng, 0);
+        rv = nng_aio_alloc(&l->accept, on_accept, l);
+    return rv == 0 ? nng_stream_listener_listen(l->nng) : rv;
+}
+
+int listener_start(struct listener *l, const struct wire_tls *tls, struct err *e)
+{
+    if (l->scheme->tls && tls_open(&l->tls, tls, e) != E_OK)
+        return e->code;
+    int rv = listen(l);
     if (rv != 0)
-        unlisten(l, one);
-    return rv;
+        return err_set(e, rv == NNG_EADDRINVAL ? E_CONFIG : E_UNREACHABLE, "cannot listen at %s: %s", l->url, nng_strerror(rv));
+    learn_port(l);
+    nng_stream_listener_accept(l->nng, l->accept);
+    return E_OK;
 }
 
-/* Where it really listens: port 0 became a number. */
-static void learn_address(struct listener *one)
+const char *listener_url(const struct listener *l)
 {
-    char *url;
-    if (nng_listener_get_string(one->nng, NNG_OPT_URL, &url) == 0) {
-        mem_free(one->url);
-        one->url = mem_strdup(url);
-        nng_strfree(url);
-    }
-    if (one->scheme->mortal && nng_listener_get_addr(one->nng, NNG_OPT_LOCADDR, &one->address) != 0)
-        one->address.s_family = NNG_AF_UNSPEC;
+    return l->url;
 }
 
-int listeners_start(struct listeners *l, struct err *e)
-{
-    int code = E_OK;
-    for (size_t i = 0; i < l->count && code == E_OK; i++) {
-        struct listener *one = &l->at[i];
-        if (one->scheme->tls && l->tls == NULL)
-            code = tls_open(&l->tls, &l->files, e);
-        int rv = code == E_OK ? listen_at(l, one) : 0;
-        if (rv != 0)
-            code = err_set(e, rv == NNG_EADDRINVAL ? E_CONFIG : E_UNREACHABLE, "cannot listen at %s: %s", one->url,
-                           nng_strerror(rv));
-        if (code == E_OK)
-            learn_address(one);
-    }
-    for (size_t i = 0; i < l->count && code != E_OK; i++)
-        unlisten(l, &l->at[i]);
-    return code;
-}
+/* ---------------------------------------------------------------- tending and the end */
 
-size_t listeners_count(const struct listeners *l)
+/* Takes what is done off the list, and frees it without the lock, as nng may have to be waited for. */
+static void bury(struct listener *l)
 {
-    return l->count;
-}
-
-const char *listeners_url(const struct listeners *l, size_t i)
-{
-    return l->at[i].url;
-}
-
-bool listeners_added(struct listeners *l, nng_pipe pipe, bool *measured)
-{
-    int id = nng_listener_id(nng_pipe_listener(pipe));
-    bool found = false;
+    struct list dead;
+    list_init(&dead);
     pthread_mutex_lock(&l->lock);
-    for (size_t i = 0; i < l->count && id > 0 && !found; i++) {
-        struct listener *one = &l->at[i];
-        if (nng_listener_id(one->nng) != id)
-            continue;
-        found = true;
-        *measured = one->scheme->measured;
-        one->added++;
-        pthread_cond_broadcast(&l->came);
+    list_splice(&dead, &l->dead);
+    pthread_mutex_unlock(&l->lock);
+    for (struct list_node *n; (n = list_pop_front(&dead)) != NULL;)
+        stream_free(stream_of_link(container_of(n, struct stream_link, node)));
+}
+
+/* Closes those that `late` names, in two steps: closing may end a stream, which wants the lock. */
+static size_t close_all(struct listener *l, bool (*late)(struct stream *s, uint64_t before_ms), uint64_t before_ms)
+{
+    struct stream **found = NULL;
+    size_t n = 0;
+    pthread_mutex_lock(&l->lock);
+    found = mem_array(l->alive_n, sizeof(struct stream *));
+    LIST_EACH (node, &l->alive) {
+        struct stream *s = stream_of_link(container_of(node, struct stream_link, node));
+        if (late(s, before_ms) && stream_try_take(s))
+            found[n++] = s;
     }
     pthread_mutex_unlock(&l->lock);
-    return found;
-}
-
-/* ---------------------------------------------------------------- the watch */
-
-static uint64_t added(struct listeners *l, const struct listener *one)
-{
-    pthread_mutex_lock(&l->lock);
-    uint64_t n = one->added;
-    pthread_mutex_unlock(&l->lock);
+    for (size_t i = 0; i < n; i++) {
+        stream_close(found[i]);
+        stream_drop(found[i]);
+    }
+    mem_free(found);
     return n;
 }
 
-/* Waits until the socket was given a connection after the first `before`. Any will do: it shows that accepting goes on. */
-static bool wait_added(struct listeners *l, const struct listener *one, uint64_t before, uint64_t deadline_ms)
+static bool is_late(struct stream *s, uint64_t before_ms)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000), .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
+    return stream_since_ms(s) <= before_ms && !stream_greeted(s);
+}
+
+static bool is_any(struct stream *s, uint64_t before_ms)
+{
+    (void)s;
+    (void)before_ms;
+    return true;
+}
+
+size_t listener_tend(struct listener *l, uint64_t now_ms)
+{
+    size_t n = now_ms >= l->greeting_ms ? close_all(l, is_late, now_ms - l->greeting_ms) : 0;
+    bury(l);
+    return n;
+}
+
+void listener_shut(struct listener *l)
+{
     pthread_mutex_lock(&l->lock);
-    int rv = 0;
-    while (one->added == before && rv == 0)
-        rv = pthread_cond_timedwait(&l->came, &l->lock, &until);
-    bool came = one->added != before;
+    l->shut = true;
     pthread_mutex_unlock(&l->lock);
-    return came;
 }
 
-static bool is_alive(struct listeners *l, const struct listener *one, uint64_t timeout_ms)
+void listener_close(struct listener *l)
 {
-    uint64_t before = added(l, one), deadline_ms = clock_mono_ms() + timeout_ms;
-    int fd;
-    switch (greet(&one->address, deadline_ms, &fd)) {
-    case GREET_CANNOT: /* no descriptor of our own: says nothing about the listener */
-        return true;
-    case GREET_SILENT:
-        return false;
-    case GREET_DONE:
-        break;
-    }
-    bool alive = wait_added(l, one, before, deadline_ms);
-    greet_end(fd);
-    return alive;
-}
-
-static bool replace(struct listeners *l, struct listener *one)
-{
-    unlisten(l, one);
-    int rv = listen_at(l, one);
-    if (rv != 0)
-        log_error("cannot listen again url=%s error=%s", LOG_STR(one->url), LOG_STR(nng_strerror(rv)));
-    else
-        log_warn("listener was dead and is replaced, its connections are closed url=%s", LOG_STR(one->url));
-    return rv == 0;
-}
-
-unsigned listeners_watch(struct listeners *l, uint64_t timeout_ms)
-{
-    unsigned replaced = 0;
-    for (size_t i = 0; i < l->count; i++) {
-        struct listener *one = &l->at[i];
-        if (!one->scheme->mortal || one->address.s_family == NNG_AF_UNSPEC)
-            continue;
-        if (nng_listener_id(one->nng) <= 0 || !is_alive(l, one, timeout_ms))
-            replaced += replace(l, one);
-    }
-    return replaced;
+    if (l == NULL)
+        return;
+    listener_shut(l);
+    if (l->nng != NULL)
+        nng_stream_listener_close(l->nng);
+    nng_aio_free(l->accept); /* waits for its callback */
+    close_all(l, is_any, 0);
+    pthread_mutex_lock(&l->lock);
+    while (l->alive_n > 0)
+        pthread_cond_wait(&l->emptied, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+    bury(l);
+    if (l->nng != NULL)
+        nng_stream_listener_free(l->nng);
+    if (l->tls != NULL)
+        nng_tls_config_free(l->tls);
+    pthread_cond_destroy(&l->emptied);
+    pthread_mutex_destroy(&l->lock);
+    mem_free(l->url);
+    mem_free(l);
 }

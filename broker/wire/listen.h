@@ -1,43 +1,43 @@
-/* The addresses at which one nng socket listens, and the watch over them.
+/* The addresses at which one kind of socket listens, and the connections that came by them: TCP, TLS, Unix sockets.
  *
- * A client that connects to a tcp or ipc listener of nng 1.5 and hangs up in the middle of the greeting can end its accepting for
- * good (nng #1518): connections are still greeted by the transport, but never given to the socket. So the watch greets each such
- * listener as a client would and waits for the socket to say that a connection came. One that stays silent is closed, with its
- * connections, and the address is listened at anew; clients reconnect. tls+tcp and inproc are not affected.
+ * Connections are kept here from accept to their end, so that all can be closed, those who do not greet can be found, and what is
+ * done can be freed in a thread that may wait.
  *
- * Threads: listeners_start, _watch, _close from one at a time; the others any.
+ * Threads: start, close: one. tend: one, not during these. The rest any.
  */
 #ifndef WIRE_LISTEN_H
 #define WIRE_LISTEN_H
 
-#include <nng/nng.h>
-#include <stdbool.h>
-#include <stdint.h>
-
+#include "wire/stream.h"
 #include "wire/tls.h"
 
-struct listeners;
-
 /* OK, or CONFIG naming the address: a scheme that is not served, tls+tcp without a certificate. */
-int listeners_check(const char *url, const struct wire_tls *tls, struct err *e);
+int listen_check(const char *url, const struct wire_tls *tls, struct err *e);
+/* inproc:// is nng's own affair (local.h), all else comes as a stream. */
+bool listen_is_local(const char *url);
 
-/* `tls` is borrowed for the call. Strings are copied. */
-struct listeners *listeners_new(nng_socket socket, const char *const *urls, size_t n, const struct wire_tls *tls,
-                                size_t receive_bytes_max);
-/* Closes those that listen, and frees. */
-void listeners_close(struct listeners *l);
+struct listener;
 
-/* OK: all listen. UNREACHABLE or CONFIG naming the address: none does. */
-int listeners_start(struct listeners *l, struct err *e);
+struct listener_options {
+    const struct stream_hooks *hooks; /* but `done`, which is ours */
+    void *user;
+    uint16_t self, peer;
+    bool hears;
+    size_t receive_bytes_max, trusted_bytes_max;
+    uint64_t greeting_max, greeting_ms; /* how many may not have greeted, and for how long */
+};
 
-size_t listeners_count(const struct listeners *l);
+/* One address, which was checked. Copied, as is what `o` says; `tls` is borrowed for listener_start. */
+struct listener *listener_new(const char *url, const struct listener_options *o);
+/* OK; UNREACHABLE or CONFIG naming the address. */
+int listener_start(struct listener *l, const struct wire_tls *tls, struct err *e);
 /* The address with the port it really has, once it listens. */
-const char *listeners_url(const struct listeners *l, size_t i);
-
-/* To be called when nng announces a connection (ADD_PRE). *measured: nng counts what it writes to it. False: of none of these. */
-bool listeners_added(struct listeners *l, nng_pipe pipe, bool *measured);
-
-/* Tries each listener that can die, one after the other; returns how many it replaced. Lasts timeout_ms per dead one. */
-unsigned listeners_watch(struct listeners *l, uint64_t timeout_ms);
+const char *listener_url(const struct listener *l);
+/* Now and then: closes who does not greet in time, frees what is done. Returns how many it closed. */
+size_t listener_tend(struct listener *l, uint64_t now_ms);
+/* Connections are accepted no more; those that are open stay. */
+void listener_shut(struct listener *l);
+/* Closes all connections and waits until they have ended and nobody holds them; frees. */
+void listener_close(struct listener *l);
 
 #endif

@@ -1,8 +1,6 @@
 #include "wire/publish.h"
 
 #include <assert.h>
-#include <nng/nng.h>
-#include <nng/protocol/pubsub0/pub.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -13,11 +11,14 @@
 #include "schemas/errors.h"
 #include "schemas/records.h"
 #include "wire/frame.h"
+#include "wire/local.h"
 
 enum {
-    SUBSCRIBER_BYTES_MAX = 1024,   /* they have nothing to say */
-    HINTS_BYTES_MAX = 4 << 20,     /* waiting for the thread */
-    ALL_ROWS_EVERY = 60            /* rounds */
+    PUB_PROTOCOL = 0x20,
+    SUB_PROTOCOL = 0x21,
+    QUEUE_MAX = 16,            /* publications that wait for one subscriber */
+    HINTS_BYTES_MAX = 4 << 20, /* waiting for the thread */
+    ALL_ROWS_EVERY = 60        /* rounds */
 };
 
 /* What comes to the thread: a hint, or the page of lag that it asked for. */
@@ -29,12 +30,13 @@ struct note {
 };
 
 struct publisher {
-    nng_socket socket;
-    struct listeners *listeners;
+    const struct wire_bounds *bounds;
     struct wire_counters *counters;
-    uint64_t lag_ms;
     struct inbox inbox;
     pthread_t thread;
+    pthread_mutex_t lock;
+    struct map streams;      /* subscribers, by their address; under lock */
+    struct local_pub *local; /* those within the process; NULL: no such address. Set before the first of them comes */
     atomic_uint subscribers;
     atomic_bool newcomer; /* since the last round */
     atomic_bool stop;
@@ -49,19 +51,23 @@ struct publisher {
 
 /* ---------------------------------------------------------------- sending */
 
-/* PUB never waits: what a subscriber does not take is dropped. */
-static void send_message(struct publisher *p, nng_msg *m)
+/* To every subscriber, without waiting for any. */
+static void send_all(struct publisher *p, struct packet *packet)
 {
-    if (nng_sendmsg(p->socket, m, NNG_FLAG_NONBLOCK) != 0)
-        nng_msg_free(m);
+    if (packet == NULL)
+        return;
+    pthread_mutex_lock(&p->lock);
+    for (struct map_it it = map_iter(&p->streams); map_next(&it);)
+        stream_send(it.value, packet_take(packet), QUEUE_MAX);
+    if (p->local != NULL)
+        local_pub_send(p->local, packet);
+    pthread_mutex_unlock(&p->lock);
+    packet_drop(packet);
 }
 
 static void publish_hint(struct publisher *p, const struct note *hint)
 {
-    nng_msg *m;
-    if (frame_hint(hint->group, view_of_str(hint->channel), &m) != E_OK)
-        return;
-    send_message(p, m);
+    send_all(p, frame_hint(hint->group, view_of_str(hint->channel)));
     COUNT(p->counters, hints);
 }
 
@@ -82,9 +88,8 @@ static void publish_rows(struct publisher *p, const struct wire_lag_reply *lag)
         if (map_put(&p->published, lag->rows[i].group_id, hash) != hash)
             changed[reply.lag.rows_n++] = lag->rows[i];
     }
-    nng_msg *m;
-    if (reply.lag.rows_n > 0 && frame_publish(&reply, PUB_LAG, VIEW_LIT("lag"), &m) == E_OK) {
-        send_message(p, m);
+    if (reply.lag.rows_n > 0) {
+        send_all(p, frame_publish(&reply, PUB_LAG, VIEW_LIT("lag")));
         COUNT_BY(p->counters, lag_rows, reply.lag.rows_n);
     }
     mem_free(changed);
@@ -138,13 +143,13 @@ static void take_all(struct publisher *p)
 static void *run(void *arg)
 {
     struct publisher *p = arg;
-    uint64_t next_ms = clock_mono_ms() + p->lag_ms;
+    uint64_t next_ms = clock_mono_ms() + p->bounds->lag_publish_ms;
     while (!atomic_load(&p->stop) || p->walking) {
         inbox_wait(&p->inbox, next_ms * 1000000);
         take_all(p);
         if (clock_mono_ms() < next_ms)
             continue;
-        next_ms = clock_mono_ms() + p->lag_ms;
+        next_ms = clock_mono_ms() + p->bounds->lag_publish_ms;
         round_begin(p);
     }
     take_all(p);
@@ -153,55 +158,93 @@ static void *run(void *arg)
 
 /* ---------------------------------------------------------------- subscribers */
 
-/* ADD_PRE and REM_POST come in pairs, also for a connection that is refused in between. */
-static void on_subscriber(nng_pipe pipe, nng_pipe_ev event, void *arg)
+static uint64_t key_of(const struct stream *s)
 {
-    struct publisher *p = arg;
-    bool measured;
-    switch (event) {
-    case NNG_PIPE_EV_ADD_PRE:
-        atomic_fetch_add(&p->subscribers, 1);
-        if (!listeners_added(p->listeners, pipe, &measured))
-            nng_pipe_close(pipe);
-        break;
-    case NNG_PIPE_EV_ADD_POST:
-        atomic_store(&p->newcomer, true);
-        break;
-    case NNG_PIPE_EV_REM_POST:
+    return (uint64_t)(uintptr_t)s;
+}
+
+static bool on_opened(void *user, struct stream *s)
+{
+    struct publisher *p = user;
+    bool room = atomic_fetch_add(&p->subscribers, 1) < p->bounds->subscribers_max;
+    if (!room) {
         atomic_fetch_sub(&p->subscribers, 1);
-        break;
-    default:
-        break;
+        return false;
     }
+    pthread_mutex_lock(&p->lock);
+    map_put(&p->streams, key_of(s), s);
+    pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->newcomer, true);
+    return true;
+}
+
+static void on_message(void *user, struct stream *s, struct ref *bytes)
+{
+    (void)user;
+    (void)s;
+    ref_drop(bytes); /* does not come: who sends is closed */
+}
+
+static void on_written(void *user, struct stream *s, size_t packets, size_t bytes)
+{
+    (void)user;
+    (void)s;
+    (void)packets;
+    (void)bytes;
+}
+
+static void on_closed(void *user, struct stream *s)
+{
+    struct publisher *p = user;
+    pthread_mutex_lock(&p->lock);
+    map_del(&p->streams, key_of(s));
+    pthread_mutex_unlock(&p->lock);
+    atomic_fetch_sub(&p->subscribers, 1);
+}
+
+static const struct stream_hooks hooks = {.opened = on_opened, .message = on_message, .written = on_written, .closed = on_closed};
+
+struct listener_options publisher_listening(struct publisher *p)
+{
+    return (struct listener_options){.hooks = &hooks, .user = p, .self = PUB_PROTOCOL, .peer = SUB_PROTOCOL, .hears = false,
+                                     .receive_bytes_max = p->bounds->hello_bytes_max,
+                                     .greeting_max = p->bounds->greeting_pipes_max, .greeting_ms = p->bounds->hello_ms};
+}
+
+static void on_local(void *user, int change)
+{
+    struct publisher *p = user;
+    atomic_fetch_add(&p->subscribers, (unsigned)change);
+    if (change > 0)
+        atomic_store(&p->newcomer, true);
+}
+
+int publisher_listen_local(struct publisher *p, const char *url, struct err *e)
+{
+    struct local_pub *local = NULL;
+    if (p->local == NULL) {
+        if (local_pub_open(&local, on_local, p, e) != E_OK)
+            return e->code;
+        pthread_mutex_lock(&p->lock);
+        p->local = local;
+        pthread_mutex_unlock(&p->lock);
+    }
+    return local_pub_listen(p->local, url, e);
 }
 
 /* ---------------------------------------------------------------- life */
 
-static int open_socket(struct publisher *p)
-{
-    int rv = nng_pub0_open(&p->socket);
-    for (int event = NNG_PIPE_EV_ADD_PRE; rv == 0 && event < NNG_PIPE_EV_NUM; event++)
-        rv = nng_pipe_notify(p->socket, (nng_pipe_ev)event, on_subscriber, p);
-    return rv;
-}
-
 int publisher_open(struct publisher **out, const struct publisher_options *o, struct err *e)
 {
     struct publisher *p = mem_zalloc(sizeof *p);
+    p->bounds = o->bounds;
     p->counters = o->counters;
-    p->lag_ms = o->lag_ms;
     p->page.page = true;
-    int rv = open_socket(p);
-    if (rv != 0) {
-        mem_free(p);
-        return err_set(e, E_INTERNAL, "PUB socket: %s", nng_strerror(rv));
-    }
     if (inbox_init(&p->inbox, HINTS_BYTES_MAX, e) != 0) {
-        nng_close(p->socket);
         mem_free(p);
         return err_set(e, E_INTERNAL, "publisher: %s", e->text);
     }
-    p->listeners = listeners_new(p->socket, o->urls, o->urls_n, o->tls, SUBSCRIBER_BYTES_MAX);
+    pthread_mutex_init(&p->lock, NULL);
     api_lag_begin(o->api, &p->walk, page_came);
     int failed = pthread_create(&p->thread, NULL, run, p);
     assert(failed == 0);
@@ -217,17 +260,13 @@ void publisher_close(struct publisher *p)
     atomic_store(&p->stop, true);
     inbox_wake(&p->inbox);
     pthread_join(p->thread, NULL);
-    listeners_close(p->listeners);
-    nng_close(p->socket);
+    local_pub_close(p->local);
     api_lag_end(&p->walk);
     inbox_free(&p->inbox);
+    map_free(&p->streams);
     map_free(&p->published);
+    pthread_mutex_destroy(&p->lock);
     mem_free(p);
-}
-
-struct listeners *publisher_listeners(struct publisher *p)
-{
-    return p->listeners;
 }
 
 uint32_t publisher_subscribers(struct publisher *p)

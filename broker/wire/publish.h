@@ -1,6 +1,6 @@
 /* The publisher: hints and lag, on PUB, for whoever listens. A subscriber that misses all of it loses time, never a message.
  *
- * One thread, so that neither the loop nor nng waits for subscribers. The lag is asked for page by page from the engine, only
+ * One thread, so that the loop does not wait for subscribers. A subscriber that does not read loses what comes while 16 wait for it. The lag is asked for page by page from the engine, only
  * while there are subscribers, and only rows that changed since they were last published go out; when a subscriber came, and once
  * a minute, all do.
  */
@@ -8,6 +8,7 @@
 #define WIRE_PUBLISH_H
 
 #include "api/api.h"
+#include "wire/bounds.h"
 #include "wire/listen.h"
 #include "wire/stats.h"
 
@@ -16,18 +17,18 @@ struct publisher;
 struct publisher_options {
     struct api *api;
     struct wire_counters *counters;
-    const char *const *urls;
-    size_t urls_n;
-    const struct wire_tls *tls; /* borrowed for the call */
-    uint64_t lag_ms;
+    const struct wire_bounds *bounds; /* outlives it */
 };
 
-/* OK with the socket and the thread there; nothing listens. INTERNAL. */
+/* OK with the thread there. INTERNAL. */
 int publisher_open(struct publisher **out, const struct publisher_options *o, struct err *e);
-/* No operation may be on its way in the loop any more. */
+/* What listener_new needs for an address of the publisher. */
+struct listener_options publisher_listening(struct publisher *p);
+/* An address within the process. INTERNAL, UNREACHABLE. */
+int publisher_listen_local(struct publisher *p, const char *url, struct err *e);
+/* Its listeners are closed, and no operation is on its way in the loop any more. */
 void publisher_close(struct publisher *p);
 
-struct listeners *publisher_listeners(struct publisher *p);
 uint32_t publisher_subscribers(struct publisher *p);
 
 /* Any thread; drops the hint when the publisher is behind. */

@@ -1,8 +1,6 @@
 #include "wire/wire.h"
 
 #include <assert.h>
-#include <nng/nng.h>
-#include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -11,12 +9,27 @@
 #include "base/mem.h"
 #include "schemas/errors.h"
 #include "wire/frame.h"
+#include "wire/listen.h"
+#include "wire/local.h"
 #include "wire/publish.h"
 #include "wire/stats.h"
 
 enum {
-    SEND_QUEUE = 8192, /* replies on their way to the queues of their connections; nng moves them on at once */
-    FLUSH_LOOK_MS = 5
+    REP_PROTOCOL = 0x31,
+    REQ_PROTOCOL = 0x30,
+    TEND_MS = 200,
+    FLUSH_LOOK_MS = 2
+};
+
+/* One address that listens. */
+struct address {
+    char *url;
+    struct listener *listener; /* NULL: within the process */
+};
+
+struct addresses {
+    struct address *at;
+    size_t n;
 };
 
 struct wire {
@@ -28,19 +41,18 @@ struct wire {
     void *user;
     struct pipes *pipes;
     struct wire_counters counters;
-    nng_socket rep;
-    nng_aio *receive;
-    struct listeners *listeners;
+    struct addresses listen, publish;
+    struct local *local; /* NULL: no address within the process */
     struct publisher *publisher;
-    struct view *publish; /* what hello tells */
+    struct wire_tls tls;  /* owned */
+    struct view *hello;   /* the publisher's addresses, as hello tells them */
     char *http;
 
-    pthread_t watch;
+    pthread_t tending;
     pthread_mutex_t lock;
     pthread_cond_t stopped; /* on the monotonic clock */
-    bool watching;          /* of whoever opens and closes */
+    bool tends;             /* of whoever opens and closes */
     bool stop;              /* under lock */
-    atomic_bool closing;    /* connections go because we do */
 };
 
 /* One request on its way, and its reply on the way back. */
@@ -48,69 +60,15 @@ struct exchange {
     struct op op;
     struct wire *wire;
     struct pipe *pipe;
+    uint32_t id;
     uint8_t verb;
-    uint8_t route[FRAME_ROUTE_SIZE];
 };
-
-/* ---------------------------------------------------------------- connections */
-
-static void close_pipe(uint32_t nng_id)
-{
-    log_debug("connection is to be closed pipe=%u", nng_id);
-    nng_pipe_close((nng_pipe){.id = nng_id});
-}
-
-static void close_pipes(struct buf *ids)
-{
-    for (size_t at = 0; at < ids->size; at += sizeof(uint32_t)) {
-        uint32_t id;
-        memcpy(&id, ids->data + at, sizeof id);
-        close_pipe(id);
-    }
-    buf_clear(ids);
-}
-
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
-{
-    struct wire *w = arg;
-    uint32_t id = (uint32_t)nng_pipe_id(pipe);
-    bool measured;
-    if (event == NNG_PIPE_EV_ADD_PRE) {
-        if (!listeners_added(w->listeners, pipe, &measured) || !pipes_add(w->pipes, id, measured, clock_mono_ms())) {
-            COUNT(&w->counters, pipes_refused);
-            nng_pipe_close(pipe);
-        }
-    } else if (event == NNG_PIPE_EV_ADD_POST) {
-        COUNT(&w->counters, pipes_opened);
-        log_debug("connection opened pipe=%u", id);
-    } else if (event == NNG_PIPE_EV_REM_POST) {
-        uint64_t number = pipes_remove(w->pipes, id);
-        log_debug("connection closed pipe=%u", id);
-        if (number != 0 && !atomic_load(&w->closing))
-            w->pipe_lost(w->user, number);
-    }
-}
-
-/* What nng has written to each connection, from its statistics: a tree of which each connection is a branch under the root. */
-static void measure(struct wire *w)
-{
-    nng_stat *root;
-    if (nng_stats_get(&root) != 0)
-        return;
-    for (nng_stat *s = nng_stat_child(root); s != NULL; s = nng_stat_next(s)) {
-        if (strcmp(nng_stat_name(s), "pipe") != 0)
-            continue;
-        nng_stat *id = nng_stat_find(s, "id"), *replies = nng_stat_find(s, "tx_msgs"), *bytes = nng_stat_find(s, "tx_bytes");
-        if (id != NULL && replies != NULL && bytes != NULL)
-            pipes_taken(w->pipes, (uint32_t)nng_stat_value(id), nng_stat_value(replies), nng_stat_value(bytes));
-    }
-    nng_stats_free(root);
-}
 
 /* ---------------------------------------------------------------- replies */
 
 static void exchange_free(struct exchange *x)
 {
+    pipes_release(x->wire->pipes, x->pipe);
     api_op_end(&x->op);
     mem_free(x);
 }
@@ -137,63 +95,49 @@ static void complete_hello(struct wire *w, struct exchange *x)
     struct wire_hello_reply *h = &x->op.reply.hello;
     pipes_hello(w->pipes, x->pipe);
     h->version = WIRE_VERSION;
-    h->publish = w->publish;
-    h->publish_n = (uint32_t)wire_publish_count(w);
+    h->publish = w->hello;
+    h->publish_n = (uint32_t)w->publish.n;
     h->http = view_of_str(w->http);
     h->product = VIEW_LIT("sluice/" SLUICE_VERSION);
     h->limits = limits_for_clients(w);
 }
 
 /* A reply for which there is no memory becomes one that says so. */
-static nng_msg *encode_reply(const struct exchange *x)
+static struct packet *encode(const struct exchange *x)
 {
-    nng_msg *m;
-    if (frame_reply(&x->op.reply, x->verb, x->route, &m) == E_OK)
-        return m;
+    struct packet *p = frame_reply(&x->op.reply, x->verb, x->id);
     const struct wire_reply small = {.code = E_NO_MEMORY, .detail = VIEW_LIT("reply")};
-    return frame_reply(&small, x->verb, x->route, &m) == E_OK ? m : NULL;
+    return p != NULL ? p : frame_reply(&small, x->verb, x->id);
 }
 
-/* Whether the reply may be sent. A bound that seems to be passed is looked at again with fresh numbers; if it is, who holds most goes. */
-static bool admit(struct wire *w, struct pipe *pipe, size_t bytes)
+static void close_found(struct wire *w, struct buf *found)
 {
-    uint32_t nng_id;
-    enum pipe_verdict verdict = pipes_answer(w->pipes, pipe, bytes, false, &nng_id);
-    if (verdict == PIPE_UNSURE) {
-        struct buf fat = {0};
-        measure(w);
-        COUNT_BY(&w->counters, closed_unread, pipes_fat(w->pipes, bytes, &fat));
-        close_pipes(&fat);
-        buf_free(&fat);
-        verdict = pipes_answer(w->pipes, pipe, bytes, true, &nng_id);
+    for (size_t at = 0; at < found->size; at += sizeof(struct pipe *)) {
+        struct pipe *pipe;
+        memcpy(&pipe, found->data + at, sizeof(struct pipe *));
+        pipe_close(pipe);
+        pipes_release(w->pipes, pipe);
     }
-    if (verdict == PIPE_CLOSE) {
-        COUNT(&w->counters, closed_unread);
-        close_pipe(nng_id);
-    }
-    return verdict == PIPE_OK;
+    buf_clear(found);
 }
 
-/* Waits at most for nng to move SEND_QUEUE messages on within the process, never for a client. */
-static void send_reply(struct wire *w, nng_msg *m)
+static void close_unread(struct wire *w, struct pipe *pipe)
 {
-    size_t bytes = nng_msg_len(m);
-    if (nng_sendmsg(w->rep, m, 0) != 0) {
-        nng_msg_free(m);
-        COUNT(&w->counters, replies_lost);
-        return;
-    }
+    log_warn("connection closed: its client does not read its replies pipe=%llu", (unsigned long long)pipe_number(pipe));
+    COUNT(&w->counters, closed_unread);
+    pipe_close(pipe);
+}
+
+/* Over the bound of all, those with the most go: perhaps this one. */
+static void send_reply(struct wire *w, struct pipe *pipe, struct packet *p)
+{
+    struct buf fat = {0};
     COUNT(&w->counters, replies);
-    COUNT_BY(&w->counters, reply_bytes, bytes);
-}
-
-/* The request has no reply, so its connection has no future. */
-static void drop(struct wire *w, struct pipe *pipe)
-{
-    uint32_t nng_id;
-    if (pipes_drop(w->pipes, pipe, &nng_id))
-        close_pipe(nng_id);
-    COUNT(&w->counters, replies_lost);
+    COUNT_BY(&w->counters, reply_bytes, p->size);
+    pipe_send(pipe, p);
+    COUNT_BY(&w->counters, closed_unread, pipes_fat(w->pipes, &fat));
+    close_found(w, &fat);
+    buf_free(&fat);
 }
 
 static void on_done(struct op *op)
@@ -202,116 +146,214 @@ static void on_done(struct op *op)
     struct wire *w = x->wire;
     if (op->reply.code == E_OK && op->reply.body == BODY_HELLO)
         complete_hello(w, x);
-    nng_msg *m = encode_reply(x);
-    if (m == NULL) {
-        drop(w, x->pipe);
-    } else if (admit(w, x->pipe, nng_msg_len(m))) {
-        send_reply(w, m);
+    struct packet *p = encode(x);
+    enum pipe_verdict verdict = p != NULL              ? pipes_answer(w->pipes, x->pipe, p->size)
+                                : pipes_drop(w->pipes, x->pipe) ? PIPE_CLOSE
+                                                                : PIPE_GONE;
+    if (verdict == PIPE_OK) {
+        send_reply(w, x->pipe, p);
     } else {
-        nng_msg_free(m);
+        packet_drop(p);
         COUNT(&w->counters, replies_lost);
     }
+    if (verdict == PIPE_CLOSE)
+        close_unread(w, x->pipe);
     exchange_free(x);
 }
 
 /* ---------------------------------------------------------------- requests */
 
-static void take(struct wire *w, struct exchange *x, nng_msg *m, bool greeted)
+/* The request has no reply, so its connection has no future. */
+static void drop(struct exchange *x)
+{
+    struct wire *w = x->wire;
+    COUNT(&w->counters, closed_bad_frame);
+    if (pipes_drop(w->pipes, x->pipe))
+        pipe_close(x->pipe);
+    exchange_free(x);
+}
+
+static void take(struct wire *w, struct exchange *x, bool greeted)
 {
     struct frame_request f;
     struct err e;
-    int code = frame_open(m, &f, &e);
+    int code = frame_open(ref_view(x->op.hold), &f, &e);
+    x->id = f.id;
     x->verb = f.head.verb;
-    memcpy(x->route, f.route, sizeof x->route);
-    x->op.hold = f.hold;
-    if (code != E_OK) {
+    if (code != E_OK)
         COUNT(&w->counters, bad_frames);
-        if (f.answerable) {
-            api_refuse(&x->op, code, "%s", e.text);
-        } else {
-            COUNT(&w->counters, closed_bad_frame);
-            drop(w, x->pipe);
-            exchange_free(x);
-        }
-    } else if (!greeted) {
+    if (code != E_OK && !f.answerable)
+        drop(x);
+    else if (code != E_OK)
+        api_refuse(&x->op, code, "%s", e.text);
+    else if (!greeted)
         api_refuse(&x->op, E_NO_SESSION, "the first request of a connection is hello");
-    } else {
+    else
         api_request(w->api, &x->op, f.head.verb, f.body);
-    }
 }
 
-/* The verb is needed before the frame is checked: a connection that was not greeted may say nothing else. */
-static bool is_hello(nng_msg *m)
+/* Looked at before the frame is checked: a connection that was not greeted may say nothing else. */
+static bool is_hello(const struct ref *message)
 {
-    const uint8_t *data = nng_msg_body(m);
-    return nng_msg_len(m) >= FRAME_SIZE && data[2] == VERB_HELLO;
+    enum { VERB_AT = FRAME_ID_SIZE + 2 };
+    return message->size > VERB_AT && message->data[VERB_AT] == VERB_HELLO;
 }
 
-static void request(struct wire *w, nng_msg *m)
+/* In nng's threads, one at a time per connection: what it does is bounded by the size of the request, and waits for nothing. */
+static void on_message(struct wire *w, struct pipe *pipe, struct ref *message)
 {
-    uint32_t nng_id = (uint32_t)nng_pipe_id(nng_msg_get_pipe(m));
-    size_t bytes = nng_msg_len(m);
     COUNT(&w->counters, requests);
-    COUNT_BY(&w->counters, request_bytes, bytes);
-    struct pipe *pipe = NULL;
-    uint64_t number = 0;
-    enum pipe_verdict verdict = pipes_request(w->pipes, nng_id, is_hello(m), &pipe, &number);
+    COUNT_BY(&w->counters, request_bytes, message->size);
+    enum pipe_verdict verdict = pipes_request(w->pipes, pipe, is_hello(message));
     if (verdict == PIPE_CLOSE) {
         COUNT(&w->counters, closed_flood);
-        close_pipe(nng_id);
+        pipe_close(pipe);
     }
-    if (pipe == NULL) {
-        nng_msg_free(m);
+    if (verdict == PIPE_CLOSE || verdict == PIPE_GONE) {
+        ref_drop(message);
         return;
     }
     struct exchange *x = mem_zalloc(sizeof *x);
     x->op.done = on_done;
-    x->op.pipe = number;
-    x->op.bytes = sizeof *x + bytes;
+    x->op.pipe = pipe_number(pipe);
+    x->op.bytes = sizeof *x + message->size;
+    x->op.hold = message;
     x->wire = w;
     x->pipe = pipe;
     api_op_begin(&x->op);
-    take(w, x, m, verdict == PIPE_OK);
+    take(w, x, verdict == PIPE_OK);
 }
 
-/* The one receiver: what it does is bounded by the size of the request, and waits for nothing. */
-static void on_message(void *arg)
+/* ---------------------------------------------------------------- connections: what both kinds tell, and what they are asked */
+
+static struct pipe *opened(struct wire *w, const struct pipe_ops *ops, void *conn)
 {
-    struct wire *w = arg;
-    switch (nng_aio_result(w->receive)) {
-    case 0:
-        request(w, nng_aio_get_msg(w->receive));
-        break;
-    case NNG_ECLOSED:
-    case NNG_ECANCELED:
-        return;
-    default:
-        break;
-    }
-    nng_recv_aio(w->rep, w->receive);
+    struct pipe *pipe = pipes_add(w->pipes, ops, conn, clock_mono_ms());
+    if (pipe == NULL)
+        COUNT(&w->counters, pipes_refused);
+    else
+        COUNT(&w->counters, pipes_opened);
+    return pipe;
 }
 
-/* ---------------------------------------------------------------- the watch */
-
-static void watch_round(struct wire *w, struct buf *ids)
+static void closed(struct wire *w, struct pipe *pipe)
 {
-    unsigned replaced = listeners_watch(w->listeners, w->bounds->watch_timeout_ms) +
-                        listeners_watch(publisher_listeners(w->publisher), w->bounds->watch_timeout_ms);
-    COUNT_BY(&w->counters, listeners_replaced, replaced);
-    COUNT_BY(&w->counters, closed_no_hello, pipes_overdue(w->pipes, clock_mono_ms(), ids));
-    close_pipes(ids);
-    if (!pipes_want_taken(w->pipes))
-        return;
-    measure(w);
-    size_t slow = pipes_slow(w->pipes, ids);
-    COUNT_BY(&w->counters, closed_unread, slow);
-    if (slow > 0)
-        log_warn("connections closed that do not read their replies count=%zu", slow);
-    close_pipes(ids);
+    w->pipe_lost(w->user, pipes_gone(w->pipes, pipe));
 }
 
-/* Until `ms` have passed or the watch is to stop; whether it is. */
-static bool watch_wait(struct wire *w, uint64_t ms)
+static void stream_op_send(void *conn, struct packet *p)
+{
+    stream_send(conn, p, SIZE_MAX);
+}
+
+static void stream_op_close(void *conn)
+{
+    stream_close(conn);
+}
+
+static void stream_op_trust(void *conn)
+{
+    stream_trust(conn);
+}
+
+static void stream_op_release(void *conn)
+{
+    stream_drop(conn);
+}
+
+static const struct pipe_ops stream_ops = {.send = stream_op_send, .close = stream_op_close, .trust = stream_op_trust,
+                                           .release = stream_op_release, .measured = true, .lag = STREAM_SEND_AT_ONCE};
+
+static bool on_stream_opened(void *user, struct stream *s)
+{
+    struct pipe *pipe = opened(user, &stream_ops, s);
+    if (pipe == NULL)
+        return false;
+    stream_take(s);
+    stream_set_owner(s, pipe);
+    return true;
+}
+
+static void on_stream_message(void *user, struct stream *s, struct ref *bytes)
+{
+    on_message(user, stream_owner(s), bytes);
+}
+
+static void on_stream_written(void *user, struct stream *s, size_t packets, size_t bytes)
+{
+    struct wire *w = user;
+    pipes_written(w->pipes, stream_owner(s), packets, bytes);
+}
+
+static void on_stream_closed(void *user, struct stream *s)
+{
+    closed(user, stream_owner(s));
+}
+
+static const struct stream_hooks stream_hooks = {.opened = on_stream_opened, .message = on_stream_message,
+                                                 .written = on_stream_written, .closed = on_stream_closed};
+
+static void local_op_send(void *conn, struct packet *p)
+{
+    local_conn_send(conn, p);
+}
+
+static void local_op_close(void *conn)
+{
+    local_conn_close(conn);
+}
+
+static void local_op_trust(void *conn)
+{
+    (void)conn;
+}
+
+static void local_op_release(void *conn)
+{
+    local_conn_drop(conn);
+}
+
+static const struct pipe_ops local_ops = {.send = local_op_send, .close = local_op_close, .trust = local_op_trust,
+                                          .release = local_op_release, .measured = false};
+
+static bool on_local_opened(void *user, struct local_conn *c)
+{
+    struct pipe *pipe = opened(user, &local_ops, c);
+    if (pipe == NULL)
+        return false;
+    local_conn_take(c);
+    local_conn_set_owner(c, pipe);
+    return true;
+}
+
+static void on_local_message(void *user, struct local_conn *c, struct ref *bytes)
+{
+    on_message(user, local_conn_owner(c), bytes);
+}
+
+static void on_local_closed(void *user, struct local_conn *c)
+{
+    closed(user, local_conn_owner(c));
+}
+
+static const struct local_hooks local_hooks = {.opened = on_local_opened, .message = on_local_message, .closed = on_local_closed};
+
+/* ---------------------------------------------------------------- the tending thread */
+
+static void tend(struct wire *w, struct buf *found)
+{
+    uint64_t now = clock_mono_ms();
+    const struct addresses *const both[] = {&w->listen, &w->publish};
+    for (size_t k = 0; k < ARRAY_LEN(both); k++)
+        for (size_t i = 0; i < both[k]->n; i++)
+            if (both[k]->at[i].listener != NULL)
+                listener_tend(both[k]->at[i].listener, now);
+    COUNT_BY(&w->counters, closed_no_hello, pipes_overdue(w->pipes, now, found));
+    close_found(w, found);
+}
+
+/* Until `ms` have passed or the thread is to stop; whether it is. */
+static bool tend_wait(struct wire *w, uint64_t ms)
 {
     uint64_t due = clock_mono_ms() + ms;
     struct timespec until = {.tv_sec = (time_t)(due / 1000), .tv_nsec = (long)(due % 1000) * 1000000};
@@ -324,39 +366,92 @@ static bool watch_wait(struct wire *w, uint64_t ms)
     return stop;
 }
 
-static void *watch(void *arg)
+static void *tending(void *arg)
 {
     struct wire *w = arg;
-    struct buf ids = {0};
-    while (!watch_wait(w, w->bounds->watch_ms))
-        watch_round(w, &ids);
-    buf_free(&ids);
+    struct buf found = {0};
+    while (!tend_wait(w, TEND_MS))
+        tend(w, &found);
+    buf_free(&found);
     return NULL;
 }
 
-/* ---------------------------------------------------------------- life */
+static void tending_start(struct wire *w)
+{
+    int failed = pthread_create(&w->tending, NULL, tending, w);
+    assert(failed == 0);
+    (void)failed;
+    w->tends = true;
+}
+
+static void tending_stop(struct wire *w)
+{
+    if (!w->tends)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->stopped);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->tending, NULL);
+    w->tends = false;
+}
+
+/* ---------------------------------------------------------------- addresses */
 
 int wire_check(const char *url, const struct wire_tls *tls, struct err *e)
 {
-    return listeners_check(url, tls, e);
+    return listen_check(url, tls, e);
 }
 
-/* Requests come straight from clients: a route of more hops would be a device that mixes sessions. */
-static int open_rep(struct wire *w)
+static struct addresses addresses_new(const char *const *urls, size_t n, const struct listener_options *o)
 {
-    int rv = nng_rep0_open_raw(&w->rep);
-    if (rv != 0)
-        return rv;
-    if ((rv = nng_socket_set_int(w->rep, NNG_OPT_MAXTTL, 1)) == 0 &&
-        (rv = nng_socket_set_int(w->rep, NNG_OPT_SENDBUF, SEND_QUEUE)) == 0 &&
-        (rv = nng_pipe_notify(w->rep, NNG_PIPE_EV_ADD_PRE, on_pipe, w)) == 0 &&
-        (rv = nng_pipe_notify(w->rep, NNG_PIPE_EV_ADD_POST, on_pipe, w)) == 0 &&
-        (rv = nng_pipe_notify(w->rep, NNG_PIPE_EV_REM_POST, on_pipe, w)) == 0)
-        rv = nng_aio_alloc(&w->receive, on_message, w);
-    if (rv != 0)
-        nng_close(w->rep);
-    return rv;
+    struct addresses a = {.at = mem_array(n, sizeof *a.at), .n = n};
+    for (size_t i = 0; i < n; i++) {
+        a.at[i].url = mem_strdup(urls[i]);
+        a.at[i].listener = listen_is_local(urls[i]) ? NULL : listener_new(urls[i], o);
+    }
+    return a;
 }
+
+static void addresses_close(struct addresses *a)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        listener_close(a->at[i].listener);
+        mem_free(a->at[i].url);
+    }
+    mem_free(a->at);
+    *a = (struct addresses){0};
+}
+
+static const char *address_url(const struct address *a)
+{
+    return a->listener != NULL ? listener_url(a->listener) : a->url;
+}
+
+static int listen_local(struct wire *w, const char *url, struct err *e)
+{
+    if (w->local == NULL && local_open(&w->local, &local_hooks, w, w->bounds->request_bytes_max, e) != E_OK)
+        return e->code;
+    return local_listen(w->local, url, e);
+}
+
+/* The publisher first: hello tells its addresses. */
+static int listen_all(struct wire *w, struct err *e)
+{
+    int code = E_OK;
+    for (size_t i = 0; i < w->publish.n && code == E_OK; i++) {
+        struct address *a = &w->publish.at[i];
+        code = a->listener != NULL ? listener_start(a->listener, &w->tls, e) : publisher_listen_local(w->publisher, a->url, e);
+        w->hello[i] = view_of_str(address_url(a));
+    }
+    for (size_t i = 0; i < w->listen.n && code == E_OK; i++) {
+        struct address *a = &w->listen.at[i];
+        code = a->listener != NULL ? listener_start(a->listener, &w->tls, e) : listen_local(w, a->url, e);
+    }
+    return code;
+}
+
+/* ---------------------------------------------------------------- life */
 
 static void lock_open(struct wire *w)
 {
@@ -371,52 +466,38 @@ static void lock_open(struct wire *w)
 int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
 {
     struct wire *w = mem_zalloc(sizeof *w);
+    const struct publisher_options publisher = {.api = o->api, .counters = &w->counters, .bounds = o->bounds};
+    int code = publisher_open(&w->publisher, &publisher, e);
+    if (code != E_OK) {
+        mem_free(w);
+        return code;
+    }
     w->bounds = o->bounds;
     w->limits = o->limits;
     w->api = o->api;
     w->message_bytes_max = o->message_bytes_max;
     w->pipe_lost = o->pipe_lost;
     w->user = o->user;
-    const struct publisher_options publish = {.api = o->api, .counters = &w->counters, .urls = o->publish, .urls_n = o->publish_n,
-                                              .tls = &o->tls, .lag_ms = o->bounds->lag_publish_ms};
-    int rv = open_rep(w);
-    if (rv != 0) {
-        mem_free(w);
-        return err_set(e, E_INTERNAL, "REP socket: %s", nng_strerror(rv));
-    }
-    int code = publisher_open(&w->publisher, &publish, e);
-    if (code != E_OK) {
-        nng_aio_free(w->receive);
-        nng_close(w->rep);
-        mem_free(w);
-        return code;
-    }
+    w->tls = (struct wire_tls){mem_strdup(o->tls.cert), mem_strdup(o->tls.key), mem_strdup(o->tls.ca)};
     w->pipes = pipes_new(w->bounds);
-    w->listeners = listeners_new(w->rep, o->listen, o->listen_n, &o->tls, o->bounds->request_bytes_max);
-    w->publish = mem_array(o->publish_n, sizeof *w->publish);
+    const struct listener_options rep = {.hooks = &stream_hooks, .user = w, .self = REP_PROTOCOL, .peer = REQ_PROTOCOL, .hears = true,
+                                         .receive_bytes_max = w->bounds->hello_bytes_max,
+                                         .trusted_bytes_max = w->bounds->request_bytes_max,
+                                         .greeting_max = w->bounds->greeting_pipes_max, .greeting_ms = w->bounds->hello_ms};
+    const struct listener_options pub = publisher_listening(w->publisher);
+    w->listen = addresses_new(o->listen, o->listen_n, &rep);
+    w->publish = addresses_new(o->publish, o->publish_n, &pub);
+    w->hello = mem_array(o->publish_n, sizeof *w->hello);
     lock_open(w);
-    nng_recv_aio(w->rep, w->receive);
     *out = w;
     return E_OK;
 }
 
-/* The publisher first: hello tells its addresses. */
 int wire_listen(struct wire *w, const char *http, struct err *e)
 {
-    int code = listeners_start(publisher_listeners(w->publisher), e);
-    if (code != E_OK)
-        return code;
-    for (size_t i = 0; i < wire_publish_count(w); i++)
-        w->publish[i] = view_of_str(wire_publish_url(w, i));
     w->http = mem_strdup(http);
-    code = listeners_start(w->listeners, e);
-    if (code != E_OK)
-        return code;
-    int failed = pthread_create(&w->watch, NULL, watch, w);
-    assert(failed == 0);
-    (void)failed;
-    w->watching = true;
-    return E_OK;
+    tending_start(w);
+    return listen_all(w, e);
 }
 
 void wire_close_door(struct wire *w)
@@ -424,24 +505,11 @@ void wire_close_door(struct wire *w)
     pipes_close_door(w->pipes);
 }
 
-static void watch_stop(struct wire *w)
-{
-    if (!w->watching)
-        return;
-    pthread_mutex_lock(&w->lock);
-    w->stop = true;
-    pthread_cond_signal(&w->stopped);
-    pthread_mutex_unlock(&w->lock);
-    pthread_join(w->watch, NULL);
-    w->watching = false;
-}
-
-/* nng closes without sending what it has queued, and does not tell when that is out: so its statistics are asked. */
+/* Replies that were given leave, unless their clients do not take them. */
 static void flush(struct wire *w, uint32_t flush_ms)
 {
     struct pipes_totals t;
     for (uint64_t until = clock_mono_ms() + flush_ms; clock_mono_ms() < until;) {
-        measure(w);
         pipes_totals(w->pipes, &t);
         if (t.unread_bytes == 0)
             return;
@@ -454,17 +522,19 @@ void wire_close(struct wire *w, uint32_t flush_ms)
     if (w == NULL)
         return;
     wire_close_door(w);
-    watch_stop(w);
-    publisher_close(w->publisher);
     flush(w, flush_ms);
-    atomic_store(&w->closing, true);
-    listeners_close(w->listeners);
-    nng_close(w->rep);
-    nng_aio_free(w->receive);
+    tending_stop(w);
+    addresses_close(&w->listen);
+    addresses_close(&w->publish);
+    local_close(w->local);
+    publisher_close(w->publisher);
     pipes_free(w->pipes);
     pthread_cond_destroy(&w->stopped);
     pthread_mutex_destroy(&w->lock);
-    mem_free(w->publish);
+    mem_free((char *)(uintptr_t)w->tls.cert);
+    mem_free((char *)(uintptr_t)w->tls.key);
+    mem_free((char *)(uintptr_t)w->tls.ca);
+    mem_free(w->hello);
     mem_free(w->http);
     mem_free(w);
 }
@@ -473,22 +543,22 @@ void wire_close(struct wire *w, uint32_t flush_ms)
 
 size_t wire_listen_count(const struct wire *w)
 {
-    return listeners_count(w->listeners);
+    return w->listen.n;
 }
 
 const char *wire_listen_url(const struct wire *w, size_t i)
 {
-    return listeners_url(w->listeners, i);
+    return address_url(&w->listen.at[i]);
 }
 
 size_t wire_publish_count(const struct wire *w)
 {
-    return listeners_count(publisher_listeners(w->publisher));
+    return w->publish.n;
 }
 
 const char *wire_publish_url(const struct wire *w, size_t i)
 {
-    return listeners_url(publisher_listeners(w->publisher), i);
+    return address_url(&w->publish.at[i]);
 }
 
 void wire_hint(struct wire *w, uint32_t group, const char *topic, const char *name)
@@ -496,13 +566,14 @@ void wire_hint(struct wire *w, uint32_t group, const char *topic, const char *na
     publisher_hint(w->publisher, group, topic, name);
 }
 
-void wire_drop_pipe(struct wire *w, uint64_t pipe)
+void wire_drop_pipe(struct wire *w, uint64_t number)
 {
-    uint32_t nng_id;
-    if (!pipes_close(w->pipes, pipe, &nng_id))
+    struct pipe *pipe = pipes_take_over(w->pipes, number);
+    if (pipe == NULL)
         return;
     COUNT(&w->counters, closed_taken_over);
-    close_pipe(nng_id);
+    pipe_close(pipe);
+    pipes_release(w->pipes, pipe);
 }
 
 void wire_stats(struct wire *w, struct wire_stats *out)

@@ -1,14 +1,14 @@
 /* The broker's sockets: requests come in by REP, replies go out by it, hints by PUB.
  *
- *     nng ----> on_message: frame, pipe ----> api_request ....> loop
- *                                                                 |
- *     nng <---- nng_sendmsg <---- frame <---- op->done  <........-+
+ *     stream.c, local.c ----> on_message: pipes, frame ----> api_request ....> loop
+ *                                                                                |
+ *     stream.c, local.c <---- packet <---- frame, pipes <---- op->done  <........+
  *
- *     watch thread      greets each plain listener, closes who did not say hello or does not read
  *     publisher thread  hints that the loop leaves, and the lag of groups, to PUB
+ *     tending thread    closes who does not greet or say hello in time, frees connections that are done
  *
- * REP is raw with one receiver, so the requests of a connection keep their order and a long poll costs no context. Who is connected
- * and what may be out per connection: pipes.h.
+ * Requests of one connection keep their order; those of several are decoded and checked side by side, in nng's threads. Who is
+ * connected and what may be out per connection: pipes.h. Why these are not nng's own sockets: stream.h.
  */
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
@@ -32,7 +32,7 @@ struct wire_options {
     void *user;
 };
 
-/* OK, or CONFIG naming the address. */
+/* An address: OK, or CONFIG naming it. */
 int wire_check(const char *url, const struct wire_tls *tls, struct err *e);
 
 /* Sockets and threads are there, nothing listens. NO_MEMORY, INTERNAL. */
