@@ -53,7 +53,7 @@ static void results_drop(struct lane *l, uint64_t seen)
     l->results_n -= n;
 }
 
-/* A lane's row is read when a session of an earlier life of the broker first uses the lane. NULL: the engine failed. */
+/* A lane's row is read when the session first uses the lane. NULL: the engine failed. */
 static struct lane *lane_get(struct engine *en, struct session *s, uint32_t id)
 {
     struct lane *l = map_get(&s->lanes, (uint64_t)id + 1);
@@ -65,7 +65,7 @@ static struct lane *lane_get(struct engine *en, struct session *s, uint32_t id)
     struct key k = key_lane(s->id, id);
     struct view v;
     struct err e = {0};
-    if (s->stored && row_read(en, FAM_SESSIONS, &k, &v)) {
+    if (row_read(en, FAM_SESSIONS, &k, &v)) {
         struct lane_row row;
         bool bad = false;
         if (lane_row_get(v, &row, &e) != E_OK)

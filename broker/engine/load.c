@@ -302,9 +302,7 @@ static int load_session(struct engine *en, struct view key, struct view value, s
     int code = session_row_get(value, &row, e);
     if (code != E_OK)
         return code;
-    struct session *s = session_add(en, id, row.name, row.created_ms, row.seen_ms);
-    s->stored = true;
-    session_wait_for_pipe(en, s);
+    session_wait_for_pipe(en, session_add(en, id, row.name, row.created_ms, row.seen_ms));
     return E_OK;
 }
 

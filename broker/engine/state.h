@@ -90,7 +90,6 @@ struct session {
     char *name;                 /* (row) */
     uint64_t created_ms, seen_ms; /* (row) */
     uint64_t pipe;              /* 0: none */
-    bool stored;                /* it was there before this broker began: its lanes may have rows */
     struct map lanes;           /* id -> lane; loaded from their rows when first used */
     struct list leases;         /* of struct lease, by `of_session` */
     struct list waiting;        /* of struct op, by `wait` */

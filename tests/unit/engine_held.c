@@ -47,12 +47,9 @@ static void backoff_doubles_up_to_its_bound_and_is_never_nothing(void **state)
     static const uint64_t most[] = {100, 200, 400, 800, 1000, 1000, 1000};
     for (size_t attempt = 0; attempt < ARRAY_LEN(most); attempt++) {
         uint64_t longest = 0;
-        struct call *c = kit_receive_wait(w.k, A, 0, w.g, 200, 1000);
-        while (w.k->engine->ready > 0)
-            kit_receive_wait(w.k, A, 0, w.g, 200, 0);
-        (void)c;
         struct group *g = map_get(&w.k->engine->groups, w.g);
-        assert_int_equal(g->leased, 200);
+        while (g->leased < 200)
+            kit_receive(w.k, A, w.g, 200);
         kit_begin(w.k);
         for (uint64_t o = 0; o < 200; o++) {
             struct entry *e = map_get(&g->parts[0].entries, o);

@@ -257,7 +257,6 @@ static void large_results_that_nobody_sees_are_bounded_in_bytes(void **state)
     kit_free(w.k);
 }
 
-/* Was a bug: a session that ended and one of the same id that began in the same turn shared a row. */
 static void a_session_made_anew_in_the_turn_in_which_its_like_ended_has_no_numbers(void **state)
 {
     (void)state;

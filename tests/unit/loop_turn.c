@@ -145,12 +145,19 @@ static void a_full_disk_keeps_the_batch_refuses_changes_serves_reads_and_recover
     assert_string_equal(kit_values(&late->op.reply), "");
     assert_true(health->done);
     assert_false(kept->done);
+    static const enum wire_verb changes[] = {VERB_BYE, VERB_RECEIVE, VERB_SETTLE, VERB_TOPIC_CREATE, VERB_TOPIC_DELETE, VERB_GROUP_CREATE, VERB_GROUP_DELETE};
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        struct call *c = kit_send(k, kit_new_call(k, changes[i]));
+        kit_turn(k);
+        assert_int_equal(c->op.reply.code, E_DISK_FULL);
+    }
     struct loop_status s;
     k->now.mono_ms += 500;
     k->now.wall_ms += 500;
     kit_turn(k); /* the second refusal */
     kit_turn(k);
     loop_status(k->loop, &s);
+    assert_true(s.read_only);
     assert_false(kept->done);
     k->now.mono_ms += 500;
     kit_turn(k); /* the third */
