@@ -138,8 +138,11 @@ static void on_store_log(void *user, int level, const char *text)
 
 static int start_http(struct compose *c, struct err *e)
 {
-    const struct http_options o = {.address = c->config->http, .bounds = &c->config->http_limits, .ready = is_ready,
-                                   .metrics = put_metrics, .user = c};
+    const struct http_options o = {.address = c->config->http,
+                                   .bounds = &c->config->http_limits,
+                                   .ready = is_ready,
+                                   .metrics = put_metrics,
+                                   .user = c};
     return c->config->http[0] != '\0' ? http_start(&c->http, &o, e) : E_OK;
 }
 
@@ -149,7 +152,8 @@ static int open_store(struct compose *c, struct err *e)
     const struct store_rocks_options o = {.path = c->config->data,
                                           .memory_bytes = l->store_memory_bytes,
                                           .wal_bytes_max = l->wal_bytes_max,
-                                          .reserve_file_bytes = l->reserve_file_bytes > 0 ? l->reserve_file_bytes : UINT64_MAX,
+                                          .reserve_file_bytes =
+                                              l->reserve_file_bytes > 0 ? l->reserve_file_bytes : UINT64_MAX,
                                           .background_threads = (int)l->store_threads,
                                           .log = on_store_log};
     return c->store != NULL ? E_OK : store_rocks_open(&c->store, &o, e);

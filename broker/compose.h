@@ -17,7 +17,8 @@ struct compose;
 
 struct compose_options {
     const struct config *config; /* checked; outlives the broker */
-    struct store *store;         /* NULL: RocksDB in config->data. Given: the broker closes it, also when it does not start */
+    struct store
+        *store; /* NULL: RocksDB in config->data. Given: the broker closes it, also when it does not start */
     /* The store failed: nothing that was not answered will be. Called once, in any thread; the process should end. */
     void (*fatal)(void *user, const struct err *why);
     void *user;

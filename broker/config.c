@@ -10,18 +10,25 @@
 
 /* ---------------------------------------------------------------- the table */
 
-enum { CONFIG_count = CONFIG_COUNT, CONFIG_ms = CONFIG_MS, CONFIG_bytes = CONFIG_BYTES }; /* units as the limits name them */
+/* Units as the limits name them. */
+enum { CONFIG_count = CONFIG_COUNT, CONFIG_ms = CONFIG_MS, CONFIG_bytes = CONFIG_BYTES };
 
-#define KEY(name, kind, field, help) {name, kind, offsetof(struct config, field), 0, 0, help},
+#define KEY(name, kind, field, help)                           \
+    {                                                          \
+        name, kind, offsetof(struct config, field), 0, 0, help \
+    }
+
 const struct config_key config_keys[] = {
-    KEY("data", CONFIG_TEXT, data, "directory of the broker's data")
-    KEY("listen", CONFIG_LIST, listen, "addresses for clients: tcp://, tls+tcp://, ipc://, inproc://; port 0 is any free one")
-    KEY("publish", CONFIG_LIST, publish, "addresses for hints; may be empty")
-    KEY("http", CONFIG_TEXT, http, "HOST:PORT of /livez, /readyz and /metrics; empty: none")
-    KEY("tls.cert", CONFIG_TEXT, tls_cert, "PEM file with the certificate and its chain")
-    KEY("tls.key", CONFIG_TEXT, tls_key, "PEM file with its key")
-    KEY("tls.ca", CONFIG_TEXT, tls_ca, "PEM file with the authority that signed the clients' certificates; empty: none is asked for")
-    KEY("log_level", CONFIG_TEXT, log_level, "debug, info, warn or error")
+    KEY("data", CONFIG_TEXT, data, "directory of the broker's data"),
+    KEY("listen", CONFIG_LIST, listen,
+        "addresses for clients: tcp://, tls+tcp://, ipc://, inproc://; port 0 is any free one"),
+    KEY("publish", CONFIG_LIST, publish, "addresses for hints; may be empty"),
+    KEY("http", CONFIG_TEXT, http, "HOST:PORT of /livez, /readyz and /metrics; empty: none"),
+    KEY("tls.cert", CONFIG_TEXT, tls_cert, "PEM file with the certificate and its chain"),
+    KEY("tls.key", CONFIG_TEXT, tls_key, "PEM file with its key"),
+    KEY("tls.ca", CONFIG_TEXT, tls_ca,
+        "PEM file with the authority that signed the clients' certificates; empty: none is asked for"),
+    KEY("log_level", CONFIG_TEXT, log_level, "debug, info, warn or error"),
 #define L(group, name, unit, def, min, max, help) \
     {"limits." #name, (enum config_kind)CONFIG_##unit, offsetof(struct config, group.name), min, max, help},
 #include "broker/every_limit.def"
@@ -215,22 +222,27 @@ static int check_room(const char *name, uint64_t value, const char *of, uint64_t
     char has[UNITS_TEXT_MAX], needs[UNITS_TEXT_MAX];
     if (value >= need)
         return E_OK;
-    return err_set(e, E_CONFIG, "limits.%s is %s: with %s it must be at least %s", name, size_format(has, value), of,
-                   size_format(needs, need));
+    return err_set(e, E_CONFIG, "limits.%s is %s: with %s it must be at least %s", name,
+                   size_format(has, value), of, size_format(needs, need));
 }
 
 static int check_limits(const struct config *c, struct err *e)
 {
     const struct wire_bounds *w = &c->wire;
-    int code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.reply_bytes_max", 2 * c->engine.reply_bytes_max, e);
+    int code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.reply_bytes_max",
+                          2 * c->engine.reply_bytes_max, e);
     if (code == E_OK)
-        code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.fetch_bytes_max", 2 * c->engine.fetch_bytes_max, e);
+        code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.fetch_bytes_max",
+                          2 * c->engine.fetch_bytes_max, e);
     if (code == E_OK)
-        code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.request_bytes_max", 2 * w->request_bytes_max, e);
+        code = check_room("pipe_unread_bytes_max", w->pipe_unread_bytes_max, "limits.request_bytes_max",
+                          2 * w->request_bytes_max, e);
     if (code == E_OK)
-        code = check_room("unread_bytes_max", w->unread_bytes_max, "limits.pipe_unread_bytes_max", w->pipe_unread_bytes_max, e);
+        code = check_room("unread_bytes_max", w->unread_bytes_max, "limits.pipe_unread_bytes_max",
+                          w->pipe_unread_bytes_max, e);
     if (code == E_OK)
-        code = check_room("inbox_bytes_max", c->broker.inbox_bytes_max, "limits.request_bytes_max", w->request_bytes_max, e);
+        code = check_room("inbox_bytes_max", c->broker.inbox_bytes_max, "limits.request_bytes_max",
+                          w->request_bytes_max, e);
     return code;
 }
 
@@ -243,7 +255,8 @@ int config_check(const struct config *c, bool need_data, struct err *e)
         return err_set(e, E_CONFIG, "listen: no address");
     if (log_level_parse(c->log_level, &level, e) != 0)
         return err_set(e, E_CONFIG, "log_level: %s", e->text);
-    if (check_addresses(c, "listen", &c->listen, e) != E_OK || check_addresses(c, "publish", &c->publish, e) != E_OK)
+    if (check_addresses(c, "listen", &c->listen, e) != E_OK ||
+        check_addresses(c, "publish", &c->publish, e) != E_OK)
         return e->code;
     return check_limits(c, e);
 }

@@ -29,17 +29,21 @@ struct file {
     struct file_limits *limits;
 };
 
-#define TEXT(type, name) CYAML_FIELD_STRING_PTR(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, name, 0, CYAML_UNLIMITED),
+#define TEXT(type, name) \
+    CYAML_FIELD_STRING_PTR(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, name, 0, CYAML_UNLIMITED)
 
 static const cyaml_schema_field_t limits_fields[] = {
-#define L(group, name, unit, def, min, max, help) TEXT(struct file_limits, name)
+#define L(group, name, unit, def, min, max, help) TEXT(struct file_limits, name),
 #include "broker/every_limit.def"
 #undef L
     CYAML_FIELD_END,
 };
 
 static const cyaml_schema_field_t tls_fields[] = {
-    TEXT(struct file_tls, cert) TEXT(struct file_tls, key) TEXT(struct file_tls, ca) CYAML_FIELD_END,
+    TEXT(struct file_tls, cert),
+    TEXT(struct file_tls, key),
+    TEXT(struct file_tls, ca),
+    CYAML_FIELD_END,
 };
 
 static const cyaml_schema_value_t address = {
@@ -47,11 +51,16 @@ static const cyaml_schema_value_t address = {
 };
 
 static const cyaml_schema_field_t file_fields[] = {
-    TEXT(struct file, data) TEXT(struct file, http) TEXT(struct file, log_level)
-    CYAML_FIELD_SEQUENCE("listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, listen, &address, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_SEQUENCE("publish", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, publish, &address, 0, CYAML_UNLIMITED),
+    TEXT(struct file, data),
+    TEXT(struct file, http),
+    TEXT(struct file, log_level),
+    CYAML_FIELD_SEQUENCE("listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, listen, &address, 0,
+                         CYAML_UNLIMITED),
+    CYAML_FIELD_SEQUENCE("publish", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, publish, &address,
+                         0, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING_PTR("tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, tls, tls_fields),
-    CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, limits, limits_fields),
+    CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, limits,
+                            limits_fields),
     CYAML_FIELD_END,
 };
 
@@ -64,8 +73,8 @@ static const cyaml_schema_value_t file_schema = {
 /* It says what is wrong to its log: first the complaint, then where, from the inside out. */
 struct complaint {
     char text[160];
-    char key[128];     /* of an unknown one */
-    char section[32];  /* the innermost mapping field that it stands in */
+    char key[128];    /* of an unknown one */
+    char section[32]; /* the innermost mapping field that it stands in */
     size_t line;
 };
 
@@ -82,10 +91,12 @@ static void on_complaint(cyaml_log_t level, void *arg, const char *fmt, va_list 
         const char *said = strncmp(text, "Load: ", 6) == 0 ? text + 6 : text;
         snprintf(c->text, sizeof c->text, "%s", said);
         sscanf(said, "Unexpected key: %127[^\n]", c->key);
-    } else if (sscanf(text, " in mapping field '%31[^']' (line: %zu", field, &line) == 2 && c->section[0] == '\0') {
+    } else if (sscanf(text, " in mapping field '%31[^']' (line: %zu", field, &line) == 2 &&
+               c->section[0] == '\0') {
         snprintf(c->section, sizeof c->section, "%s", field);
         c->line = c->line > 0 ? c->line : line;
-    } else if (c->line == 0 && strchr(text, '(') != NULL && sscanf(strchr(text, '('), "(line: %zu", &line) == 1) {
+    } else if (c->line == 0 && strchr(text, '(') != NULL &&
+               sscanf(strchr(text, '('), "(line: %zu", &line) == 1) {
         c->line = line;
     }
 }
@@ -122,12 +133,8 @@ static int apply_file(struct config *c, const struct file *f, struct err *e)
     const struct file_tls no_tls = {0}, *t = f->tls != NULL ? f->tls : &no_tls;
     const struct file_limits no_limits = {0}, *l = f->limits != NULL ? f->limits : &no_limits;
     const char *const texts[][2] = {
-        {"data", f->data},
-        {"http", f->http},
-        {"log_level", f->log_level},
-        {"tls.cert", t->cert},
-        {"tls.key", t->key},
-        {"tls.ca", t->ca},
+        {"data", f->data},     {"http", f->http},   {"log_level", f->log_level},
+        {"tls.cert", t->cert}, {"tls.key", t->key}, {"tls.ca", t->ca},
 #define L(group, name, unit, def, min, max, help) {"limits." #name, l->name},
 #include "broker/every_limit.def"
 #undef L
@@ -145,7 +152,8 @@ static int apply_file(struct config *c, const struct file *f, struct err *e)
 int config_load(struct config *c, const char *path, struct err *e)
 {
     struct complaint said = {.line = 0};
-    const cyaml_config_t with = {.log_fn = on_complaint, .log_ctx = &said, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_WARNING};
+    const cyaml_config_t with = {
+        .log_fn = on_complaint, .log_ctx = &said, .mem_fn = cyaml_mem, .log_level = CYAML_LOG_WARNING};
     struct file *f = NULL;
     cyaml_err_t failed = cyaml_load_file(path, &with, &file_schema, (cyaml_data_t **)&f, NULL);
     int code = E_OK;

@@ -19,7 +19,8 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-    "usage: sluice-broker [-c FILE] --data DIR [--listen URL].. [--publish URL].. [--http HOST:PORT] [--set KEY=VALUE]..\n"
+    "usage: sluice-broker [-c FILE] --data DIR [--listen URL].. [--publish URL].. [--http HOST:PORT]\n"
+    "                     [--set KEY=VALUE]..\n"
     "\n"
     "  -c, --config FILE      YAML configuration; options override it\n"
     "      --data DIR         where the data is; made if missing\n"
@@ -33,7 +34,8 @@ static const char usage[] =
     "      --print-config     print the configuration with everything that was not given, and leave\n"
     "      --version, --help\n"
     "\n"
-    "When it is ready it prints one line of JSON: {\"ready\":true,\"listen\":[..],\"publish\":[..],\"http\":\"..\"}\n";
+    "When it is ready it prints one line of JSON:\n"
+    "  {\"ready\":true,\"listen\":[..],\"publish\":[..],\"http\":\"..\"}\n";
 
 /* ---------------------------------------------------------------- the command line */
 
@@ -43,8 +45,18 @@ struct command {
     bool check, print;
 };
 
-enum option_code { OPT_DATA = 256, OPT_LISTEN, OPT_PUBLISH, OPT_HTTP, OPT_NO_PUBLISH, OPT_NO_HTTP, OPT_SET, OPT_CHECK, OPT_PRINT,
-                   OPT_VERSION };
+enum option_code {
+    OPT_DATA = 256,
+    OPT_LISTEN,
+    OPT_PUBLISH,
+    OPT_HTTP,
+    OPT_NO_PUBLISH,
+    OPT_NO_HTTP,
+    OPT_SET,
+    OPT_CHECK,
+    OPT_PRINT,
+    OPT_VERSION
+};
 
 static const struct option options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -136,7 +148,7 @@ static int parse(struct command *c, int argc, char **argv, struct err *e)
 static void bound_memory(void)
 {
     mallopt(M_ARENA_MAX, 4);
-    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
@@ -165,7 +177,8 @@ static void block_signals(sigset_t *set)
 static void on_fatal(void *user, const struct err *why)
 {
     (void)user;
-    log_error("the store failed, stopping at once code=%s error=%s", error_name(why->code), LOG_STR(why->text));
+    log_error("the store failed, stopping at once code=%s error=%s", error_name(why->code),
+              LOG_STR(why->text));
     _exit(EXIT_FAILURE);
 }
 
@@ -185,7 +198,8 @@ static void print_ready(const struct compose *c)
         json_array_append_new(listen, json_string(wire_listen_url(w, i)));
     for (size_t i = 0; i < wire_publish_count(w); i++)
         json_array_append_new(publish, json_string(wire_publish_url(w, i)));
-    json_t *ready = json_pack("{s:b, s:o, s:o, s:s}", "ready", 1, "listen", listen, "publish", publish, "http", compose_http(c));
+    json_t *ready = json_pack("{s:b, s:o, s:o, s:s}", "ready", 1, "listen", listen, "publish", publish,
+                              "http", compose_http(c));
     json_dumpf(ready, stdout, JSON_COMPACT);
     putchar('\n');
     fflush(stdout);

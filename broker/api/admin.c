@@ -24,9 +24,11 @@ int check_topic_set(struct api *a, struct op *op, struct err *e)
     if (code == E_OK)
         code = check_choice("topic.durability", c->durability, DURABILITY_OS, e);
     if (code == E_OK)
-        code = check_at_most("topic.partitions", c->partitions, "topic_partitions_max", a->limits->topic_partitions_max, e);
+        code = check_at_most("topic.partitions", c->partitions, "topic_partitions_max",
+                             a->limits->topic_partitions_max, e);
     if (code == E_OK)
-        code = check_at_most("topic.message_bytes_max", c->message_bytes_max, "message_bytes_max", a->message_bytes_max, e);
+        code = check_at_most("topic.message_bytes_max", c->message_bytes_max, "message_bytes_max",
+                             a->message_bytes_max, e);
     if (code == E_OK && c->hard_cap_ms != 0 && c->hard_cap_ms < c->retention_ms)
         return err_set(e, E_INVALID_ARGUMENT, "topic.hard_cap_ms is %llu, less than retention_ms, %llu",
                        (unsigned long long)c->hard_cap_ms, (unsigned long long)c->retention_ms);
@@ -57,16 +59,19 @@ int check_group_set(struct api *a, struct op *op, struct err *e)
     if (code == E_OK)
         code = check_at_most("group.max_deliveries", c->max_deliveries, "of deliveries", DELIVERIES_MAX, e);
     if (code == E_OK)
-        code = check_at_most("group.backoff_max_ms", c->backoff_max_ms, "delay_ms_max", a->limits->delay_ms_max, e);
+        code = check_at_most("group.backoff_max_ms", c->backoff_max_ms, "delay_ms_max",
+                             a->limits->delay_ms_max, e);
     if (code == E_OK)
-        code = check_at_most("group.in_flight_max", c->in_flight_max, "group_in_flight_max", a->limits->group_in_flight_max, e);
+        code = check_at_most("group.in_flight_max", c->in_flight_max, "group_in_flight_max",
+                             a->limits->group_in_flight_max, e);
     if (code != E_OK)
         return code;
     if (c->lease_ms != 0 && c->lease_ms < LEASE_MS_MIN)
-        return err_set(e, E_INVALID_ARGUMENT, "group.lease_ms is %u, the least is %d", c->lease_ms, LEASE_MS_MIN);
+        return err_set(e, E_INVALID_ARGUMENT, "group.lease_ms is %u, the least is %d", c->lease_ms,
+                       LEASE_MS_MIN);
     if (c->backoff_max_ms != 0 && c->backoff_max_ms < c->backoff_min_ms)
-        return err_set(e, E_INVALID_ARGUMENT, "group.backoff_max_ms is %u, less than backoff_min_ms, %u", c->backoff_max_ms,
-                       c->backoff_min_ms);
+        return err_set(e, E_INVALID_ARGUMENT, "group.backoff_max_ms is %u, less than backoff_min_ms, %u",
+                       c->backoff_max_ms, c->backoff_min_ms);
     return E_OK;
 }
 

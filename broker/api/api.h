@@ -26,7 +26,7 @@ struct api_port {
 
 struct api_options {
     const struct engine_limits *limits; /* outlives the api */
-    uint64_t message_bytes_max;         /* the highest that a topic may allow: what fits a request and a reply */
+    uint64_t message_bytes_max; /* the highest that a topic may allow: what fits a request and a reply */
     struct api_port port;
 };
 
@@ -49,7 +49,8 @@ void api_submit(struct api *a, struct op *op);
 void api_refuse(struct op *op, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* What produces are checked against. The loop says it before any reply that names the partition leaves. */
-void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count, uint32_t message_bytes_max);
+void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count,
+                       uint32_t message_bytes_max);
 void api_partition_gone(struct api *a, uint32_t id);
 
 /* ---------------------------------------------------------------- the table of verbs */
@@ -57,9 +58,9 @@ void api_partition_gone(struct api *a, uint32_t id);
 enum api_right { RIGHT_NONE, RIGHT_READ, RIGHT_WRITE, RIGHT_ADMIN };
 
 struct api_verb {
-    const char *name;      /* "topic_create"; in errors and metrics */
-    enum api_right right;  /* what a principal must be allowed */
-    bool numbered;         /* changes something: carries lane and seq (docs/protocol.md) */
+    const char *name;     /* "topic_create"; in errors and metrics */
+    enum api_right right; /* what a principal must be allowed */
+    bool numbered;        /* changes something: carries lane and seq (docs/protocol.md) */
     /* OK, or the code with a text in `e`. May lower what the client gave as an upper bound to the broker's own. */
     int (*check)(struct api *a, struct op *op, struct err *e);
 };

@@ -22,8 +22,8 @@ int check_receive_args(struct api *a, struct wire_receive *r, const char *field,
     if (r->counter == 0)
         return err_set(e, E_INVALID_ARGUMENT, "%s.counter is 0: it counts from 1", field);
     if (r->lease_ms != 0 && (r->lease_ms < LEASE_MS_MIN || r->lease_ms > l->lease_ms_max))
-        return err_set(e, E_LIMIT, "%s.lease_ms is %u: a lease lasts %d to %llu ms, or 0 for the group's", field, r->lease_ms,
-                       LEASE_MS_MIN, (unsigned long long)l->lease_ms_max);
+        return err_set(e, E_LIMIT, "%s.lease_ms is %u: a lease lasts %d to %llu ms, or 0 for the group's",
+                       field, r->lease_ms, LEASE_MS_MIN, (unsigned long long)l->lease_ms_max);
     r->max_messages = lowered(r->max_messages, l->lease_messages_max);
     r->max_bytes = lowered(r->max_bytes, l->reply_bytes_max);
     return E_OK;

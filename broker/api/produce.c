@@ -20,15 +20,16 @@ static bool keys_fit(const struct batch_columns *c, const struct partition_facts
     return wrong == 0;
 }
 
-static int check_keys(const struct batch_columns *c, const struct partition_facts *p, const struct wire_produce *w,
-                      struct err *e)
+static int check_keys(const struct batch_columns *c, const struct partition_facts *p,
+                      const struct wire_produce *w, struct err *e)
 {
     if (c->key_hash == NULL || p->count == 1 || keys_fit(c, p))
         return E_OK;
     uint32_t i = 0;
     while (c->key_size[i] == 0 || key_partition(c->key_hash[i], p->count) == p->index)
         i++;
-    return err_set(e, E_WRONG_PARTITION, "record %u: its key belongs to partition %u of %u, not to %u (id %u)", i,
+    return err_set(e, E_WRONG_PARTITION,
+                   "record %u: its key belongs to partition %u of %u, not to %u (id %u)", i,
                    key_partition(c->key_hash[i], p->count), p->count, p->index, w->partition);
 }
 
@@ -62,13 +63,14 @@ static int check_batch(const struct wire_produce *w, struct batch_columns *c, st
 {
     uint64_t hash = batch_hash(w->batch);
     if (hash != w->batch_hash)
-        return err_set(e, E_INVALID_ARGUMENT, "produce.batch has the hash %016llx, not %016llx as produce.batch_hash says",
+        return err_set(e, E_INVALID_ARGUMENT,
+                       "produce.batch has the hash %016llx, not %016llx as produce.batch_hash says",
                        (unsigned long long)hash, (unsigned long long)w->batch_hash);
     if (codec_batch_open(w->batch, c, e) != E_OK)
         return err_set(e, E_INVALID_ARGUMENT, "produce.batch: %s", e->text);
     if (c->count != w->count)
-        return err_set(e, E_INVALID_ARGUMENT, "produce.batch has %u records, not %u as produce.count says", c->count,
-                       w->count);
+        return err_set(e, E_INVALID_ARGUMENT, "produce.batch has %u records, not %u as produce.count says",
+                       c->count, w->count);
     if (c->offset_delta != NULL)
         return err_set(e, E_INVALID_ARGUMENT, "produce.batch.offset_delta is not a producer's to give");
     return E_OK;
@@ -82,8 +84,8 @@ int check_produce(struct api *a, struct op *op, struct err *e)
     if (!partitions_find(a->partitions, w->partition, &facts))
         return err_set(e, E_PARTITION_NOT_FOUND, "partition id %u", w->partition);
     if (op->request.lane != w->partition)
-        return err_set(e, E_INVALID_ARGUMENT, "produce.lane is %u: the lane of partition id %u is %u", op->request.lane,
-                       w->partition, w->partition);
+        return err_set(e, E_INVALID_ARGUMENT, "produce.lane is %u: the lane of partition id %u is %u",
+                       op->request.lane, w->partition, w->partition);
     int code = check_at_most("produce.delay_ms", w->delay_ms, "delay_ms_max", a->limits->delay_ms_max, e);
     if (code == E_OK)
         code = check_batch(w, &columns, e);

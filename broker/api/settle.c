@@ -12,11 +12,13 @@ struct items {
     uint32_t n;
 };
 
-static int check_item(struct api *a, const struct wire_settle *s, const struct wire_settle_item *i, struct err *e)
+static int check_item(struct api *a, const struct wire_settle *s, const struct wire_settle_item *i,
+                      struct err *e)
 {
     const struct engine_limits *l = a->limits;
     if (i->verb < SETTLE_ACK || i->verb > SETTLE_EXTEND)
-        return err_set(e, E_INVALID_ARGUMENT, "verb %u is none of 1 ack, 2 nack, 3 park, 4 release, 5 extend", i->verb);
+        return err_set(e, E_INVALID_ARGUMENT, "verb %u is none of 1 ack, 2 nack, 3 park, 4 release, 5 extend",
+                       i->verb);
     if ((i->flags & ~SETTLE_HAS_DELAY) != 0)
         return err_set(e, E_INVALID_ARGUMENT, "flags 0x%02x are not known", i->flags);
     if (i->note > s->notes_n)
@@ -38,7 +40,8 @@ static int check_unit(struct api *a, const struct wire_settle *s, uint32_t u, st
 {
     const struct wire_unit *unit = &s->units[u];
     if (unit->produces_n > 0 || unit->state_n > 0)
-        return err_set(e, E_UNSUPPORTED, "settle.units[%u].%s", u, unit->produces_n > 0 ? "produces" : "state");
+        return err_set(e, E_UNSUPPORTED, "settle.units[%u].%s", u,
+                       unit->produces_n > 0 ? "produces" : "state");
     char of[32];
     snprintf(of, sizeof of, "units[%u].items", u);
     return check_items(a, s, (struct items){of, unit->items, unit->items_n}, e);
@@ -49,11 +52,11 @@ static int check_notes(const struct wire_settle *s, struct err *e)
     for (uint32_t i = 0; i < s->notes_n; i++) {
         const struct wire_note *n = &s->notes[i];
         if (n->reason.size > REASON_BYTES_MAX)
-            return err_set(e, E_LIMIT, "settle.notes[%u].reason has %zu bytes, the limit is %d", i, n->reason.size,
-                           REASON_BYTES_MAX);
+            return err_set(e, E_LIMIT, "settle.notes[%u].reason has %zu bytes, the limit is %d", i,
+                           n->reason.size, REASON_BYTES_MAX);
         if (n->error.size > ERROR_BYTES_MAX)
-            return err_set(e, E_LIMIT, "settle.notes[%u].error has %zu bytes, the limit is %d", i, n->error.size,
-                           ERROR_BYTES_MAX);
+            return err_set(e, E_LIMIT, "settle.notes[%u].error has %zu bytes, the limit is %d", i,
+                           n->error.size, ERROR_BYTES_MAX);
     }
     return E_OK;
 }

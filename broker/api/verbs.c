@@ -92,7 +92,8 @@ void api_refuse(struct op *op, int code, const char *fmt, ...)
 static int check_number(const struct api_verb *v, const struct wire_request *r, struct err *e)
 {
     if (v->numbered && r->seq == 0)
-        return err_set(e, E_INVALID_ARGUMENT, "%s.seq is 0: what changes something is numbered from 1", v->name);
+        return err_set(e, E_INVALID_ARGUMENT, "%s.seq is 0: what changes something is numbered from 1",
+                       v->name);
     if (!v->numbered && r->seq != 0)
         return err_set(e, E_INVALID_ARGUMENT, "%s.seq is not 0: it has no place in a lane", v->name);
     return E_OK;

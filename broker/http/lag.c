@@ -14,10 +14,13 @@ static const struct family {
     {"sluice_group_in_flight", "messages leased to a receiver", FIELD(in_flight), 1},
     {"sluice_group_delayed", "messages that wait for their retry", FIELD(delayed), 1},
     {"sluice_group_parked", "dead letters", FIELD(parked), 1},
-    {"sluice_group_oldest_age_seconds", "age of the oldest message that is not done", FIELD(oldest_age_ms), 1000},
+    {"sluice_group_oldest_age_seconds", "age of the oldest message that is not done", FIELD(oldest_age_ms),
+     1000},
     {"sluice_group_ack_rate", "acknowledgements a second, over the last minute", FIELD(ack_rate_milli), 1000},
-    {"sluice_group_drain_eta_seconds", "time until the lag is gone at this rate; absent: never", FIELD(drain_eta_ms), 1000},
-    {"sluice_group_scale_value", "messages that more workers would help with, and those in flight", FIELD(scale_value), 1},
+    {"sluice_group_drain_eta_seconds", "time until the lag is gone at this rate; absent: never",
+     FIELD(drain_eta_ms), 1000},
+    {"sluice_group_scale_value", "messages that more workers would help with, and those in flight",
+     FIELD(scale_value), 1},
 #undef FIELD
 };
 
@@ -32,7 +35,8 @@ bool lag_metrics_add(struct lag_metrics *m, const struct wire_lag_reply *page, u
             uint64_t value;
             memcpy(&value, (const uint8_t *)row + families[f].offset, sizeof value);
             if (value != UINT64_MAX)
-                metric_sample(&m->samples[f], families[f].name, labels, ARRAY_LEN(labels), (double)value / families[f].per);
+                metric_sample(&m->samples[f], families[f].name, labels, ARRAY_LEN(labels),
+                              (double)value / families[f].per);
         }
     }
     return true;

@@ -22,7 +22,8 @@ static int split(const char *address, char host[256], const char **port, struct 
         begin++;
         n -= 2;
     }
-    if (colon == NULL || n == 0 || n >= 256 || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1))
+    if (colon == NULL || n == 0 || n >= 256 || colon[1] == '\0' ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1))
         return err_set(e, E_CONFIG, "'%s' is not an HTTP address: write HOST:PORT", address);
     snprintf(host, 256, "%.*s", (int)n, begin);
     *port = colon + 1;
@@ -34,8 +35,8 @@ static int open_socket(const struct addrinfo *a)
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
     if (fd < 0)
         return -1;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 && bind(fd, a->ai_addr, a->ai_addrlen) == 0 &&
-        listen(fd, BACKLOG) == 0)
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -60,7 +61,8 @@ int http_listen(const char *address, int *fd, char bound[HTTP_ADDRESS_MAX], stru
     const char *port = NULL;
     if (split(address, host, &port, e) != E_OK)
         return e->code;
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found;
     int rv = getaddrinfo(host, port, &hints, &found);
     if (rv != 0)

@@ -4,7 +4,8 @@
 
 void metric_family(struct buf *out, const char *name, enum metric_type type, const char *help)
 {
-    buf_putf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type == METRIC_COUNTER ? "counter" : "gauge");
+    buf_putf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
+             type == METRIC_COUNTER ? "counter" : "gauge");
 }
 
 /* Quotes, backslashes and line ends are what the format escapes. */
@@ -23,7 +24,8 @@ static void put_label(struct buf *out, const struct metric_label *l)
     buf_put_u8(out, '"');
 }
 
-void metric_sample(struct buf *out, const char *name, const struct metric_label *labels, size_t labels_n, double value)
+void metric_sample(struct buf *out, const char *name, const struct metric_label *labels, size_t labels_n,
+                   double value)
 {
     buf_putf(out, "%s", name);
     for (size_t i = 0; i < labels_n; i++) {

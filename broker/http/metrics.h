@@ -12,7 +12,8 @@ struct metric_label {
 };
 
 void metric_family(struct buf *out, const char *name, enum metric_type type, const char *help);
-void metric_sample(struct buf *out, const char *name, const struct metric_label *labels, size_t labels_n, double value);
+void metric_sample(struct buf *out, const char *name, const struct metric_label *labels, size_t labels_n,
+                   double value);
 
 /* A family of one sample without labels. */
 void metric(struct buf *out, const char *name, enum metric_type type, const char *help, double value);

@@ -49,9 +49,11 @@ struct scrape {
 
 /* ---------------------------------------------------------------- replies */
 
-static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const char *type, const void *body, size_t size)
+static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const char *type, const void *body,
+                             size_t size)
 {
-    struct MHD_Response *r = MHD_create_response_from_buffer(size, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(size, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
     if (r == NULL)
         return MHD_NO;
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
@@ -112,7 +114,8 @@ static void page_came(struct lag_walk *w)
 {
     struct scrape *s = container_of(w, struct scrape, walk);
     const struct wire_reply *r = &w->op.reply;
-    bool room = r->code == E_OK && r->body == BODY_LAG && lag_metrics_add(&s->lag, &r->lag, s->http->bounds->http_lag_groups_max);
+    bool room = r->code == E_OK && r->body == BODY_LAG &&
+                lag_metrics_add(&s->lag, &r->lag, s->http->bounds->http_lag_groups_max);
     if (room && api_lag_more(w))
         api_lag_next(w);
     else
@@ -181,7 +184,8 @@ static bool has_body(struct MHD_Connection *c)
            (length != NULL && strcmp(length, "0") != 0);
 }
 
-static enum MHD_Result on_whole_request(struct http *h, struct MHD_Connection *c, const char *url, void **state)
+static enum MHD_Result on_whole_request(struct http *h, struct MHD_Connection *c, const char *url,
+                                        void **state)
 {
     char path[PATH_MAX_BYTES];
     *state = NULL;
@@ -197,8 +201,8 @@ static enum MHD_Result on_whole_request(struct http *h, struct MHD_Connection *c
 static char head_only;
 
 /* Called when the head is there, when the rest is, and when a scrape goes on. What has a body is refused before it comes. */
-static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url, const char *method, const char *version,
-                                  const char *body, size_t *body_size, void **state)
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url, const char *method,
+                                  const char *version, const char *body, size_t *body_size, void **state)
 {
     (void)version;
     (void)body;
@@ -254,8 +258,9 @@ static struct MHD_Daemon *serve(struct http *h, int fd)
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)unescape_nothing, h},
         {MHD_OPTION_END, 0, NULL},
     };
-    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-                            NULL, on_request, h, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME |
+                                MHD_USE_ERROR_LOG,
+                            0, NULL, NULL, on_request, h, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 }
 
 int http_start(struct http **out, const struct http_options *o, struct err *e)

@@ -10,7 +10,10 @@
 #include "schemas/codec.h"
 #include "wire/packet.h"
 
-enum { FRAME_ID_SIZE = 4, FRAME_ID_FLAG = 0x80000000 }; /* the flag: this is the id, not the hop of a device before it */
+enum {
+    FRAME_ID_SIZE = 4,
+    FRAME_ID_FLAG = 0x80000000
+}; /* the flag: this is the id, not the hop of a device before it */
 
 struct frame_request {
     uint32_t id;

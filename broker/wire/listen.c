@@ -17,8 +17,9 @@ static const struct scheme {
     const char *prefix;
     bool tls, unix_socket, local;
 } schemes[] = {
-    {"tcp://", false, false, false},     {"tcp4://", false, false, false},    {"tcp6://", false, false, false},
-    {"tls+tcp://", true, false, false},  {"tls+tcp4://", true, false, false}, {"tls+tcp6://", true, false, false},
+    {"tcp://", false, false, false},     {"tcp4://", false, false, false},
+    {"tcp6://", false, false, false},    {"tls+tcp://", true, false, false},
+    {"tls+tcp4://", true, false, false}, {"tls+tcp6://", true, false, false},
     {"ipc://", false, true, false},      {"inproc://", false, false, true},
 };
 
@@ -61,7 +62,9 @@ int listen_check(const char *url, const struct wire_tls *tls, struct err *e)
     const struct scheme *s = scheme_of(url);
     if (s == NULL)
         return err_set(e, E_CONFIG,
-                       "'%s' is not an address: write tcp://HOST:PORT, tls+tcp://HOST:PORT, ipc:///PATH or inproc://NAME", url);
+                       "'%s' is not an address: write tcp://HOST:PORT, tls+tcp://HOST:PORT, ipc:///PATH or "
+                       "inproc://NAME",
+                       url);
     if (s->tls && (tls->cert == NULL || tls->key == NULL))
         return err_set(e, E_CONFIG, "'%s' needs tls.cert and tls.key", url);
     return E_OK;
@@ -165,8 +168,13 @@ struct listener *listener_new(const char *url, const struct listener_options *o)
     l->owner = o->hooks;
     l->user = o->user;
     l->hooks = (struct stream_hooks){on_opened, on_message, on_written, on_closed, on_done};
-    l->kind = (struct stream_kind){.hooks = &l->hooks, .user = l, .self = o->self, .peer = o->peer, .hears = o->hears,
-                                   .length_after_1 = l->scheme->unix_socket, .receive_bytes_max = o->receive_bytes_max,
+    l->kind = (struct stream_kind){.hooks = &l->hooks,
+                                   .user = l,
+                                   .self = o->self,
+                                   .peer = o->peer,
+                                   .hears = o->hears,
+                                   .length_after_1 = l->scheme->unix_socket,
+                                   .receive_bytes_max = o->receive_bytes_max,
                                    .trusted_bytes_max = o->trusted_bytes_max};
     l->greeting_max = o->greeting_max;
     l->greeting_ms = o->greeting_ms;
@@ -183,7 +191,8 @@ static void learn_port(struct listener *l)
 {
     int port;
     char *colon = strrchr(l->url, ':');
-    if (l->scheme->unix_socket || colon == NULL || nng_stream_listener_get_int(l->nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0)
+    if (l->scheme->unix_socket || colon == NULL ||
+        nng_stream_listener_get_int(l->nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0)
         return;
     size_t size = strlen(l->url) + 16;
     char *url = mem_alloc(size);
@@ -210,7 +219,8 @@ int listener_start(struct listener *l, const struct wire_tls *tls, struct err *e
         return e->code;
     int rv = listen(l);
     if (rv != 0)
-        return err_set(e, rv == NNG_EADDRINVAL ? E_CONFIG : E_UNREACHABLE, "cannot listen at %s: %s", l->url, nng_strerror(rv));
+        return err_set(e, rv == NNG_EADDRINVAL ? E_CONFIG : E_UNREACHABLE, "cannot listen at %s: %s", l->url,
+                       nng_strerror(rv));
     learn_port(l);
     nng_stream_listener_accept(l->nng, l->accept);
     return E_OK;
@@ -236,7 +246,8 @@ static void bury(struct listener *l)
 }
 
 /* Closes those that `late` names, in two steps: closing may end a stream, which wants the lock. */
-static size_t close_all(struct listener *l, bool (*late)(struct stream *s, uint64_t before_ms), uint64_t before_ms)
+static size_t close_all(struct listener *l, bool (*late)(struct stream *s, uint64_t before_ms),
+                        uint64_t before_ms)
 {
     struct stream **found = NULL;
     size_t n = 0;

@@ -24,7 +24,8 @@ struct local {
     const struct local_hooks *hooks;
     void *user;
     pthread_mutex_t lock;
-    struct map conns; /* by nng's number of the pipe; under lock, as every hook: so none comes after `closed` */
+    struct map
+        conns; /* by nng's number of the pipe; under lock, as every hook: so none comes after `closed` */
 };
 
 struct local_conn {
@@ -173,7 +174,8 @@ static int open_socket(struct local *l, size_t receive_bytes_max)
     return rv;
 }
 
-int local_open(struct local **out, const struct local_hooks *hooks, void *user, size_t receive_bytes_max, struct err *e)
+int local_open(struct local **out, const struct local_hooks *hooks, void *user, size_t receive_bytes_max,
+               struct err *e)
 {
     struct local *l = mem_zalloc(sizeof *l);
     l->hooks = hooks;
@@ -229,7 +231,8 @@ static void on_subscriber(nng_pipe pipe, nng_pipe_ev event, void *arg)
     l->subscribed(l->user, event == NNG_PIPE_EV_ADD_PRE ? 1 : -1);
 }
 
-int local_pub_open(struct local_pub **out, void (*subscribed)(void *user, int change), void *user, struct err *e)
+int local_pub_open(struct local_pub **out, void (*subscribed)(void *user, int change), void *user,
+                   struct err *e)
 {
     struct local_pub *l = mem_zalloc(sizeof *l);
     l->subscribed = subscribed;

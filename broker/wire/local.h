@@ -16,13 +16,15 @@ struct local;      /* REP at some addresses */
 struct local_conn; /* one connection of it */
 
 struct local_hooks {
-    bool (*opened)(void *user, struct local_conn *c);                     /* false: refused, no other hook comes */
-    void (*message)(void *user, struct local_conn *c, struct ref *bytes); /* takes `bytes`: id and frame, 8-aligned */
+    bool (*opened)(void *user, struct local_conn *c); /* false: refused, no other hook comes */
+    void (*message)(void *user, struct local_conn *c,
+                    struct ref *bytes); /* takes `bytes`: id and frame, 8-aligned */
     void (*closed)(void *user, struct local_conn *c);
 };
 
 /* `hooks` outlive it. INTERNAL. */
-int local_open(struct local **out, const struct local_hooks *hooks, void *user, size_t receive_bytes_max, struct err *e);
+int local_open(struct local **out, const struct local_hooks *hooks, void *user, size_t receive_bytes_max,
+               struct err *e);
 /* UNREACHABLE or CONFIG naming the address. */
 int local_listen(struct local *l, const char *url, struct err *e);
 /* Closes all connections and waits for their hooks. NULL is fine. */
@@ -39,7 +41,8 @@ void *local_conn_owner(const struct local_conn *c);
 /* ---------------------------------------------------------------- PUB, the same way */
 
 struct local_pub;
-int local_pub_open(struct local_pub **out, void (*subscribed)(void *user, int change), void *user, struct err *e);
+int local_pub_open(struct local_pub **out, void (*subscribed)(void *user, int change), void *user,
+                   struct err *e);
 int local_pub_listen(struct local_pub *l, const char *url, struct err *e);
 void local_pub_send(struct local_pub *l, const struct packet *p); /* never waits; borrows */
 void local_pub_close(struct local_pub *l);

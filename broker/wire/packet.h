@@ -16,7 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PACKET_LENGTH_SIZE = 8, PACKET_HEADROOM = 64 }; /* what may stand before the FlatBuffer, at a multiple of 16 */
+enum {
+    PACKET_LENGTH_SIZE = 8,
+    PACKET_HEADROOM = 64
+}; /* what may stand before the FlatBuffer, at a multiple of 16 */
 
 struct packet {
     atomic_uint refs;

@@ -22,9 +22,9 @@ struct pipe {
     uint32_t holds;
     uint32_t unanswered, untaken; /* requests; the second counts the first too */
     uint64_t unread;              /* bytes of replies given and not taken */
-    bool greeted;     /* hello was sent */
-    bool open;        /* hello was accepted */
-    bool closing;     /* it was told to close, or is about to be */
+    bool greeted;                 /* hello was sent */
+    bool open;                    /* hello was accepted */
+    bool closing;                 /* it was told to close, or is about to be */
     bool gone;
 };
 
@@ -126,7 +126,8 @@ struct pipe *pipes_add(struct pipes *p, const struct pipe_ops *ops, void *conn, 
     if (!p->door_closed && map_count(&p->by_number) < p->bounds->pipes_max &&
         p->not_open < p->bounds->unauthenticated_pipes_max) {
         pipe = mem_zalloc(sizeof *pipe);
-        *pipe = (struct pipe){.ops = ops, .conn = conn, .number = ++p->last_number, .since_ms = now_ms, .holds = 1};
+        *pipe = (struct pipe){
+            .ops = ops, .conn = conn, .number = ++p->last_number, .since_ms = now_ms, .holds = 1};
         map_put(&p->by_number, pipe->number, pipe);
         p->not_open++;
     }
@@ -308,7 +309,9 @@ struct pipe *pipes_take_over(struct pipes *p, uint64_t number)
 void pipes_totals(struct pipes *p, struct pipes_totals *out)
 {
     pthread_mutex_lock(&p->lock);
-    *out = (struct pipes_totals){.pipes = (uint32_t)map_count(&p->by_number), .not_open = p->not_open,
-                                 .requests = p->unanswered, .unread_bytes = p->unread};
+    *out = (struct pipes_totals){.pipes = (uint32_t)map_count(&p->by_number),
+                                 .not_open = p->not_open,
+                                 .requests = p->unanswered,
+                                 .unread_bytes = p->unread};
     pthread_mutex_unlock(&p->lock);
 }

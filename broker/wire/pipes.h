@@ -28,16 +28,17 @@
 #include "wire/packet.h"
 
 struct pipes;
-struct pipe; /* held by its connection until pipes_gone, by each request until pipes_release, and by who found it in a list */
+struct
+    pipe; /* held by its connection until pipes_gone, by each request until pipes_release, and by who found it in a list */
 
 /* What a connection can be asked for, in any thread, as long as the pipe is held. */
 struct pipe_ops {
     void (*send)(void *conn, struct packet *p); /* takes the packet; a connection that is closing drops it */
     void (*close)(void *conn);
-    void (*trust)(void *conn);                  /* hello was accepted */
-    void (*release)(void *conn);                /* the pipe is freed: it does not know the connection any more */
-    bool measured;                              /* pipes_written will be called; else what is sent is taken at once */
-    uint32_t lag;                               /* replies that may be taken and not yet told */
+    void (*trust)(void *conn);   /* hello was accepted */
+    void (*release)(void *conn); /* the pipe is freed: it does not know the connection any more */
+    bool measured;               /* pipes_written will be called; else what is sent is taken at once */
+    uint32_t lag;                /* replies that may be taken and not yet told */
 };
 
 enum pipe_verdict {
@@ -77,7 +78,7 @@ void pipes_written(struct pipes *p, struct pipe *pipe, size_t replies, size_t by
 
 /* Pipes to close, marked as closing and appended to `out` as pointers, each held; how many. */
 size_t pipes_overdue(struct pipes *p, uint64_t now_ms, struct buf *out); /* no hello in time */
-size_t pipes_fat(struct pipes *p, struct buf *out);                      /* the largest, until the bytes of all are in bounds */
+size_t pipes_fat(struct pipes *p, struct buf *out); /* the largest, until the bytes of all are in bounds */
 /* That one, held; NULL: it is closing or gone. */
 struct pipe *pipes_take_over(struct pipes *p, uint64_t number);
 

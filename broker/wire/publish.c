@@ -35,8 +35,9 @@ struct publisher {
     struct inbox inbox;
     pthread_t thread;
     pthread_mutex_t lock;
-    struct map streams;      /* subscribers, by their address; under lock */
-    struct local_pub *local; /* those within the process; NULL: no such address. Set before the first of them comes */
+    struct map streams; /* subscribers, by their address; under lock */
+    struct local_pub
+        *local; /* those within the process; NULL: no such address. Set before the first of them comes */
     atomic_uint subscribers;
     atomic_bool newcomer; /* since the last round */
     atomic_bool stop;
@@ -202,13 +203,19 @@ static void on_closed(void *user, struct stream *s)
     atomic_fetch_sub(&p->subscribers, 1);
 }
 
-static const struct stream_hooks hooks = {.opened = on_opened, .message = on_message, .written = on_written, .closed = on_closed};
+static const struct stream_hooks hooks = {
+    .opened = on_opened, .message = on_message, .written = on_written, .closed = on_closed};
 
 struct listener_options publisher_listening(struct publisher *p)
 {
-    return (struct listener_options){.hooks = &hooks, .user = p, .self = PUB_PROTOCOL, .peer = SUB_PROTOCOL, .hears = false,
+    return (struct listener_options){.hooks = &hooks,
+                                     .user = p,
+                                     .self = PUB_PROTOCOL,
+                                     .peer = SUB_PROTOCOL,
+                                     .hears = false,
                                      .receive_bytes_max = p->bounds->hello_bytes_max,
-                                     .greeting_max = p->bounds->greeting_pipes_max, .greeting_ms = p->bounds->hello_ms};
+                                     .greeting_max = p->bounds->greeting_pipes_max,
+                                     .greeting_ms = p->bounds->hello_ms};
 }
 
 static void on_local(void *user, int change)

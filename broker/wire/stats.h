@@ -12,6 +12,7 @@ struct wire_counters {
 };
 
 #define COUNT(counters, name) COUNT_BY(counters, name, 1)
-#define COUNT_BY(counters, name, n) (void)atomic_fetch_add_explicit(&(counters)->name, (n), memory_order_relaxed)
+#define COUNT_BY(counters, name, n) \
+    (void)atomic_fetch_add_explicit(&(counters)->name, (n), memory_order_relaxed)
 
 #endif

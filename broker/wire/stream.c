@@ -10,7 +10,8 @@
 enum {
     GREETING_SIZE = 8,
     LENGTH_SIZE_MAX = 9,
-    IN_SIZE = 4096,      /* small requests are read as many at a time as fit; larger ones into memory of their own */
+    IN_SIZE =
+        4096, /* small requests are read as many at a time as fit; larger ones into memory of their own */
     MESSAGE_SIZE_MIN = 4 /* the id */
 };
 
@@ -255,7 +256,8 @@ static void receive_locked(struct stream *s)
 {
     nng_iov iov = {.iov_buf = s->in + s->in_size, .iov_len = IN_SIZE - s->in_size};
     if (s->large != NULL)
-        iov = (nng_iov){.iov_buf = (uint8_t *)(uintptr_t)s->large->data + s->large_got, .iov_len = s->large->size - s->large_got};
+        iov = (nng_iov){.iov_buf = (uint8_t *)(uintptr_t)s->large->data + s->large_got,
+                        .iov_len = s->large->size - s->large_got};
     s->receiving = true;
     nng_aio_set_iov(s->receive, 1, &iov);
     nng_stream_recv(s->conn, s->receive);
@@ -291,7 +293,8 @@ static bool hear(struct stream *s, struct ref *message)
 /* The greeting of the other side; how many bytes it took, 0 when it is not whole yet. False: not one of those we speak with. */
 static bool take_greeting(struct stream *s, size_t *took)
 {
-    const uint8_t want[GREETING_SIZE] = {0, 'S', 'P', 0, (uint8_t)(s->kind->peer >> 8), (uint8_t)s->kind->peer, 0, 0};
+    const uint8_t want[GREETING_SIZE] = {
+        0, 'S', 'P', 0, (uint8_t)(s->kind->peer >> 8), (uint8_t)s->kind->peer, 0, 0};
     size_t n = s->in_size < GREETING_SIZE ? s->in_size : GREETING_SIZE;
     if (memcmp(s->in, want, n) != 0)
         return false;
@@ -315,7 +318,8 @@ static bool take_message(struct stream *s, size_t *at, bool *more)
     if (left < head)
         return true;
     uint64_t size = get_u64be(bytes + head - PACKET_LENGTH_SIZE);
-    if ((s->kind->length_after_1 && bytes[0] != 1) || size < MESSAGE_SIZE_MIN || size > atomic_load(&s->receive_bytes_max))
+    if ((s->kind->length_after_1 && bytes[0] != 1) || size < MESSAGE_SIZE_MIN ||
+        size > atomic_load(&s->receive_bytes_max))
         return false;
     if (size <= left - head) {
         *at += head + size;
@@ -378,7 +382,8 @@ static struct packet *greeting(const struct stream_kind *kind)
     p->bare = true;
     p->data = p->room + PACKET_HEADROOM;
     p->size = GREETING_SIZE;
-    memcpy(p->data, (const uint8_t[]){0, 'S', 'P', 0, (uint8_t)(kind->self >> 8), (uint8_t)kind->self, 0, 0}, GREETING_SIZE);
+    memcpy(p->data, (const uint8_t[]){0, 'S', 'P', 0, (uint8_t)(kind->self >> 8), (uint8_t)kind->self, 0, 0},
+           GREETING_SIZE);
     return p;
 }
 

@@ -26,22 +26,26 @@
 
 struct stream;
 
-enum { STREAM_SEND_AT_ONCE = 8 }; /* packets given to nng together; `written` tells of so many at most, after the fact */
+enum {
+    STREAM_SEND_AT_ONCE = 8
+}; /* packets given to nng together; `written` tells of so many at most, after the fact */
 
 struct stream_hooks {
-    bool (*opened)(void *user, struct stream *s);                              /* greeted. False: refused, no other hook comes */
-    void (*message)(void *user, struct stream *s, struct ref *bytes);          /* takes `bytes`: id and frame, 8-aligned */
+    bool (*opened)(void *user, struct stream *s); /* greeted. False: refused, no other hook comes */
+    void (*message)(void *user, struct stream *s,
+                    struct ref *bytes); /* takes `bytes`: id and frame, 8-aligned */
     void (*written)(void *user, struct stream *s, size_t packets, size_t bytes); /* the system has them */
     void (*closed)(void *user, struct stream *s);
-    void (*done)(void *user, struct stream *s); /* nobody holds it: stream_free, but not in a thread of nng's */
+    void (*done)(void *user,
+                 struct stream *s); /* nobody holds it: stream_free, but not in a thread of nng's */
 };
 
 struct stream_kind {
     const struct stream_hooks *hooks;
     void *user;
-    uint16_t self, peer; /* SP numbers of our socket and of those who may connect */
-    bool hears;          /* false: who sends anything is closed */
-    bool length_after_1; /* a Unix socket */
+    uint16_t self, peer;                         /* SP numbers of our socket and of those who may connect */
+    bool hears;                                  /* false: who sends anything is closed */
+    bool length_after_1;                         /* a Unix socket */
     size_t receive_bytes_max, trusted_bytes_max; /* of one message, before and after stream_trust */
 };
 

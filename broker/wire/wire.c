@@ -14,12 +14,7 @@
 #include "wire/publish.h"
 #include "wire/stats.h"
 
-enum {
-    REP_PROTOCOL = 0x31,
-    REQ_PROTOCOL = 0x30,
-    TEND_MS = 200,
-    FLUSH_LOOK_MS = 2
-};
+enum { REP_PROTOCOL = 0x31, REQ_PROTOCOL = 0x30, TEND_MS = 200, FLUSH_LOOK_MS = 2 };
 
 /* One address that listens. */
 struct address {
@@ -44,8 +39,8 @@ struct wire {
     struct addresses listen, publish;
     struct local *local; /* NULL: no address within the process */
     struct publisher *publisher;
-    struct wire_tls tls;  /* owned */
-    struct view *hello;   /* the publisher's addresses, as hello tells them */
+    struct wire_tls tls; /* owned */
+    struct view *hello;  /* the publisher's addresses, as hello tells them */
     char *http;
 
     pthread_t tending;
@@ -123,7 +118,8 @@ static void close_found(struct wire *w, struct buf *found)
 
 static void close_unread(struct wire *w, struct pipe *pipe)
 {
-    log_warn("connection closed: its client does not read its replies pipe=%llu", (unsigned long long)pipe_number(pipe));
+    log_warn("connection closed: its client does not read its replies pipe=%llu",
+             (unsigned long long)pipe_number(pipe));
     COUNT(&w->counters, closed_unread);
     pipe_close(pipe);
 }
@@ -140,6 +136,27 @@ static void send_reply(struct wire *w, struct pipe *pipe, struct packet *p)
     buf_free(&fat);
 }
 
+static void deliver(struct wire *w, struct pipe *pipe, struct packet *p)
+{
+    enum pipe_verdict verdict = pipes_answer(w->pipes, pipe, p->size);
+    if (verdict == PIPE_OK) {
+        send_reply(w, pipe, p);
+        return;
+    }
+    packet_drop(p);
+    COUNT(&w->counters, replies_lost);
+    if (verdict == PIPE_CLOSE)
+        close_unread(w, pipe);
+}
+
+/* A request that gets no reply: its connection has no future. */
+static void deliver_nothing(struct wire *w, struct pipe *pipe)
+{
+    COUNT(&w->counters, replies_lost);
+    if (pipes_drop(w->pipes, pipe))
+        pipe_close(pipe);
+}
+
 static void on_done(struct op *op)
 {
     struct exchange *x = container_of(op, struct exchange, op);
@@ -147,29 +164,20 @@ static void on_done(struct op *op)
     if (op->reply.code == E_OK && op->reply.body == BODY_HELLO)
         complete_hello(w, x);
     struct packet *p = encode(x);
-    enum pipe_verdict verdict = p != NULL              ? pipes_answer(w->pipes, x->pipe, p->size)
-                                : pipes_drop(w->pipes, x->pipe) ? PIPE_CLOSE
-                                                                : PIPE_GONE;
-    if (verdict == PIPE_OK) {
-        send_reply(w, x->pipe, p);
-    } else {
-        packet_drop(p);
-        COUNT(&w->counters, replies_lost);
-    }
-    if (verdict == PIPE_CLOSE)
-        close_unread(w, x->pipe);
+    if (p != NULL)
+        deliver(w, x->pipe, p);
+    else
+        deliver_nothing(w, x->pipe);
     exchange_free(x);
 }
 
 /* ---------------------------------------------------------------- requests */
 
-/* The request has no reply, so its connection has no future. */
+/* Without a head that makes sense there is nothing to answer. */
 static void drop(struct exchange *x)
 {
-    struct wire *w = x->wire;
-    COUNT(&w->counters, closed_bad_frame);
-    if (pipes_drop(w->pipes, x->pipe))
-        pipe_close(x->pipe);
+    COUNT(&x->wire->counters, closed_bad_frame);
+    deliver_nothing(x->wire, x->pipe);
     exchange_free(x);
 }
 
@@ -261,8 +269,12 @@ static void stream_op_release(void *conn)
     stream_drop(conn);
 }
 
-static const struct pipe_ops stream_ops = {.send = stream_op_send, .close = stream_op_close, .trust = stream_op_trust,
-                                           .release = stream_op_release, .measured = true, .lag = STREAM_SEND_AT_ONCE};
+static const struct pipe_ops stream_ops = {.send = stream_op_send,
+                                           .close = stream_op_close,
+                                           .trust = stream_op_trust,
+                                           .release = stream_op_release,
+                                           .measured = true,
+                                           .lag = STREAM_SEND_AT_ONCE};
 
 static bool on_stream_opened(void *user, struct stream *s)
 {
@@ -290,8 +302,10 @@ static void on_stream_closed(void *user, struct stream *s)
     closed(user, stream_owner(s));
 }
 
-static const struct stream_hooks stream_hooks = {.opened = on_stream_opened, .message = on_stream_message,
-                                                 .written = on_stream_written, .closed = on_stream_closed};
+static const struct stream_hooks stream_hooks = {.opened = on_stream_opened,
+                                                 .message = on_stream_message,
+                                                 .written = on_stream_written,
+                                                 .closed = on_stream_closed};
 
 static void local_op_send(void *conn, struct packet *p)
 {
@@ -313,8 +327,11 @@ static void local_op_release(void *conn)
     local_conn_drop(conn);
 }
 
-static const struct pipe_ops local_ops = {.send = local_op_send, .close = local_op_close, .trust = local_op_trust,
-                                          .release = local_op_release, .measured = false};
+static const struct pipe_ops local_ops = {.send = local_op_send,
+                                          .close = local_op_close,
+                                          .trust = local_op_trust,
+                                          .release = local_op_release,
+                                          .measured = false};
 
 static bool on_local_opened(void *user, struct local_conn *c)
 {
@@ -336,7 +353,8 @@ static void on_local_closed(void *user, struct local_conn *c)
     closed(user, local_conn_owner(c));
 }
 
-static const struct local_hooks local_hooks = {.opened = on_local_opened, .message = on_local_message, .closed = on_local_closed};
+static const struct local_hooks local_hooks = {
+    .opened = on_local_opened, .message = on_local_message, .closed = on_local_closed};
 
 /* ---------------------------------------------------------------- the tending thread */
 
@@ -441,7 +459,8 @@ static int listen_all(struct wire *w, struct err *e)
     int code = E_OK;
     for (size_t i = 0; i < w->publish.n && code == E_OK; i++) {
         struct address *a = &w->publish.at[i];
-        code = a->listener != NULL ? listener_start(a->listener, &w->tls, e) : publisher_listen_local(w->publisher, a->url, e);
+        code = a->listener != NULL ? listener_start(a->listener, &w->tls, e)
+                                   : publisher_listen_local(w->publisher, a->url, e);
         w->hello[i] = view_of_str(address_url(a));
     }
     for (size_t i = 0; i < w->listen.n && code == E_OK; i++) {
@@ -480,10 +499,15 @@ int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
     w->user = o->user;
     w->tls = (struct wire_tls){mem_strdup(o->tls.cert), mem_strdup(o->tls.key), mem_strdup(o->tls.ca)};
     w->pipes = pipes_new(w->bounds);
-    const struct listener_options rep = {.hooks = &stream_hooks, .user = w, .self = REP_PROTOCOL, .peer = REQ_PROTOCOL, .hears = true,
+    const struct listener_options rep = {.hooks = &stream_hooks,
+                                         .user = w,
+                                         .self = REP_PROTOCOL,
+                                         .peer = REQ_PROTOCOL,
+                                         .hears = true,
                                          .receive_bytes_max = w->bounds->hello_bytes_max,
                                          .trusted_bytes_max = w->bounds->request_bytes_max,
-                                         .greeting_max = w->bounds->greeting_pipes_max, .greeting_ms = w->bounds->hello_ms};
+                                         .greeting_max = w->bounds->greeting_pipes_max,
+                                         .greeting_ms = w->bounds->hello_ms};
     const struct listener_options pub = publisher_listening(w->publisher);
     w->listen = addresses_new(o->listen, o->listen_n, &rep);
     w->publish = addresses_new(o->publish, o->publish_n, &pub);

@@ -25,7 +25,8 @@ struct wire_options {
     const struct wire_bounds *bounds;   /* likewise */
     const struct engine_limits *limits; /* likewise; hello tells them to clients */
     uint64_t message_bytes_max;
-    const char *const *listen, *const *publish; /* addresses, checked with wire_check; borrowed for wire_open */
+    const char *const *listen, *const
+                                   *publish; /* addresses, checked with wire_check; borrowed for wire_open */
     size_t listen_n, publish_n;
     struct wire_tls tls;
     void (*pipe_lost)(void *user, uint64_t pipe); /* any thread, must not block */

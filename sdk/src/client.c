@@ -311,11 +311,6 @@ static void room_freed(struct budget *b)
     loop_wake(&container_of(b, struct sluice, budget)->loop);
 }
 
-static void on_wire_event(void *user, struct wire_event *e)
-{
-    session_wire_event(&((struct sluice *)user)->session, e);
-}
-
 /* ---------------------------------------------------------------- opening and closing */
 
 /* "program@host/pid" */
@@ -402,7 +397,7 @@ static int client_start(struct sluice *s, struct sluice_error *err)
         client_drop(s);
         return fail_below(err, E_NO_MEMORY, &e, NULL);
     }
-    int code = wire_open(&s->wire, s->url, &s->loop, on_wire_event, s, err);
+    int code = wire_open(&s->wire, s->url, &s->loop, &session_wire_events, &s->session, err);
     if (code != 0) {
         client_end(s);
         return code;

@@ -467,13 +467,6 @@ static void greeted(struct session *s, const struct answer *a)
 
 /* ---------------------------------------------------------------- what the pipe tells */
 
-static void pipe_up(struct session *s)
-{
-    assert(s->state == SESSION_DIALLING);
-    s->state = SESSION_GREETING;
-    say_hello(s);
-}
-
 static void pipe_down(struct session *s)
 {
     wire_reset(s->wire);
@@ -510,19 +503,31 @@ static void unreadable(struct session *s, const struct err *e)
     session_die(s, &why);
 }
 
-static void answered(struct session *s, struct wire_event *we)
+static void on_up(void *user)
 {
-    void *owner = wire_take(s->wire, we->tag);
-    if (owner == NULL)
-        return; /* of a pipe that is gone */
+    struct session *s = user;
+    if (s->state == SESSION_DEAD)
+        return;
+    assert(s->state == SESSION_DIALLING);
+    s->state = SESSION_GREETING;
+    say_hello(s);
+}
+
+static void on_down(void *user)
+{
+    struct session *s = user;
+    if (s->state != SESSION_DEAD)
+        pipe_down(s);
+}
+
+static void on_answer(void *user, void *owner, struct ref *frame)
+{
+    struct session *s = user;
     struct request *r = owner != &hello_mark ? owner : NULL;
     if (r != NULL)
         count_out(r, -1);
-
     struct err e;
     struct answer *a;
-    struct ref *frame = we->frame;
-    we->frame = NULL;
     if (answer_new(&a, frame, s->budget, &e) != 0) {
         if (r != NULL)
             r->state = REQUEST_QUEUED;
@@ -552,23 +557,7 @@ static void answered(struct session *s, struct wire_event *we)
     answer_drop(a);
 }
 
-void session_wire_event(void *user, struct wire_event *e)
-{
-    struct session *s = user;
-    if (s->state == SESSION_DEAD)
-        return;
-    switch (e->kind) {
-    case WIRE_UP:
-        pipe_up(s);
-        break;
-    case WIRE_DOWN:
-        pipe_down(s);
-        break;
-    case WIRE_REPLY:
-        answered(s, e);
-        break;
-    }
-}
+const struct wire_events session_wire_events = {.up = on_up, .down = on_down, .answer = on_answer};
 
 /* ---------------------------------------------------------------- what the client asks */
 

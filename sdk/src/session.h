@@ -143,7 +143,7 @@ void session_init(struct session *s, struct loop *loop, struct budget *budget, c
                   const char *url, const char *name);
 
 /* What the pipe tells; `user` is the session. */
-void session_wire_event(void *user, struct wire_event *e);
+extern const struct wire_events session_wire_events;
 
 /* A request of zeros, to be filled. Any thread. */
 struct request *request_new(enum wire_verb verb);

@@ -115,7 +115,8 @@ static void a_body_is_refused_before_it_comes(void **state)
 {
     (void)state;
     assert_int_equal(status_of("GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"), 413);
-    assert_int_equal(status_of("GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n"), 413);
+    assert_int_equal(
+        status_of("GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n"), 413);
 }
 
 static void a_head_that_is_too_long_or_no_head_is_refused(void **state)
@@ -204,7 +205,8 @@ static void the_metrics_are_in_prometheus_format(void **state)
         if (sscanf(line, "# TYPE %127s %15s", name, kind) == 2) {
             snprintf(family, sizeof family, "%s", name);
             assert_true(strcmp(kind, "counter") == 0 || strcmp(kind, "gauge") == 0);
-            assert_true((strcmp(kind, "counter") == 0) == (strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0));
+            assert_true((strcmp(kind, "counter") == 0) ==
+                        (strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0));
             families++;
             continue;
         }
@@ -227,8 +229,10 @@ static void the_lag_of_every_group_stands_in_the_metrics(void **state)
     talker_group(&t, "photos", "thumbnail");
     talker_group(&t, "photos", "filter");
     assert_int_equal(talker_produce(&t, partition, 1, 7, 100), E_OK);
-    assert_int_equal((int)broker_metric(&b, "sluice_group_lag_messages{topic=\"photos\",group=\"thumbnail\"}"), 7);
-    assert_int_equal((int)broker_metric(&b, "sluice_group_lag_messages{topic=\"photos\",group=\"filter\"}"), 7);
+    assert_int_equal(
+        (int)broker_metric(&b, "sluice_group_lag_messages{topic=\"photos\",group=\"thumbnail\"}"), 7);
+    assert_int_equal((int)broker_metric(&b, "sluice_group_lag_messages{topic=\"photos\",group=\"filter\"}"),
+                     7);
     assert_int_equal((int)broker_metric(&b, "sluice_group_parked{topic=\"photos\",group=\"filter\"}"), 0);
     EVENTUALLY(5000, broker_metric(&b, "sluice_produced_messages_total") == 7);
     talker_close(&t);
@@ -251,7 +255,8 @@ static void more_groups_than_a_page_are_all_shown(void **state)
     }
     for (int i = 0; i < 10; i++) {
         char name[128];
-        snprintf(name, sizeof name, "sluice_group_lag_messages{topic=\"%s\",group=\"g%d\"}", i % 2 == 0 ? "a" : "b", i);
+        snprintf(name, sizeof name, "sluice_group_lag_messages{topic=\"%s\",group=\"g%d\"}",
+                 i % 2 == 0 ? "a" : "b", i);
         assert_int_equal((int)broker_metric(&small, name), 0);
     }
     talker_close(&t);

@@ -192,8 +192,8 @@ static bool read_line(int fd, char *line, size_t size)
 void broker_spawn(struct broker_proc *b)
 {
     char path[512];
-    const char *argv[ARGS_MAX] = {program(path), "--data", b->data, "--listen", b->url, "--listen", b->ipc,
-                            "--publish", b->publish, "--http", b->http};
+    const char *argv[ARGS_MAX] = {program(path), "--data",    b->data,    "--listen", b->url, "--listen",
+                                  b->ipc,        "--publish", b->publish, "--http",   b->http};
     size_t n = 11;
     for (size_t i = 0; b->args != NULL && b->args[i] != NULL && n + 1 < ARGS_MAX; i++)
         argv[n++] = b->args[i];

@@ -9,16 +9,16 @@
 enum { BROKER_URL_MAX = 128, BROKER_DEADLINE_MS = 60000 };
 
 struct broker_proc {
-    pid_t pid; /* 0: does not run */
-    char dir[64];                                  /* made by broker_start, removed by broker_end */
-    char data[96], log[96];                        /* in it: the data, what it wrote to stderr */
-    char url[BROKER_URL_MAX];                      /* tcp, as it said when it was ready */
-    char ipc[BROKER_URL_MAX];                      /* the same broker by ipc */
-    char other[BROKER_URL_MAX];                    /* and by a --listen among `args`, if there is one */
+    pid_t pid;                  /* 0: does not run */
+    char dir[64];               /* made by broker_start, removed by broker_end */
+    char data[96], log[96];     /* in it: the data, what it wrote to stderr */
+    char url[BROKER_URL_MAX];   /* tcp, as it said when it was ready */
+    char ipc[BROKER_URL_MAX];   /* the same broker by ipc */
+    char other[BROKER_URL_MAX]; /* and by a --listen among `args`, if there is one */
     char publish[BROKER_URL_MAX], http[BROKER_URL_MAX];
     const char *const *args;
-    const char *const *env;                        /* further "NAME=value", NULL-terminated, borrowed; NULL: none */
-    int out;                                       /* its stdout until it is ready */
+    const char *const *env; /* further "NAME=value", NULL-terminated, borrowed; NULL: none */
+    int out;                /* its stdout until it is ready */
 };
 
 /* Waits until it is ready. `args`: further options, NULL-terminated, borrowed until broker_end; NULL: none. Options come after

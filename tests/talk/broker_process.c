@@ -125,7 +125,8 @@ static void an_address_in_use_is_named(void **state)
     snprintf(other, sizeof other, "%s-2", b.data);
     assert_int_equal(RUN("--data", other, "--listen", b.url, "--no-publish", "--no-http"), 1);
     assert_has(said, b.url);
-    assert_int_equal(RUN("--data", other, "--listen", "tcp://127.0.0.1:0", "--no-publish", "--http", b.http), 1);
+    assert_int_equal(RUN("--data", other, "--listen", "tcp://127.0.0.1:0", "--no-publish", "--http", b.http),
+                     1);
     assert_has(said, b.http);
     remove_tree(other);
     assert_true(talker_is_served(b.url));
@@ -195,8 +196,9 @@ static void term_answers_who_waits_and_ends_with_0(void **state)
     talker_hello(&t);
     uint32_t partition = talker_topic(&t, "t", 1, DURABILITY_DISK);
     uint32_t group = talker_group(&t, "t", "g");
-    struct wire_request r = {.verb = VERB_RECEIVE, .receive = {.counter = 1, .groups = &group, .groups_n = 1, .max_messages = 1,
-                                                               .wait_ms = 60000}};
+    struct wire_request r = {
+        .verb = VERB_RECEIVE,
+        .receive = {.counter = 1, .groups = &group, .groups_n = 1, .max_messages = 1, .wait_ms = 60000}};
     uint32_t id = talker_send(&t, &r);
     EVENTUALLY(5000, broker_metric(&b, "sluice_waiting_requests") == 1);
     uint64_t begin = clock_mono_ms();

@@ -57,7 +57,9 @@ static int end(void **state)
 
 static int receive(uint32_t group, uint64_t counter, uint32_t *messages)
 {
-    struct wire_request r = {.verb = VERB_RECEIVE, .receive = {.counter = counter, .groups = &group, .groups_n = 1, .max_messages = 100}};
+    struct wire_request r = {
+        .verb = VERB_RECEIVE,
+        .receive = {.counter = counter, .groups = &group, .groups_n = 1, .max_messages = 100}};
     struct heard h;
     int code = talker_call(&t, &r, &h);
     *messages = 0;

@@ -5,15 +5,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tcp.h"
 #include "talk.h"
+#include "tcp.h"
 
 enum { REPLY_BYTES_MAX = 16 << 20, DEADLINE_MS = 30000 };
 
 void http_get(const char *address, const char *method, const char *path, struct http_reply *out)
 {
     char request[4096];
-    int n = snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", method, path, address);
+    int n = snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+                     method, path, address);
     http_send(address, request, (size_t)n, out);
 }
 
@@ -49,7 +50,8 @@ const char *http_header(const struct http_reply *r, const char *name, char out[2
 {
     size_t size = strlen(name);
     out[0] = '\0';
-    for (const char *line = strchr(r->text, '\n'); line != NULL && line < r->body; line = strchr(line + 1, '\n'))
+    for (const char *line = strchr(r->text, '\n'); line != NULL && line < r->body;
+         line = strchr(line + 1, '\n'))
         if (strncasecmp(line + 1, name, size) == 0 && line[1 + size] == ':')
             sscanf(line + 2 + size, " %255[^\r\n]", out);
     return out;

@@ -38,7 +38,8 @@ int sp_try(const char *url)
 {
     uint8_t ours[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}, theirs[8];
     int fd = strncmp(url, "ipc:", 4) == 0 ? unix_connect(url) : tcp_connect(url);
-    if (move_all(fd, ours, sizeof ours, POLLOUT, WHOLE_MS) && move_all(fd, theirs, sizeof theirs, POLLIN, WHOLE_MS))
+    if (move_all(fd, ours, sizeof ours, POLLOUT, WHOLE_MS) &&
+        move_all(fd, theirs, sizeof theirs, POLLIN, WHOLE_MS))
         return fd;
     close(fd);
     return -1;
@@ -83,7 +84,8 @@ uint8_t *sp_hear(int fd, uint32_t *id, size_t *size, int ms)
     assert_true(before == 0 || head[0] == 1);
     *size = get_u64be(head + before) - SP_ID_SIZE;
     *id = get_u32be(head + before + SP_HEAD_SIZE - SP_ID_SIZE);
-    uint8_t *bytes = malloc(*size > 0 ? *size : 1); /* aligned for any decoder, but for a frame's head before it */
+    uint8_t *bytes =
+        malloc(*size > 0 ? *size : 1); /* aligned for any decoder, but for a frame's head before it */
     if (bytes != NULL && move_all(fd, bytes, *size, POLLIN, WHOLE_MS))
         return bytes;
     free(bytes); /* closed in the middle */

@@ -42,7 +42,7 @@
 #define EVENTUALLY(ms, expression) \
     eventually_begin(ms);          \
     while (!(expression))          \
-        eventually_again(#expression, __FILE__, __LINE__)
+    eventually_again(#expression, __FILE__, __LINE__)
 
 void eventually_begin(unsigned ms);
 void eventually_again(const char *what, const char *file, int line);

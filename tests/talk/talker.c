@@ -137,9 +137,12 @@ bool talker_is_served(const char *url)
 
 uint32_t talker_topic(struct talker *t, const char *name, uint32_t partitions, enum durability durability)
 {
-    struct wire_request r = {.verb = VERB_TOPIC_CREATE, .seq = ++t->seq, .replies_seen = t->seq - 1,
-                             .topic = {.name = view_of_str(name),
-                                       .config = {.partitions = partitions, .durability = (uint8_t)durability}}};
+    struct wire_request r = {
+        .verb = VERB_TOPIC_CREATE,
+        .seq = ++t->seq,
+        .replies_seen = t->seq - 1,
+        .topic = {.name = view_of_str(name),
+                  .config = {.partitions = partitions, .durability = (uint8_t)durability}}};
     struct heard h;
     if (talker_call(t, &r, &h) != E_OK)
         fail_msg("topic %s: %s", name, error_name(h.reply.code));
@@ -151,8 +154,11 @@ uint32_t talker_topic(struct talker *t, const char *name, uint32_t partitions, e
 
 uint32_t talker_group(struct talker *t, const char *topic, const char *name)
 {
-    struct wire_request r = {.verb = VERB_GROUP_CREATE, .seq = ++t->seq, .replies_seen = t->seq - 1,
-                             .group = {.topic = view_of_str(topic), .name = view_of_str(name), .config = {.mode = MODE_QUEUE}}};
+    struct wire_request r = {
+        .verb = VERB_GROUP_CREATE,
+        .seq = ++t->seq,
+        .replies_seen = t->seq - 1,
+        .group = {.topic = view_of_str(topic), .name = view_of_str(name), .config = {.mode = MODE_QUEUE}}};
     struct heard h;
     if (talker_call(t, &r, &h) != E_OK)
         fail_msg("group %s: %s", name, error_name(h.reply.code));
@@ -174,8 +180,12 @@ int talker_produce(struct talker *t, uint32_t partition, uint64_t seq, uint32_t 
         assert_int_equal(batch_builder_add(b, &r, &e), E_OK);
     }
     assert_int_equal(batch_builder_finish(b, BATCH_NONE, &batch, &hash, &e), E_OK);
-    struct wire_request r = {.verb = VERB_PRODUCE, .lane = partition, .seq = seq, .replies_seen = seq - 1,
-                             .produce = {.partition = partition, .count = count, .batch_hash = hash, .batch = buf_view(&batch)}};
+    struct wire_request r = {
+        .verb = VERB_PRODUCE,
+        .lane = partition,
+        .seq = seq,
+        .replies_seen = seq - 1,
+        .produce = {.partition = partition, .count = count, .batch_hash = hash, .batch = buf_view(&batch)}};
     int code = talker_call(t, &r, NULL);
     buf_free(&batch);
     batch_builder_free(b);

@@ -22,8 +22,10 @@ static void stop(void)
 /* A long poll on a group that has nothing. */
 static struct wire_request poll_for(const uint32_t *group, uint32_t slot)
 {
-    return (struct wire_request){.verb = VERB_RECEIVE, .receive = {.slot = slot, .counter = 1, .groups = group, .groups_n = 1,
-                                                                   .max_messages = 1, .wait_ms = 60000}};
+    return (struct wire_request){
+        .verb = VERB_RECEIVE,
+        .receive = {
+            .slot = slot, .counter = 1, .groups = group, .groups_n = 1, .max_messages = 1, .wait_ms = 60000}};
 }
 
 /* ---- requests */
@@ -185,7 +187,8 @@ static void a_client_that_only_asks_is_closed_too(void **state)
         open = sp_send(fd, 2 + i, frame, size, 20000);
     assert_false(open);
     assert_in_range(broker_resident(&b), 0, before + 100 * (size_t)MIB);
-    double closed = broker_metric(&b, "sluice_wire_closed_unread_total") + broker_metric(&b, "sluice_wire_closed_flood_total");
+    double closed = broker_metric(&b, "sluice_wire_closed_unread_total") +
+                    broker_metric(&b, "sluice_wire_closed_flood_total");
     assert_true(closed >= 1);
     free(frame);
     close(fd);

@@ -29,8 +29,12 @@ static void make_batch(void)
     struct batch_builder *builder = batch_builder_new();
     struct err e;
     for (int i = 0; i < 20; i++) {
-        const struct record r = {.key = VIEW_LIT("key"), .value = VIEW_LIT("a value that is a little longer than the others"),
-                                 .timestamp_ms = 1, .priority = 3, .ttl_ms = 1000, .message_id = {1, 2}};
+        const struct record r = {.key = VIEW_LIT("key"),
+                                 .value = VIEW_LIT("a value that is a little longer than the others"),
+                                 .timestamp_ms = 1,
+                                 .priority = 3,
+                                 .ttl_ms = 1000,
+                                 .message_id = {1, 2}};
         assert_int_equal(batch_builder_add(builder, &r, &e), E_OK);
     }
     assert_int_equal(batch_builder_finish(builder, BATCH_LZ4, &sample_batch, &sample_hash, &e), E_OK);
@@ -48,20 +52,26 @@ static struct wire_request sample(enum wire_verb verb, uint32_t partition, uint3
     from[0] = from[1] = (struct wire_fetch_from){.partition = partition, .max_bytes = 1000};
     groups[0] = group;
     for (uint8_t i = 0; i < 3; i++)
-        items[i] = (struct wire_settle_item){.token = seq, .offset = i, .group = group, .partition = partition,
-                                             .verb = (uint8_t)(1 + (seq + i) % 5), .note = i % 2};
+        items[i] = (struct wire_settle_item){.token = seq,
+                                             .offset = i,
+                                             .group = group,
+                                             .partition = partition,
+                                             .verb = (uint8_t)(1 + (seq + i) % 5),
+                                             .note = i % 2};
     unit = (struct wire_unit){.items = items, .items_n = 3};
-    carried = (struct wire_receive){.slot = 3, .counter = seq, .groups = groups, .groups_n = 1, .max_messages = 5};
+    carried =
+        (struct wire_receive){.slot = 3, .counter = seq, .groups = groups, .groups_n = 1, .max_messages = 5};
 
     struct wire_request r = {.verb = verb};
     switch (verb) {
     case VERB_HELLO:
-        r.hello = (struct wire_hello){.version_min = 1, .version_max = 1, .resume = true, .name = VIEW_LIT("damage")};
+        r.hello = (struct wire_hello){
+            .version_min = 1, .version_max = 1, .resume = true, .name = VIEW_LIT("damage")};
         break;
     case VERB_PRODUCE:
         r.lane = partition;
-        r.produce = (struct wire_produce){.partition = partition, .count = 20, .batch_hash = sample_hash,
-                                          .batch = buf_view(&sample_batch)};
+        r.produce = (struct wire_produce){
+            .partition = partition, .count = 20, .batch_hash = sample_hash, .batch = buf_view(&sample_batch)};
         break;
     case VERB_FETCH:
         r.fetch = (struct wire_fetch){.from = from, .from_n = 2, .max_bytes = 4000, .wait_ms = 1};
@@ -71,7 +81,12 @@ static struct wire_request sample(enum wire_verb verb, uint32_t partition, uint3
         r.receive.wait_ms = 1;
         break;
     case VERB_SETTLE:
-        r.settle = (struct wire_settle){.singles = items, .singles_n = 3, .units = &unit, .units_n = 1, .notes = notes, .notes_n = 1,
+        r.settle = (struct wire_settle){.singles = items,
+                                        .singles_n = 3,
+                                        .units = &unit,
+                                        .units_n = 1,
+                                        .notes = notes,
+                                        .notes_n = 1,
                                         .receive = seq % 2 == 0 ? &carried : NULL};
         break;
     case VERB_TOPIC_CREATE:
@@ -95,12 +110,14 @@ static struct wire_request sample(enum wire_verb verb, uint32_t partition, uint3
         r.offset_for = (struct wire_offset_for){.partition = partition, .time_ms = 1};
         break;
     case VERB_HELD_LIST:
-        r.held = (struct wire_held_list){.topic = VIEW_LIT("damaged"), .group = VIEW_LIT("g"), .payload = true, .limit = 3};
+        r.held = (struct wire_held_list){
+            .topic = VIEW_LIT("damaged"), .group = VIEW_LIT("g"), .payload = true, .limit = 3};
         break;
     default:
         break;
     }
-    bool numbered = verb == VERB_PRODUCE || verb == VERB_SETTLE || (verb >= VERB_TOPIC_CREATE && verb <= VERB_TOPIC_DELETE) ||
+    bool numbered = verb == VERB_PRODUCE || verb == VERB_SETTLE ||
+                    (verb >= VERB_TOPIC_CREATE && verb <= VERB_TOPIC_DELETE) ||
                     (verb >= VERB_GROUP_CREATE && verb <= VERB_GROUP_DELETE);
     r.seq = numbered ? seq : 0;
     return r;
@@ -160,7 +177,8 @@ static void attack(struct attacker *a)
         size_t body = size - FRAME_SIZE;
         damage(&a->rng, frame + FRAME_SIZE, &body);
         size = FRAME_SIZE + body;
-        frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)verb}, frame + FRAME_SIZE, body);
+        frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)verb}, frame + FRAME_SIZE,
+                  body);
     } else {
         damage(&a->rng, frame, &size);
     }
@@ -204,7 +222,8 @@ static void good_turn(struct good *g)
     uint64_t begin = clock_mono_ms();
     assert_int_equal(talker_produce(&g->t, g->partition, ++g->seq, GOOD_RECORDS, 100), E_OK);
     const struct wire_fetch_from from = {.partition = g->partition, .offset = g->offset};
-    struct wire_request r = {.verb = VERB_FETCH, .fetch = {.from = &from, .from_n = 1, .max_bytes = 1 << 20, .wait_ms = 10000}};
+    struct wire_request r = {.verb = VERB_FETCH,
+                             .fetch = {.from = &from, .from_n = 1, .max_bytes = 1 << 20, .wait_ms = 10000}};
     struct heard h;
     assert_int_equal(talker_call(&g->t, &r, &h), E_OK);
     struct view rest = h.reply.fetch.parts[0].data, batch;
@@ -242,11 +261,12 @@ static void damaged_frames_harm_nobody(void **state)
             assert_in_range(broker_resident(&b), 0, RESIDENT_BYTES_MAX);
         }
     }
-    print_message("seed %llu: %llu frames in %.1f s, %llu answered, %llu connections lost; the good client read %llu; "
-                  "%zu MiB resident\n",
-                  (unsigned long long)seed, (unsigned long long)a.sent, (double)(clock_mono_ms() - begin) / 1000,
-                  (unsigned long long)a.answered, (unsigned long long)a.closed, (unsigned long long)good.offset,
-                  broker_resident(&b) >> 20);
+    print_message(
+        "seed %llu: %llu frames in %.1f s, %llu answered, %llu connections lost; the good client read %llu; "
+        "%zu MiB resident\n",
+        (unsigned long long)seed, (unsigned long long)a.sent, (double)(clock_mono_ms() - begin) / 1000,
+        (unsigned long long)a.answered, (unsigned long long)a.closed, (unsigned long long)good.offset,
+        broker_resident(&b) >> 20);
     assert_true(a.answered > frames / 4);
     assert_int_equal(good.offset, GOOD_RECORDS * good.seq);
     talker_close(&a.t);

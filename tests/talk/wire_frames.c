@@ -53,7 +53,8 @@ static void hello_tells_where_else_to_listen_and_the_limits(void **state)
     struct talker t;
     struct heard h;
     talker_open(&t, b.url);
-    struct wire_request r = {.verb = VERB_HELLO, .hello = {.version_min = 1, .version_max = 5, .name = VIEW_LIT("me")}};
+    struct wire_request r = {.verb = VERB_HELLO,
+                             .hello = {.version_min = 1, .version_max = 5, .name = VIEW_LIT("me")}};
     assert_int_equal(talker_call(&t, &r, &h), E_OK);
     const struct wire_hello_reply *hello = &h.reply.hello;
     assert_int_equal(hello->version, 1);
@@ -96,7 +97,8 @@ static void a_session_that_nobody_knows_cannot_be_resumed(void **state)
     (void)state;
     struct talker t;
     talker_open(&t, b.url);
-    struct wire_request r = {.verb = VERB_HELLO, .hello = {.version_min = 1, .version_max = 1, .resume = true}};
+    struct wire_request r = {.verb = VERB_HELLO,
+                             .hello = {.version_min = 1, .version_max = 1, .resume = true}};
     assert_int_equal(talker_call(&t, &r, NULL), E_SESSION_EXPIRED);
     talker_close(&t);
 }
@@ -110,7 +112,8 @@ static void a_session_on_a_new_connection_closes_the_old_one(void **state)
     talker_hello(&old);
     talker_open(&new, b.url);
     new.session = old.session;
-    struct wire_request r = {.verb = VERB_HELLO, .hello = {.version_min = 1, .version_max = 1, .resume = true}};
+    struct wire_request r = {.verb = VERB_HELLO,
+                             .hello = {.version_min = 1, .version_max = 1, .resume = true}};
     assert_int_equal(talker_call(&new, &r, &h), E_OK);
     assert_true(h.reply.hello.resumed);
     heard_free(&h);
@@ -176,7 +179,8 @@ static void a_body_of_another_verb_is_a_bad_frame(void **state)
     struct wire_request r = health();
     size_t size;
     uint8_t *frame = talker_frame(&t, &r, &size);
-    frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = VERB_BYE}, frame + FRAME_SIZE, size - FRAME_SIZE);
+    frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = VERB_BYE}, frame + FRAME_SIZE,
+              size - FRAME_SIZE);
     talker_send_bytes(&t, frame, size);
     assert_true(talker_hear(&t, 10000, &h));
     assert_int_equal(h.reply.code, E_BAD_FRAME);
@@ -202,7 +206,8 @@ static void what_is_no_frame_closes_its_connection(void **state)
     closes("S", 1);
     closes("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
     uint8_t reply[FRAME_SIZE + 4] = {0};
-    frame_put(reply, (struct frame){.version = WIRE_VERSION, .verb = VERB_HELLO, .flags = FRAME_REPLY}, reply + FRAME_SIZE, 4);
+    frame_put(reply, (struct frame){.version = WIRE_VERSION, .verb = VERB_HELLO, .flags = FRAME_REPLY},
+              reply + FRAME_SIZE, 4);
     closes(reply, sizeof reply);
 }
 

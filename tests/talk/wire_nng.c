@@ -10,36 +10,33 @@
 #include "talk.h"
 
 /* An authority, and a certificate for localhost that it signed, with its key: good for nothing but these tests, and for 100 years. */
-static const char ca_pem[] =
-    "-----BEGIN CERTIFICATE-----\n"
-    "MIIBlzCCAT2gAwIBAgIULaETA8oWhhZZW8XF/BAfh+flJCMwCgYIKoZIzj0EAwIw\n"
-    "IDEeMBwGA1UEAwwVc2x1aWNlIHRlc3QgYXV0aG9yaXR5MCAXDTI2MTEyMjA2Mzky\n"
-    "M1oYDzIxMjYxMDI5MDYzOTIzWjAgMR4wHAYDVQQDDBVzbHVpY2UgdGVzdCBhdXRo\n"
-    "b3JpdHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATQ6YiuE2Ul0FD/V0Z2aIrq\n"
-    "bw7II3sjxraiiL18pzvoQR1Fd2wCv1P7S/jPbW/s9y3++UIEj4Ew4/754M57ybVl\n"
-    "o1MwUTAdBgNVHQ4EFgQU3x/GWbMKkCEdMrJC07QiXKUYxXwwHwYDVR0jBBgwFoAU\n"
-    "3x/GWbMKkCEdMrJC07QiXKUYxXwwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\n"
-    "AgNIADBFAiBwzYKLhhz4mVc5wnVjF9L+fuTjQeB1aE4PEf9FDQEv0AIhAMlTGlJv\n"
-    "Pxw714T151g039tSOAQqjLOwHa5uSklAL7vl\n"
-    "-----END CERTIFICATE-----\n";
-static const char cert_pem[] =
-    "-----BEGIN CERTIFICATE-----\n"
-    "MIIBljCCATygAwIBAgIUAJ6UMFqSz9X+8AqiR97u/TWR6lQwCgYIKoZIzj0EAwIw\n"
-    "IDEeMBwGA1UEAwwVc2x1aWNlIHRlc3QgYXV0aG9yaXR5MCAXDTI2MTEyMjA2Mzky\n"
-    "M1oYDzIxMjYxMDI5MDYzOTIzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcq\n"
-    "hkjOPQIBBggqhkjOPQMBBwNCAAQm66QFI4wsXCAafYr/chcCjHzqQK4xQZy7Xwop\n"
-    "pcHEjVpVIZKEhMiZfzpp/ho5dacci6RHXwOHf0qkMfvpOVXWo14wXDAaBgNVHREE\n"
-    "EzARgglsb2NhbGhvc3SHBH8AAAEwHQYDVR0OBBYEFCpvwcmuPalBn1Ah/NjiD0xN\n"
-    "sJsrMB8GA1UdIwQYMBaAFN8fxlmzCpAhHTKyQtO0IlylGMV8MAoGCCqGSM49BAMC\n"
-    "A0gAMEUCIQDdHuiNu7ZMga+f5EzxSWrTGcZgKzM0xrHtJjgyzXg9xgIgLycOC8XA\n"
-    "agUFnLJTRVF9VkfaOVrzw2xYXiGoHbcahNk=\n"
-    "-----END CERTIFICATE-----\n";
-static const char key_pem[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MHcCAQEEIKS25CmvVkTvYOQ0dS2Oi4erLnqLnj6JJB2KS4feHy/noAoGCCqGSM49\n"
-    "AwEHoUQDQgAEJuukBSOMLFwgGn2K/3IXAox86kCuMUGcu18KKaXBxI1aVSGShITI\n"
-    "mX86af4aOXWnHIukR18Dh39KpDH76TlV1g==\n"
-    "-----END EC PRIVATE KEY-----\n";
+static const char ca_pem[] = "-----BEGIN CERTIFICATE-----\n"
+                             "MIIBlzCCAT2gAwIBAgIULaETA8oWhhZZW8XF/BAfh+flJCMwCgYIKoZIzj0EAwIw\n"
+                             "IDEeMBwGA1UEAwwVc2x1aWNlIHRlc3QgYXV0aG9yaXR5MCAXDTI2MTEyMjA2Mzky\n"
+                             "M1oYDzIxMjYxMDI5MDYzOTIzWjAgMR4wHAYDVQQDDBVzbHVpY2UgdGVzdCBhdXRo\n"
+                             "b3JpdHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATQ6YiuE2Ul0FD/V0Z2aIrq\n"
+                             "bw7II3sjxraiiL18pzvoQR1Fd2wCv1P7S/jPbW/s9y3++UIEj4Ew4/754M57ybVl\n"
+                             "o1MwUTAdBgNVHQ4EFgQU3x/GWbMKkCEdMrJC07QiXKUYxXwwHwYDVR0jBBgwFoAU\n"
+                             "3x/GWbMKkCEdMrJC07QiXKUYxXwwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\n"
+                             "AgNIADBFAiBwzYKLhhz4mVc5wnVjF9L+fuTjQeB1aE4PEf9FDQEv0AIhAMlTGlJv\n"
+                             "Pxw714T151g039tSOAQqjLOwHa5uSklAL7vl\n"
+                             "-----END CERTIFICATE-----\n";
+static const char cert_pem[] = "-----BEGIN CERTIFICATE-----\n"
+                               "MIIBljCCATygAwIBAgIUAJ6UMFqSz9X+8AqiR97u/TWR6lQwCgYIKoZIzj0EAwIw\n"
+                               "IDEeMBwGA1UEAwwVc2x1aWNlIHRlc3QgYXV0aG9yaXR5MCAXDTI2MTEyMjA2Mzky\n"
+                               "M1oYDzIxMjYxMDI5MDYzOTIzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcq\n"
+                               "hkjOPQIBBggqhkjOPQMBBwNCAAQm66QFI4wsXCAafYr/chcCjHzqQK4xQZy7Xwop\n"
+                               "pcHEjVpVIZKEhMiZfzpp/ho5dacci6RHXwOHf0qkMfvpOVXWo14wXDAaBgNVHREE\n"
+                               "EzARgglsb2NhbGhvc3SHBH8AAAEwHQYDVR0OBBYEFCpvwcmuPalBn1Ah/NjiD0xN\n"
+                               "sJsrMB8GA1UdIwQYMBaAFN8fxlmzCpAhHTKyQtO0IlylGMV8MAoGCCqGSM49BAMC\n"
+                               "A0gAMEUCIQDdHuiNu7ZMga+f5EzxSWrTGcZgKzM0xrHtJjgyzXg9xgIgLycOC8XA\n"
+                               "agUFnLJTRVF9VkfaOVrzw2xYXiGoHbcahNk=\n"
+                               "-----END CERTIFICATE-----\n";
+static const char key_pem[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                              "MHcCAQEEIKS25CmvVkTvYOQ0dS2Oi4erLnqLnj6JJB2KS4feHy/noAoGCCqGSM49\n"
+                              "AwEHoUQDQgAEJuukBSOMLFwgGn2K/3IXAox86kCuMUGcu18KKaXBxI1aVSGShITI\n"
+                              "mX86af4aOXWnHIukR18Dh39KpDH76TlV1g==\n"
+                              "-----END EC PRIVATE KEY-----\n";
 
 static struct broker_proc b;
 static char ca[128], cert[128], key[128], dir[] = "/tmp/sluice-tls-XXXXXX";
@@ -93,7 +90,8 @@ static int hello_by_nng(const char *url, nng_tls_config *tls, int ms)
     nng_dialer d;
     nng_msg *m = NULL;
     struct talker t = {.session = {1, 2}};
-    struct wire_request r = {.verb = VERB_HELLO, .hello = {.version_min = 1, .version_max = 1, .name = VIEW_LIT("nng")}};
+    struct wire_request r = {.verb = VERB_HELLO,
+                             .hello = {.version_min = 1, .version_max = 1, .name = VIEW_LIT("nng")}};
     size_t size;
     int code = -1;
     uint8_t *frame = talker_frame(&t, &r, &size);
@@ -139,7 +137,8 @@ static void any_req_socket_is_a_client(void **state)
 static void start_tls(const char *authority)
 {
     static char cert_set[256], key_set[256], ca_set[256];
-    static const char *const args[] = {"--listen", "tls+tcp://127.0.0.1:0", "--set", cert_set, "--set", key_set, "--set", ca_set, NULL};
+    static const char *const args[] = {
+        "--listen", "tls+tcp://127.0.0.1:0", "--set", cert_set, "--set", key_set, "--set", ca_set, NULL};
     snprintf(cert_set, sizeof cert_set, "tls.cert=%s", cert);
     snprintf(key_set, sizeof key_set, "tls.key=%s", key);
     snprintf(ca_set, sizeof ca_set, "tls.ca=%s", authority);
@@ -197,8 +196,9 @@ static void a_certificate_that_does_not_read_is_named(void **state)
     char said[4096], data[128], set[256];
     snprintf(data, sizeof data, "%s/data", dir);
     snprintf(set, sizeof set, "tls.cert=%s", ca);
-    const char *const wrong_key[] = {"--data", data, "--listen", "tls+tcp://127.0.0.1:0", "--no-http", "--no-publish", "--set", set,
-                                     "--set", "tls.key=/nowhere/key.pem", NULL};
+    const char *const wrong_key[] = {
+        "--data", data, "--listen", "tls+tcp://127.0.0.1:0",    "--no-http", "--no-publish",
+        "--set",  set,  "--set",    "tls.key=/nowhere/key.pem", NULL};
     assert_int_equal(broker_run(wrong_key, said, sizeof said), 1);
     assert_has(said, "/nowhere/key.pem");
     remove_tree(data);

@@ -96,7 +96,8 @@ static void dying_in_the_middle_of_reading_keeps_nobody_else(void **state)
         struct talker t;
         talker_open(&t, round % 2 == 0 ? b.url : b.ipc);
         talker_hello(&t);
-        struct wire_request r = {.verb = VERB_FETCH, .fetch = {.from = &from, .from_n = 1, .max_bytes = 8 << 20}};
+        struct wire_request r = {.verb = VERB_FETCH,
+                                 .fetch = {.from = &from, .from_n = 1, .max_bytes = 8 << 20}};
         for (int i = 0; i < 4; i++)
             talker_send(&t, &r);
         static uint8_t some[100000];

@@ -26,7 +26,8 @@ static void finish(struct op *op)
 
 static struct api *open_api(uint32_t count)
 {
-    const struct api_options o = {.limits = &engine_limits_default, .message_bytes_max = 1 << 20, .port = {keep, NULL}};
+    const struct api_options o = {
+        .limits = &engine_limits_default, .message_bytes_max = 1 << 20, .port = {keep, NULL}};
     struct api *api = api_new(&o);
     api_partition_set(api, PARTITION, INDEX < count ? INDEX : 0, count, MESSAGE_MAX);
     return api;
@@ -81,8 +82,10 @@ static uint64_t last_delta;
 
 static int produce(struct api *api, const struct wire_produce *w)
 {
-    struct op op = {.done = finish, .pipe = 1,
-                    .request = {.session = {1, 1}, .verb = VERB_PRODUCE, .lane = w->partition, .seq = 1, .produce = *w}};
+    struct op op = {
+        .done = finish,
+        .pipe = 1,
+        .request = {.session = {1, 1}, .verb = VERB_PRODUCE, .lane = w->partition, .seq = 1, .produce = *w}};
     unsigned before = submitted;
     api_op_begin(&op);
     api_submit(api, &op);

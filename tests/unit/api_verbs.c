@@ -8,7 +8,7 @@
 
 struct fixture {
     struct api *api;
-    int answer;          /* of the port */
+    int answer; /* of the port */
     unsigned submitted;
 };
 
@@ -32,7 +32,8 @@ static void begin(struct fixture *f)
 {
     *f = (struct fixture){.answer = E_OK};
     finished = 0;
-    const struct api_options o = {.limits = &engine_limits_default, .message_bytes_max = 8 << 20, .port = {keep, f}};
+    const struct api_options o = {
+        .limits = &engine_limits_default, .message_bytes_max = 8 << 20, .port = {keep, f}};
     f->api = api_new(&o);
 }
 
@@ -95,7 +96,8 @@ static struct wire_request fetch_of(uint32_t partition)
 {
     static struct wire_fetch_from from;
     from = (struct wire_fetch_from){.partition = partition};
-    return (struct wire_request){.verb = VERB_FETCH, .session = session, .fetch = {.from = &from, .from_n = 1}};
+    return (struct wire_request){
+        .verb = VERB_FETCH, .session = session, .fetch = {.from = &from, .from_n = 1}};
 }
 
 static void a_full_inbox_answers_overloaded_with_a_time(void **state)
@@ -172,7 +174,8 @@ static void hello_must_share_a_version_and_name_a_session(void **state)
     (void)state;
     struct fixture f;
     begin(&f);
-    struct wire_request r = {.verb = VERB_HELLO, .session = session, .hello = {.version_min = 1, .version_max = 3}};
+    struct wire_request r = {
+        .verb = VERB_HELLO, .session = session, .hello = {.version_min = 1, .version_max = 3}};
     assert_int_equal(submit(&f, r), E_OK);
     r.hello.version_min = 2;
     assert_int_equal(submit(&f, r), E_BAD_VERSION);
@@ -198,7 +201,8 @@ static void names_are_names(void **state)
     assert_int_equal(submit(&f, r), E_INVALID_ARGUMENT);
     r.topic.name = VIEW_LIT("photos.small-2");
     assert_int_equal(submit(&f, r), E_OK);
-    struct wire_request g = {.verb = VERB_GROUP_CREATE, .seq = 1, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("x/y")}};
+    struct wire_request g = {
+        .verb = VERB_GROUP_CREATE, .seq = 1, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("x/y")}};
     assert_int_equal(submit(&f, g), E_INVALID_ARGUMENT);
     assert_has(text, "x/y");
     assert_has(text, "group");
@@ -224,7 +228,8 @@ static void configurations_stay_within_the_limits(void **state)
     assert_int_equal(submit(&f, t), E_INVALID_ARGUMENT);
     assert_has(text, "hard_cap_ms");
 
-    struct wire_request g = {.verb = VERB_GROUP_CREATE, .seq = 1, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("g")}};
+    struct wire_request g = {
+        .verb = VERB_GROUP_CREATE, .seq = 1, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("g")}};
     const struct {
         struct wire_group_config config;
         int code;
@@ -255,7 +260,8 @@ static void a_receive_names_groups_a_slot_and_a_counter(void **state)
     struct fixture f;
     begin(&f);
     const uint32_t groups[] = {1};
-    struct wire_request r = {.verb = VERB_RECEIVE, .receive = {.counter = 1, .groups = groups, .groups_n = 1}};
+    struct wire_request r = {.verb = VERB_RECEIVE,
+                             .receive = {.counter = 1, .groups = groups, .groups_n = 1}};
     assert_int_equal(submit(&f, r), E_OK);
     r.receive.slot = 60;
     assert_int_equal(submit(&f, r), E_INVALID_ARGUMENT);
@@ -281,8 +287,12 @@ static void what_a_client_gives_as_an_upper_bound_is_lowered_to_ours(void **stat
     struct fixture f;
     begin(&f);
     const uint32_t groups[] = {1};
-    struct op op = {.done = finish, .request = {.verb = VERB_RECEIVE, .receive = {.counter = 1, .groups = groups, .groups_n = 1,
-                                                                                .max_bytes = UINT32_MAX, .max_messages = 0}}};
+    struct op op = {
+        .done = finish,
+        .request = {
+            .verb = VERB_RECEIVE,
+            .receive = {
+                .counter = 1, .groups = groups, .groups_n = 1, .max_bytes = UINT32_MAX, .max_messages = 0}}};
     api_submit(f.api, &op);
     assert_int_equal(op.request.receive.max_bytes, engine_limits_default.reply_bytes_max);
     assert_int_equal(op.request.receive.max_messages, engine_limits_default.lease_messages_max);
@@ -313,8 +323,10 @@ static void every_item_of_a_settle_says_something_that_can_be_done(void **state)
         {{.verb = SETTLE_EXTEND, .delay_ms = 43200001}, E_LIMIT, "lease_ms_max"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        const struct wire_request r = {.verb = VERB_SETTLE, .seq = 1, .settle = {.singles = &cases[i].item, .singles_n = 1,
-                                                                                .notes = notes, .notes_n = 1}};
+        const struct wire_request r = {
+            .verb = VERB_SETTLE,
+            .seq = 1,
+            .settle = {.singles = &cases[i].item, .singles_n = 1, .notes = notes, .notes_n = 1}};
         assert_int_equal(submit(&f, r), cases[i].code);
         assert_has(text, cases[i].names);
     }
@@ -352,7 +364,9 @@ static void notes_have_a_length(void **state)
     memset(longer, 'x', sizeof longer);
     const struct wire_settle_item item = {.verb = SETTLE_PARK, .note = 1};
     struct wire_note note = {.reason = view_of(longer, 201)};
-    struct wire_request r = {.verb = VERB_SETTLE, .seq = 1, .settle = {.singles = &item, .singles_n = 1, .notes = &note, .notes_n = 1}};
+    struct wire_request r = {.verb = VERB_SETTLE,
+                             .seq = 1,
+                             .settle = {.singles = &item, .singles_n = 1, .notes = &note, .notes_n = 1}};
     assert_int_equal(submit(&f, r), E_LIMIT);
     assert_has(text, "settle.notes[0].reason");
     note = (struct wire_note){.reason = view_of(longer, 200), .error = view_of(longer, 4097)};
@@ -398,7 +412,8 @@ static void lists_select_by_names(void **state)
     assert_int_equal(submit(&f, r), E_OK);
     r.list.topic = VIEW_LIT("no/such");
     assert_int_equal(submit(&f, r), E_INVALID_ARGUMENT);
-    struct wire_request h = {.verb = VERB_HELD_LIST, .held = {.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .state = 3}};
+    struct wire_request h = {.verb = VERB_HELD_LIST,
+                             .held = {.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .state = 3}};
     assert_int_equal(submit(&f, h), E_INVALID_ARGUMENT);
     assert_has(text, "held_list.state");
     h.held.state = HELD_PARKED;
@@ -429,7 +444,8 @@ static void page(struct lag_walk *w)
 static void a_walk_goes_on_behind_the_last_row(void **state)
 {
     (void)state;
-    const struct api_options o = {.limits = &engine_limits_default, .message_bytes_max = 1, .port = {answer_later, NULL}};
+    const struct api_options o = {
+        .limits = &engine_limits_default, .message_bytes_max = 1, .port = {answer_later, NULL}};
     struct api *api = api_new(&o);
     struct lag_walk w;
     api_lag_begin(api, &w, page);

@@ -62,7 +62,8 @@ static int call(nng_socket s, struct wire_request r)
     nng_msg_trim(m, 4 + space.at);
     nng_msg_chop(m, cap - space.at - space.size);
     uint8_t *head = nng_msg_body(m);
-    frame_put(head, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r.verb}, head + FRAME_SIZE, space.size);
+    frame_put(head, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r.verb}, head + FRAME_SIZE,
+              space.size);
     assert_int_equal(nng_sendmsg(s, m, 0), 0);
     assert_int_equal(nng_recvmsg(s, &m, 0), 0);
 
@@ -109,7 +110,8 @@ static void it_starts_again_after_it_was_stopped(void **state)
     for (int i = 0; i < 5; i++) {
         struct fixture f;
         begin(&f, "listen=inproc://broker,tcp://127.0.0.1:0");
-        nng_socket within = dial("inproc://broker"), by_tcp = dial(wire_listen_url(compose_wire(f.broker), 1));
+        nng_socket within = dial("inproc://broker"),
+                   by_tcp = dial(wire_listen_url(compose_wire(f.broker), 1));
         assert_int_equal(call(within, hello), E_OK);
         assert_int_equal(call(by_tcp, health), E_NO_SESSION);
         nng_close(by_tcp);
@@ -139,7 +141,8 @@ static void lag_is_heard_within_the_process(void **state)
     nng_socket s = dial("inproc://broker"), ear;
     assert_int_equal(call(s, hello), E_OK);
     struct wire_request topic = {.verb = VERB_TOPIC_CREATE, .seq = 1, .topic = {.name = VIEW_LIT("t")}};
-    struct wire_request group = {.verb = VERB_GROUP_CREATE, .seq = 2, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("g")}};
+    struct wire_request group = {
+        .verb = VERB_GROUP_CREATE, .seq = 2, .group = {.topic = VIEW_LIT("t"), .name = VIEW_LIT("g")}};
     assert_int_equal(call(s, topic), E_OK);
     assert_int_equal(call(s, group), E_OK);
     const uint8_t lag = PUB_LAG;

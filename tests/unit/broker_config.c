@@ -52,7 +52,9 @@ static void a_file_and_a_setting_speak_the_same_keys(void **state)
                           "limits:\n"
                           "  session_grace_ms: 30s\n"
                           "  tail_cache_bytes: 128MiB\n"
-                          "  topics_max: 7\n", &c, &e), E_OK);
+                          "  topics_max: 7\n",
+                          &c, &e),
+                     E_OK);
     assert_string_equal(c.data, "/var/lib/sluice");
     assert_int_equal(c.listen.n, 2);
     assert_string_equal(c.listen.at[1], "ipc:///run/s");
@@ -154,7 +156,11 @@ static void the_largest_message_fits_a_request(void **state)
 static void addresses_are_checked(void **state)
 {
     (void)state;
-    const char *const bad[] = {"listen=", "listen=http://x", "listen=127.0.0.1:7400", "publish=ws://x:1", "listen=tls+tcp://0.0.0.0:1",
+    const char *const bad[] = {"listen=",
+                               "listen=http://x",
+                               "listen=127.0.0.1:7400",
+                               "publish=ws://x:1",
+                               "listen=tls+tcp://0.0.0.0:1",
                                "log_level=loud"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct config c;

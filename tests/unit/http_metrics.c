@@ -8,7 +8,9 @@ static void a_family_is_announced_before_its_sample(void **state)
     (void)state;
     struct buf out = {0};
     metric(&out, "sluice_turns_total", METRIC_COUNTER, "turns", 12);
-    assert_string_equal(buf_str(&out), "# HELP sluice_turns_total turns\n# TYPE sluice_turns_total counter\nsluice_turns_total 12\n");
+    assert_string_equal(
+        buf_str(&out),
+        "# HELP sluice_turns_total turns\n# TYPE sluice_turns_total counter\nsluice_turns_total 12\n");
     buf_free(&out);
 }
 
@@ -34,8 +36,15 @@ static void labels_cannot_break_out_of_their_quotes(void **state)
 }
 
 static const struct wire_lag rows[] = {
-    {.topic = {(const uint8_t *)"t", 1}, .group = {(const uint8_t *)"g", 1}, .lag_messages = 5, .oldest_age_ms = 1500, .drain_eta_ms = 500},
-    {.topic = {(const uint8_t *)"t", 1}, .group = {(const uint8_t *)"h", 1}, .lag_messages = 7, .drain_eta_ms = UINT64_MAX},
+    {.topic = {(const uint8_t *)"t", 1},
+     .group = {(const uint8_t *)"g", 1},
+     .lag_messages = 5,
+     .oldest_age_ms = 1500,
+     .drain_eta_ms = 500},
+    {.topic = {(const uint8_t *)"t", 1},
+     .group = {(const uint8_t *)"h", 1},
+     .lag_messages = 7,
+     .drain_eta_ms = UINT64_MAX},
 };
 
 static void samples_of_a_family_stand_together_over_all_pages(void **state)
@@ -46,7 +55,8 @@ static void samples_of_a_family_stand_together_over_all_pages(void **state)
     for (size_t i = 0; i < 2; i++)
         assert_true(lag_metrics_add(&m, &(struct wire_lag_reply){.rows = &rows[i], .rows_n = 1}, 10));
     lag_metrics_put(&m, &out);
-    assert_has(buf_str(&out), "sluice_group_lag_messages{topic=\"t\",group=\"g\"} 5\nsluice_group_lag_messages{topic=\"t\",group=\"h\"} 7\n");
+    assert_has(buf_str(&out), "sluice_group_lag_messages{topic=\"t\",group=\"g\"} "
+                              "5\nsluice_group_lag_messages{topic=\"t\",group=\"h\"} 7\n");
     assert_has(buf_str(&out), "sluice_group_oldest_age_seconds{topic=\"t\",group=\"g\"} 1.5\n");
     lag_metrics_free(&m);
     buf_free(&out);

@@ -119,7 +119,8 @@ static void a_reply_reads_back_and_wastes_no_bytes(void **state)
     const struct wire_reply reply = {.body = BODY_FETCH, .fetch = {.parts = &part, .parts_n = 1}};
     struct packet *p = frame_reply(&reply, VERB_FETCH, ID);
     assert_in_range(p->size, sizeof data, sizeof data + 200);
-    assert_int_equal(get_u64be(p->data - 8), p->size); /* what SP puts before it, on TCP and on Unix sockets */
+    assert_int_equal(get_u64be(p->data - 8),
+                     p->size); /* what SP puts before it, on TCP and on Unix sockets */
     assert_int_equal(p->data[-9], 1);
     assert_int_equal(get_u32be(p->data), ID);
 

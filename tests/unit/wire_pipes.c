@@ -4,8 +4,12 @@
 
 /* ---- one table of pipes with small bounds, and connections that only count what they are asked */
 
-static const struct wire_bounds small = {.pipes_max = 4, .unauthenticated_pipes_max = 2, .hello_ms = 100,
-                                         .requests_in_flight_max = 60, .pipe_unread_bytes_max = 1000, .unread_bytes_max = 2500};
+static const struct wire_bounds small = {.pipes_max = 4,
+                                         .unauthenticated_pipes_max = 2,
+                                         .hello_ms = 100,
+                                         .requests_in_flight_max = 60,
+                                         .pipe_unread_bytes_max = 1000,
+                                         .unread_bytes_max = 2500};
 
 struct conn {
     unsigned closed, trusted, released;

@@ -1,0 +1,1 @@
+sluice_test(talk embed SOURCES embed.c LINKS sluice_embed)

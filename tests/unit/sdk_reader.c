@@ -1,0 +1,270 @@
+#include "sdk_fake.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "schemas/errors.h"
+#include "schemas/stored.h"
+
+static struct fake *fake;
+static struct sluice *client;
+static struct sluice_error err;
+
+static int setup(void **state)
+{
+    (void)state;
+    fake = fake_open(NULL);
+    fake_topic(fake, "t", 2);
+    client = NULL;
+    struct sluice_options o = {.size = sizeof o, .broker = fake_url(fake), .request_timeout_ms = 20000, .batch_records_max = 10,
+                               .linger_ms = 1000};
+    return sluice_open(&client, &o, &err);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fake_set_script(fake, NULL, NULL); /* what it uses is gone with the test */
+    sluice_close(client, 0, NULL, NULL);
+    fake_close(fake);
+    return 0;
+}
+
+/* A key of partition 0, so that what is published lies in one row. */
+static const char *key_of_0(void)
+{
+    static char key[16];
+    for (int i = 0; key[0] == '\0' || key_partition(key_hash(view_of_str(key)), 2) != 0; i++)
+        snprintf(key, sizeof key, "%d", i);
+    return key;
+}
+
+/* Messages whose values are their offsets, in batches of 10. */
+static void fill(size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char value[64];
+        int size = snprintf(value, sizeof value, "%zu", i);
+        struct sluice_message m = {.size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = {value, (size_t)size}};
+        assert_int_equal(sluice_publish_async(client, &m, NULL, NULL, &err), 0);
+        if (i % 10 == 9)
+            assert_int_equal(sluice_flush(client, 20000, &err), 0);
+    }
+    assert_int_equal(sluice_flush(client, 20000, &err), 0);
+}
+
+static struct sluice_reader *open_reader(int from, uint64_t offset, uint32_t max_bytes)
+{
+    struct sluice_reader *r;
+    struct sluice_reader_options o = {.size = sizeof o, .from = from, .offset = offset, .max_bytes = max_bytes};
+    assert_int_equal(sluice_reader_open(client, "t", 0, &o, &r, &err), 0);
+    return r;
+}
+
+/* Reads until nothing comes, checks that values are offsets from `from` on, and returns how many there were. */
+static size_t read_all(struct sluice_reader *r, uint64_t from)
+{
+    size_t total = 0;
+    for (;;) {
+        struct sluice_batch *b;
+        assert_int_equal(sluice_reader_read(r, 0, &b, &err), 0);
+        size_t n = sluice_batch_count(b);
+        for (size_t i = 0; i < n; i++) {
+            const struct sluice_delivery *d = sluice_batch_message(b, i);
+            char value[64];
+            snprintf(value, sizeof value, "%llu", (unsigned long long)(from + total));
+            assert_int_equal(d->offset, from + total);
+            assert_int_equal(d->value.size, strlen(value));
+            assert_memory_equal(d->value.data, value, d->value.size);
+            assert_memory_equal(d->key.data, key_of_0(), d->key.size);
+            assert_int_equal(d->attempt, 0);
+            assert_int_equal(d->partition, 0);
+            total++;
+        }
+        sluice_batch_free(b);
+        if (n == 0)
+            return total;
+        assert_int_equal(sluice_reader_offset(r), from + total);
+    }
+}
+
+static void a_log_is_read_from_its_start_in_order(void **state)
+{
+    (void)state;
+    fill(95);
+    struct sluice_reader *r = open_reader(0, 0, 0);
+    assert_int_equal(read_all(r, 0), 95);
+    sluice_reader_close(r);
+}
+
+static void small_reads_give_the_same_messages(void **state)
+{
+    (void)state;
+    fill(95);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 20);
+    assert_int_equal(read_all(r, 0), 95);
+    sluice_reader_close(r);
+}
+
+static void reading_begins_at_any_offset_within_a_batch(void **state)
+{
+    (void)state;
+    fill(30);
+    for (uint64_t from = 0; from <= 30; from++) {
+        struct sluice_reader *r = open_reader(SLUICE_FROM_OFFSET, from, 0);
+        assert_int_equal(sluice_reader_offset(r), from);
+        assert_int_equal(read_all(r, from), 30 - from);
+        sluice_reader_close(r);
+    }
+}
+
+static void reading_from_the_end_gives_what_comes_later(void **state)
+{
+    (void)state;
+    fill(10);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_END, 0, 0);
+    assert_int_equal(read_all(r, 10), 0);
+    sluice_reader_close(r);
+}
+
+static void *publish_one(void *arg)
+{
+    (void)arg;
+    fake_await(fake, VERB_FETCH, 1);
+    struct sluice_message m = {.size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = SLUICE_STR("0")};
+    sluice_publish(client, &m, NULL, NULL);
+    return NULL;
+}
+
+static void a_reader_that_waits_is_woken_by_a_message(void **state)
+{
+    (void)state;
+    struct sluice_reader *r = open_reader(SLUICE_FROM_END, 0, 0);
+    key_of_0();
+    pthread_t thread;
+    pthread_create(&thread, NULL, publish_one, NULL);
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, 60000, &b, &err), 0);
+    assert_int_equal(sluice_batch_count(b), 1);
+    pthread_join(thread, NULL);
+    sluice_batch_free(b);
+    assert_int_equal(sluice_reader_read(r, 20, &b, &err), 0);
+    assert_int_equal(sluice_batch_count(b), 0);
+    sluice_batch_free(b);
+    sluice_reader_close(r);
+}
+
+static void what_is_gone_is_a_gap_that_says_how_much(void **state)
+{
+    (void)state;
+    fill(30);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_OFFSET, 5, 0);
+    fake_trim(fake, "t", 0, 20);
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, 0, &b, &err), SLUICE_GAP);
+    assert_int_equal(err.depth, 15);
+    assert_has(err.text, "messages 5 to 19 are gone, by retention");
+    assert_null(b);
+    assert_int_equal(sluice_reader_offset(r), 20);
+    assert_int_equal(read_all(r, 20), 10);
+    sluice_reader_close(r);
+}
+
+/* A reader meets `what` in the third batch of five: it gets what is before, then DAMAGED, then what is behind. */
+static void meet_damage(size_t at, const char *what)
+{
+    fill(50);
+    fake_damage(fake, "t", 0, 2, at);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 0);
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, 0, &b, &err), 0);
+    assert_int_equal(sluice_batch_count(b), 20);
+    sluice_batch_free(b);
+    assert_int_equal(sluice_reader_read(r, 0, &b, &err), SLUICE_DAMAGED);
+    assert_has(err.text, "topic 't', partition 0, offset 20");
+    assert_has(err.text, what);
+    assert_int_equal(sluice_reader_offset(r), 30);
+    assert_int_equal(read_all(r, 30), 20);
+    sluice_reader_close(r);
+}
+
+static void a_damaged_batch_is_reported_and_passed(void **state)
+{
+    (void)state;
+    meet_damage(STORED_HEADER_SIZE + 50, "hash");
+}
+
+static void a_damaged_header_is_reported_and_passed(void **state)
+{
+    (void)state;
+    meet_damage(24, "checksum");
+}
+
+static void an_offset_beyond_the_end_is_an_error(void **state)
+{
+    (void)state;
+    fill(10);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_OFFSET, 11, 0);
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, 0, &b, &err), SLUICE_OFFSET_OUT_OF_RANGE);
+    assert_has(err.text, "ends at 10, the reader stands at 11");
+    sluice_reader_close(r);
+}
+
+static void a_partition_that_is_not_there_is_named_with_those_that_are(void **state)
+{
+    (void)state;
+    struct sluice_reader *r;
+    assert_int_equal(sluice_reader_open(client, "t", 2, NULL, &r, &err), SLUICE_PARTITION_NOT_FOUND);
+    assert_has(err.text, "partitions 0 to 1, not 2");
+    assert_int_equal(sluice_reader_open(client, "u", 0, NULL, &r, &err), SLUICE_TOPIC_NOT_FOUND);
+}
+
+static void a_topic_made_anew_is_read_under_its_new_ids(void **state)
+{
+    (void)state;
+    fill(10);
+    fake_forget_topic(fake, "t");
+    fake_topic(fake, "t", 2);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 0);
+    assert_int_equal(read_all(r, 0), 0);
+    sluice_reader_close(r);
+}
+
+static enum fake_action lose_every_third(void *user, const struct wire_request *r, struct wire_reply *reply)
+{
+    atomic_int *n = user;
+    (void)reply;
+    return r->verb == VERB_FETCH && atomic_fetch_add(n, 1) % 3 == 0 ? FAKE_LOSE : FAKE_DO;
+}
+
+static void a_read_survives_lost_connections(void **state)
+{
+    (void)state;
+    fill(100);
+    atomic_int n = 0;
+    fake_set_script(fake, lose_every_third, &n);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 300);
+    assert_int_equal(read_all(r, 0), 100);
+    sluice_reader_close(r);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_log_is_read_from_its_start_in_order),
+        TEST(small_reads_give_the_same_messages),
+        TEST(reading_begins_at_any_offset_within_a_batch),
+        TEST(reading_from_the_end_gives_what_comes_later),
+        TEST(a_reader_that_waits_is_woken_by_a_message),
+        TEST(what_is_gone_is_a_gap_that_says_how_much),
+        TEST(a_damaged_batch_is_reported_and_passed),
+        TEST(a_damaged_header_is_reported_and_passed),
+        TEST(an_offset_beyond_the_end_is_an_error),
+        TEST(a_partition_that_is_not_there_is_named_with_those_that_are),
+        TEST(a_topic_made_anew_is_read_under_its_new_ids),
+        TEST(a_read_survives_lost_connections),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
