@@ -261,7 +261,7 @@ size_t pipes_overdue(struct pipes *p, uint64_t now_ms, struct buf *out)
     pthread_mutex_lock(&p->lock);
     for (struct map_it it = map_iter(&p->by_number); map_next(&it);) {
         struct pipe *pipe = it.value;
-        if (!usable(pipe) || pipe->open || now_ms - pipe->since_ms < p->bounds->hello_ms)
+        if (!usable(pipe) || pipe->open || now_ms < pipe->since_ms + p->bounds->hello_ms)
             continue;
         mark(p, pipe, out);
         n++;

@@ -229,10 +229,10 @@ static void draft_fail(struct draft *d, const struct sluice_error *why)
 static void draft_late(struct draft *d)
 {
     struct sluice *s = d->outlet->client;
-    struct sluice_error why;
+    struct sluice_error why = d->outlet->lane.why;
     if (s->session.state != SESSION_READY)
         fail(&why, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
-    else
+    else if (why.code == 0)
         fail(&why, E_TIMEOUT, "timed out: topic '%s', partition %u: waited to be sent", d->outlet->topic->name,
              d->outlet->index);
     draft_fail(d, &why);

@@ -15,6 +15,7 @@ enum {
     LOOK_MS = 1000,         /* between two looks for that */
     BACKOFF_MIN_MS = 50,    /* after a refusal that names no time */
     BACKOFF_MAX_MS = 2000,
+    REST_MAX_MS = 5000,     /* after one that does: who is asked to stay away for long looks in now and then */
     BAD_ANSWERS_MAX = 3,    /* in a row; then the broker speaks another language */
     OUT_MAX = 60,           /* when hello told no limits */
     WAITING_MAX = 12,
@@ -80,6 +81,8 @@ static int too_late(struct request *r, struct sluice_error *error)
                     s->state == SESSION_READY ? "" : " before the connection was lost");
     if (r->answer != NULL)
         return fail_reply(error, &r->answer->reply, r->about);
+    if (r->lane->why.code != 0)
+        return fail_same(error, &r->lane->why);
     if (s->state != SESSION_READY)
         return fail(error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
     return fail(error, E_TIMEOUT, "timed out: %s: waited to be sent", about);
@@ -175,6 +178,8 @@ static uint64_t rest_after(struct session *s, const struct answer *a, unsigned r
         if (ms > BACKOFF_MAX_MS)
             ms = BACKOFF_MAX_MS;
     }
+    if (ms > REST_MAX_MS)
+        ms = REST_MAX_MS;
     return rng_between(&s->rng, ms * NS_PER_MS / 2, ms * NS_PER_MS);
 }
 
@@ -185,6 +190,7 @@ static void rested(struct timer *t)
 {
     struct lane *l = container_of(t, struct lane, rested);
     l->rewinding = l->blamed = false;
+    l->why.code = 0;
     lane_is_ready(l);
 }
 
@@ -215,6 +221,8 @@ static void ordered_refused(struct request *r)
     if (!l->blamed) {
         l->blamed = true;
         l->rest_ns = later ? rest_after(l->session, a, l->refusals++) : 0;
+        if (later)
+            fail_reply(&l->why, &a->reply, r->about);
     }
     r->wire.seq = 0;
     r->in_doubt = false;

@@ -62,6 +62,7 @@ struct lane {
     bool blamed;            /* this rewind's rest was set, by the first that was refused */
     uint64_t rest_ns;
     unsigned refusals;      /* rewinds since the last success */
+    struct sluice_error why; /* rewinding: the first refusal for now, if that is the reason; else code 0 */
     struct timer rested;
     void (*progress)(struct lane *l); /* a request is gone: there is room for another */
     /* LANE_FREE: bit i stands for number base + i */

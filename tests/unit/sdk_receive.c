@@ -101,6 +101,7 @@ struct trouble {
     atomic_int times;
     enum fake_action action;
     int code;
+    uint32_t retry_after_ms;
 };
 
 static enum fake_action make_trouble(void *user, const struct wire_request *r, struct wire_reply *reply)
@@ -109,6 +110,7 @@ static enum fake_action make_trouble(void *user, const struct wire_request *r, s
     if (r->verb != t->verb || atomic_fetch_sub(&t->times, 1) <= 0)
         return FAKE_DO;
     reply->code = (uint16_t)t->code;
+    reply->retry_after_ms = t->retry_after_ms;
     return t->action;
 }
 
@@ -607,7 +609,7 @@ static void a_settle_refused_until_its_time_is_up_may_be_tried_again(void **stat
     open_with((struct sluice_options){.request_timeout_ms = 150});
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
-    struct trouble refuse = {.verb = VERB_SETTLE, .times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL};
+    struct trouble refuse = {.verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
     fake_set_script(fake, make_trouble, &refuse);
     assert_int_equal(sluice_ack(b, 0, &err), SLUICE_DISK_FULL);
     fake_set_script(fake, NULL, NULL);

@@ -181,6 +181,7 @@ static void who_does_not_say_hello_in_time_is_overdue(void **state)
     begin(&f);
     let_in(&f, 0);
     assert_true(add(&f, 1, 50));
+    assert_int_equal(pipes_overdue(f.p, 40, &f.found), 0); /* a look that began before it came */
     assert_int_equal(pipes_overdue(f.p, 149, &f.found), 0);
     assert_int_equal(pipes_overdue(f.p, 150, &f.found), 1);
     close_found(&f);
