@@ -41,6 +41,8 @@ bool rocks_dir_spend_reserve(const char *path);
 /* Lays the reserve file out again if it is not there and four times its size is free. False: there is none. */
 bool rocks_dir_keep_reserve(struct rocks_dir *d, uint64_t bytes);
 
+/* Bytes that can be written yet; UINT64_MAX: nobody knows. */
+uint64_t rocks_dir_free(const struct rocks_dir *d);
 /* Disk sizes and the bytes of the write-ahead logs. Reads the directory: milliseconds when it is large. */
 void rocks_dir_stats(const struct rocks_dir *d, struct store_stats *out);
 

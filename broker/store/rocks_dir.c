@@ -286,6 +286,12 @@ static void add_log(void *arg, int dir_fd, const char *name)
         *bytes += (uint64_t)st.st_size;
 }
 
+uint64_t rocks_dir_free(const struct rocks_dir *d)
+{
+    struct statvfs v;
+    return fstatvfs(d->fd, &v) == 0 ? (uint64_t)v.f_bavail * v.f_frsize : UINT64_MAX;
+}
+
 void rocks_dir_stats(const struct rocks_dir *d, struct store_stats *out)
 {
     struct statvfs v;

@@ -15,6 +15,7 @@ enum {
     PIECES_ON_STACK = 64,
     RESERVE_DEFAULT = 128 << 20, /* recovery writes out what the buffers held: see rocks_options.c */
     OPENING_BYTES = 8 << 20,     /* what opening writes in any case */
+    WRITING_BYTES = 8 << 20,     /* left free by every write, see have_room */
     GC_ROUNDS_MAX = 16,
     GC_FEW_FILES = 8,       /* a quarter of fewer may be no file at all */
     COMPACT_BOTTOM_TOO = 3, /* BottommostLevelCompaction::kForceOptimized */
@@ -151,11 +152,24 @@ static void batch_clear(struct store_rocks *s, size_t bytes)
     }
 }
 
+/* RocksDB, where it has assertions, aborts when it cannot write its LOG, and when it is to sync a write-ahead log that it could not
+ * write; where it has none, that sync fails and so would we. So it is not called when there is no room. */
+static int have_room(struct store_rocks *s, const char *doing, uint64_t bytes, struct err *e)
+{
+    uint64_t free_bytes = rocks_dir_free(&s->dir);
+    if (free_bytes >= bytes)
+        return E_OK;
+    return err_set(e, E_DISK_FULL, "'%s' has %" PRIu64 " bytes free, %s needs %" PRIu64, s->path, free_bytes, doing, bytes);
+}
+
 static int rocks_write(struct store *base, const struct puts *l, struct err *e)
 {
     struct store_rocks *s = rocks_of(base);
     if (s->has_failed)
         return fail(s, &s->failed, e);
+    int code = have_room(s, "writing", WRITING_BYTES + l->bytes, e);
+    if (code != E_OK)
+        return code;
     for (size_t i = 0; i < l->count; i++) {
         struct put put;
         puts_at(l, i, &put);
@@ -168,7 +182,7 @@ static int rocks_write(struct store *base, const struct puts *l, struct err *e)
         return E_OK;
 
     struct err failure = {0};
-    int code = rocks_error(s->path, NULL, text, &failure);
+    code = rocks_error(s->path, NULL, text, &failure);
     if (code == E_DISK_FULL || code == E_OVERLOADED)
         return err_set(e, code, "%s", failure.text);
     return fail(s, &failure, e);
@@ -378,17 +392,6 @@ static int open_database(struct store_rocks *s, struct err *e)
     return rocks_error(s->path, named ? wal : NULL, text, e);
 }
 
-/* RocksDB, where it has assertions, aborts when it cannot write its LOG: so it is not called when there is no room for that. */
-static int have_room(struct store_rocks *s, struct err *e)
-{
-    struct store_stats disk = {0};
-    rocks_dir_stats(&s->dir, &disk);
-    if (disk.disk_free >= OPENING_BYTES)
-        return E_OK;
-    return err_set(e, E_DISK_FULL, "'%s' has %" PRIu64 " bytes free, opening needs %d", s->path,
-                   disk.disk_free, OPENING_BYTES);
-}
-
 static int open_all(struct store_rocks *s, const struct store_rocks_options *user, struct err *e)
 {
     bool fresh;
@@ -396,7 +399,7 @@ static int open_all(struct store_rocks *s, const struct store_rocks_options *use
     if (code != E_OK)
         return code;
     rocks_options_make(&s->options, user, fresh);
-    code = have_room(s, e);
+    code = have_room(s, "opening", OPENING_BYTES, e);
     if (code == E_OK)
         code = open_database(s, e);
     return code == E_OK && fresh ? rocks_dir_made(&s->dir, e) : code;

@@ -45,8 +45,9 @@ static void *work(void *arg)
             continue;
         }
         for (size_t i = 0; i < sluice_batch_count(b) && !stopping; i++) {
-            int code = handle(sluice_batch_message(b, i)) == 0 ? sluice_ack(b, i, &err)
-                                                               : sluice_nack(b, i, SLUICE_BACKOFF, "cannot be printed", &err);
+            int code = handle(sluice_batch_message(b, i)) == 0
+                           ? sluice_ack(b, i, &err)
+                           : sluice_nack(b, i, SLUICE_BACKOFF, "cannot be printed", &err);
             if (code != 0)
                 fprintf(stderr, "%s\n", err.text);
         }

@@ -24,7 +24,8 @@ static void told(void *user, const struct sluice_error *error, const struct slui
         fprintf(stderr, "not published: %s\n", error->text);
 }
 
-static int publish_line(struct sluice *s, const char *topic, const char *line, size_t size, struct sluice_error *err)
+static int publish_line(struct sluice *s, const char *topic, const char *line, size_t size,
+                        struct sluice_error *err)
 {
     struct sluice_message m = {.size = sizeof m, .topic = topic, .value = {line, size}};
     int code;

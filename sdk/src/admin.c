@@ -33,14 +33,6 @@ static void *more_rows(struct listing *l, size_t n, size_t size)
     return first;
 }
 
-static const char *keep_string(struct listing *l, struct view v)
-{
-    char *text = arena_take(&l->memory, v.size + 1);
-    if (v.size > 0)
-        memcpy(text, v.data, v.size);
-    return text;
-}
-
 static void listing_free(struct listing *l)
 {
     arena_free(&l->memory);
@@ -50,11 +42,12 @@ static void listing_free(struct listing *l)
 }
 
 /* One page: `name`, `topic` NULL and `after` absent where not asked for. */
-static int ask_page(struct sluice *s, enum wire_verb verb, const char *topic, const char *name, struct view after,
-                    struct answer **out, struct sluice_error *err)
+static int ask_page(struct sluice *s, enum wire_verb verb, const char *topic, const char *name,
+                    struct view after, struct answer **out, struct sluice_error *err)
 {
-    struct request *r = name != NULL && topic != NULL ? client_request(s, verb, LANE_READS, "group '%s' of topic '%s'", name, topic)
-                                                      : client_request(s, verb, LANE_READS, "list");
+    struct request *r = name != NULL && topic != NULL
+                            ? client_request(s, verb, LANE_READS, "group '%s' of topic '%s'", name, topic)
+                            : client_request(s, verb, LANE_READS, "list");
     r->wire.list = (struct wire_list){.topic = request_keep(r, view_of_str(topic)),
                                       .name = request_keep(r, view_of_str(name)),
                                       .after = request_keep(r, after),
@@ -135,19 +128,21 @@ static struct wire_topic_config topic_config(const struct sluice_topic_options *
                                       .backlog_bytes_max = o->backlog_bytes_max};
 }
 
-int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options, bool *created,
-                        struct sluice_error *err)
+int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options,
+                        bool *created, struct sluice_error *err)
 {
     struct sluice_topic_options o;
     int code = TAKE_STRUCT(&o, options, sluice_topic_options, backlog_bytes_max, err);
     if (code == 0)
         code = check_name("topic", name, err);
     if (code == 0 && (o.durability < 0 || o.durability > SLUICE_OS))
-        code = fail(err, E_INVALID_ARGUMENT, "durability: %d is none of enum sluice_durability", o.durability);
+        code =
+            fail(err, E_INVALID_ARGUMENT, "durability: %d is none of enum sluice_durability", o.durability);
     if (code != 0)
         return code;
     struct request *r = client_request(s, VERB_TOPIC_CREATE, LANE_FREE, "topic '%s'", name);
-    r->wire.topic = (struct wire_topic_set){.name = request_keep(r, view_of_str(name)), .config = topic_config(&o)};
+    r->wire.topic =
+        (struct wire_topic_set){.name = request_keep(r, view_of_str(name)), .config = topic_config(&o)};
     struct answer *a;
     code = client_call(s, r, &a, err);
     if (code != 0)
@@ -184,11 +179,11 @@ static void put_topic(struct listing *l, const struct wire_topic *w, struct slui
     for (uint32_t i = 0; i < w->partitions_n; i++) {
         const struct wire_partition *p = &w->partitions[i];
         if (p->index < w->partitions_n)
-            partitions[p->index] =
-                (struct sluice_partition){.id = p->id, .start = p->start, .end = p->visible, .bytes = p->bytes};
+            partitions[p->index] = (struct sluice_partition){
+                .id = p->id, .start = p->start, .end = p->visible, .bytes = p->bytes};
     }
     *out = (struct sluice_topic){
-        .name = keep_string(l, w->name),
+        .name = text_keep(&l->memory, w->name),
         .id = w->id,
         .options = {.size = sizeof out->options,
                     .partitions = w->partitions_n,
@@ -221,7 +216,8 @@ static bool topics_page(struct listing *l, const struct wire_reply *reply)
     return true;
 }
 
-int sluice_topics(struct sluice *s, const char *name, struct sluice_topic_list **out, struct sluice_error *err)
+int sluice_topics(struct sluice *s, const char *name, struct sluice_topic_list **out,
+                  struct sluice_error *err)
 {
     struct listing *l;
     int code = list_all(s, VERB_TOPIC_LIST, NULL, name, topics_page, &l, err);
@@ -248,12 +244,13 @@ static int check_group_options(const struct sluice_group_options *o, struct slui
     if (o->park < 0 || o->park > SLUICE_PARK_KEY)
         return fail(err, E_INVALID_ARGUMENT, "park: %d is none of enum sluice_park_policy", o->park);
     if (o->from < 0 || o->from > SLUICE_FROM_END)
-        return fail(err, E_INVALID_ARGUMENT, "from: %d is neither SLUICE_FROM_START nor SLUICE_FROM_END", o->from);
+        return fail(err, E_INVALID_ARGUMENT, "from: %d is neither SLUICE_FROM_START nor SLUICE_FROM_END",
+                    o->from);
     return 0;
 }
 
-int sluice_group_create(struct sluice *s, const char *topic, const char *name, const struct sluice_group_options *options,
-                        bool *created, struct sluice_error *err)
+int sluice_group_create(struct sluice *s, const char *topic, const char *name,
+                        const struct sluice_group_options *options, bool *created, struct sluice_error *err)
 {
     struct sluice_group_options o;
     int code = TAKE_STRUCT(&o, options, sluice_group_options, backoff_max_ms, err);
@@ -265,7 +262,8 @@ int sluice_group_create(struct sluice *s, const char *topic, const char *name, c
         code = check_group_options(&o, err);
     if (code != 0)
         return code;
-    struct request *r = client_request(s, VERB_GROUP_CREATE, LANE_FREE, "group '%s' of topic '%s'", name, topic);
+    struct request *r =
+        client_request(s, VERB_GROUP_CREATE, LANE_FREE, "group '%s' of topic '%s'", name, topic);
     r->wire.group = (struct wire_group_set){.topic = request_keep(r, view_of_str(topic)),
                                             .name = request_keep(r, view_of_str(name)),
                                             .config = {.mode = (uint8_t)o.mode,
@@ -295,8 +293,10 @@ int sluice_group_delete(struct sluice *s, const char *topic, const char *name, s
         code = check_name("group", name, err);
     if (code != 0)
         return code;
-    struct request *r = client_request(s, VERB_GROUP_DELETE, LANE_FREE, "group '%s' of topic '%s'", name, topic);
-    r->wire.group = (struct wire_group_set){.topic = request_keep(r, view_of_str(topic)), .name = request_keep(r, view_of_str(name))};
+    struct request *r =
+        client_request(s, VERB_GROUP_DELETE, LANE_FREE, "group '%s' of topic '%s'", name, topic);
+    r->wire.group = (struct wire_group_set){.topic = request_keep(r, view_of_str(topic)),
+                                            .name = request_keep(r, view_of_str(name))};
     struct answer *a;
     code = client_call(s, r, &a, err);
     if (code == E_TOPIC_NOT_FOUND)
@@ -312,8 +312,8 @@ static void put_group(struct listing *l, const struct wire_group *w, struct slui
 {
     const struct wire_group_config *c = &w->config;
     *out = (struct sluice_group){
-        .topic = keep_string(l, w->topic),
-        .name = keep_string(l, w->name),
+        .topic = text_keep(&l->memory, w->topic),
+        .name = text_keep(&l->memory, w->name),
         .id = w->id,
         .options = {.size = sizeof out->options,
                     .mode = c->mode,
@@ -364,8 +364,8 @@ void sluice_groups_free(struct sluice_group_list *l)
 static void put_lag(struct listing *l, const struct wire_lag *w, struct sluice_lag *out)
 {
     *out = (struct sluice_lag){
-        .topic = keep_string(l, w->topic),
-        .group = keep_string(l, w->group),
+        .topic = text_keep(&l->memory, w->topic),
+        .group = text_keep(&l->memory, w->group),
         .lag_messages = w->lag_messages,
         .lag_bytes = w->lag_bytes,
         .in_flight = w->in_flight,
@@ -412,18 +412,11 @@ void sluice_lag_free(struct sluice_lag_list *l)
 
 /* ---------------------------------------------------------------- health */
 
-static void put_text(char *to, size_t size, struct view v)
-{
-    size_t n = v.size < size - 1 ? v.size : size - 1;
-    if (n > 0)
-        memcpy(to, v.data, n);
-    to[n] = '\0';
-}
-
 int sluice_health(struct sluice *s, uint32_t timeout_ms, struct sluice_health *out, struct sluice_error *err)
 {
     if (out == NULL || out->size < offsetof(struct sluice_health, http) + sizeof out->http)
-        return fail(err, E_INVALID_ARGUMENT, "struct sluice_health: size must be sizeof(struct sluice_health)");
+        return fail(err, E_INVALID_ARGUMENT,
+                    "struct sluice_health: size must be sizeof(struct sluice_health)");
     struct request *r = client_request(s, VERB_HEALTH, LANE_READS, "health");
     if (timeout_ms != 0)
         r->deadline_ns = deadline_in(timeout_ms);
@@ -444,9 +437,9 @@ int sluice_health(struct sluice *s, uint32_t timeout_ms, struct sluice_health *o
                               .turn = w->turn,
                               .durable_turn = w->durable_turn,
                               .uptime_ms = w->uptime_ms};
-    put_text(h.status, sizeof h.status, w->status);
-    put_text(h.reason, sizeof h.reason, w->reason);
-    put_text(h.version, sizeof h.version, w->version);
+    text_copy(h.status, sizeof h.status, w->status);
+    text_copy(h.reason, sizeof h.reason, w->reason);
+    text_copy(h.version, sizeof h.version, w->version);
     client_http(s, h.http, sizeof h.http);
     answer_drop(a);
     memcpy(out, &h, sizeof h);

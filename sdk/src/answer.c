@@ -1,5 +1,7 @@
 #include "sdk/answer.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "schemas/errors.h"
 
@@ -59,4 +61,19 @@ void answer_drop(struct answer *a)
     arena_free(&a->arena);
     mem_free(a);
     budget_give(budget, charged);
+}
+
+void text_copy(char *to, size_t size, struct view from)
+{
+    size_t n = from.size < size - 1 ? from.size : size - 1;
+    if (n > 0)
+        memcpy(to, from.data, n);
+    to[n] = '\0';
+}
+
+const char *text_keep(struct arena *a, struct view from)
+{
+    char *text = arena_take(a, from.size + 1);
+    text_copy(text, from.size + 1, from);
+    return text;
 }

@@ -15,7 +15,7 @@ struct answer {
     atomic_uint refs;
     struct wire_reply reply;
     struct arena arena;
-    struct ref *frame;   /* NULL: the body was copied to be aligned */
+    struct ref *frame; /* NULL: the body was copied to be aligned */
     uint8_t *copy;
     struct budget *budget; /* outlives the answer */
     size_t charged;
@@ -29,5 +29,9 @@ struct answer *answer_take(struct answer *a);
 
 /* One holder less; the last one frees. NULL is good. */
 void answer_drop(struct answer *a);
+
+/* A text of an answer as a string: in room of the caller's, cut if it must be; or in an arena. Absent is "". */
+void text_copy(char *to, size_t size, struct view from);
+const char *text_keep(struct arena *a, struct view from);
 
 #endif

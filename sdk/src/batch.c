@@ -16,6 +16,14 @@ struct sluice_batch *batch_new(struct sluice *s)
     return b;
 }
 
+size_t record_bytes(const struct wire_record *r)
+{
+    if (r->flags & RECORD_DAMAGED)
+        return 0;
+    size_t key = r->key_size != 0 ? r->key_size - 1 : 0;
+    return key + r->headers_size + (r->value_size != 0 ? r->value_size - 1 : 0);
+}
+
 void record_views(const struct wire_record *r, const uint8_t *data, struct sluice_delivery *out)
 {
     size_t key = r->key_size != 0 ? r->key_size - 1 : 0;
@@ -31,7 +39,8 @@ void record_views(const struct wire_record *r, const uint8_t *data, struct sluic
 static bool is_sound(const struct wire_record *r, const struct sluice_delivery *d)
 {
     return (r->flags & RECORD_DAMAGED) == 0 &&
-           record_sum(r->key_size, r->headers_size, r->value_size, d->key.data, d->headers_raw.data, d->value.data) == r->sum;
+           record_sum(r->key_size, r->headers_size, r->value_size, d->key.data, d->headers_raw.data,
+                      d->value.data) == r->sum;
 }
 
 /* The index of a partition; one that is not known belongs to a topic that grew. */
@@ -49,8 +58,11 @@ static uint32_t index_of(struct sluice *s, const struct topic *t, uint32_t parti
 
 static void park_damaged(struct settling *x, const struct wire_delivery *d, const struct wire_record *r)
 {
-    settling_add(x, (struct wire_settle_item){.token = d->token, .offset = r->offset, .group = d->group,
-                                              .partition = r->partition, .verb = SETTLE_PARK});
+    settling_add(x, (struct wire_settle_item){.token = d->token,
+                                              .offset = r->offset,
+                                              .group = d->group,
+                                              .partition = r->partition,
+                                              .verb = SETTLE_PARK});
     settling_note(x, "damaged", "the sum of the delivered bytes is wrong");
 }
 
@@ -61,11 +73,14 @@ static void add_portion(struct sluice_batch *b, const struct portion *p, struct 
     for (uint32_t i = p->first; i < p->first + p->count; i++) {
         const struct wire_record *r = &d->records[i];
         struct sluice_delivery *m = &b->messages[b->count];
-        *m = (struct sluice_delivery){.topic = b->group->topic->name, .offset = r->offset, .timestamp_ms = r->timestamp_ms,
-                                      .append_time_ms = r->append_time_ms, .attempt = r->failures + 1};
+        *m = (struct sluice_delivery){.topic = b->group->topic->name,
+                                      .offset = r->offset,
+                                      .timestamp_ms = r->timestamp_ms,
+                                      .append_time_ms = r->append_time_ms,
+                                      .attempt = r->failures + 1};
         if ((r->flags & RECORD_DAMAGED) == 0) {
             record_views(r, at, m);
-            at += m->key.size + m->headers_raw.size + m->value.size;
+            at += record_bytes(r);
         }
         if (!is_sound(r, m)) {
             park_damaged(damaged, d, r);
@@ -110,7 +125,8 @@ const struct sluice_delivery *sluice_batch_message(const struct sluice_batch *b,
     return i < b->count ? &b->messages[i] : NULL;
 }
 
-bool sluice_header_next(const struct sluice_delivery *d, size_t *pos, struct sluice_bytes *name, struct sluice_bytes *value)
+bool sluice_header_next(const struct sluice_delivery *d, size_t *pos, struct sluice_bytes *name,
+                        struct sluice_bytes *value)
 {
     if (*pos >= d->headers_raw.size)
         return false;
@@ -140,8 +156,11 @@ struct sluice_bytes sluice_header_get(const struct sluice_delivery *d, const cha
 
 static struct wire_settle_item item_of(const struct sluice_batch *b, size_t i, enum settle_verb verb)
 {
-    return (struct wire_settle_item){.token = b->leases[i].token, .offset = b->messages[i].offset, .group = b->group->id,
-                                     .partition = b->leases[i].partition, .verb = verb};
+    return (struct wire_settle_item){.token = b->leases[i].token,
+                                     .offset = b->messages[i].offset,
+                                     .group = b->group->id,
+                                     .partition = b->leases[i].partition,
+                                     .verb = verb};
 }
 
 /* Gives back what the user did not settle. */
@@ -196,15 +215,18 @@ static int check_item(struct sluice *s, const struct sluice_settle *x, size_t n,
     if (b == NULL || b->group == NULL || b->client != s)
         return fail(err, E_INVALID_ARGUMENT, "item %zu: its batch was not received by this client", n);
     if (x->index >= b->count)
-        return fail(err, E_INVALID_ARGUMENT, "item %zu: message %zu of a batch of %zu", n, x->index, b->count);
+        return fail(err, E_INVALID_ARGUMENT, "item %zu: message %zu of a batch of %zu", n, x->index,
+                    b->count);
     if (x->verb < SLUICE_ACK || x->verb > SLUICE_EXTEND)
-        return fail(err, E_INVALID_ARGUMENT, "item %zu: verb %d is none of enum sluice_settle_verb", n, x->verb);
+        return fail(err, E_INVALID_ARGUMENT, "item %zu: verb %d is none of enum sluice_settle_verb", n,
+                    x->verb);
     return 0;
 }
 
 static int settled_twice(const struct sluice_settle *x, size_t n, struct sluice_error *err)
 {
-    return fail(err, E_INVALID_ARGUMENT, "item %zu: the message was settled before: topic '%s', partition %u, offset %llu", n,
+    return fail(err, E_INVALID_ARGUMENT,
+                "item %zu: the message was settled before: topic '%s', partition %u, offset %llu", n,
                 x->batch->group->topic->name, x->batch->messages[x->index].partition,
                 (unsigned long long)x->batch->messages[x->index].offset);
 }
@@ -248,18 +270,20 @@ static struct settling *settling_of(struct sluice *s, const struct sluice_settle
     return x;
 }
 
-int sluice_settle_async(struct sluice *s, const struct sluice_settle *items, size_t count, bool atomic, sluice_settle_fn *fn,
-                        void *user, struct sluice_error *err)
+int sluice_settle_async(struct sluice *s, const struct sluice_settle *items, size_t count, bool atomic,
+                        sluice_settle_fn *fn, void *user, struct sluice_error *err)
 {
     if (count == 0)
         return 0;
     if (count > WIRE_ITEMS_MAX - 1)
-        return fail(err, E_INVALID_ARGUMENT, "count: %zu items, at most %d are accepted", count, WIRE_ITEMS_MAX - 1);
+        return fail(err, E_INVALID_ARGUMENT, "count: %zu items, at most %d are accepted", count,
+                    WIRE_ITEMS_MAX - 1);
     int code = client_fatal(s, err);
     for (size_t i = 0; code == 0 && i < count; i++)
         code = check_item(s, &items[i], i, err);
     if (code == 0 && settler_full(&s->settler))
-        code = fail(err, E_QUEUE_FULL, "the client's memory limit is reached: too much is being settled, memory_max is %zu",
+        code = fail(err, E_QUEUE_FULL,
+                    "the client's memory limit is reached: too much is being settled, memory_max is %zu",
                     s->budget.max);
     if (code == 0)
         code = claim_all(items, count, err);
@@ -322,16 +346,22 @@ int sluice_ack(struct sluice_batch *b, size_t i, struct sluice_error *err)
     return settle_one(&(struct sluice_settle){.batch = b, .index = i, .verb = SLUICE_ACK}, err);
 }
 
-int sluice_nack(struct sluice_batch *b, size_t i, uint32_t delay_ms, const char *error, struct sluice_error *err)
+int sluice_nack(struct sluice_batch *b, size_t i, uint32_t delay_ms, const char *error,
+                struct sluice_error *err)
 {
     return settle_one(
-        &(struct sluice_settle){.batch = b, .index = i, .verb = SLUICE_NACK, .delay_ms = delay_ms, .error = error}, err);
+        &(struct sluice_settle){
+            .batch = b, .index = i, .verb = SLUICE_NACK, .delay_ms = delay_ms, .error = error},
+        err);
 }
 
-int sluice_park(struct sluice_batch *b, size_t i, const char *reason, const char *error, struct sluice_error *err)
+int sluice_park(struct sluice_batch *b, size_t i, const char *reason, const char *error,
+                struct sluice_error *err)
 {
     return settle_one(
-        &(struct sluice_settle){.batch = b, .index = i, .verb = SLUICE_PARK, .reason = reason, .error = error}, err);
+        &(struct sluice_settle){
+            .batch = b, .index = i, .verb = SLUICE_PARK, .reason = reason, .error = error},
+        err);
 }
 
 int sluice_release(struct sluice_batch *b, size_t i, struct sluice_error *err)
@@ -341,5 +371,6 @@ int sluice_release(struct sluice_batch *b, size_t i, struct sluice_error *err)
 
 int sluice_extend(struct sluice_batch *b, size_t i, uint32_t lease_ms, struct sluice_error *err)
 {
-    return settle_one(&(struct sluice_settle){.batch = b, .index = i, .verb = SLUICE_EXTEND, .delay_ms = lease_ms}, err);
+    return settle_one(
+        &(struct sluice_settle){.batch = b, .index = i, .verb = SLUICE_EXTEND, .delay_ms = lease_ms}, err);
 }

@@ -32,9 +32,9 @@ struct sluice_batch {
     const struct group *group; /* NULL: read from the log, nothing to settle */
     size_t count;
     struct sluice_delivery *messages;
-    struct lease *leases;      /* of leased messages, by index */
-    struct answer *answer;     /* of leased messages: their bytes */
-    struct chunk *chunks;      /* of messages that were read: their bytes */
+    struct lease *leases;  /* of leased messages, by index */
+    struct answer *answer; /* of leased messages: their bytes */
+    struct chunk *chunks;  /* of messages that were read: their bytes */
     size_t charged;
 };
 
@@ -49,6 +49,9 @@ static inline struct sluice_bytes bytes_of(struct view v)
 {
     return (struct sluice_bytes){v.data, v.size};
 }
+
+/* How many bytes of a delivery's data belong to a record on the wire. */
+size_t record_bytes(const struct wire_record *r);
 
 /* Key, headers and value of a record on the wire, which stand at `data`; absent where the record says so. */
 void record_views(const struct wire_record *r, const uint8_t *data, struct sluice_delivery *out);

@@ -22,10 +22,12 @@
 #include "sdk/wire.h"
 
 enum {
-    CARRIER_ROOM = 16,     /* bytes that a carrier may write before a packet's frame */
-    RECONNECT_MIN_MS = 20, /* the pause between attempts, half to all of it: doubled each time, reset by a connection */
+    CARRIER_ROOM = 16, /* bytes that a carrier may write before a packet's frame */
+    RECONNECT_MIN_MS =
+        20, /* the pause between attempts, half to all of it: doubled each time, reset by a connection */
     RECONNECT_MAX_MS = 1000,
-    REPLY_BYTES_MAX = WIRE_MESSAGE_MAX + (1 << 20), /* what a peer may announce: one largest message and its clothes */
+    REPLY_BYTES_MAX =
+        WIRE_MESSAGE_MAX + (1 << 20), /* what a peer may announce: one largest message and its clothes */
 };
 
 /* A frame on its way out. The carrier that was given it frees it. */
@@ -34,7 +36,7 @@ struct packet {
     uint8_t *memory; /* where the frame's allocation begins */
     uint8_t *frame;  /* CARRIER_ROOM bytes into it, or more */
     size_t size;
-    uint32_t tag;    /* nng's request id, top bit set */
+    uint32_t tag; /* nng's request id, top bit set */
 };
 void packet_free(struct packet *p);
 
@@ -45,7 +47,8 @@ struct carrier_ops {
     void (*reset)(struct carrier *c); /* the pipe is down: forget what was not sent */
     void (*drop)(struct carrier *c);  /* end the present pipe; `down` comes later */
     void (*stop)(struct carrier *c);  /* no more pipes: dial no more, end the present one */
-    void (*close)(struct carrier *c); /* everything ends; when it returns no callback runs. loop_finish comes next */
+    void (*close)(
+        struct carrier *c); /* everything ends; when it returns no callback runs. loop_finish comes next */
     void (*free)(struct carrier *c);
     const char *(*trouble)(const struct carrier *c); /* why there is no pipe, as far as known; static */
 };
@@ -57,8 +60,10 @@ struct carrier {
 };
 
 /* Begins to dial. INVALID_ARGUMENT (the URL), NO_MEMORY, INTERNAL; nothing is left then. */
-int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop, struct sluice_error *err);
-int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop, struct sluice_error *err);
+int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+                        struct sluice_error *err);
+int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+                        struct sluice_error *err);
 
 /* What nng's error means for opening. */
 int carrier_failed(struct sluice_error *err, int rv, const char *url);

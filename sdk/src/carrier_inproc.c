@@ -13,7 +13,9 @@
 #include "sdk/carrier.h"
 #include "sdk/error.h"
 
-enum { ALIGN_PAD = 4 }; /* within a process a message arrives at the address it was sent from: this aligns what follows the head */
+enum {
+    ALIGN_PAD = 4
+}; /* within a process a message arrives at the address it was sent from: this aligns what follows the head */
 
 struct inproc {
     struct carrier carrier;
@@ -33,7 +35,7 @@ struct inproc {
 struct arrival {
     struct event event;
     struct inproc *to;
-    nng_pipe_ev ev;  /* if msg is NULL */
+    nng_pipe_ev ev; /* if msg is NULL */
     nng_pipe pipe;
     nng_msg *msg;
 };
@@ -203,11 +205,17 @@ static const char *inproc_trouble(const struct carrier *carrier)
 }
 
 static const struct carrier_ops ops = {
-    .send = inproc_send, .reset = inproc_reset, .drop = inproc_drop, .stop = inproc_stop,
-    .close = inproc_close, .free = inproc_free, .trouble = inproc_trouble,
+    .send = inproc_send,
+    .reset = inproc_reset,
+    .drop = inproc_drop,
+    .stop = inproc_stop,
+    .close = inproc_close,
+    .free = inproc_free,
+    .trouble = inproc_trouble,
 };
 
-int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop, struct sluice_error *err)
+int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+                        struct sluice_error *err)
 {
     struct inproc *c = mem_zalloc(sizeof *c);
     c->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};

@@ -27,15 +27,15 @@
 #include "sdk/error.h"
 
 enum {
-    SP_SIZE = 8,             /* the greeting */
+    SP_SIZE = 8, /* the greeting */
     SP_REQ = 0x30,
     SP_REP = 0x31,
     LENGTH_SIZE = 8,
     ID_SIZE = 4,
     HEAD_MAX = 1 + LENGTH_SIZE + ID_SIZE,
-    SEND_AT_ONCE = 8,        /* packets; as many pieces as an aio takes */
-    READ_AHEAD = 64 * 1024,  /* bytes; so small answers come many at once */
-    GREET_MS = 5000,         /* from the connection to the other side's greeting */
+    SEND_AT_ONCE = 8,       /* packets; as many pieces as an aio takes */
+    READ_AHEAD = 64 * 1024, /* bytes; so small answers come many at once */
+    GREET_MS = 5000,        /* from the connection to the other side's greeting */
     CONNECT_MS = 10000,
     FRAME_ALIGN = 16,
 };
@@ -56,23 +56,23 @@ struct connection {
     struct stream *stream;
     nng_stream *bytes;
     nng_aio *rx, *tx;
-    atomic_bool reported;  /* `broken` is in the inbox, or was */
+    atomic_bool reported; /* `broken` is in the inbox, or was */
     struct event greeted, broken;
     /* the loop's thread */
-    bool up;               /* `greeted` ran */
-    bool ended;            /* `broken` ran, before `greeted` did, which frees then */
+    bool up;    /* `greeted` ran */
+    bool ended; /* `broken` ran, before `greeted` did, which frees then */
     /* rx's chain */
-    bool heard;            /* their greeting */
-    uint8_t *ahead;        /* READ_AHEAD bytes */
+    bool heard;     /* their greeting */
+    uint8_t *ahead; /* READ_AHEAD bytes */
     size_t ahead_at, ahead_end;
-    struct inbound *in;    /* the frame that is coming, or NULL */
+    struct inbound *in; /* the frame that is coming, or NULL */
     /* under lock: the loop's thread and tx's chain */
     pthread_mutex_t lock;
-    bool sending;          /* tx is under way */
-    struct packet *first, **last;           /* packets that wait */
-    struct packet *now[SEND_AT_ONCE];       /* those that tx sends */
+    bool sending;                     /* tx is under way */
+    struct packet *first, **last;     /* packets that wait */
+    struct packet *now[SEND_AT_ONCE]; /* those that tx sends */
     size_t now_n;
-    nng_iov left[SEND_AT_ONCE];             /* what of them is left to send */
+    nng_iov left[SEND_AT_ONCE]; /* what of them is left to send */
     uint8_t greeting[SP_SIZE];
 };
 
@@ -231,7 +231,9 @@ static bool take_head(struct connection *x)
     struct inbound *in = mem_try(sizeof *in + INBOUND_AT + size);
     if (in == NULL)
         return false;
-    *in = (struct inbound){.event.run = frame_arrived, .stream = x->stream, .tag = get_u32be(at + type + LENGTH_SIZE),
+    *in = (struct inbound){.event.run = frame_arrived,
+                           .stream = x->stream,
+                           .tag = get_u32be(at + type + LENGTH_SIZE),
                            .size = size};
     in->frame = in->bytes + INBOUND_AT;
     x->in = in;
@@ -327,7 +329,8 @@ static void dial_later(struct stream *s)
     if (s->stopped)
         return;
     struct loop *loop = s->carrier.loop;
-    timer_set(loop, &s->redial, loop->now_ns + rng_between(&s->rng, s->pause_ms / 2, s->pause_ms) * NS_PER_MS);
+    timer_set(loop, &s->redial,
+              loop->now_ns + rng_between(&s->rng, s->pause_ms / 2, s->pause_ms) * NS_PER_MS);
     s->pause_ms = 2 * s->pause_ms < RECONNECT_MAX_MS ? 2 * s->pause_ms : RECONNECT_MAX_MS;
 }
 
@@ -522,11 +525,17 @@ int carrier_failed(struct sluice_error *err, int rv, const char *url)
 }
 
 static const struct carrier_ops ops = {
-    .send = stream_send, .reset = stream_reset, .drop = stream_drop, .stop = stream_stop,
-    .close = stream_close, .free = stream_free, .trouble = stream_trouble,
+    .send = stream_send,
+    .reset = stream_reset,
+    .drop = stream_drop,
+    .stop = stream_stop,
+    .close = stream_close,
+    .free = stream_free,
+    .trouble = stream_trouble,
 };
 
-int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop, struct sluice_error *err)
+int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+                        struct sluice_error *err)
 {
     struct stream *s = mem_zalloc(sizeof *s);
     s->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};

@@ -217,10 +217,10 @@ int catalog_group(struct sluice *s, const char *topic, const char *name, struct 
     if (code != 0)
         return code;
 
-    struct request *r = client_request(s, VERB_GROUP_LIST, LANE_READS, "group '%s' of topic '%s'", name, topic);
-    r->wire.list = (struct wire_list){.topic = request_keep(r, view_of_str(topic)),
-                                      .name = request_keep(r, view_of_str(name)),
-                                      .limit = 1};
+    struct request *r =
+        client_request(s, VERB_GROUP_LIST, LANE_READS, "group '%s' of topic '%s'", name, topic);
+    r->wire.list = (struct wire_list){
+        .topic = request_keep(r, view_of_str(topic)), .name = request_keep(r, view_of_str(name)), .limit = 1};
     struct answer *a;
     code = client_call(s, r, &a, err);
     if (code == E_TOPIC_NOT_FOUND) {
@@ -233,10 +233,11 @@ int catalog_group(struct sluice *s, const char *topic, const char *name, struct 
         return code;
     const struct wire_group_reply *list = &a->reply.groups;
     if (a->reply.body != BODY_GROUPS || list->groups_n != 1) {
-        code = fail(err, E_BAD_FRAME, "group '%s' of topic '%s': the broker's answer makes no sense", name, topic);
-    } else if (list->groups[0].config.mode != MODE_QUEUE) {
-        code = fail(err, E_WRONG_MODE, "group '%s' of topic '%s' is not a queue: its messages are not leased", name,
+        code = fail(err, E_BAD_FRAME, "group '%s' of topic '%s': the broker's answer makes no sense", name,
                     topic);
+    } else if (list->groups[0].config.mode != MODE_QUEUE) {
+        code = fail(err, E_WRONG_MODE, "group '%s' of topic '%s' is not a queue: its messages are not leased",
+                    name, topic);
     } else {
         if (list->groups[0].topic_id != t->id) { /* made anew since we asked for the topic */
             catalog_forget_topic(&s->catalog, t);

@@ -24,10 +24,10 @@ struct topic {
     uint32_t id;
     uint32_t partitions_n;
     uint32_t message_bytes_max;
-    const uint32_t *partitions;  /* ids, by index */
+    const uint32_t *partitions;        /* ids, by index */
     _Atomic(struct outlet *) *outlets; /* by index; NULL until published to */
-    atomic_uint turn;            /* whose turn it is among partitions, for messages without a key */
-    struct topic *next;          /* in the catalog's list of all */
+    atomic_uint turn;                  /* whose turn it is among partitions, for messages without a key */
+    struct topic *next;                /* in the catalog's list of all */
 };
 
 struct group {
@@ -42,7 +42,8 @@ struct catalog {
     struct map topics, groups; /* by hash of the name; current entries only */
     struct topic *all_topics;
     struct group *all_groups;
-    struct map outlets;        /* by id of the partition: numbers of a lane go on when its topic is asked for again */
+    struct map
+        outlets; /* by id of the partition: numbers of a lane go on when its topic is asked for again */
 };
 
 void catalog_init(struct catalog *c);

@@ -82,7 +82,8 @@ uint64_t client_deadline(const struct sluice *s)
     return deadline_in(s->options.request_timeout_ms);
 }
 
-struct request *client_request(struct sluice *s, enum wire_verb verb, enum lane_kind kind, const char *about_fmt, ...)
+struct request *client_request(struct sluice *s, enum wire_verb verb, enum lane_kind kind,
+                               const char *about_fmt, ...)
 {
     assert(kind != LANE_ORDERED);
     struct request *r = request_new(verb);
@@ -176,7 +177,7 @@ static void open_timer(struct timer *t)
     else if (s->session.state == SESSION_GREETING)
         fail(&error, E_TIMEOUT, "timed out: %s is connected, but does not answer hello", s->url);
     else
-        fail(&error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
+        session_never_sent(&s->session, "hello", &error);
     opened(s, &error);
 }
 
@@ -330,7 +331,8 @@ static int check_options(struct sluice_options *o, struct sluice_error *err)
     if (o->broker == NULL || o->broker[0] == '\0')
         o->broker = default_broker;
     if (o->name != NULL && (o->name[0] == '\0' || strlen(o->name) > WIRE_NAME_MAX))
-        return fail(err, E_INVALID_ARGUMENT, "name: has %zu bytes, 1 to %d are accepted", strlen(o->name), WIRE_NAME_MAX);
+        return fail(err, E_INVALID_ARGUMENT, "name: has %zu bytes, 1 to %d are accepted", strlen(o->name),
+                    WIRE_NAME_MAX);
     if (o->request_timeout_ms == 0)
         o->request_timeout_ms = REQUEST_TIMEOUT_MS;
     if (o->connect_timeout_ms == 0)
@@ -338,21 +340,23 @@ static int check_options(struct sluice_options *o, struct sluice_error *err)
     if (o->memory_max == 0)
         o->memory_max = MEMORY_MAX;
     if (o->memory_max < MEMORY_LEAST)
-        return fail(err, E_INVALID_ARGUMENT, "memory_max: %zu bytes, at least %d are needed", o->memory_max, MEMORY_LEAST);
+        return fail(err, E_INVALID_ARGUMENT, "memory_max: %zu bytes, at least %d are needed", o->memory_max,
+                    MEMORY_LEAST);
     if (o->batch_bytes_max == 0)
         o->batch_bytes_max = BATCH_BYTES_MAX;
     if (o->batch_bytes_max > WIRE_MESSAGE_MAX)
-        return fail(err, E_INVALID_ARGUMENT, "batch_bytes_max: %u, at most %d are accepted", o->batch_bytes_max,
-                    WIRE_MESSAGE_MAX);
+        return fail(err, E_INVALID_ARGUMENT, "batch_bytes_max: %u, at most %d are accepted",
+                    o->batch_bytes_max, WIRE_MESSAGE_MAX);
     if (o->batch_bytes_max > o->memory_max / 8) /* so that one on its way fits into what is set aside */
         o->batch_bytes_max = (uint32_t)(o->memory_max / 8);
     if (o->batch_records_max == 0)
         o->batch_records_max = BATCH_RECORDS_MAX;
     if (o->batch_records_max > WIRE_BATCH_RECORDS_MAX)
-        return fail(err, E_INVALID_ARGUMENT, "batch_records_max: %u, at most %d are accepted", o->batch_records_max,
-                    WIRE_BATCH_RECORDS_MAX);
+        return fail(err, E_INVALID_ARGUMENT, "batch_records_max: %u, at most %d are accepted",
+                    o->batch_records_max, WIRE_BATCH_RECORDS_MAX);
     if (o->compression < SLUICE_COMPRESSION_DEFAULT || o->compression > SLUICE_COMPRESSION_ZSTD)
-        return fail(err, E_INVALID_ARGUMENT, "compression: %d is none of enum sluice_compression", o->compression);
+        return fail(err, E_INVALID_ARGUMENT, "compression: %d is none of enum sluice_compression",
+                    o->compression);
     return 0;
 }
 
@@ -426,7 +430,9 @@ int sluice_open(struct sluice **out, const struct sluice_options *options, struc
     code = client_start(s, err);
     if (code != 0)
         return code;
-    struct opening opening = {.client = s, .timer.fire = open_timer, .arrived.run = open_arrived,
+    struct opening opening = {.client = s,
+                              .timer.fire = open_timer,
+                              .arrived.run = open_arrived,
                               .deadline_ns = deadline_in(o.connect_timeout_ms)};
     waiter_init(&opening.waiter);
     loop_post(&s->loop, &opening.arrived);
@@ -447,7 +453,9 @@ int sluice_close(struct sluice *s, uint32_t timeout_ms, uint64_t *undelivered, s
         return 0;
     if (loop_here(&s->loop))
         return fail(err, E_INVALID_ARGUMENT, "sluice_close blocks, and must not be done in a callback");
-    struct closing closing = {.client = s, .timer.fire = close_timer, .arrived.run = close_arrived,
+    struct closing closing = {.client = s,
+                              .timer.fire = close_timer,
+                              .arrived.run = close_arrived,
                               .deadline_ns = deadline_in(timeout_ms)};
     loop_post(&s->loop, &closing.arrived);
     loop_join(&s->loop);

@@ -72,7 +72,7 @@ uint64_t deadline_in(uint64_t ms);
 int client_call(struct sluice *s, struct request *r, struct answer **out, struct sluice_error *err);
 
 /* A request of the free lane or of reads, with the deadline of a call. */
-struct request *client_request(struct sluice *s, enum wire_verb verb, enum lane_kind kind, const char *about_fmt, ...)
-    PRINTF_LIKE(4, 5);
+struct request *client_request(struct sluice *s, enum wire_verb verb, enum lane_kind kind,
+                               const char *about_fmt, ...) PRINTF_LIKE(4, 5);
 
 #endif

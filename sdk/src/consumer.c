@@ -12,12 +12,14 @@ enum {
     MESSAGES_DEFAULT = 100,
     MESSAGES_MAX = 65536,
     BYTES_DEFAULT = 1 << 20,
-    ROOM_LEAST = 64 << 10,    /* bytes; with less room we wait for batches to be freed rather than ask for crumbs */
-    MESSAGE_BYTES = 256,      /* what a message costs beside its bytes: its record on the wire, its place in a batch */
+    ROOM_LEAST =
+        64 << 10, /* bytes; with less room we wait for batches to be freed rather than ask for crumbs */
+    MESSAGE_BYTES =
+        256, /* what a message costs beside its bytes: its record on the wire, its place in a batch */
     POLL_WAIT_MS_MAX = 30000,
     POLL_WAIT_MS_SCARCE = 1000, /* when few slots are left: so that lines left out are soon taken in */
-    POLL_REST_MS = 100,       /* between polls when the broker does not let us wait */
-    ENDS_SOON_MS = 20,        /* an answer expected within this is worth waiting for */
+    POLL_REST_MS = 100,         /* between polls when the broker does not let us wait */
+    ENDS_SOON_MS = 20,          /* an answer expected within this is worth waiting for */
 };
 
 /* Calls alike. */
@@ -26,7 +28,7 @@ struct line {
     struct list takers;
     uint32_t group, lease_ms;
     bool waits;
-    bool alone;          /* a poll with others was refused: whose fault it was shows when each asks for itself */
+    bool alone; /* a poll with others was refused: whose fault it was shows when each asks for itself */
     uint64_t not_before_ns;
     struct poll *poll;
 };
@@ -55,16 +57,6 @@ static void line_fail(struct line *l, const struct sluice_error *why)
     }
 }
 
-static void taker_gives_up(struct taker *t)
-{
-    struct sluice *s = t->client;
-    if (s->session.state != SESSION_READY)
-        fail(&t->error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
-    else
-        fail(&t->error, E_TIMEOUT, "timed out: receive was not answered");
-    taker_done(t);
-}
-
 static void taker_timer(struct timer *timer)
 {
     struct taker *t = container_of(timer, struct taker, timer);
@@ -73,7 +65,8 @@ static void taker_timer(struct timer *timer)
     const struct poll *p = t->line->poll;
     bool asked = p != NULL && p->ends_ns != UINT64_MAX && s->session.state == SESSION_READY;
     if (now >= t->give_up_ns) {
-        taker_gives_up(t);
+        session_never_sent(&s->session, "receive", &t->error);
+        taker_done(t);
     } else if (asked && p->ends_ns > now + ENDS_SOON_MS * NS_PER_MS) {
         taker_done(t); /* others wait longer */
     } else {
@@ -90,14 +83,15 @@ static void no_room(struct line *l)
         if (t->until_ns > t->client->loop.now_ns)
             continue;
         fail(&t->error, E_QUEUE_FULL,
-             "the client's memory limit is reached: memory_max is %zu; free batches that were received", t->client->budget.max);
+             "the client's memory limit is reached: memory_max is %zu; free batches that were received",
+             t->client->budget.max);
         taker_done(t);
     }
 }
 
 static struct line *line_of(struct consumer *c, const struct taker *t)
 {
-    LIST_EACH(n, &c->lines) {
+    LIST_EACH (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         if (l->group == t->group && l->lease_ms == t->lease_ms && l->waits == t->waits)
             return l;
@@ -124,15 +118,6 @@ static void taker_arrived(struct event *e)
 }
 
 /* ---------------------------------------------------------------- what a poll brought */
-
-static size_t record_bytes(const struct wire_record *r)
-{
-    if (r->flags & RECORD_DAMAGED)
-        return 0;
-    size_t key = r->key_size != 0 ? r->key_size - 1 : 0;
-    size_t value = r->value_size != 0 ? r->value_size - 1 : 0;
-    return key + r->headers_size + value;
-}
 
 /* Whether a taker has place for one more message, in the delivery of its last portion or a new one. */
 static bool has_place(const struct taker *t, const struct wire_delivery *d, size_t bytes)
@@ -181,8 +166,11 @@ static void release_rest(struct sluice *s, const struct wire_delivery *d, uint32
     struct settling *x = settling_new(s, d->records_n - first);
     for (uint32_t i = first; i < d->records_n; i++) {
         const struct wire_record *r = &d->records[i];
-        settling_add(x, (struct wire_settle_item){.token = d->token, .offset = r->offset, .group = d->group,
-                                                  .partition = r->partition, .verb = SETTLE_RELEASE});
+        settling_add(x, (struct wire_settle_item){.token = d->token,
+                                                  .offset = r->offset,
+                                                  .group = d->group,
+                                                  .partition = r->partition,
+                                                  .verb = SETTLE_RELEASE});
     }
     settler_submit(&s->settler, x);
 }
@@ -208,7 +196,7 @@ static bool distribute(struct consumer *c, struct poll *p, struct answer *a)
     for (uint32_t i = 0; i < reply->deliveries_n; i++) {
         const struct wire_delivery *d = &reply->deliveries[i];
         uint32_t taken = 0;
-        LIST_EACH(n, &c->lines) {
+        LIST_EACH (n, &c->lines) {
             struct line *l = container_of(n, struct line, node);
             if (l->poll == p && l->group == d->group)
                 taken = hand_out(l, d);
@@ -232,7 +220,7 @@ static void poll_done(struct request *r, struct answer *a, const struct sluice_e
         fail(&odd, E_BAD_FRAME, "receive: the broker's answer makes no sense");
         error = &odd;
     }
-    LIST_EACH_SAFE(n, &c->lines) {
+    LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         if (l->poll != p)
             continue;
@@ -268,9 +256,9 @@ static void poll_before(struct request *r, bool may_wait)
         unsigned waiting = 0;
         for (size_t i = 0; i < POLLS; i++)
             waiting += c->polls[i].out && c->polls[i].waits;
-        LIST_EACH(n, &c->lines) {
+        LIST_EACH (n, &c->lines) {
             struct line *l = container_of(n, struct line, node);
-            LIST_EACH(m, &l->takers) {
+            LIST_EACH (m, &l->takers) {
                 const struct taker *t = container_of(m, struct taker, node);
                 if (l->poll == p && t->until_ns < until)
                     until = t->until_ns;
@@ -329,12 +317,12 @@ static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
     struct sluice *s = c->client;
     uint64_t now = s->loop.now_ns, messages = 0, bytes = 0;
     uint32_t lines = 0;
-    LIST_EACH(n, &c->lines) {
+    LIST_EACH (n, &c->lines) {
         struct line *other = container_of(n, struct line, node);
         if (!goes_along(l, other, now))
             continue;
         lines++;
-        LIST_EACH(m, &other->takers) {
+        LIST_EACH (m, &other->takers) {
             const struct taker *t = container_of(m, struct taker, node);
             messages += t->max_messages;
             bytes += t->max_bytes;
@@ -350,13 +338,13 @@ static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
     struct request *r = request_new(VERB_RECEIVE);
     uint32_t *groups = arena_take(&r->memory, lines * sizeof *groups);
     uint32_t i = 0;
-    LIST_EACH(n, &c->lines) {
+    LIST_EACH (n, &c->lines) {
         struct line *other = container_of(n, struct line, node);
         if (!goes_along(l, other, now) || i == lines)
             continue;
         groups[i++] = other->group;
     }
-    LIST_EACH(n, &c->lines) { /* not before: a line with a poll does not go along */
+    LIST_EACH (n, &c->lines) { /* not before: a line with a poll does not go along */
         struct line *other = container_of(n, struct line, node);
         if (other != l && goes_along(l, other, now))
             other->poll = p;
@@ -370,8 +358,12 @@ static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
     r->before = poll_before;
     r->done = poll_done;
     r->owner = p;
-    r->wire.receive = (struct wire_receive){.slot = p->slot, .counter = ++p->counter, .groups = groups, .groups_n = lines,
-                                            .max_messages = (uint32_t)messages, .max_bytes = (uint32_t)bytes,
+    r->wire.receive = (struct wire_receive){.slot = p->slot,
+                                            .counter = ++p->counter,
+                                            .groups = groups,
+                                            .groups_n = lines,
+                                            .max_messages = (uint32_t)messages,
+                                            .max_bytes = (uint32_t)bytes,
                                             .lease_ms = l->lease_ms};
     session_submit(&s->session, r);
     return true;
@@ -388,7 +380,7 @@ void consumer_step(struct consumer *c)
     uint64_t now = s->loop.now_ns, again = UINT64_MAX;
     if (s->session.state != SESSION_READY)
         return;
-    LIST_EACH_SAFE(n, &c->lines) {
+    LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         if (l->poll != NULL)
             continue;
@@ -417,7 +409,7 @@ void consumer_init(struct consumer *c, struct sluice *s)
 
 void consumer_free(struct consumer *c)
 {
-    LIST_EACH_SAFE(n, &c->lines) {
+    LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         assert(list_empty(&l->takers));
         mem_free(l);
@@ -426,14 +418,14 @@ void consumer_free(struct consumer *c)
 
 void consumer_fail(struct consumer *c, const struct sluice_error *why)
 {
-    LIST_EACH_SAFE(n, &c->lines)
+    LIST_EACH_SAFE (n, &c->lines)
         line_fail(container_of(n, struct line, node), why);
 }
 
 /* ---------------------------------------------------------------- the call */
 
-static int take_options(const struct sluice_receive_options *given, uint32_t timeout_ms, struct sluice_receive_options *o,
-                        struct sluice_error *err)
+static int take_options(const struct sluice_receive_options *given, uint32_t timeout_ms,
+                        struct sluice_receive_options *o, struct sluice_error *err)
 {
     int code = TAKE_STRUCT(o, given, sluice_receive_options, lease_ms, err);
     if (code != 0)
@@ -443,20 +435,27 @@ static int take_options(const struct sluice_receive_options *given, uint32_t tim
     if (o->max_messages == 0)
         o->max_messages = MESSAGES_DEFAULT;
     if (o->max_messages > MESSAGES_MAX)
-        return fail(err, E_INVALID_ARGUMENT, "max_messages: %u, at most %d are accepted", o->max_messages, MESSAGES_MAX);
+        return fail(err, E_INVALID_ARGUMENT, "max_messages: %u, at most %d are accepted", o->max_messages,
+                    MESSAGES_MAX);
     if (o->max_bytes == 0)
         o->max_bytes = BYTES_DEFAULT;
     return 0;
 }
 
 /* Takes once from a group; the result is in `t`. */
-static int take_from(struct sluice *s, const struct group *g, const struct sluice_receive_options *o, uint64_t until_ns,
-                     struct taker *t)
+static int take_from(struct sluice *s, const struct group *g, const struct sluice_receive_options *o,
+                     uint64_t until_ns, struct taker *t)
 {
-    *t = (struct taker){.client = s, .group = g->id, .lease_ms = o->lease_ms, .max_messages = o->max_messages,
-                        .max_bytes = o->max_bytes, .waits = o->wait_ms > 0, .until_ns = until_ns,
+    *t = (struct taker){.client = s,
+                        .group = g->id,
+                        .lease_ms = o->lease_ms,
+                        .max_messages = o->max_messages,
+                        .max_bytes = o->max_bytes,
+                        .waits = o->wait_ms > 0,
+                        .until_ns = until_ns,
                         .give_up_ns = until_ns + s->options.request_timeout_ms * NS_PER_MS,
-                        .arrived.run = taker_arrived, .timer.fire = taker_timer};
+                        .arrived.run = taker_arrived,
+                        .timer.fire = taker_timer};
     waiter_init(&t->waiter);
     loop_post(&s->loop, &t->arrived);
     waiter_wait(&t->waiter);
@@ -468,8 +467,9 @@ static bool is_gone(int code)
     return code == E_GROUP_NOT_FOUND || code == E_TOPIC_NOT_FOUND || code == E_TOPIC_DELETED;
 }
 
-int sluice_receive(struct sluice *s, const char *topic, const char *group, const struct sluice_receive_options *options,
-                   struct sluice_batch **out, struct sluice_error *err)
+int sluice_receive(struct sluice *s, const char *topic, const char *group,
+                   const struct sluice_receive_options *options, struct sluice_batch **out,
+                   struct sluice_error *err)
 {
     *out = NULL;
     struct sluice_receive_options o;

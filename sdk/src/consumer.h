@@ -65,10 +65,10 @@ struct poll {
     uint32_t slot;
     uint64_t counter;
     bool out;
-    bool waits;        /* its takers do */
-    bool denied;       /* but it was sent without waiting */
-    uint64_t ends_ns;  /* when the broker answers at the latest */
-    size_t reserved;   /* taken from the budget for its answer */
+    bool waits;       /* its takers do */
+    bool denied;      /* but it was sent without waiting */
+    uint64_t ends_ns; /* when the broker answers at the latest */
+    size_t reserved;  /* taken from the budget for its answer */
 };
 
 struct consumer {

@@ -1,6 +1,4 @@
 /* Dead letters: pages of the messages that a queue group parked, with their bytes. */
-#include <string.h>
-
 #include "base/mem.h"
 #include "sdk/batch.h"
 #include "sdk/client.h"
@@ -19,20 +17,6 @@ struct sluice_dlq {
     uint64_t last_offset;
 };
 
-static const char *keep_string(struct arena *a, struct view v)
-{
-    char *text = arena_take(a, v.size + 1);
-    if (v.size > 0)
-        memcpy(text, v.data, v.size);
-    return text;
-}
-
-static size_t record_size(const struct wire_record *r)
-{
-    size_t key = r->key_size != 0 ? r->key_size - 1 : 0;
-    return r->flags & RECORD_DAMAGED ? 0 : key + r->headers_size + (r->value_size != 0 ? r->value_size - 1 : 0);
-}
-
 /* Where each record's bytes begin; NULL if they do not fit into what came. */
 static const uint8_t **find_records(struct arena *memory, const struct wire_delivery *d)
 {
@@ -40,7 +24,7 @@ static const uint8_t **find_records(struct arena *memory, const struct wire_deli
     size_t end = 0;
     for (uint32_t i = 0; i < d->records_n; i++) {
         at[i] = d->data.data + end;
-        size_t size = record_size(&d->records[i]);
+        size_t size = record_bytes(&d->records[i]);
         if (size > d->data.size - end)
             return NULL;
         end += size;
@@ -55,17 +39,19 @@ static bool fill(struct sluice_dlq *q, const struct topic *t)
     const uint8_t **at = d != NULL ? find_records(&q->memory, d) : NULL;
     if (d != NULL && at == NULL)
         return false;
-    const char *topic = keep_string(&q->memory, h->topic), *group = keep_string(&q->memory, h->group);
+    const char *topic = text_keep(&q->memory, h->topic), *group = text_keep(&q->memory, h->group);
     q->letters = arena_take(&q->memory, h->rows_n * sizeof *q->letters);
     for (uint32_t i = 0; i < h->rows_n; i++) {
         const struct wire_held *row = &h->rows[i];
         struct sluice_dead_letter *l = &q->letters[q->count++];
         *l = (struct sluice_dead_letter){.group = group,
-                                         .reason = keep_string(&q->memory, row->reason),
-                                         .last_error = keep_string(&q->memory, row->error),
+                                         .reason = text_keep(&q->memory, row->reason),
+                                         .last_error = text_keep(&q->memory, row->error),
                                          .parked_at_ms = row->at_ms};
-        l->message = (struct sluice_delivery){
-            .topic = topic, .partition = topic_index(t, row->partition), .offset = row->offset, .attempt = row->failures};
+        l->message = (struct sluice_delivery){.topic = topic,
+                                              .partition = topic_index(t, row->partition),
+                                              .offset = row->offset,
+                                              .attempt = row->failures};
         q->last_partition = row->partition;
         q->last_offset = row->offset;
         if (d == NULL || row->record >= d->records_n)
@@ -80,8 +66,9 @@ static bool fill(struct sluice_dlq *q, const struct topic *t)
     return true;
 }
 
-int sluice_dlq_list(struct sluice *s, const char *topic, const char *group, const struct sluice_dlq_options *options,
-                    struct sluice_dlq **out, struct sluice_error *err)
+int sluice_dlq_list(struct sluice *s, const char *topic, const char *group,
+                    const struct sluice_dlq_options *options, struct sluice_dlq **out,
+                    struct sluice_error *err)
 {
     *out = NULL;
     struct sluice_dlq_options o;
@@ -95,14 +82,16 @@ int sluice_dlq_list(struct sluice *s, const char *topic, const char *group, cons
         code = check_name("group", group, err);
     if (code != 0)
         return code;
-    struct request *r = client_request(s, VERB_HELD_LIST, LANE_READS, "group '%s' of topic '%s'", group, topic);
+    struct request *r =
+        client_request(s, VERB_HELD_LIST, LANE_READS, "group '%s' of topic '%s'", group, topic);
     size_t room = s->budget.bulk_max / 4;
-    r->wire.held = (struct wire_held_list){.topic = request_keep(r, view_of_str(topic)),
-                                           .group = request_keep(r, view_of_str(group)),
-                                           .state = HELD_PARKED,
-                                           .limit = o.limit != 0 ? (uint32_t)o.limit : LETTERS_DEFAULT,
-                                           .max_bytes = room < PAGE_BYTES_MAX ? (uint32_t)room : PAGE_BYTES_MAX,
-                                           .payload = true};
+    r->wire.held =
+        (struct wire_held_list){.topic = request_keep(r, view_of_str(topic)),
+                                .group = request_keep(r, view_of_str(group)),
+                                .state = HELD_PARKED,
+                                .limit = o.limit != 0 ? (uint32_t)o.limit : LETTERS_DEFAULT,
+                                .max_bytes = room < PAGE_BYTES_MAX ? (uint32_t)room : PAGE_BYTES_MAX,
+                                .payload = true};
     if (o.after != NULL && o.after->count > 0) {
         r->wire.held.has_after = true;
         r->wire.held.after_partition = o.after->last_partition;

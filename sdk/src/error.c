@@ -63,11 +63,12 @@ int fail_same(struct sluice_error *err, const struct sluice_error *from)
 
 int fail_reply(struct sluice_error *err, const struct wire_reply *reply, const char *about)
 {
-    const char *before_about = about != NULL ? ": " : "";
-    const char *before_detail = reply->detail.size > 0 ? ": " : "";
-    fail(err, reply->code, "%s%s%s%s%.*s", error_text(reply->code), before_about, about != NULL ? about : "",
-         before_detail, (int)(reply->detail.size < ERR_TEXT_MAX ? reply->detail.size : ERR_TEXT_MAX),
-         reply->detail.size > 0 ? (const char *)reply->detail.data : "");
+    struct view detail = reply->detail.size > 0 ? reply->detail : VIEW_LIT("");
+    if (about != NULL && memmem(detail.data, detail.size, about, strlen(about)) != NULL)
+        about = NULL; /* the detail says it */
+    int size = (int)(detail.size < ERR_TEXT_MAX ? detail.size : ERR_TEXT_MAX);
+    fail(err, reply->code, "%s%s%s%s%.*s", error_text(reply->code), about != NULL ? ": " : "",
+         about != NULL ? about : "", size > 0 ? ": " : "", size, (const char *)detail.data);
     if (err != NULL) {
         err->retry_after_ms = reply->retry_after_ms;
         err->depth = reply->depth;
@@ -78,17 +79,20 @@ int fail_reply(struct sluice_error *err, const struct wire_reply *reply, const c
 
 int fail_no_topic(struct sluice_error *err, const char *topic)
 {
-    return fail(err, E_TOPIC_NOT_FOUND, "no such topic: '%s'; create it with: sluice topic create %s", topic, topic);
+    return fail(err, E_TOPIC_NOT_FOUND, "no such topic: '%s'; create it with: sluice topic create %s", topic,
+                topic);
 }
 
 int fail_no_group(struct sluice_error *err, const char *topic, const char *group)
 {
-    return fail(err, E_GROUP_NOT_FOUND,
-                "no such group: '%s' of topic '%s'; create it with: sluice group create %s --topic %s --mode queue",
-                group, topic, group, topic);
+    return fail(
+        err, E_GROUP_NOT_FOUND,
+        "no such group: '%s' of topic '%s'; create it with: sluice group create %s --topic %s --mode queue",
+        group, topic, group, topic);
 }
 
-int take_struct(void *to, size_t to_size, size_t least, const void *from, const char *name, struct sluice_error *err)
+int take_struct(void *to, size_t to_size, size_t least, const void *from, const char *name,
+                struct sluice_error *err)
 {
     memset(to, 0, to_size);
     if (from == NULL)
@@ -96,12 +100,13 @@ int take_struct(void *to, size_t to_size, size_t least, const void *from, const 
     size_t size;
     memcpy(&size, from, sizeof size); /* every such struct begins with it */
     if (size < least)
-        return fail(err, E_INVALID_ARGUMENT, "struct %s: size is %zu, must be sizeof(struct %s)", name, size, name);
+        return fail(err, E_INVALID_ARGUMENT, "struct %s: size is %zu, must be sizeof(struct %s)", name, size,
+                    name);
     const unsigned char *bytes = from;
     for (size_t i = to_size; i < size; i++) {
         if (bytes[i] != 0)
-            return fail(err, E_UNSUPPORTED, "struct %s: uses a field that this library (%s) does not know", name,
-                        sluice_version());
+            return fail(err, E_UNSUPPORTED, "struct %s: uses a field that this library (%s) does not know",
+                        name, sluice_version());
     }
     memcpy(to, from, size < to_size ? size : to_size);
     return 0;

@@ -34,11 +34,13 @@ int fail_no_group(struct sluice_error *err, const char *topic, const char *group
  * struct ended in the first release. INVALID_ARGUMENT names a struct whose size was not set; UNSUPPORTED one with a field that
  * is newer than this library and not zero. `from` NULL gives all zero.
  */
-int take_struct(void *to, size_t to_size, size_t least, const void *from, const char *name, struct sluice_error *err);
+int take_struct(void *to, size_t to_size, size_t least, const void *from, const char *name,
+                struct sluice_error *err);
 
 /* take_struct for `from` of type `struct NAME`, whose last field in the first release was LAST. */
-#define TAKE_STRUCT(to, from, NAME, LAST, err) \
-    take_struct((to), sizeof(struct NAME), offsetof(struct NAME, LAST) + sizeof((to)->LAST), (from), #NAME, (err))
+#define TAKE_STRUCT(to, from, NAME, LAST, err)                                                              \
+    take_struct((to), sizeof(struct NAME), offsetof(struct NAME, LAST) + sizeof((to)->LAST), (from), #NAME, \
+                (err))
 
 /* INVALID_ARGUMENT unless `name` is good for a topic or group; `what` is that noun. */
 int check_name(const char *what, const char *name, struct sluice_error *err);

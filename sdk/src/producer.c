@@ -11,7 +11,8 @@ enum {
     RECORD_BYTES = 48,   /* what a record costs beside its bytes: columns, note */
     DRAFT_BYTES = 256,   /* and a draft */
     REQUEST_BYTES = 512, /* and a request around a batch */
-    DRAFT_AGES = 16,     /* a draft gathers for at most this part of the request timeout, so that one deadline is true for all */
+    DRAFT_AGES =
+        16, /* a draft gathers for at most this part of the request timeout, so that one deadline is true for all */
     NOTES_MIN = 16,
     PRIORITY_MAX = 9,
 };
@@ -62,7 +63,8 @@ static void draft_free(struct draft *d)
 }
 
 /* Tells all messages of a draft, in order. Success: `produced` says where they are. */
-static void draft_tell(struct draft *d, const struct wire_produced *produced, int durability, const struct sluice_error *error)
+static void draft_tell(struct draft *d, const struct wire_produced *produced, int durability,
+                       const struct sluice_error *error)
 {
     struct client_counters *c = &d->outlet->client->counters;
     atomic_fetch_add(error == NULL ? &c->confirmed : &c->failed, d->notes_n);
@@ -230,11 +232,11 @@ static void draft_late(struct draft *d)
 {
     struct sluice *s = d->outlet->client;
     struct sluice_error why = d->outlet->lane.why;
-    if (s->session.state != SESSION_READY)
-        fail(&why, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
-    else if (why.code == 0)
-        fail(&why, E_TIMEOUT, "timed out: topic '%s', partition %u: waited to be sent", d->outlet->topic->name,
-             d->outlet->index);
+    struct buf about = {0};
+    buf_putf(&about, "topic '%s', partition %u", d->outlet->topic->name, d->outlet->index);
+    if (why.code == 0 || s->session.state != SESSION_READY)
+        session_never_sent(&s->session, buf_str(&about), &why);
+    buf_free(&about);
     draft_fail(d, &why);
 }
 
@@ -301,8 +303,8 @@ static void outlet_knocked(struct event *e)
 /* ---------------------------------------------------------------- outlets, the callers' side */
 
 /* Puts a record into the open draft, or into a new one. `bytes` are taken from the budget and belong to the draft on success. */
-static int outlet_add(struct outlet *o, const struct record *record, uint64_t delay_ms, struct note note, bool urgent,
-                      size_t bytes, struct err *e)
+static int outlet_add(struct outlet *o, const struct record *record, uint64_t delay_ms, struct note note,
+                      bool urgent, size_t bytes, struct err *e)
 {
     struct sluice *s = o->client;
     uint64_t now = clock_mono_ns();
@@ -312,7 +314,8 @@ static int outlet_add(struct outlet *o, const struct record *record, uint64_t de
     pthread_mutex_lock(&o->lock);
     struct list_node *last = list_last(&o->drafts);
     struct draft *d = last != NULL ? container_of(last, struct draft, node) : NULL;
-    if (d != NULL && !d->full && (d->bytes + bytes > bytes_max || now - d->opened_ns > gather_ns_max(s) || delay_ms != 0)) {
+    if (d != NULL && !d->full &&
+        (d->bytes + bytes > bytes_max || now - d->opened_ns > gather_ns_max(s) || delay_ms != 0)) {
         d->full = true;
         knock = true;
     }
@@ -335,7 +338,8 @@ static int outlet_add(struct outlet *o, const struct record *record, uint64_t de
         d->notes[d->notes_n++] = note;
         d->bytes += bytes;
         d->delay_ms = delay_ms;
-        bool full = delay_ms != 0 || d->bytes >= bytes_max || d->notes_n >= atomic_load(&s->producer.batch_records_max);
+        bool full = delay_ms != 0 || d->bytes >= bytes_max ||
+                    d->notes_n >= atomic_load(&s->producer.batch_records_max);
         knock = knock || !o->watched || full || (urgent && !d->urgent);
         d->full = full;
         d->urgent = d->urgent || urgent;
@@ -407,7 +411,8 @@ static int put_headers(struct prepared *p, const struct sluice_message *m, struc
 }
 
 /* Checks everything that can be known here, before anything is taken. */
-static int prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p, struct sluice_error *err)
+static int prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p,
+                   struct sluice_error *err)
 {
     if (m->key.size > WIRE_KEY_MAX)
         return fail(err, E_TOO_LARGE, "key: %zu bytes, at most %d are accepted", m->key.size, WIRE_KEY_MAX);
@@ -416,7 +421,8 @@ static int prepare(struct sluice *s, const struct sluice_message *m, struct prep
     if (m->message_id != NULL && m->message_id[0] == '\0')
         return fail(err, E_INVALID_ARGUMENT, "message_id: is empty");
     if (m->headers_count > WIRE_HEADERS_MAX)
-        return fail(err, E_LIMIT, "headers: %zu, at most %d are accepted", m->headers_count, WIRE_HEADERS_MAX);
+        return fail(err, E_LIMIT, "headers: %zu, at most %d are accepted", m->headers_count,
+                    WIRE_HEADERS_MAX);
     int code = put_headers(p, m, err);
     if (code != 0)
         return code;
@@ -426,11 +432,12 @@ static int prepare(struct sluice *s, const struct sluice_message *m, struct prep
     size_t size = m->key.size + m->value.size + p->headers.size;
     size_t max = p->topic->message_bytes_max;
     if (max != 0 && size > max)
-        return fail(err, E_TOO_LARGE, "topic '%s': a message of %zu bytes, its message_bytes_max is %zu", m->topic, size,
-                    max);
+        return fail(err, E_TOO_LARGE, "topic '%s': a message of %zu bytes, its message_bytes_max is %zu",
+                    m->topic, size, max);
     max = atomic_load(&s->producer.message_bytes_max);
     if (size > max)
-        return fail(err, E_TOO_LARGE, "topic '%s': a message of %zu bytes, this broker and memory_max allow %zu", m->topic,
+        return fail(err, E_TOO_LARGE,
+                    "topic '%s': a message of %zu bytes, this broker and memory_max allow %zu", m->topic,
                     size, max);
     p->record = (struct record){.key = bytes_view(m->key),
                                 .value = bytes_view(m->value),
@@ -456,8 +463,8 @@ static uint32_t choose(const struct prepared *p)
     return atomic_load(&p->topic->turn) % n;
 }
 
-static int publish(struct sluice *s, const struct sluice_message *given, struct note note, bool urgent, uint64_t wait_until_ns,
-                   struct sluice_error *err)
+static int publish(struct sluice *s, const struct sluice_message *given, struct note note, bool urgent,
+                   uint64_t wait_until_ns, struct sluice_error *err)
 {
     struct sluice_message m;
     int code = TAKE_STRUCT(&m, given, sluice_message, delay_ms, err);
@@ -467,8 +474,10 @@ static int publish(struct sluice *s, const struct sluice_message *given, struct 
         return code;
     struct prepared p = {.headers = {0}};
     code = prepare(s, &m, &p, err);
-    if (code == 0 && !(wait_until_ns != 0 ? budget_wait(&s->budget, p.bytes, wait_until_ns) : budget_take(&s->budget, p.bytes)))
-        code = fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu", s->budget.max);
+    if (code == 0 && !(wait_until_ns != 0 ? budget_wait(&s->budget, p.bytes, wait_until_ns)
+                                          : budget_take(&s->budget, p.bytes)))
+        code =
+            fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu", s->budget.max);
     if (code == 0) {
         struct err e;
         struct outlet *o = catalog_outlet(s, p.topic, choose(&p));
@@ -506,7 +515,8 @@ static void publish_told(void *user, const struct sluice_error *error, const str
     waiter_done(&c->waiter);
 }
 
-int sluice_publish(struct sluice *s, const struct sluice_message *m, struct sluice_receipt *receipt, struct sluice_error *err)
+int sluice_publish(struct sluice *s, const struct sluice_message *m, struct sluice_receipt *receipt,
+                   struct sluice_error *err)
 {
     int code = client_may_block(s, "sluice_publish", err);
     if (code != 0)
@@ -536,7 +546,10 @@ struct flush {
     struct event arrived;
     struct timer timer;
     uint64_t deadline_ns;
-    struct { struct outlet *outlet; uint64_t told; } *marks;
+    struct {
+        struct outlet *outlet;
+        uint64_t told;
+    } * marks;
     size_t marks_n, at;
     bool timed_out;
     struct sluice_error error;
@@ -547,7 +560,7 @@ static uint64_t hurry(struct outlet *o)
 {
     uint64_t ahead = 0;
     pthread_mutex_lock(&o->lock);
-    LIST_EACH(n, &o->drafts) {
+    LIST_EACH (n, &o->drafts) {
         struct draft *d = container_of(n, struct draft, node);
         d->urgent = true;
         d->full = true;
@@ -584,11 +597,11 @@ static void flush_arrived(struct event *e)
 {
     struct flush *f = container_of(e, struct flush, arrived);
     struct producer *p = f->producer;
-    LIST_EACH(n, &p->outlets)
+    LIST_EACH (n, &p->outlets)
         f->marks_n++;
     f->marks = mem_array(f->marks_n, sizeof *f->marks);
     f->marks_n = 0;
-    LIST_EACH(n, &p->outlets) {
+    LIST_EACH (n, &p->outlets) {
         struct outlet *o = container_of(n, struct outlet, known);
         uint64_t told = hurry(o);
         if (told > o->told) {
@@ -654,13 +667,13 @@ void producer_step(struct producer *p)
     struct list_node *n;
     while ((n = list_pop_front(&p->dirty)) != NULL)
         outlet_step(container_of(n, struct outlet, dirty));
-    LIST_EACH_SAFE(f, &p->flushes)
+    LIST_EACH_SAFE (f, &p->flushes)
         flush_step(container_of(f, struct flush, node));
 }
 
 void producer_hurry(struct producer *p)
 {
-    LIST_EACH(n, &p->outlets)
+    LIST_EACH (n, &p->outlets)
         hurry(container_of(n, struct outlet, known));
 }
 
@@ -676,7 +689,7 @@ bool producer_idle(struct producer *p)
 {
     if (p->unconfirmed > 0)
         return false;
-    LIST_EACH(n, &p->outlets) {
+    LIST_EACH (n, &p->outlets) {
         if (has_drafts(container_of(n, struct outlet, known)))
             return false;
     }
@@ -686,7 +699,7 @@ bool producer_idle(struct producer *p)
 uint64_t producer_fail(struct producer *p, const struct sluice_error *why)
 {
     uint64_t messages = 0;
-    LIST_EACH(n, &p->outlets)
+    LIST_EACH (n, &p->outlets)
         messages += outlet_fail(container_of(n, struct outlet, known), why);
     return messages;
 }

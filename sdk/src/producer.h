@@ -39,41 +39,41 @@ struct draft {
     struct batch_builder *builder;
     struct note *notes;
     uint32_t notes_n, notes_cap;
-    size_t bytes;        /* taken from the budget, and about what the batch will have */
+    size_t bytes; /* taken from the budget, and about what the batch will have */
     uint64_t opened_ns;
     uint64_t delay_ms;
-    bool full;           /* takes no more */
-    bool urgent;         /* does not linger */
+    bool full;   /* takes no more */
+    bool urgent; /* does not linger */
 };
 
 struct outlet {
     /* never changes */
     struct sluice *client;
     struct topic *topic;
-    uint32_t index;      /* of the partition in the topic */
-    uint32_t partition;  /* its id */
+    uint32_t index;     /* of the partition in the topic */
+    uint32_t partition; /* its id */
     /* any thread, under lock */
     pthread_mutex_t lock;
-    struct list drafts;  /* the last one may be open */
-    bool posted;         /* `knock` is in the inbox */
-    bool watched;        /* the loop knows that there is a draft, and comes back by itself */
+    struct list drafts; /* the last one may be open */
+    bool posted;        /* `knock` is in the inbox */
+    bool watched;       /* the loop knows that there is a draft, and comes back by itself */
     struct event knock;
     /* the loop's thread */
     struct lane lane;
-    struct list_node known;  /* in the producer's list */
-    struct list_node dirty;  /* in the producer's list of outlets to be looked at */
-    struct timer timer;      /* the first draft lingered enough, or is too late */
-    uint64_t told;           /* drafts finished, ever */
-    uint64_t taken;          /* drafts taken out of `drafts`, ever */
+    struct list_node known; /* in the producer's list */
+    struct list_node dirty; /* in the producer's list of outlets to be looked at */
+    struct timer timer;     /* the first draft lingered enough, or is too late */
+    uint64_t told;          /* drafts finished, ever */
+    uint64_t taken;         /* drafts taken out of `drafts`, ever */
 };
 
 struct producer {
     struct sluice *client;
-    atomic_size_t batch_bytes_max;   /* of a draft: what the options and the broker allow */
+    atomic_size_t batch_bytes_max; /* of a draft: what the options and the broker allow */
     atomic_uint batch_records_max;
     atomic_size_t message_bytes_max; /* of one message: what a request can carry */
     /* the loop's thread */
-    struct list outlets;  /* all that were ever used */
+    struct list outlets; /* all that were ever used */
     struct list dirty;
     struct list flushes;
     uint64_t unconfirmed; /* messages of requests not told; those of drafts are not counted */

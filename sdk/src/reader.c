@@ -32,10 +32,10 @@ struct sluice_reader {
     struct topic *topic;
     uint32_t index, partition;
     uint32_t max_bytes;
-    uint64_t offset;      /* of the next message */
+    uint64_t offset;       /* of the next message */
     struct answer *answer; /* what was fetched; NULL: nothing is left of it */
-    struct view rest;     /* its entries that were not opened */
-    bool open;            /* `entry` is being read, from its record `next` on */
+    struct view rest;      /* its entries that were not opened */
+    bool open;             /* `entry` is being read, from its record `next` on */
     struct stored_header head;
     struct batch_reader entry;
     uint32_t next;
@@ -69,8 +69,8 @@ static int damaged(struct sluice_reader *r, uint64_t offset, const struct err *e
 {
     uint64_t from = r->offset;
     r->offset = offset > from ? offset : from + 1;
-    return fail(err, E_DAMAGED, "topic '%s', partition %u, offset %llu: stored data is damaged: %s", r->topic->name, r->index,
-                (unsigned long long)from, e->text);
+    return fail(err, E_DAMAGED, "topic '%s', partition %u, offset %llu: stored data is damaged: %s",
+                r->topic->name, r->index, (unsigned long long)from, e->text);
 }
 
 /* The header of the next entry is damaged, so its size is not known: goes on at the next header that is sound. */
@@ -146,7 +146,8 @@ static struct sluice_bytes copy(uint8_t **to, struct view v)
 }
 
 /* Adds records of the open entry until the batch has max_bytes or the entry ends; then it is closed. */
-static int add_records(struct sluice_reader *r, struct sluice_batch *b, size_t *bytes, size_t *cap, struct sluice_error *err)
+static int add_records(struct sluice_reader *r, struct sluice_batch *b, size_t *bytes, size_t *cap,
+                       struct sluice_error *err)
 {
     const struct batch_columns *c = &r->entry.c;
     uint32_t end = r->next;
@@ -178,8 +179,11 @@ static int add_records(struct sluice_reader *r, struct sluice_batch *b, size_t *
             return damaged(r, offset + 1, &e, err);
         }
         struct sluice_delivery *m = &b->messages[b->count++];
-        *m = (struct sluice_delivery){.topic = r->topic->name, .partition = r->index, .offset = offset,
-                                      .timestamp_ms = record.timestamp_ms, .append_time_ms = r->head.append_time_ms};
+        *m = (struct sluice_delivery){.topic = r->topic->name,
+                                      .partition = r->index,
+                                      .offset = offset,
+                                      .timestamp_ms = record.timestamp_ms,
+                                      .append_time_ms = r->head.append_time_ms};
         m->key = copy(&to, record.key);
         m->headers_raw = copy(&to, record.headers);
         m->value = copy(&to, record.value);
@@ -218,7 +222,8 @@ static void fetch_before(struct request *r, bool may_wait)
 
 static int gap(struct sluice_reader *r, const struct wire_gap *g, uint64_t start, struct sluice_error *err)
 {
-    static const char *const whys[] = {"for an unknown reason", "by retention", "by the topic's hard cap", "purged", "damaged"};
+    static const char *const whys[] = {"for an unknown reason", "by retention", "by the topic's hard cap",
+                                       "purged", "damaged"};
     uint64_t from = r->offset;
     uint64_t to = g->to > start ? g->to : start;
     if (to <= from)
@@ -244,18 +249,21 @@ static int refused_part(struct sluice_reader *r, const struct wire_fetch_part *p
                     (unsigned long long)r->offset);
     if (part->code == E_PARTITION_NOT_FOUND)
         catalog_forget_topic(&r->client->catalog, r->topic);
-    return fail(err, part->code, "%s: topic '%s', partition %u, offset %llu", error_text(part->code), r->topic->name, r->index,
-                (unsigned long long)r->offset);
+    return fail(err, part->code, "%s: topic '%s', partition %u, offset %llu", error_text(part->code),
+                r->topic->name, r->index, (unsigned long long)r->offset);
 }
 
 /* Asks for what comes next, and keeps it. */
 static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error *err)
 {
     struct sluice *s = r->client;
-    struct request *q = client_request(s, VERB_FETCH, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
+    struct request *q =
+        client_request(s, VERB_FETCH, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
     struct wire_fetch_from *from = arena_take(&q->memory, sizeof *from);
-    *from = (struct wire_fetch_from){.partition = r->partition, .offset = r->offset, .max_bytes = r->max_bytes};
-    q->wire.fetch = (struct wire_fetch){.from = from, .from_n = 1, .max_bytes = r->max_bytes, .wait_ms = wait_ms};
+    *from =
+        (struct wire_fetch_from){.partition = r->partition, .offset = r->offset, .max_bytes = r->max_bytes};
+    q->wire.fetch =
+        (struct wire_fetch){.from = from, .from_n = 1, .max_bytes = r->max_bytes, .wait_ms = wait_ms};
     q->wait_ms = wait_ms;
     q->before = fetch_before;
     q->deadline_ns = deadline_in((uint64_t)wait_ms + s->options.request_timeout_ms);
@@ -265,7 +273,8 @@ static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error 
         return 0;
     if (code != 0)
         return code;
-    const struct wire_fetch_part *part = a->reply.body == BODY_FETCH && a->reply.fetch.parts_n == 1 ? a->reply.fetch.parts : NULL;
+    const struct wire_fetch_part *part =
+        a->reply.body == BODY_FETCH && a->reply.fetch.parts_n == 1 ? a->reply.fetch.parts : NULL;
     if (part == NULL) {
         code = fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", r->topic->name);
     } else if (part->code != 0) {
@@ -284,7 +293,8 @@ static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error 
 
 static void sleep_ms(uint64_t ms)
 {
-    nanosleep(&(struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000 * NS_PER_MS)}, NULL);
+    nanosleep(&(struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000 * NS_PER_MS)},
+              NULL);
 }
 
 /* Fetches until there is something or the time is up. An answer that came empty before its time means that the broker had no
@@ -305,7 +315,8 @@ static int fetch_until(struct sluice_reader *r, uint64_t until_ns, struct sluice
 
 /* ---------------------------------------------------------------- the calls */
 
-int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err)
+int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_batch **out,
+                       struct sluice_error *err)
 {
     *out = NULL;
     struct sluice *s = r->client;
@@ -316,8 +327,10 @@ int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_
     /* Room for what is handed out, and for what is fetched. */
     size_t room = (r->answer == NULL ? 2 : 1) * (size_t)r->max_bytes;
     if (!budget_wait(&s->budget, room, until_ns))
-        return fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu; free batches that were received",
-                    s->budget.max);
+        return fail(
+            err, E_QUEUE_FULL,
+            "the client's memory limit is reached: memory_max is %zu; free batches that were received",
+            s->budget.max);
     struct sluice_batch *b = batch_new(s);
     if (r->answer == NULL)
         code = fetch_until(r, until_ns, err);
@@ -333,9 +346,11 @@ int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_
 }
 
 /* Where the partition starts and ends, and the first offset at or after a time. */
-static int ask_offsets(struct sluice_reader *r, uint64_t time_ms, struct wire_offset_reply *out, struct sluice_error *err)
+static int ask_offsets(struct sluice_reader *r, uint64_t time_ms, struct wire_offset_reply *out,
+                       struct sluice_error *err)
 {
-    struct request *q = client_request(r->client, VERB_OFFSET_FOR, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
+    struct request *q = client_request(r->client, VERB_OFFSET_FOR, LANE_READS, "topic '%s', partition %u",
+                                       r->topic->name, r->index);
     q->wire.offset_for = (struct wire_offset_for){.partition = r->partition, .time_ms = time_ms};
     struct answer *a;
     int code = client_call(r->client, q, &a, err);
@@ -374,21 +389,23 @@ static int place(struct sluice_reader *r, const struct sluice_reader_options *o,
     }
 }
 
-static int find_partition(struct sluice_reader *r, const char *topic, uint32_t index, struct sluice_error *err)
+static int find_partition(struct sluice_reader *r, const char *topic, uint32_t index,
+                          struct sluice_error *err)
 {
     int code = catalog_topic(r->client, topic, &r->topic, err);
     if (code != 0)
         return code;
     if (index >= r->topic->partitions_n)
-        return fail(err, E_PARTITION_NOT_FOUND, "%s: topic '%s' has partitions 0 to %u, not %u", error_text(E_PARTITION_NOT_FOUND),
-                    topic, r->topic->partitions_n - 1, index);
+        return fail(err, E_PARTITION_NOT_FOUND, "%s: topic '%s' has partitions 0 to %u, not %u",
+                    error_text(E_PARTITION_NOT_FOUND), topic, r->topic->partitions_n - 1, index);
     r->index = index;
     r->partition = r->topic->partitions[index];
     return 0;
 }
 
-int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition, const struct sluice_reader_options *options,
-                       struct sluice_reader **out, struct sluice_error *err)
+int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition,
+                       const struct sluice_reader_options *options, struct sluice_reader **out,
+                       struct sluice_error *err)
 {
     *out = NULL;
     struct sluice_reader_options o;

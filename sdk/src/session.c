@@ -10,16 +10,16 @@
 #include "sdk/error.h"
 
 enum {
-    HELLO_MS = 5000,        /* for the answer to a hello; then the pipe is dropped */
-    SILENCE_MS = 15000,     /* for an answer, beyond what it was allowed to wait; then the pipe is dropped */
-    LOOK_MS = 1000,         /* between two looks for that */
-    BACKOFF_MIN_MS = 50,    /* after a refusal that names no time */
+    HELLO_MS = 5000,     /* for the answer to a hello; then the pipe is dropped */
+    SILENCE_MS = 15000,  /* for an answer, beyond what it was allowed to wait; then the pipe is dropped */
+    LOOK_MS = 1000,      /* between two looks for that */
+    BACKOFF_MIN_MS = 50, /* after a refusal that names no time */
     BACKOFF_MAX_MS = 2000,
-    REST_MAX_MS = 5000,     /* after one that does: who is asked to stay away for long looks in now and then */
-    BAD_ANSWERS_MAX = 3,    /* in a row; then the broker speaks another language */
-    OUT_MAX = 60,           /* when hello told no limits */
+    REST_MAX_MS = 5000,  /* after one that does: who is asked to stay away for long looks in now and then */
+    BAD_ANSWERS_MAX = 3, /* in a row; then the broker speaks another language */
+    OUT_MAX = 60,        /* when hello told no limits */
     WAITING_MAX = 12,
-    OUT_SPARE = 8,          /* of the requests that may be out, never used by produces */
+    OUT_SPARE = 8, /* of the requests that may be out, never used by produces */
 };
 
 enum { READY_FIRST, READY_PRODUCE }; /* lists of lanes, in this order */
@@ -77,15 +77,13 @@ static int too_late(struct request *r, struct sluice_error *error)
     struct session *s = r->lane->session;
     const char *about = r->about != NULL ? r->about : "request";
     if (r->in_doubt)
-        return fail(error, E_TIMEOUT, "timed out: %s: sent, but not answered%s; the outcome is unknown", about,
-                    s->state == SESSION_READY ? "" : " before the connection was lost");
+        return fail(error, E_TIMEOUT, "timed out: %s: sent, but not answered%s; the outcome is unknown",
+                    about, s->state == SESSION_READY ? "" : " before the connection was lost");
     if (r->answer != NULL)
         return fail_reply(error, &r->answer->reply, r->about);
     if (r->lane->why.code != 0)
         return fail_same(error, &r->lane->why);
-    if (s->state != SESSION_READY)
-        return fail(error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
-    return fail(error, E_TIMEOUT, "timed out: %s: waited to be sent", about);
+    return session_never_sent(s, about, error);
 }
 
 /* The deadline has passed. What may have been done stays with us until that is known. */
@@ -199,7 +197,7 @@ static void rewind_lane(struct lane *l)
 {
     if (!l->rewinding || timer_is_set(&l->rested))
         return;
-    LIST_EACH(n, &l->requests) {
+    LIST_EACH (n, &l->requests) {
         if (container_of(n, struct request, node)->wire.seq != 0)
             return;
     }
@@ -238,7 +236,7 @@ static void ordered_refused(struct request *r)
 /* Passes on the answers whose predecessors were all answered. */
 static void advance(struct lane *l)
 {
-    LIST_EACH_SAFE(n, &l->requests) {
+    LIST_EACH_SAFE (n, &l->requests) {
         struct request *r = container_of(n, struct request, node);
         if (r->wire.seq == 0)
             continue; /* refused before */
@@ -294,7 +292,7 @@ static void unordered_answered(struct request *r)
 /* The next request of a lane that may be sent, or NULL. */
 static struct request *lane_next(struct lane *l)
 {
-    LIST_EACH(n, &l->requests) {
+    LIST_EACH (n, &l->requests) {
         struct request *r = container_of(n, struct request, node);
         if (r->state != REQUEST_QUEUED)
             continue;
@@ -407,7 +405,9 @@ static void say_hello(struct session *s)
     struct wire_request hello = {
         .session = s->id,
         .verb = VERB_HELLO,
-        .hello = {.version_min = WIRE_VERSION, .version_max = WIRE_VERSION, .resume = s->made,
+        .hello = {.version_min = WIRE_VERSION,
+                  .version_max = WIRE_VERSION,
+                  .resume = s->made,
                   .name = view_of_str(s->name)},
     };
     s->refused_for_now = false;
@@ -429,14 +429,6 @@ static void greeting_timer(struct timer *t)
     }
 }
 
-static void keep_text(char *to, size_t size, struct view from)
-{
-    size_t n = from.size < size - 1 ? from.size : size - 1;
-    if (n > 0)
-        memcpy(to, from.data, n);
-    to[n] = '\0';
-}
-
 static void greeted(struct session *s, const struct answer *a)
 {
     const struct wire_reply *reply = &a->reply;
@@ -452,14 +444,14 @@ static void greeted(struct session *s, const struct answer *a)
     if (reply->code == 0) {
         timer_stop(s->loop, &s->greeting);
         s->limits = reply->hello.limits;
-        keep_text(s->http, sizeof s->http, reply->hello.http);
-        keep_text(s->product, sizeof s->product, reply->hello.product);
+        text_copy(s->http, sizeof s->http, reply->hello.http);
+        text_copy(s->product, sizeof s->product, reply->hello.product);
         s->state = SESSION_READY;
         s->reconnects += s->made;
         say(s, SLUICE_INFO, "%s: %s", s->url, s->made ? "session resumed" : "session open");
         s->made = true;
         s->refused.code = 0;
-        LIST_EACH(n, &s->lanes)
+        LIST_EACH (n, &s->lanes)
             lane_is_ready(container_of(n, struct lane, all));
         s->events->ready(s->user);
         return;
@@ -482,11 +474,11 @@ static void pipe_down(struct session *s)
     if (s->state == SESSION_READY)
         say(s, SLUICE_WARN, "%s: connection lost, dialling again", s->url);
     s->state = SESSION_DIALLING;
-    LIST_EACH(n, &s->lanes) {
+    LIST_EACH (n, &s->lanes) {
         struct lane *l = container_of(n, struct lane, all);
         if (l->out == 0)
             continue;
-        LIST_EACH_SAFE(m, &l->requests) {
+        LIST_EACH_SAFE (m, &l->requests) {
             struct request *r = container_of(m, struct request, node);
             if (r->state != REQUEST_OUT)
                 continue;
@@ -569,8 +561,8 @@ const struct wire_events session_wire_events = {.up = on_up, .down = on_down, .a
 
 /* ---------------------------------------------------------------- what the client asks */
 
-void session_init(struct session *s, struct loop *loop, struct budget *budget, const struct session_events *events, void *user,
-                  const char *url, const char *name)
+void session_init(struct session *s, struct loop *loop, struct budget *budget,
+                  const struct session_events *events, void *user, const char *url, const char *name)
 {
     *s = (struct session){
         .loop = loop, .budget = budget, .events = events, .user = user, .url = url, .name = name};
@@ -586,6 +578,13 @@ void session_init(struct session *s, struct loop *loop, struct budget *budget, c
     lane_init(&s->free, s, LANE_FREE, 0);
 }
 
+int session_never_sent(const struct session *s, const char *about, struct sluice_error *error)
+{
+    if (s->state == SESSION_READY)
+        return fail(error, E_TIMEOUT, "timed out: %s: waited to be sent", about);
+    return fail(error, E_UNREACHABLE, "broker not reachable: %s: %s", s->url, wire_trouble(s->wire));
+}
+
 void lane_init(struct lane *l, struct session *s, enum lane_kind kind, uint32_t id)
 {
     *l = (struct lane){.session = s, .kind = kind, .id = id, .next_seq = 1, .base = 1};
@@ -596,7 +595,7 @@ void lane_init(struct lane *l, struct session *s, enum lane_kind kind, uint32_t 
 
 void lane_tell(struct lane *l, const struct sluice_error *why)
 {
-    LIST_EACH_SAFE(n, &l->requests)
+    LIST_EACH_SAFE (n, &l->requests)
         tell(container_of(n, struct request, node), NULL, why);
 }
 
@@ -665,11 +664,11 @@ void session_die(struct session *s, const struct sluice_error *why)
     s->state = SESSION_DEAD;
     timer_stop(s->loop, &s->silence);
     wire_stop(s->wire);
-    LIST_EACH(n, &s->lanes) {
+    LIST_EACH (n, &s->lanes) {
         struct lane *l = container_of(n, struct lane, all);
         timer_stop(s->loop, &l->rested);
         list_remove(&l->ready);
-        LIST_EACH_SAFE(m, &l->requests)
+        LIST_EACH_SAFE (m, &l->requests)
             gone(container_of(m, struct request, node), NULL, &s->fatal);
     }
     s->events->dead(s->user, &s->fatal);

@@ -56,18 +56,18 @@ struct lane {
     struct list requests;   /* all that are not gone, in the order of submission */
     unsigned count, out;    /* of them; of those, OUT */
     /* LANE_ORDERED */
-    uint64_t done_seq;      /* the last number done; all before it are done too */
+    uint64_t done_seq; /* the last number done; all before it are done too */
     uint64_t next_seq;
-    bool rewinding;         /* one was refused: no new number until all that have one were answered, and a rest */
-    bool blamed;            /* this rewind's rest was set, by the first that was refused */
+    bool rewinding; /* one was refused: no new number until all that have one were answered, and a rest */
+    bool blamed;    /* this rewind's rest was set, by the first that was refused */
     uint64_t rest_ns;
-    unsigned refusals;      /* rewinds since the last success */
+    unsigned refusals;       /* rewinds since the last success */
     struct sluice_error why; /* rewinding: the first refusal for now, if that is the reason; else code 0 */
     struct timer rested;
     void (*progress)(struct lane *l); /* a request is gone: there is room for another */
     /* LANE_FREE: bit i stands for number base + i */
-    uint64_t base;          /* the lowest number not done */
-    uint64_t done, held;    /* done; held by a request */
+    uint64_t base;       /* the lowest number not done */
+    uint64_t done, held; /* done; held by a request */
 };
 
 enum request_state { REQUEST_QUEUED, REQUEST_OUT, REQUEST_ANSWERED, REQUEST_DELAYED };
@@ -84,13 +84,13 @@ struct request {
     struct arena memory;      /* what the views in `wire` look at, if not `body` */
     struct buf body;          /* the batch of a produce */
     struct lane *lane;
-    uint64_t deadline_ns;     /* when `done` is called at the latest; UINT64_MAX: never */
-    const char *about;        /* for error texts: "topic 'x'"; lives in `memory`, or longer. May be NULL */
-    uint32_t wait_ms;         /* how long the broker may keep it waiting; 0: it answers at once */
+    uint64_t deadline_ns; /* when `done` is called at the latest; UINT64_MAX: never */
+    const char *about;    /* for error texts: "topic 'x'"; lives in `memory`, or longer. May be NULL */
+    uint32_t wait_ms;     /* how long the broker may keep it waiting; 0: it answers at once */
     void (*before)(struct request *r, bool may_wait); /* right before each sending; may be NULL */
     request_done_fn *done;
     void *owner;
-    size_t charged;           /* given back to the budget when it is freed */
+    size_t charged; /* given back to the budget when it is freed */
     /* the session's */
     struct event submit;
     struct list_node node;
@@ -105,7 +105,7 @@ struct request {
 enum session_state { SESSION_DIALLING, SESSION_GREETING, SESSION_READY, SESSION_DEAD };
 
 struct session_events {
-    void (*ready)(void *user);                                 /* hello was answered, the first time and each time */
+    void (*ready)(void *user); /* hello was answered, the first time and each time */
     void (*dead)(void *user, const struct sluice_error *why); /* once; requests have been told */
 };
 
@@ -121,18 +121,18 @@ struct session {
 
     enum session_state state;
     struct id128 id;
-    bool made;               /* hello succeeded once: from now on it resumes */
-    struct sluice_error fatal; /* DEAD: why */
+    bool made;                   /* hello succeeded once: from now on it resumes */
+    struct sluice_error fatal;   /* DEAD: why */
     struct sluice_error refused; /* the last refusal of a hello, code 0 if none */
-    bool refused_for_now;      /* the hello is to be said again on this pipe */
-    struct timer greeting;   /* GREETING: the hello's time is up, or it is to be said again */
-    struct timer silence;    /* looks for answers that are overdue */
+    bool refused_for_now;        /* the hello is to be said again on this pipe */
+    struct timer greeting;       /* GREETING: the hello's time is up, or it is to be said again */
+    struct timer silence;        /* looks for answers that are overdue */
     struct lane reads, free;
     struct list lanes;
-    struct list ready[2];    /* lanes: the ordered ones apart, so that nothing waits behind produces */
-    unsigned out, waiting;   /* requests on the pipe, and those of them that wait there */
-    unsigned bad_answers;    /* in a row */
-    size_t produce_bytes;    /* bytes of produces on the pipe */
+    struct list ready[2];  /* lanes: the ordered ones apart, so that nothing waits behind produces */
+    unsigned out, waiting; /* requests on the pipe, and those of them that wait there */
+    unsigned bad_answers;  /* in a row */
+    size_t produce_bytes;  /* bytes of produces on the pipe */
     uint64_t repeated, reconnects;
     struct rng rng;
     /* what hello told */
@@ -140,8 +140,8 @@ struct session {
     char http[128], product[64];
 };
 
-void session_init(struct session *s, struct loop *loop, struct budget *budget, const struct session_events *events, void *user,
-                  const char *url, const char *name);
+void session_init(struct session *s, struct loop *loop, struct budget *budget,
+                  const struct session_events *events, void *user, const char *url, const char *name);
 
 /* What the pipe tells; `user` is the session. */
 extern const struct wire_events session_wire_events;
@@ -163,6 +163,9 @@ void session_post(struct session *s, struct request *r);
 
 /* Sends what can be sent. */
 void session_send(struct session *s);
+
+/* Why something was not even sent by its time; `about` as in a request. Returns the code. */
+int session_never_sent(const struct session *s, const char *about, struct sluice_error *error);
 
 /* Fails everything with `why`, for good. */
 void session_die(struct session *s, const struct sluice_error *why);

@@ -8,12 +8,12 @@
 #include "sdk/client.h"
 
 enum {
-    REQUESTS_OUT = 4,      /* settle requests at once */
-    ITEMS_WORTH = 1024,    /* pending items that are worth another request while one is out */
+    REQUESTS_OUT = 4,        /* settle requests at once */
+    ITEMS_WORTH = 1024,      /* pending items that are worth another request while one is out */
     REQUEST_BYTES = 1 << 20, /* items and notes of one request, about */
     NOTES_MAX = UINT16_MAX,
     UNITS_MAX = WIRE_UNITS_MAX,
-    REASON_MAX = 200,      /* bytes the broker keeps */
+    REASON_MAX = 200, /* bytes the broker keeps */
     ERROR_MAX = 4096,
 };
 
@@ -76,10 +76,12 @@ void settling_free(struct settling *x)
 static void name_item(const struct settling *x, const struct wire_settle_item *item, char *out, size_t size)
 {
     if (x->group != NULL) {
-        snprintf(out, size, "topic '%s', group '%s', partition %u, offset %llu", x->group->topic->name, x->group->name,
-                 topic_index(x->group->topic, item->partition), (unsigned long long)item->offset);
+        snprintf(out, size, "topic '%s', group '%s', partition %u, offset %llu", x->group->topic->name,
+                 x->group->name, topic_index(x->group->topic, item->partition),
+                 (unsigned long long)item->offset);
     } else {
-        snprintf(out, size, "partition id %u, offset %llu", item->partition, (unsigned long long)item->offset);
+        snprintf(out, size, "partition id %u, offset %llu", item->partition,
+                 (unsigned long long)item->offset);
     }
 }
 
@@ -134,10 +136,11 @@ static int next_code(const struct wire_settle_reply *reply, uint32_t *at)
     return i < reply->codes_n ? reply->codes[i] : E_INTERNAL;
 }
 
-static void tell_all(struct settle_request *q, const struct wire_settle_reply *reply, bool atomic, uint32_t *at)
+static void tell_all(struct settle_request *q, const struct wire_settle_reply *reply, bool atomic,
+                     uint32_t *at)
 {
     struct client_counters *counters = &q->settler->client->counters;
-    LIST_EACH_SAFE(n, &q->settlings) {
+    LIST_EACH_SAFE (n, &q->settlings) {
         struct settling *x = container_of(n, struct settling, node);
         if (x->atomic != atomic)
             continue;
@@ -201,7 +204,8 @@ static void gather(struct settler *s, struct settle_request *q, struct wire_sett
         struct settling *x = container_of(n, struct settling, node);
         size_t more = x->items_n * sizeof *x->items + x->notes_bytes;
         bool first = list_empty(&q->settlings);
-        if (!first && (x->alone || bytes + more > bytes_max || notes + x->notes_n > NOTES_MAX || w->units_n == UNITS_MAX))
+        if (!first && (x->alone || bytes + more > bytes_max || notes + x->notes_n > NOTES_MAX ||
+                       w->units_n == UNITS_MAX))
             return;
         list_remove(n);
         s->pending_items -= x->items_n;
@@ -220,8 +224,8 @@ static void gather(struct settler *s, struct settle_request *q, struct wire_sett
 }
 
 /* Copies a settling's items to where they go, with notes counted from `notes_n` on. */
-static void put_items(const struct settling *x, struct wire_settle_item *to, struct wire_note *notes, uint32_t notes_n,
-                      struct request *r)
+static void put_items(const struct settling *x, struct wire_settle_item *to, struct wire_note *notes,
+                      uint32_t notes_n, struct request *r)
 {
     for (uint32_t i = 0; i < x->notes_n; i++) {
         notes[notes_n + i] = (struct wire_note){.reason = request_keep(r, view_of_str(x->notes[i].reason)),
@@ -248,7 +252,7 @@ static void settle_send(struct settler *s)
     struct wire_note *notes = arena_take(&r->memory, w->notes_n * sizeof *notes);
     uint32_t single = 0, unit = 0, note = 0;
     r->deadline_ns = UINT64_MAX;
-    LIST_EACH(n, &q->settlings) {
+    LIST_EACH (n, &q->settlings) {
         struct settling *x = container_of(n, struct settling, node);
         struct wire_settle_item *to = &singles[single];
         if (x->atomic) {
@@ -280,11 +284,8 @@ static void settler_timer(struct timer *t)
     struct settler *s = container_of(t, struct settler, timer);
     struct sluice *client = s->client;
     struct sluice_error why;
-    if (client->session.state != SESSION_READY)
-        fail(&why, E_UNREACHABLE, "broker not reachable: %s: %s", client->url, wire_trouble(client->wire));
-    else
-        fail(&why, E_TIMEOUT, "timed out: settle: waited to be sent");
-    LIST_EACH_SAFE(n, &s->pending) {
+    session_never_sent(&client->session, "settle", &why);
+    LIST_EACH_SAFE (n, &s->pending) {
         struct settling *x = container_of(n, struct settling, node);
         if (x->deadline_ns > client->loop.now_ns)
             break;
@@ -331,7 +332,8 @@ bool settler_full(struct settler *s)
 
 void settler_step(struct settler *s)
 {
-    while (!list_empty(&s->pending) && (s->out == 0 || (s->out < REQUESTS_OUT && s->pending_items >= ITEMS_WORTH)))
+    while (!list_empty(&s->pending) &&
+           (s->out == 0 || (s->out < REQUESTS_OUT && s->pending_items >= ITEMS_WORTH)))
         settle_send(s);
     struct list_node *first = list_first(&s->pending);
     timer_set(&s->client->loop, &s->timer,

@@ -28,8 +28,8 @@ struct wire {
     uint64_t sent;
 };
 
-int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events, void *user,
-              struct sluice_error *err)
+int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events,
+              void *user, struct sluice_error *err)
 {
     struct wire *w = mem_zalloc(sizeof *w);
     w->events = events;
@@ -82,7 +82,8 @@ static struct packet *encode(const struct wire_request *r)
         return NULL;
     }
     uint8_t *frame = space.data + space.at - FRAME_SIZE;
-    frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r->verb}, frame + FRAME_SIZE, space.size);
+    frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r->verb}, frame + FRAME_SIZE,
+              space.size);
     struct packet *p = mem_alloc(sizeof *p);
     *p = (struct packet){.memory = memory, .frame = frame, .size = FRAME_SIZE + space.size};
     return p;

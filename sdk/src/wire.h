@@ -27,8 +27,8 @@ struct wire_events {
 };
 
 /* Begins to dial `url`. Errors: INVALID_ARGUMENT (the URL), NO_MEMORY, INTERNAL. */
-int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events, void *user,
-              struct sluice_error *err);
+int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events,
+              void *user, struct sluice_error *err);
 
 /* Ends everything. loop_finish comes next, then wire_free. */
 void wire_close(struct wire *w);

@@ -34,6 +34,7 @@ struct load {
     struct load_options options;
     struct ledger *ledger;
     struct worker *producers, *consumers;
+    struct sluice *reader;     /* of the log */
     atomic_bool no_more, quit; /* for producers; for consumers */
 };
 
@@ -211,16 +212,14 @@ static void *consume(void *arg)
 
 /* ---------------------------------------------------------------- life */
 
-static void make_topic(const struct load_options *o)
+static void make_topic(struct sluice *s, const struct load_options *o)
 {
-    struct sluice *s = crash_open(o->broker);
     struct sluice_topic_options t = {.size = sizeof t, .partitions = o->partitions, .durability = o->durability};
     struct sluice_group_options g = {
         .size = sizeof g, .lease_ms = LEASE_MS, .max_deliveries = MAX_DELIVERIES, .backoff_min_ms = 1, .backoff_max_ms = 50};
     struct sluice_error err;
     crash_ok(sluice_topic_create(s, o->topic, &t, NULL, &err), &err);
     crash_ok(sluice_group_create(s, o->topic, LOAD_GROUP, &g, NULL, &err), &err);
-    crash_ok(sluice_close(s, CLOSE_MS, NULL, &err), &err);
 }
 
 static struct worker *start_workers(struct load *l, uint32_t count, void *(*run)(void *), uint64_t seed)
@@ -247,9 +246,10 @@ static void join_workers(struct worker *all, uint32_t count)
 
 struct load *load_start(const struct load_options *options)
 {
-    make_topic(options);
     struct load *l = calloc(1, sizeof *l);
     l->options = *options;
+    l->reader = crash_open(options->broker);
+    make_topic(l->reader, options);
     l->ledger = ledger_new(options->topic, options->partitions);
     l->producers = start_workers(l, options->producers, produce, options->seed);
     l->consumers = start_workers(l, options->consumers, consume, options->seed + 1000);
@@ -299,6 +299,7 @@ void load_free(struct load *l)
     atomic_store(&l->quit, true);
     join_workers(l->producers, l->options.producers);
     join_workers(l->consumers, l->options.consumers);
+    sluice_close(l->reader, 0, NULL, NULL);
     ledger_free(l->ledger);
     free(l->producers);
     free(l->consumers);
@@ -327,12 +328,11 @@ void load_read(struct load *l, bool all)
     ledger_mark(l->ledger);
     if (all)
         ledger_read_again(l->ledger);
-    struct sluice *s = crash_open(l->options.broker);
     struct sluice_reader *readers[LEDGER_PARTITIONS_MAX];
     struct sluice_error err;
     for (uint32_t p = 0; p < l->options.partitions; p++) {
         struct sluice_reader_options o = {.size = sizeof o, .from = SLUICE_FROM_OFFSET, .offset = ledger_read_from(l->ledger, p)};
-        crash_ok(sluice_reader_open(s, l->options.topic, p, &o, &readers[p], &err), &err);
+        crash_ok(sluice_reader_open(l->reader, l->options.topic, p, &o, &readers[p], &err), &err);
     }
     uint64_t until = clock_mono_ms() + READ_MS;
     while (!ledger_read_enough(l->ledger) && ledger_violation(l->ledger) == NULL && clock_mono_ms() < until) {
@@ -345,25 +345,22 @@ void load_read(struct load *l, bool all)
     ledger_expect_read(l->ledger);
     for (uint32_t p = 0; p < l->options.partitions; p++)
         sluice_reader_close(readers[p]);
-    crash_ok(sluice_close(s, CLOSE_MS, NULL, &err), &err);
 }
 
 void load_expect_drained(struct load *l)
 {
     if (!load_consumes(l))
         return;
-    struct sluice *s = crash_open(l->options.broker);
     struct sluice_lag_list *lag;
     struct sluice_dlq *dlq;
     struct sluice_error err;
-    crash_ok(sluice_group_lag(s, l->options.topic, LOAD_GROUP, &lag, &err), &err);
+    crash_ok(sluice_group_lag(l->reader, l->options.topic, LOAD_GROUP, &lag, &err), &err);
     assert_int_equal(lag->count, 1);
     assert_int_equal(lag->rows[0].lag_messages, 0);
     assert_int_equal(lag->rows[0].in_flight, 0);
     assert_int_equal(lag->rows[0].parked, 0);
     sluice_lag_free(lag);
-    crash_ok(sluice_dlq_list(s, l->options.topic, LOAD_GROUP, NULL, &dlq, &err), &err);
+    crash_ok(sluice_dlq_list(l->reader, l->options.topic, LOAD_GROUP, NULL, &dlq, &err), &err);
     assert_int_equal(sluice_dlq_count(dlq), 0);
     sluice_dlq_free(dlq);
-    crash_ok(sluice_close(s, CLOSE_MS, NULL, &err), &err);
 }

@@ -39,8 +39,8 @@ void load_finish(struct load *l, uint32_t timeout_ms);
 struct load_totals load_totals(const struct load *l); /* after load_finish */
 void load_free(struct load *l);
 
-/* Reads the log with a client of its own up to what was acked when the call began, and enters it into the ledger: from where the
- * last call ended, or all of it. */
+/* Reads the log up to what was acked when the call began, and enters it into the ledger: from where the last call ended, or all of
+ * it. Its client is the same from beginning to end. */
 void load_read(struct load *l, bool all);
 /* Nothing waits, is in flight or parked, if there are consumers. */
 void load_expect_drained(struct load *l);

@@ -81,6 +81,11 @@ struct storm_totals storm_finish(struct storm *s)
 
 void storm_end(struct storm *s)
 {
+    if (!broker_runs(&s->broker)) { /* it ended when the test did not expect it */
+        char *log = broker_log(&s->broker);
+        print_error("the broker does not run; it said:\n%s\n", log);
+        free(log);
+    }
     for (size_t i = 0; i < s->loads_n; i++)
         load_free(s->loads[i]);
     s->loads_n = 0;

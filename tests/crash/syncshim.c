@@ -38,6 +38,8 @@ static struct {
     int (*posix_fallocate)(int, off_t, off_t);
     int (*statvfs)(const char *, struct statvfs *);
     int (*fstatvfs)(int, struct statvfs *);
+    int (*unlink)(const char *);
+    int (*unlinkat)(int, const char *, int);
 } libc;
 
 static void die(const char *why)
@@ -67,6 +69,8 @@ __attribute__((constructor)) static void begin(void)
     find(&libc.posix_fallocate, "posix_fallocate");
     find(&libc.statvfs, "statvfs");
     find(&libc.fstatvfs, "fstatvfs");
+    find(&libc.unlink, "unlink");
+    find(&libc.unlinkat, "unlinkat");
     const char *path = getenv(SYNCSHIM_ENV);
     if (path == NULL)
         return;
@@ -272,6 +276,35 @@ EXPORT int posix_fallocate(int fd, off_t at, off_t size)
 EXPORT int posix_fallocate64(int fd, off64_t at, off64_t size)
 {
     return posix_fallocate(fd, at, size);
+}
+
+/* What a removed file gives back. */
+static void give_space(off_t size)
+{
+    int_fast64_t left = atomic_load(&shim->space);
+    while (left != INT64_MAX && !atomic_compare_exchange_weak(&shim->space, &left, left + size))
+        ;
+}
+
+EXPORT int unlink(const char *path)
+{
+    struct stat st;
+    bool ours = shim != NULL && below(path) && lstat(path, &st) == 0;
+    int code = libc.unlink(path);
+    if (ours && code == 0)
+        give_space(st.st_size);
+    return code;
+}
+
+EXPORT int unlinkat(int dir_fd, const char *name, int flags)
+{
+    char path[PATH_MAX_BYTES];
+    struct stat st;
+    bool ours = flags == 0 && name_of(dir_fd, path) != NULL && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    int code = libc.unlinkat(dir_fd, name, flags);
+    if (ours && code == 0)
+        give_space(st.st_size);
+    return code;
 }
 
 static int report_space(int code, struct statvfs *out)

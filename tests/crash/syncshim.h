@@ -40,7 +40,7 @@ struct syncshim {
     atomic_int error;            /* a sync fails with this, and nothing is synced; 0: it does what it should */
     atomic_bool lie;             /* a sync says it was done, and is neither done nor recorded as done */
     atomic_bool skip;            /* a sync is recorded and not done: what a power cut takes is for the test to cut */
-    atomic_int_fast64_t space;   /* bytes that can be written yet; INT64_MAX: no bound */
+    atomic_int_fast64_t space;   /* bytes that can be written yet, removed files give theirs back; INT64_MAX: no bound */
 
     /* The record. */
     atomic_uint syncs_n;         /* calls so far; the last SYNCSHIM_SYNCS of them are kept */

@@ -9,14 +9,13 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/macros.h"
 #include "talk.h"
 
-enum { ARGS_MAX = 64, LINE_MAX_BYTES = 4096 };
+enum { ARGS_MAX = 64, LINE_MAX_BYTES = 4096, LOOK_MS = 2 };
 
 extern char **environ;
 
@@ -34,7 +33,7 @@ void eventually_again(const char *what, const char *file, int line)
     if (clock_mono_ms() > eventually_until)
         _fail(file, line);
     (void)what;
-    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    poll(NULL, 0, LOOK_MS);
 }
 
 /* ---------------------------------------------------------------- processes */
@@ -107,7 +106,7 @@ static int reap(pid_t pid, bool kill_late)
     for (uint64_t until = clock_mono_ms() + BROKER_DEADLINE_MS; clock_mono_ms() < until;) {
         if (waitpid(pid, &status, WNOHANG) == pid)
             return status_of(status);
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        poll(NULL, 0, LOOK_MS);
     }
     if (kill_late)
         kill(pid, SIGKILL);

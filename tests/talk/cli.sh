@@ -342,6 +342,9 @@ what_it_runs_dies_with_it() {
     eventually not kill -0 "$(cat "$WORK/pid.$t")"
 }
 
+# gone PID: it has ended, whether its parent knows yet or not.
+gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
+
 a_broker_that_is_killed_and_comes_back_is_not_noticed() {
     topic
     group g
@@ -349,7 +352,10 @@ a_broker_that_is_killed_and_comes_back_is_not_noticed() {
     sluice consume "$t" -g g --exit-at-end --exec 'sleep 0.05; cat; echo' >"$WORK/got" &
     local pid=$!
     eventually has_lines "$WORK/got" 5
-    kill -9 "$(cat "$WORK/broker.pid")"
+    local broker
+    broker=$(cat "$WORK/broker.pid")
+    kill -9 "$broker"
+    eventually gone "$broker" # until then its directory is locked
     start_broker
     wait $pid
     sort -nu "$WORK/got" | cmp - <(seq 40)

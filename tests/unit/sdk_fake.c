@@ -16,8 +16,18 @@
 #include "schemas/errors.h"
 #include "schemas/stored.h"
 
-enum { TOPICS = 8, PARTITIONS = 16, GROUPS = 16, SESSIONS = 64, LANES = 64, RESULTS = 4096, SLOTS = 60, PEERS = 32, AWAIT_S = 20,
-       TICK_MS = 10 /* the clock of those that wait */ };
+enum {
+    TOPICS = 8,
+    PARTITIONS = 16,
+    GROUPS = 16,
+    SESSIONS = 64,
+    LANES = 64,
+    RESULTS = 4096,
+    SLOTS = 60,
+    PEERS = 32,
+    AWAIT_S = 20,
+    TICK_MS = 10 /* the clock of those that wait */
+};
 
 struct batch {
     struct list_node node;
@@ -56,8 +66,8 @@ struct group {
 
 struct lane {
     uint32_t id;
-    uint64_t base;                 /* the lowest number not done */
-    bool done[RESULTS];            /* of lane 0, by number */
+    uint64_t base;      /* the lowest number not done */
+    bool done[RESULTS]; /* of lane 0, by number */
     struct wire_produced results[RESULTS];
 };
 
@@ -195,7 +205,7 @@ static void send_plain(struct fake *f, const struct kept *k, const uint8_t *fram
     buf_free(&out);
 }
 
-static void answer(struct fake *f, struct kept *k, const struct wire_reply *reply)
+static void answer(struct fake *f, struct kept *k, const struct wire_reply *reply, bool garble)
 {
     size_t bound = codec_reply_bound(reply) + 16;
     uint8_t *memory = mem_alloc(16 + bound);
@@ -204,6 +214,7 @@ static void answer(struct fake *f, struct kept *k, const struct wire_reply *repl
     uint8_t *head = space.data + space.at - FRAME_SIZE;
     frame_put(head, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)k->r.verb, .flags = FRAME_REPLY},
               head + FRAME_SIZE, space.size);
+    head[FRAME_SIZE + space.size / 2] ^= garble;
     (f->inproc ? send_inproc : send_plain)(f, k, head, FRAME_SIZE + space.size);
     mem_free(memory);
 }
@@ -241,19 +252,26 @@ static void append(struct partition *p, const struct wire_produce *w)
     uint8_t header[STORED_HEADER_SIZE];
     b->base = p->end;
     b->count = w->count;
-    stored_header_put(header, &(struct stored_header){.level = DURABILITY_DISK, .epoch = 1, .count = w->count,
-                                                      .size = (uint32_t)w->batch.size, .turn = 1, .base_offset = b->base,
-                                                      .append_time_ms = 1000 + b->base, .batch_hash = w->batch_hash});
+    stored_header_put(header, &(struct stored_header){.level = DURABILITY_DISK,
+                                                      .epoch = 1,
+                                                      .count = w->count,
+                                                      .size = (uint32_t)w->batch.size,
+                                                      .turn = 1,
+                                                      .base_offset = b->base,
+                                                      .append_time_ms = 1000 + b->base,
+                                                      .batch_hash = w->batch_hash});
     buf_append(&b->entry, header, sizeof header);
     buf_append(&b->entry, w->batch.data, w->batch.size);
     while (b->entry.size % STORED_ALIGN != 0)
         buf_put_u8(&b->entry, 0);
-    assert_int_equal(batch_reader_open(&b->reader, view_of(b->entry.data + STORED_HEADER_SIZE, w->batch.size), NULL), 0);
+    assert_int_equal(
+        batch_reader_open(&b->reader, view_of(b->entry.data + STORED_HEADER_SIZE, w->batch.size), NULL), 0);
     p->end += w->count;
     list_push_back(&p->batches, &b->node);
 }
 
-static void do_topic_list(struct fake *f, const struct wire_list *w, struct wire_reply *reply, struct arena *a)
+static void do_topic_list(struct fake *f, const struct wire_list *w, struct wire_reply *reply,
+                          struct arena *a)
 {
     struct topic *t = find_topic(f, w->name);
     if (t == NULL) {
@@ -263,23 +281,31 @@ static void do_topic_list(struct fake *f, const struct wire_list *w, struct wire
     struct wire_partition *parts = arena_take(a, t->partitions_n * sizeof *parts);
     for (uint32_t i = 0; i < t->partitions_n; i++) {
         struct partition *p = &t->partitions[i];
-        parts[i] = (struct wire_partition){.id = p->id, .index = i, .start = p->start, .end = p->end, .visible = p->end};
+        parts[i] = (struct wire_partition){
+            .id = p->id, .index = i, .start = p->start, .end = p->end, .visible = p->end};
     }
     struct wire_topic *row = arena_take(a, sizeof *row);
-    *row = (struct wire_topic){.name = view_of_str(t->name), .id = t->id, .partitions_n = t->partitions_n, .partitions = parts,
+    *row = (struct wire_topic){.name = view_of_str(t->name),
+                               .id = t->id,
+                               .partitions_n = t->partitions_n,
+                               .partitions = parts,
                                .config = {.partitions = t->partitions_n, .message_bytes_max = 1 << 20}};
     reply->body = BODY_TOPICS;
     reply->topics = (struct wire_topic_reply){.topics = row, .topics_n = 1};
 }
 
-static void do_group_list(struct fake *f, const struct wire_list *w, struct wire_reply *reply, struct arena *a)
+static void do_group_list(struct fake *f, const struct wire_list *w, struct wire_reply *reply,
+                          struct arena *a)
 {
     for (size_t i = 0; i < f->groups_n; i++) {
         struct group *g = &f->groups[i];
         if (!view_eq(view_of_str(g->name), w->name) || !view_eq(view_of_str(g->topic->name), w->topic))
             continue;
         struct wire_group *row = arena_take(a, sizeof *row);
-        *row = (struct wire_group){.topic = w->topic, .name = w->name, .id = g->id, .topic_id = g->topic->id,
+        *row = (struct wire_group){.topic = w->topic,
+                                   .name = w->name,
+                                   .id = g->id,
+                                   .topic_id = g->topic->id,
                                    .config = {.mode = MODE_QUEUE}};
         reply->body = BODY_GROUPS;
         reply->groups = (struct wire_group_reply){.groups = row, .groups_n = 1};
@@ -289,7 +315,8 @@ static void do_group_list(struct fake *f, const struct wire_list *w, struct wire
 }
 
 /* False: it waits. */
-static bool do_fetch(struct fake *f, const struct wire_fetch *w, struct wire_reply *reply, struct arena *a, bool wait)
+static bool do_fetch(struct fake *f, const struct wire_fetch *w, struct wire_reply *reply, struct arena *a,
+                     bool wait)
 {
     struct wire_fetch_part *part = arena_take(a, sizeof *part);
     struct partition *p = find_partition(f, w->from[0].partition);
@@ -312,7 +339,7 @@ static bool do_fetch(struct fake *f, const struct wire_fetch *w, struct wire_rep
         from = p->start;
     }
     struct buf data = {0};
-    LIST_EACH(n, &p->batches) {
+    LIST_EACH (n, &p->batches) {
         struct batch *b = container_of(n, struct batch, node);
         if (b->base + b->count > from && (data.size == 0 || data.size + b->entry.size <= w->max_bytes))
             buf_append(&data, b->entry.data, b->entry.size);
@@ -352,7 +379,8 @@ static void do_hello(struct fake *f, const struct wire_request *r, uint32_t pipe
     }
     s->pipe = pipe;
     reply->body = BODY_HELLO;
-    reply->hello = (struct wire_hello_reply){.version = WIRE_VERSION, .resumed = r->hello.resume, .limits = f->limits, .epoch = 1};
+    reply->hello = (struct wire_hello_reply){
+        .version = WIRE_VERSION, .resumed = r->hello.resume, .limits = f->limits, .epoch = 1};
 }
 
 static void drop_session(struct fake *f, struct session *s)
@@ -375,7 +403,8 @@ static struct lane *lane_of(struct session *s, uint32_t id)
     return s->lanes[s->lanes_n++] = l;
 }
 
-static void do_produce(struct fake *f, struct session *s, const struct wire_request *r, struct wire_reply *reply)
+static void do_produce(struct fake *f, struct session *s, const struct wire_request *r,
+                       struct wire_reply *reply)
 {
     struct lane *l = lane_of(s, r->lane);
     assert_int_equal(r->lane, r->produce.partition);
@@ -398,7 +427,8 @@ static void do_produce(struct fake *f, struct session *s, const struct wire_requ
         return;
     }
     assert_int_equal(batch_hash(r->produce.batch), r->produce.batch_hash);
-    reply->produce = (struct wire_produced){.partition = p->id, .count = r->produce.count, .base_offset = p->end};
+    reply->produce =
+        (struct wire_produced){.partition = p->id, .count = r->produce.count, .base_offset = p->end};
     append(p, &r->produce);
     l->results[l->base++] = reply->produce;
 }
@@ -434,7 +464,9 @@ static void grant(struct fake *f, struct group *g, uint32_t most, struct wire_de
         struct message *m = container_of(n, struct message, node);
         size_t size = strlen(m->value);
         struct wire_record *r = &records[d->records_n++];
-        *r = (struct wire_record){.offset = m->offset, .partition = g->topic->partitions[0].id, .grants = 1,
+        *r = (struct wire_record){.offset = m->offset,
+                                  .partition = g->topic->partitions[0].id,
+                                  .grants = 1,
                                   .value_size = (uint32_t)size + 1};
         memcpy(end, m->value, size);
         r->sum = record_sum(0, 0, r->value_size, NULL, NULL, end) ^ (m->damaged ? 1 : 0);
@@ -446,8 +478,8 @@ static void grant(struct fake *f, struct group *g, uint32_t most, struct wire_de
 }
 
 /* False: it waits. */
-static bool do_receive(struct fake *f, struct session *s, const struct wire_receive *w, struct wire_reply *reply, struct arena *a,
-                       bool wait, bool again)
+static bool do_receive(struct fake *f, struct session *s, const struct wire_receive *w,
+                       struct wire_reply *reply, struct arena *a, bool wait, bool again)
 {
     assert_true(w->slot < SLOTS);
     assert_true(again || w->counter >= s->counters[w->slot]);
@@ -476,7 +508,11 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
 {
     f->seen = mem_resize(f->seen, f->seen_n + 1, sizeof *f->seen);
     struct fake_seen *s = &f->seen[f->seen_n++];
-    *s = (struct fake_seen){.verb = r->verb, .pipe = pipe, .session = r->session, .lane = r->lane, .seq = r->seq,
+    *s = (struct fake_seen){.verb = r->verb,
+                            .pipe = pipe,
+                            .session = r->session,
+                            .lane = r->lane,
+                            .seq = r->seq,
                             .replies_seen = r->replies_seen};
     switch (r->verb) {
     case VERB_HELLO:
@@ -501,7 +537,8 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
         s->settle.units = r->settle.units_n;
         for (uint32_t i = 0; i < r->settle.singles_n; i++)
             s->settle.verbs[r->settle.singles[i].verb]++;
-        if (r->settle.notes_n > 0 && r->settle.notes[0].reason.size < sizeof s->settle.reason && r->settle.notes[0].reason.size > 0)
+        if (r->settle.notes_n > 0 && r->settle.notes[0].reason.size < sizeof s->settle.reason &&
+            r->settle.notes[0].reason.size > 0)
             memcpy(s->settle.reason, r->settle.notes[0].reason.data, r->settle.notes[0].reason.size);
         break;
     default:
@@ -573,12 +610,13 @@ static void handle(struct fake *f, struct kept *k, bool again)
         list_push_back(&f->held, &k->node);
         return;
     }
-    if ((action == FAKE_DO || action == FAKE_DO_LOSE) && !perform(f, k, &reply, again)) {
+    bool does = action == FAKE_DO || action == FAKE_DO_LOSE || action == FAKE_GARBLE;
+    if (does && !perform(f, k, &reply, again)) {
         list_push_back(&f->waiting, &k->node);
         return;
     }
-    if (action == FAKE_DO || action == FAKE_ANSWER)
-        answer(f, k, &reply);
+    if (action == FAKE_DO || action == FAKE_ANSWER || action == FAKE_GARBLE)
+        answer(f, k, &reply, action == FAKE_GARBLE);
     else
         close_pipe(f, k->pipe);
     kept_free(k);
@@ -606,7 +644,9 @@ static void frame_came(struct fake *f, uint32_t pipe, uint32_t tag, uint8_t *byt
     uint8_t *body = arena_take(&k->arena, size); /* aligned */
     memcpy(body, bytes + FRAME_SIZE, size - FRAME_SIZE);
     assert_int_equal(codec_request_decode(view_of(body, size - FRAME_SIZE), &k->r, &k->arena, NULL), 0);
-    uint32_t wait_ms = k->r.verb == VERB_FETCH ? k->r.fetch.wait_ms : k->r.verb == VERB_RECEIVE ? k->r.receive.wait_ms : 0;
+    uint32_t wait_ms = k->r.verb == VERB_FETCH     ? k->r.fetch.wait_ms
+                       : k->r.verb == VERB_RECEIVE ? k->r.receive.wait_ms
+                                                   : 0;
     k->deadline_ms = clock_mono_ms() + wait_ms;
     remember(f, &k->r, pipe);
     handle(f, k, false);
@@ -651,7 +691,8 @@ static void take_frames(struct fake *f, uint32_t pipe)
             assert_memory_equal(p->in.data, ((uint8_t[]){0, 'S', 'P', 0, 0, 0x30, 0, 0}), 8);
             p->greeted = true;
             used = 8;
-        } else if (p->greeted && p->in.size >= head + 12 && p->in.size >= head + 8 + get_u64be(p->in.data + head)) {
+        } else if (p->greeted && p->in.size >= head + 12 &&
+                   p->in.size >= head + 8 + get_u64be(p->in.data + head)) {
             used = head + 8 + (size_t)get_u64be(p->in.data + head);
         }
         if (used == 0)
@@ -892,7 +933,8 @@ static int listen_ipc(const char *path)
 
 static int listen_tcp(char *url, size_t size)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                             .sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1))};
     socklen_t len = sizeof a;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -1044,7 +1086,7 @@ struct record fake_record(struct fake *f, const char *topic, uint32_t partition,
 {
     struct record record = {.ttl_ms = 0};
     pthread_mutex_lock(&f->lock);
-    LIST_EACH(n, &partition_of(f, topic, partition)->batches) {
+    LIST_EACH (n, &partition_of(f, topic, partition)->batches) {
         struct batch *b = container_of(n, struct batch, node);
         if (i >= b->base && i < b->base + b->count)
             assert_int_equal(batch_reader_get(&b->reader, (uint32_t)(i - b->base), &record, NULL), 0);
@@ -1056,7 +1098,7 @@ struct record fake_record(struct fake *f, const char *topic, uint32_t partition,
 void fake_damage(struct fake *f, const char *topic, uint32_t partition, size_t batch, size_t at)
 {
     pthread_mutex_lock(&f->lock);
-    LIST_EACH(n, &partition_of(f, topic, partition)->batches) {
+    LIST_EACH (n, &partition_of(f, topic, partition)->batches) {
         if (batch-- == 0)
             container_of(n, struct batch, node)->entry.data[at] ^= 1;
     }

@@ -19,11 +19,12 @@ struct fake;
 
 /* What becomes of a request. */
 enum fake_action {
-    FAKE_DO,        /* what a broker does */
-    FAKE_ANSWER,    /* only what `reply` says, which the script has filled in */
-    FAKE_HOLD,      /* nothing yet: asked again at fake_release */
-    FAKE_LOSE,      /* nothing at all, and the connection is closed */
-    FAKE_DO_LOSE,   /* what a broker does, but the connection is closed instead of the answer */
+    FAKE_DO,      /* what a broker does */
+    FAKE_ANSWER,  /* only what `reply` says, which the script has filled in */
+    FAKE_HOLD,    /* nothing yet: asked again at fake_release */
+    FAKE_GARBLE,  /* what a broker does, but a bit of the answer flips on its way */
+    FAKE_LOSE,    /* nothing at all, and the connection is closed */
+    FAKE_DO_LOSE, /* what a broker does, but the connection is closed instead of the answer */
 };
 
 /* Called for each request, in the order of arrival; by the fake's thread, or by the one that calls fake_release. */
@@ -37,16 +38,28 @@ struct fake_seen {
     uint32_t lane;
     uint64_t seq, replies_seen;
     union {
-        struct { bool resume; } hello;
-        struct { uint32_t partition, count; uint64_t hash; size_t size; } produce;
-        struct { uint32_t slot, groups_n, max_messages, max_bytes, wait_ms; uint64_t counter; } receive;
-        struct { uint32_t items, units, verbs[6]; char reason[64]; } settle;
+        struct {
+            bool resume;
+        } hello;
+        struct {
+            uint32_t partition, count;
+            uint64_t hash;
+            size_t size;
+        } produce;
+        struct {
+            uint32_t slot, groups_n, max_messages, max_bytes, wait_ms;
+            uint64_t counter;
+        } receive;
+        struct {
+            uint32_t items, units, verbs[6];
+            char reason[64];
+        } settle;
     };
 };
 
 struct fake_options {
-    const char *url;             /* NULL: tcp, a free port. Also ipc and inproc */
-    struct wire_limits limits;   /* as hello tells; zero: none told */
+    const char *url;           /* NULL: tcp, a free port. Also ipc and inproc */
+    struct wire_limits limits; /* as hello tells; zero: none told */
 };
 
 struct fake *fake_open(const struct fake_options *o); /* NULL: defaults */

@@ -17,7 +17,11 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     size_t n;
-    struct { uintptr_t user; int code; struct sluice_receipt receipt; } at[TOLD_MAX];
+    struct {
+        uintptr_t user;
+        int code;
+        struct sluice_receipt receipt;
+    } at[TOLD_MAX];
 } told = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void tell(void *user, const struct sluice_error *error, const struct sluice_receipt *receipt)
@@ -69,13 +73,15 @@ static void open_with(struct sluice_options o)
         o.request_timeout_ms = 20000;
     assert_int_equal(sluice_open(&client, &o, &err), 0);
     /* The topics are known from here on, so that what follows does not ask for them. */
-    struct sluice_message m = {.size = sizeof m, .topic = "t", .key = SLUICE_STR("warm"), .value = SLUICE_STR("up")};
+    struct sluice_message m = {
+        .size = sizeof m, .topic = "t", .key = SLUICE_STR("warm"), .value = SLUICE_STR("up")};
     assert_int_equal(sluice_publish(client, &m, NULL, &err), 0);
 }
 
 static struct sluice_message message(const char *value)
 {
-    return (struct sluice_message){.size = sizeof(struct sluice_message), .topic = "t", .value = sluice_str(value)};
+    return (struct sluice_message){
+        .size = sizeof(struct sluice_message), .topic = "t", .value = sluice_str(value)};
 }
 
 static void publish_async(const char *value, uintptr_t user)
@@ -128,8 +134,15 @@ static void a_message_arrives_with_all_its_fields(void **state)
     (void)state;
     open_with((struct sluice_options){0});
     struct sluice_header headers[] = {{"colour", SLUICE_STR("blue")}, {"empty", SLUICE_STR("")}};
-    struct sluice_message m = {.size = sizeof m, .topic = "t", .key = SLUICE_STR("4711"), .value = SLUICE_STR("paid"),
-                               .headers = headers, .headers_count = 2, .timestamp_ms = 12345, .ttl_ms = 60, .priority = 7,
+    struct sluice_message m = {.size = sizeof m,
+                               .topic = "t",
+                               .key = SLUICE_STR("4711"),
+                               .value = SLUICE_STR("paid"),
+                               .headers = headers,
+                               .headers_count = 2,
+                               .timestamp_ms = 12345,
+                               .ttl_ms = 60,
+                               .priority = 7,
                                .message_id = "id-1"};
     assert_int_equal(sluice_publish(client, &m, NULL, &err), 0);
     struct record r = fake_record(fake, "t", 0, 1);
@@ -262,7 +275,8 @@ static void what_comes_while_a_request_is_out_goes_in_the_next_one(void **state)
 static void messages_linger_until_their_batch_is_full_or_flushed(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.linger_ms = 1000000, .batch_records_max = 5, .request_timeout_ms = 1000000});
+    open_with(
+        (struct sluice_options){.linger_ms = 1000000, .batch_records_max = 5, .request_timeout_ms = 1000000});
     for (uintptr_t i = 0; i < 7; i++)
         publish_async("x", i);
     await_told(5);
@@ -314,7 +328,8 @@ static void many_threads_that_publish_at_once_share_batches(void **state)
 static void a_request_repeated_after_a_lost_connection_carries_the_same_number(void **state)
 {
     (void)state;
-    enum fake_action losses[] = {FAKE_LOSE, FAKE_DO_LOSE}; /* before it was done, and after */
+    enum fake_action losses[] = {FAKE_LOSE, FAKE_DO_LOSE,
+                                 FAKE_GARBLE}; /* before it was done, after, and by damage */
     for (size_t i = 0; i < ARRAY_LEN(losses); i++) {
         open_with((struct sluice_options){0});
         size_t produces = fake_count(fake, VERB_PRODUCE), stored = fake_stored(fake, "t", 0);
@@ -325,7 +340,8 @@ static void a_request_repeated_after_a_lost_connection_carries_the_same_number(v
         assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
         assert_int_equal(receipt.offset, stored);
         assert_int_equal(fake_stored(fake, "t", 0), stored + 1);
-        struct fake_seen first = fake_seen(fake, VERB_PRODUCE, produces), again = fake_seen(fake, VERB_PRODUCE, produces + 1);
+        struct fake_seen first = fake_seen(fake, VERB_PRODUCE, produces),
+                         again = fake_seen(fake, VERB_PRODUCE, produces + 1);
         assert_int_equal(fake_count(fake, VERB_PRODUCE), produces + 2);
         assert_int_equal(first.seq, again.seq);
         assert_int_equal(first.produce.hash, again.produce.hash);
@@ -435,7 +451,8 @@ static void a_refusal_that_lasts_is_the_error_when_time_is_up(void **state)
 {
     (void)state;
     open_with((struct sluice_options){.request_timeout_ms = 200});
-    struct trouble refuse = {.times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
+    struct trouble refuse = {
+        .times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
     fake_set_script(fake, make_trouble, &refuse);
     struct sluice_message m = message("x");
     assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_DISK_FULL);
@@ -443,7 +460,8 @@ static void a_refusal_that_lasts_is_the_error_when_time_is_up(void **state)
     assert_int_equal(err.retry_after_ms, 1000);
     fake_set_script(fake, NULL, NULL);
     int code;
-    while ((code = sluice_publish(client, &m, NULL, &err)) == SLUICE_DISK_FULL) /* until the rest that was asked for is over */
+    while ((code = sluice_publish(client, &m, NULL, &err)) ==
+           SLUICE_DISK_FULL) /* until the rest that was asked for is over */
         assert_has(err.text, "topic 't'");
     assert_int_equal(code, 0);
     assert_int_equal(fake_seen(fake, VERB_PRODUCE, fake_count(fake, VERB_PRODUCE) - 1).seq, 2);
@@ -461,8 +479,9 @@ static void a_timeout_leaves_the_outcome_unknown_and_the_lane_goes_on_once_it_is
     assert_has(err.text, "outcome is unknown");
     fake_release(fake);
     int code;
-    while ((code = sluice_publish(client, &(struct sluice_message){.size = sizeof m, .topic = "t", .value = SLUICE_STR("next")},
-                                  NULL, &err)) == SLUICE_TIMEOUT)
+    while ((code = sluice_publish(
+                client, &(struct sluice_message){.size = sizeof m, .topic = "t", .value = SLUICE_STR("next")},
+                NULL, &err)) == SLUICE_TIMEOUT)
         ;
     assert_int_equal(code, 0);
     assert_true(value_is("t", 0, 1, "slow"));
@@ -541,7 +560,8 @@ static void blocking_publish_waits_at_the_memory_cap(void **state)
 static void blocking_publish_gives_up_at_the_memory_cap_when_its_time_is_up(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.memory_max = 1 << 20, .request_timeout_ms = 100, .batch_records_max = 1});
+    open_with(
+        (struct sluice_options){.memory_max = 1 << 20, .request_timeout_ms = 100, .batch_records_max = 1});
     struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     static char value[120000];

@@ -16,7 +16,10 @@ static int setup(void **state)
     fake = fake_open(NULL);
     fake_topic(fake, "t", 2);
     client = NULL;
-    struct sluice_options o = {.size = sizeof o, .broker = fake_url(fake), .request_timeout_ms = 20000, .batch_records_max = 10,
+    struct sluice_options o = {.size = sizeof o,
+                               .broker = fake_url(fake),
+                               .request_timeout_ms = 20000,
+                               .batch_records_max = 10,
                                .linger_ms = 1000};
     return sluice_open(&client, &o, &err);
 }
@@ -45,7 +48,8 @@ static void fill(size_t n)
     for (size_t i = 0; i < n; i++) {
         char value[64];
         int size = snprintf(value, sizeof value, "%zu", i);
-        struct sluice_message m = {.size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = {value, (size_t)size}};
+        struct sluice_message m = {
+            .size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = {value, (size_t)size}};
         assert_int_equal(sluice_publish_async(client, &m, NULL, NULL, &err), 0);
         if (i % 10 == 9)
             assert_int_equal(sluice_flush(client, 20000, &err), 0);
@@ -56,7 +60,8 @@ static void fill(size_t n)
 static struct sluice_reader *open_reader(int from, uint64_t offset, uint32_t max_bytes)
 {
     struct sluice_reader *r;
-    struct sluice_reader_options o = {.size = sizeof o, .from = from, .offset = offset, .max_bytes = max_bytes};
+    struct sluice_reader_options o = {
+        .size = sizeof o, .from = from, .offset = offset, .max_bytes = max_bytes};
     assert_int_equal(sluice_reader_open(client, "t", 0, &o, &r, &err), 0);
     return r;
 }
@@ -131,7 +136,8 @@ static void *publish_one(void *arg)
 {
     (void)arg;
     fake_await(fake, VERB_FETCH, 1);
-    struct sluice_message m = {.size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = SLUICE_STR("0")};
+    struct sluice_message m = {
+        .size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = SLUICE_STR("0")};
     sluice_publish(client, &m, NULL, NULL);
     return NULL;
 }

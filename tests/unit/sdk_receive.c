@@ -41,8 +41,8 @@ static void open_with(struct sluice_options o)
 
 static struct sluice_receive_options wanting(uint32_t messages, uint32_t wait_ms)
 {
-    return (struct sluice_receive_options){.size = sizeof(struct sluice_receive_options), .max_messages = messages,
-                                           .wait_ms = wait_ms};
+    return (struct sluice_receive_options){
+        .size = sizeof(struct sluice_receive_options), .max_messages = messages, .wait_ms = wait_ms};
 }
 
 static struct sluice_batch *receive(const char *group, uint32_t messages, uint32_t wait_ms)
@@ -188,7 +188,8 @@ static void another_group_has_a_slot_of_its_own_while_a_poll_is_out(void **state
     fake_await(fake, VERB_RECEIVE, 1);
     start(&h, "h", 1, 60000);
     fake_await(fake, VERB_RECEIVE, 2);
-    assert_int_not_equal(fake_seen(fake, VERB_RECEIVE, 0).receive.slot, fake_seen(fake, VERB_RECEIVE, 1).receive.slot);
+    assert_int_not_equal(fake_seen(fake, VERB_RECEIVE, 0).receive.slot,
+                         fake_seen(fake, VERB_RECEIVE, 1).receive.slot);
     fake_give(fake, "h", "for h", false);
     finish(&h);
     fake_give(fake, "g", "for g", false);
@@ -242,11 +243,13 @@ static enum fake_action two_for_one(void *user, const struct wire_request *r, st
     if (r->verb != VERB_RECEIVE)
         return FAKE_DO;
     for (uint32_t i = 0; i < 2; i++)
-        records[i] = (struct wire_record){.offset = i, .partition = 1, .value_size = 1, .sum = record_sum(0, 0, 1, NULL, NULL, NULL)};
-    delivery = (struct wire_delivery){.group = r->receive.groups[0], .token = 9, .records = records, .records_n = 2,
-                                      .data = VIEW_LIT("")};
+        records[i] = (struct wire_record){
+            .offset = i, .partition = 1, .value_size = 1, .sum = record_sum(0, 0, 1, NULL, NULL, NULL)};
+    delivery = (struct wire_delivery){
+        .group = r->receive.groups[0], .token = 9, .records = records, .records_n = 2, .data = VIEW_LIT("")};
     reply->body = BODY_RECEIVE;
-    reply->receive = (struct wire_receive_reply){.deliveries = &delivery, .deliveries_n = 1, .counter = r->receive.counter};
+    reply->receive = (struct wire_receive_reply){
+        .deliveries = &delivery, .deliveries_n = 1, .counter = r->receive.counter};
     return FAKE_ANSWER;
 }
 
@@ -354,7 +357,8 @@ static void a_receive_asks_for_what_fits_and_says_so_when_nothing_does(void **st
         fake_give(fake, "g", value, false);
         code = sluice_receive(client, "t", "g", &o, &held[n], &err);
         n += code == 0;
-        assert_true(fake_seen(fake, VERB_RECEIVE, fake_count(fake, VERB_RECEIVE) - 1).receive.max_bytes <= CAP);
+        assert_true(fake_seen(fake, VERB_RECEIVE, fake_count(fake, VERB_RECEIVE) - 1).receive.max_bytes <=
+                    CAP);
     }
     assert_int_equal(code, SLUICE_QUEUE_FULL);
     assert_has(err.text, "memory_max");
@@ -408,7 +412,7 @@ static void each_way_of_settling_says_what_it_is(void **state)
     assert_int_equal(sluice_extend(b, 4, 1000, &err), 0); /* it is still ours */
     assert_int_equal(sluice_ack(b, 4, &err), 0);
     sluice_batch_free(b);
-    enum settle_verb expected[] = {SETTLE_ACK,     SETTLE_NACK,   SETTLE_PARK, SETTLE_RELEASE,
+    enum settle_verb expected[] = {SETTLE_ACK,    SETTLE_NACK,   SETTLE_PARK, SETTLE_RELEASE,
                                    SETTLE_EXTEND, SETTLE_EXTEND, SETTLE_ACK};
     assert_int_equal(fake_count(fake, VERB_SETTLE), ARRAY_LEN(expected));
     for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
@@ -555,11 +559,14 @@ static void a_bad_item_is_named_and_nothing_of_its_call_is_taken(void **state)
     fake_give(fake, "g", "x", false);
     fake_give(fake, "g", "y", false);
     struct sluice_batch *b = receive("g", 2, 0);
-    struct sluice_settle items[] = {{.batch = b, .index = 0, .verb = SLUICE_ACK}, {.batch = b, .index = 0, .verb = SLUICE_ACK}};
-    assert_int_equal(sluice_settle_async(client, items, 2, false, tell_settled, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    struct sluice_settle items[] = {{.batch = b, .index = 0, .verb = SLUICE_ACK},
+                                    {.batch = b, .index = 0, .verb = SLUICE_ACK}};
+    assert_int_equal(sluice_settle_async(client, items, 2, false, tell_settled, NULL, &err),
+                     SLUICE_INVALID_ARGUMENT);
     assert_has(err.text, "item 1");
     items[1].index = 2;
-    assert_int_equal(sluice_settle_async(client, items, 2, false, tell_settled, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_int_equal(sluice_settle_async(client, items, 2, false, tell_settled, NULL, &err),
+                     SLUICE_INVALID_ARGUMENT);
     assert_int_equal(sluice_ack(b, 0, &err), 0);
     sluice_batch_free(b);
 }
@@ -609,7 +616,8 @@ static void a_settle_refused_until_its_time_is_up_may_be_tried_again(void **stat
     open_with((struct sluice_options){.request_timeout_ms = 150});
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
-    struct trouble refuse = {.verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
+    struct trouble refuse = {
+        .verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
     fake_set_script(fake, make_trouble, &refuse);
     assert_int_equal(sluice_ack(b, 0, &err), SLUICE_DISK_FULL);
     fake_set_script(fake, NULL, NULL);

@@ -30,8 +30,10 @@ static int teardown(void **state)
 static int open_at(const char *url, uint32_t connect_timeout_ms)
 {
     return sluice_open(&client,
-                       &(struct sluice_options){.size = sizeof(struct sluice_options), .broker = url,
-                                                .connect_timeout_ms = connect_timeout_ms, .request_timeout_ms = 10000},
+                       &(struct sluice_options){.size = sizeof(struct sluice_options),
+                                                .broker = url,
+                                                .connect_timeout_ms = connect_timeout_ms,
+                                                .request_timeout_ms = 10000},
                        &err);
 }
 
@@ -42,7 +44,8 @@ static void open_client(void)
 
 static struct sluice_message message(const char *value)
 {
-    return (struct sluice_message){.size = sizeof(struct sluice_message), .topic = "t", .value = sluice_str(value)};
+    return (struct sluice_message){
+        .size = sizeof(struct sluice_message), .topic = "t", .value = sluice_str(value)};
 }
 
 /* ---- opening */
@@ -175,7 +178,8 @@ static void a_struct_whose_size_was_not_set_is_refused_by_name(void **state)
     assert_int_equal(sluice_open(&s, &(struct sluice_options){.broker = "x"}, &err), SLUICE_INVALID_ARGUMENT);
     assert_has(err.text, "struct sluice_options");
     open_client();
-    assert_int_equal(sluice_publish(client, &(struct sluice_message){.topic = "t"}, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_int_equal(sluice_publish(client, &(struct sluice_message){.topic = "t"}, NULL, &err),
+                     SLUICE_INVALID_ARGUMENT);
     assert_has(err.text, "struct sluice_message");
     assert_int_equal(sluice_topic_create(client, "n", &(struct sluice_topic_options){.size = 9}, NULL, &err),
                      SLUICE_INVALID_ARGUMENT);
@@ -310,7 +314,8 @@ static void when_the_session_expired_what_was_unanswered_fails_so_and_the_client
 
 static atomic_int codes_in_callback[4];
 
-static void call_what_blocks(void *user, const struct sluice_error *error, const struct sluice_receipt *receipt)
+static void call_what_blocks(void *user, const struct sluice_error *error,
+                             const struct sluice_receipt *receipt)
 {
     (void)user;
     (void)error;

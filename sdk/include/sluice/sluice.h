@@ -188,7 +188,8 @@ struct sluice_receipt {
 /* Publishes one message and waits for the broker's acknowledgement. [blocks]
  * 0: it is as durable as `receipt->durability` says (`receipt` may be NULL). TIMEOUT and CLOSED leave the outcome unknown;
  * every other error means that it was not published. Many threads calling at once share batches.
- * Errors: TOPIC_NOT_FOUND, TOO_LARGE, LIMIT, INVALID_ARGUMENT, OVERLOADED, DISK_FULL, TIMEOUT, SESSION_EXPIRED, CLOSED. */
+ * Errors: TOPIC_NOT_FOUND, TOO_LARGE, LIMIT, INVALID_ARGUMENT, OVERLOADED, DISK_FULL, UNREACHABLE, QUEUE_FULL (no room within
+ * request_timeout_ms), TIMEOUT, SESSION_EXPIRED, CLOSED. */
 SLUICE_API int sluice_publish(struct sluice *s, const struct sluice_message *m, struct sluice_receipt *receipt,
                               struct sluice_error *err);
 
@@ -244,7 +245,8 @@ struct sluice_receive_options {
  * 0 with an empty batch (never NULL) when nothing came. Waiting calls of one client share one long poll; messages go to the
  * callers in the order of their calls. `options` NULL: defaults with wait_ms = UINT32_MAX.
  * A message whose bytes are damaged is not delivered: the broker parks it as `damaged`.
- * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOPIC_DELETED, UNREACHABLE, SESSION_EXPIRED, CLOSED, NO_MEMORY. */
+ * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOPIC_DELETED, UNREACHABLE, QUEUE_FULL (batches that were received fill
+ * the memory: free some), SESSION_EXPIRED, CLOSED, NO_MEMORY. */
 SLUICE_API int sluice_receive(struct sluice *s, const char *topic, const char *group, const struct sluice_receive_options *options,
                               struct sluice_batch **out, struct sluice_error *err);
 
