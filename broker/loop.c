@@ -205,7 +205,7 @@ static void turn_written(struct loop *l)
 /* Writes the turn's puts. False: refused for space or the store failed; refused puts are kept and tried again. */
 static bool turn_write(struct loop *l, uint64_t now_ms)
 {
-    const struct effects *fx = engine_effects(l->engine);
+    struct effects *fx = engine_effects(l->engine);
     struct err e = {0};
     int code = E_OK;
     if (fx->puts.count > 0) {
@@ -235,6 +235,7 @@ static bool turn_write(struct loop *l, uint64_t now_ms)
     l->refused_as = code;
     l->retry_wait_ms = code == E_OVERLOADED ? 1 : l->retry_wait_ms == 0 ? 50 : l->retry_wait_ms < 500 ? 2 * l->retry_wait_ms : 1000;
     l->retry_at_ms = now_ms + l->retry_wait_ms;
+    release_done(l, fx, DURABILITY_NONE); /* reads go on, also those of this turn */
     return false;
 }
 
