@@ -342,8 +342,13 @@ what_it_runs_dies_with_it() {
     eventually not kill -0 "$(cat "$WORK/pid.$t")"
 }
 
-# gone PID: it has ended, whether its parent knows yet or not.
-gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
+# gone PID: it has ended with all its threads, whether its parent knows yet or not. The first thread may be a zombie while another
+# still holds the files.
+gone() {
+    local stat
+    stat=$(cat "/proc/$1/status" 2>/dev/null) || return 0
+    grep -q '^State:.Z' <<<"$stat" && grep -q '^Threads:.1$' <<<"$stat"
+}
 
 a_broker_that_is_killed_and_comes_back_is_not_noticed() {
     topic
