@@ -203,6 +203,14 @@ template <class S, class F> bool each_body(wire::RequestBody, int kind, S &s, F 
         REQUEST(VERB_GROUP_LAG, GroupLag, s.list);
         REQUEST(VERB_HELD_LIST, HeldList, s.held);
         REQUEST(VERB_HEALTH, Health, nothing);
+        REQUEST(VERB_GROUP_CONTROL, GroupControl, s.control);
+        REQUEST(VERB_HELD_CHANGE, HeldChange, s.held_change);
+        REQUEST(VERB_TASK_LIST, TaskList, s.task);
+        REQUEST(VERB_TASK_CANCEL, TaskCancel, s.task);
+        REQUEST(VERB_SCHED_LIST, SchedList, s.sched);
+        REQUEST(VERB_SCHED_CHANGE, SchedChange, s.sched);
+        REQUEST(VERB_EXPLAIN, Explain, s.explain);
+        REQUEST(VERB_STATE_GET, StateGet, s.state_get);
     }
     return false;
 }
@@ -225,10 +233,14 @@ template <class S, class F> bool each_body(wire::ReplyBody, int kind, S &s, F f)
         REPLY(BODY_LAG, LagReply, s.lag);
         REPLY(BODY_HELD, HeldReply, s.held);
         REPLY(BODY_HEALTH, HealthReply, s.health);
+        REPLY(BODY_TASKS, TaskReply, s.tasks);
+        REPLY(BODY_SCHED, SchedReply, s.sched);
+        REPLY(BODY_EXPLAIN, ExplainReply, s.explain);
+        REPLY(BODY_STATE, StateReply, s.state);
     }
     return false;
 }
-static_assert(BODY_HEALTH == static_cast<int>(wire::ReplyBody::MAX));
+static_assert(BODY_STATE == static_cast<int>(wire::ReplyBody::MAX));
 
 #define PACKET(kind, T, member) KIND(kind, plugin::BodyTraits, plugin::T, member)
 template <class S, class F> bool each_body(plugin::Body, int kind, S &s, F f)

@@ -72,6 +72,14 @@ enum wire_verb {
     VERB_GROUP_LAG,
     VERB_HELD_LIST,
     VERB_HEALTH,
+    VERB_GROUP_CONTROL,
+    VERB_HELD_CHANGE,
+    VERB_TASK_LIST,
+    VERB_TASK_CANCEL,
+    VERB_SCHED_LIST,
+    VERB_SCHED_CHANGE,
+    VERB_EXPLAIN,
+    VERB_STATE_GET,
     VERB_COUNT
 };
 
@@ -87,7 +95,11 @@ enum wire_body { /* position in the union ReplyBody */
     BODY_GROUPS,
     BODY_LAG,
     BODY_HELD,
-    BODY_HEALTH
+    BODY_HEALTH,
+    BODY_TASKS,
+    BODY_SCHED,
+    BODY_EXPLAIN,
+    BODY_STATE
 };
 
 enum durability { DURABILITY_NONE, DURABILITY_DISK, DURABILITY_OS };
@@ -95,6 +107,29 @@ enum group_mode { MODE_QUEUE = 1, MODE_STREAM = 2 };
 enum group_order { ORDER_KEY = 1, ORDER_NONE = 2 };
 enum group_park { PARK_MESSAGE = 1, PARK_KEY = 2 };
 enum group_from { FROM_START = 1, FROM_END = 2 };
+enum group_expired { EXPIRED_DROP = 1, EXPIRED_PARK = 2 };
+enum group_act { GROUP_PAUSE = 1, GROUP_RESUME, GROUP_PURGE };
+enum task_act { TASK_REDRIVE = 1, TASK_DROP };
+enum task_state { TASK_RUNNING = 1, TASK_DONE, TASK_CANCELLED, TASK_FAILED };
+enum sched_act { SCHED_CANCEL = 1, SCHED_MOVE };
+/* What keeps a message, a key or a group from being delivered: the one fact. */
+enum explain_fact {
+    EXPLAIN_READY = 1,     /* nothing: the next receive gets it */
+    EXPLAIN_DONE,          /* acknowledged or dropped */
+    EXPLAIN_LEASED,        /* a session holds it until */
+    EXPLAIN_RETRYING,      /* it failed and waits until */
+    EXPLAIN_PARKED,        /* a dead letter */
+    EXPLAIN_BEHIND,        /* an older message of its key blocks: partition and offset say which */
+    EXPLAIN_THROTTLED,     /* a limit of rate or concurrency of its group or key */
+    EXPLAIN_EXPIRED,       /* its ttl passed: dropped or parked when it becomes head */
+    EXPLAIN_PAUSED,        /* the group is paused */
+    EXPLAIN_BACKLOG,       /* not read ahead yet: depth messages before it */
+    EXPLAIN_NO_RECEIVER,   /* nobody asks */
+    EXPLAIN_NOT_VISIBLE,   /* appended, not yet on disk */
+    EXPLAIN_NO_SUCH_OFFSET,/* never appended, or gone */
+    EXPLAIN_EMPTY,         /* of a key or a group: it has no message that waits */
+    EXPLAIN_SCHEDULED      /* waits for its time before it is appended */
+};
 enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_PARK, SETTLE_RELEASE, SETTLE_EXTEND };
 enum { SETTLE_HAS_DELAY = 1 };
 enum held_state { HELD_ANY = 0, HELD_RETRYING = 1, HELD_PARKED = 2 };
@@ -120,7 +155,7 @@ enum {
  * A string is a view without a final zero; absent = {NULL, 0}. Structs marked (frozen) are laid over the wire's bytes. */
 
 struct wire_hello { uint16_t version_min, version_max; bool resume; struct view name, user, credentials; };
-struct wire_produce { uint32_t partition, count; uint64_t batch_hash; struct view batch; uint64_t delay_ms; };
+struct wire_produce { uint32_t partition, count; uint64_t batch_hash; struct view batch; uint64_t delay_ms, at_ms; struct view cron, name; };
 struct wire_fetch_from { uint64_t offset; uint32_t partition, max_bytes; }; /* frozen */
 struct wire_fetch { const struct wire_fetch_from *from; uint32_t from_n; uint32_t max_bytes, wait_ms; };
 struct wire_receive {
@@ -136,7 +171,8 @@ struct wire_settle_item { /* frozen */
     uint16_t note; /* 1-based index into the notes, 0 = none */
 };
 struct wire_note { struct view reason, error; };
-struct wire_state_put { uint32_t group; struct view key; uint64_t version; struct view value; };
+struct wire_state_put { uint32_t group; struct view key; uint64_t version; struct view value; bool remove; };
+struct wire_state_get { uint32_t group; struct view key; };
 struct wire_unit {
     const struct wire_settle_item *items;
     const struct wire_produce *produces;
@@ -156,7 +192,9 @@ struct wire_topic_config {
     uint8_t durability;
     bool compacted;
     uint32_t message_bytes_max;
-    uint64_t backlog_bytes_max;
+    uint64_t backlog_bytes_max, backlog_age_max_ms; /* age 0 = no limit */
+    uint64_t dedup_ms;                              /* window of message_id; UINT64_MAX = off */
+    uint64_t ttl_ms;                                /* of messages that name none; 0 = they do not expire */
 };
 struct wire_topic_set { struct view name; struct wire_topic_config config; uint64_t mask; }; /* create, alter, delete */
 struct wire_list { struct view topic, name, after; uint32_t limit; };                        /* topics, groups, lag */
@@ -164,9 +202,45 @@ struct wire_offset_for { uint32_t partition; uint64_t time_ms; };
 struct wire_group_config {
     uint8_t mode, order, park, from;
     uint32_t lease_ms, max_deliveries, backoff_min_ms, backoff_max_ms, run_max, in_flight_max; /* 0 = default */
+    uint8_t expired;                                                                                     /* enum group_expired */
+    uint32_t rate_milli, key_rate_milli, key_in_flight_max; /* 0 = no limit; rates per 1,000 s */
+    uint64_t idle_expiry_ms;                                /* 0 = never */
 };
+/* Bits of the masks of alter: the field of this number in the schema is meant. */
+enum { TOPIC_SET_PARTITIONS = 1 << 0, TOPIC_SET_RETENTION_MS = 1 << 1, TOPIC_SET_RETENTION_BYTES = 1 << 2, TOPIC_SET_HARD_CAP_MS = 1 << 3,
+       TOPIC_SET_DURABILITY = 1 << 4, TOPIC_SET_COMPACTED = 1 << 5, TOPIC_SET_MESSAGE_BYTES_MAX = 1 << 6,
+       TOPIC_SET_BACKLOG_BYTES_MAX = 1 << 7, TOPIC_SET_BACKLOG_AGE_MAX_MS = 1 << 8, TOPIC_SET_DEDUP_MS = 1 << 9, TOPIC_SET_TTL_MS = 1 << 10 };
+enum { GROUP_SET_MODE = 1 << 0, GROUP_SET_ORDER = 1 << 1, GROUP_SET_PARK = 1 << 2, GROUP_SET_FROM = 1 << 3, GROUP_SET_LEASE_MS = 1 << 4,
+       GROUP_SET_MAX_DELIVERIES = 1 << 5, GROUP_SET_BACKOFF_MIN_MS = 1 << 6, GROUP_SET_BACKOFF_MAX_MS = 1 << 7, GROUP_SET_RUN_MAX = 1 << 8,
+       GROUP_SET_IN_FLIGHT_MAX = 1 << 9, GROUP_SET_EXPIRED = 1 << 10, GROUP_SET_RATE_MILLI = 1 << 11, GROUP_SET_KEY_RATE_MILLI = 1 << 12,
+       GROUP_SET_KEY_IN_FLIGHT_MAX = 1 << 13, GROUP_SET_IDLE_EXPIRY_MS = 1 << 14 };
 struct wire_group_set { struct view topic, name; struct wire_group_config config; uint64_t mask; };
+struct wire_group_control { struct view topic, name; uint8_t act; };
+struct wire_held_filter {
+    bool has_key, has_header_value, has_offset;
+    struct view key, header, header_value, reason;
+    uint64_t after_ms, before_ms, offset; /* before_ms 0: no bound */
+    uint32_t attempts_min, attempts_max, partition; /* attempts_max 0: no bound */
+};
+struct wire_held_change {
+    struct view topic, group;
+    uint8_t act;
+    const struct wire_held_filter *filter; /* NULL: all that is parked */
+    uint32_t rate_milli;                   /* 0: as fast as it goes */
+    uint64_t limit;                        /* 0: all */
+    bool dry_run;
+};
+struct wire_task { uint64_t id, after; uint32_t limit; }; /* list, cancel */
+struct wire_sched { /* list, change */
+    struct view topic, name;
+    uint64_t after_ms, at_ms, delay_ms;
+    struct id128 after_id;
+    uint32_t limit;
+    uint8_t act;
+};
+struct wire_explain { struct view topic, group, key; bool has_key, has_offset; uint32_t partition; uint64_t offset; };
 struct wire_held_list {
+    const struct wire_held_filter *filter; /* NULL: none */
     struct view topic, group;
     uint8_t state;
     uint32_t after_partition;
@@ -191,6 +265,12 @@ struct wire_request {
         struct wire_offset_for offset_for;
         struct wire_group_set group;  /* create, alter, delete */
         struct wire_held_list held;
+        struct wire_group_control control;
+        struct wire_held_change held_change;
+        struct wire_task task;        /* list, cancel */
+        struct wire_sched sched;      /* list, change */
+        struct wire_explain explain;
+        struct wire_state_get state_get;
     };
 };
 
@@ -209,7 +289,14 @@ struct wire_hello_reply {
     struct wire_limits limits;
     uint32_t epoch;
 };
-struct wire_produced { uint32_t partition, count; uint64_t base_offset, append_time_ms; bool duplicate; };
+struct wire_produced {
+    uint32_t partition, count;
+    uint64_t base_offset, append_time_ms, due_ms;
+    bool duplicate;
+    struct view name;
+    const uint32_t *duplicates;
+    uint32_t duplicates_n;
+};
 struct wire_gap { uint64_t from, to, from_time_ms, to_time_ms; uint8_t why; };
 struct wire_fetch_part {
     uint32_t partition;
@@ -250,7 +337,7 @@ struct wire_topic {
 };
 struct wire_topic_reply { const struct wire_topic *topics; uint32_t topics_n; bool more, created; };
 struct wire_offset_reply { uint64_t offset, start, end; };
-struct wire_group { struct view topic, name; uint32_t id, topic_id; struct wire_group_config config; uint64_t created_ms; };
+struct wire_group { struct view topic, name; uint32_t id, topic_id; struct wire_group_config config; uint64_t created_ms; bool paused; };
 struct wire_group_reply { const struct wire_group *groups; uint32_t groups_n; bool more, created; };
 struct wire_lag {
     struct view topic, group;
@@ -271,7 +358,26 @@ struct wire_held_reply {
     uint32_t rows_n;
     bool more, has_delivery;
     struct wire_delivery delivery;
+    uint32_t next_partition;
+    uint64_t next_offset;
 };
+struct wire_task_row {
+    uint64_t id, seen, matched, changed, started_ms, ended_ms;
+    struct view topic, group, error;
+    uint8_t act, state;
+    bool dry_run;
+    uint32_t rate_milli;
+};
+struct wire_task_reply { const struct wire_task_row *tasks; uint32_t tasks_n; bool more; };
+struct wire_scheduled { struct view name, topic, cron; uint32_t partition, count; uint64_t due_ms, created_ms, bytes; struct id128 id; };
+struct wire_sched_reply { const struct wire_scheduled *rows; uint32_t rows_n; bool more; };
+struct wire_explain_reply {
+    uint8_t fact;
+    struct view text, session, reason;
+    uint32_t partition, attempts;
+    uint64_t offset, since_ms, until_ms, depth;
+};
+struct wire_state_reply { bool found; uint64_t version; struct view value; };
 struct wire_health_reply {
     struct view status, version, reason;
     uint32_t epoch, topics, groups, sessions;
@@ -297,6 +403,10 @@ struct wire_reply {
         struct wire_lag_reply lag;
         struct wire_held_reply held;
         struct wire_health_reply health;
+        struct wire_task_reply tasks;
+        struct wire_sched_reply sched;
+        struct wire_explain_reply explain;
+        struct wire_state_reply state;
     };
 };
 

@@ -87,3 +87,15 @@ int check_list(struct api *a, struct op *op, struct err *e)
         code = check_at_most("list.after", l->after.size, "of bytes", 2 * WIRE_NAME_MAX + 1, e);
     return code;
 }
+
+int check_group_control(struct api *a, struct op *op, struct err *e)
+{
+    (void)a;
+    const struct wire_group_control *c = &op->request.control;
+    int code = check_name("topic", c->topic, false, e);
+    if (code == E_OK)
+        code = check_name("group", c->name, false, e);
+    if (code == E_OK && (c->act < GROUP_PAUSE || c->act > GROUP_PURGE))
+        return err_set(e, E_INVALID_ARGUMENT, "group_control.act is %u: 1 pause, 2 resume, 3 purge", c->act);
+    return code;
+}

@@ -48,6 +48,15 @@ int check_group_set(struct api *a, struct op *op, struct err *e);
 int check_group_name(struct api *a, struct op *op, struct err *e);
 int check_list(struct api *a, struct op *op, struct err *e);
 int check_held_list(struct api *a, struct op *op, struct err *e);
+int check_held_change(struct api *a, struct op *op, struct err *e);
+int check_group_control(struct api *a, struct op *op, struct err *e);
+int check_sched_list(struct api *a, struct op *op, struct err *e);
+int check_sched_change(struct api *a, struct op *op, struct err *e);
+int check_explain(struct api *a, struct op *op, struct err *e);
+int check_state_get(struct api *a, struct op *op, struct err *e);
+
+/* A produce, alone or in a unit; `out` is what the engine wants to know of its batch. */
+int check_produced(struct api *a, struct op *op, const struct wire_produce *w, struct op_batch *out, struct err *e);
 
 /* A receive, alone or carried by a settle: bounds lowered, the rest checked. `field` is what errors call it. */
 int check_receive_args(struct api *a, struct wire_receive *r, const char *field, struct err *e);

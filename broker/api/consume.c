@@ -1,4 +1,4 @@
-/* The checks of fetch, receive and held_list. */
+/* The checks of fetch, receive, what looks at messages and what is done with dead letters. */
 #include "api/checks.h"
 
 enum { SLOTS = 60 }; /* receives of one session that may be out (docs/protocol.md) */
@@ -34,6 +34,28 @@ int check_receive(struct api *a, struct op *op, struct err *e)
     return check_receive_args(a, &op->request.receive, "receive", e);
 }
 
+/* As a header's value or a key of a record can be; NULL is fine. */
+static int check_filter(const struct wire_held_filter *f, const char *field, struct err *e)
+{
+    if (f == NULL)
+        return E_OK;
+    int code = check_at_most(field, f->key.size, "of a key's bytes", WIRE_KEY_MAX, e);
+    if (code == E_OK)
+        code = check_at_most(field, f->header.size + f->header_value.size, "of headers' bytes", WIRE_HEADERS_BYTES_MAX, e);
+    if (code == E_OK && f->has_header_value && f->header.size == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "%s.header_value is given without header", field);
+    if (code == E_OK && f->before_ms != 0 && f->before_ms <= f->after_ms)
+        return err_set(e, E_INVALID_ARGUMENT, "%s.before_ms is %llu, not behind after_ms, %llu", field,
+                       (unsigned long long)f->before_ms, (unsigned long long)f->after_ms);
+    return code;
+}
+
+static int check_names(struct view topic, struct view group, struct err *e)
+{
+    int code = check_name("topic", topic, false, e);
+    return code == E_OK ? check_name("group", group, false, e) : code;
+}
+
 int check_held_list(struct api *a, struct op *op, struct err *e)
 {
     struct wire_held_list *h = &op->request.held;
@@ -41,6 +63,32 @@ int check_held_list(struct api *a, struct op *op, struct err *e)
         return err_set(e, E_INVALID_ARGUMENT, "held_list.state is %u: 0 any, 1 retrying, 2 parked", h->state);
     h->limit = lowered(h->limit, a->limits->page_max);
     h->max_bytes = lowered(h->max_bytes, a->limits->reply_bytes_max);
-    int code = check_name("topic", h->topic, false, e);
-    return code == E_OK ? check_name("group", h->group, false, e) : code;
+    int code = check_names(h->topic, h->group, e);
+    return code == E_OK ? check_filter(h->filter, "held_list.filter", e) : code;
+}
+
+int check_held_change(struct api *a, struct op *op, struct err *e)
+{
+    (void)a;
+    const struct wire_held_change *h = &op->request.held_change;
+    if (h->act < TASK_REDRIVE || h->act > TASK_DROP)
+        return err_set(e, E_INVALID_ARGUMENT, "held_change.act is %u: 1 redrive, 2 drop", h->act);
+    int code = check_names(h->topic, h->group, e);
+    return code == E_OK ? check_filter(h->filter, "held_change.filter", e) : code;
+}
+
+int check_explain(struct api *a, struct op *op, struct err *e)
+{
+    (void)a;
+    const struct wire_explain *x = &op->request.explain;
+    if (x->has_key && x->has_offset)
+        return err_set(e, E_INVALID_ARGUMENT, "explain: of a key or of an offset, not of both");
+    int code = check_names(x->topic, x->group, e);
+    return code == E_OK ? check_at_most("explain.key", x->key.size, "of bytes", WIRE_KEY_MAX, e) : code;
+}
+
+int check_state_get(struct api *a, struct op *op, struct err *e)
+{
+    (void)a;
+    return check_at_most("state_get.key", op->request.state_get.key.size, "of bytes", WIRE_KEY_MAX, e);
 }

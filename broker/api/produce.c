@@ -76,26 +76,80 @@ static int check_batch(const struct wire_produce *w, struct batch_columns *c, st
     return E_OK;
 }
 
-int check_produce(struct api *a, struct op *op, struct err *e)
+/* Message ids that lie in the batch, not aligned for us there. */
+static int take_ids(struct op *op, const struct batch_columns *c, struct op_batch *out, struct err *e)
 {
-    const struct wire_produce *w = &op->request.produce;
+    if (c->message_id == NULL)
+        return E_OK;
+    struct id128 *ids = arena_take(&op->arena, c->count * sizeof *ids);
+    if (ids == NULL)
+        return err_set(e, E_TOO_LARGE, "the message ids of %u records", c->count);
+    memcpy(ids, c->message_id, c->count * sizeof *ids);
+    out->message_ids = ids;
+    return E_OK;
+}
+
+int check_produced(struct api *a, struct op *op, const struct wire_produce *w, struct op_batch *out, struct err *e)
+{
     struct partition_facts facts;
     struct batch_columns columns;
     if (!partitions_find(a->partitions, w->partition, &facts))
         return err_set(e, E_PARTITION_NOT_FOUND, "partition id %u", w->partition);
-    if (op->request.lane != w->partition)
-        return err_set(e, E_INVALID_ARGUMENT, "produce.lane is %u: the lane of partition id %u is %u",
-                       op->request.lane, w->partition, w->partition);
     int code = check_at_most("produce.delay_ms", w->delay_ms, "delay_ms_max", a->limits->delay_ms_max, e);
+    if (code == E_OK)
+        code = check_at_most("produce.name", w->name.size, "of bytes", WIRE_NAME_MAX, e);
+    if (code == E_OK)
+        code = check_at_most("produce.cron", w->cron.size, "of bytes", WIRE_NAME_MAX, e);
+    if (code == E_OK && (w->delay_ms != 0) + (w->at_ms != 0) + (w->cron.size != 0) > 1)
+        return err_set(e, E_INVALID_ARGUMENT, "produce: only one of delay_ms, at_ms and cron can be given");
+    if (code == E_OK && w->name.size != 0 && w->delay_ms == 0 && w->at_ms == 0 && w->cron.size == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "produce.name is given and no time: only what waits has a name");
     if (code == E_OK)
         code = check_batch(w, &columns, e);
     if (code == E_OK)
         code = check_keys(&columns, &facts, w, e);
     if (code == E_OK)
         code = check_sizes(&columns, &facts, e);
-    if (code != E_OK)
-        return code;
-    op->payload_records = columns.count;
-    op->last_delta = columns.count - 1;
-    return E_OK;
+    if (code == E_OK)
+        code = take_ids(op, &columns, out, e);
+    if (code == E_OK)
+        out->last_delta = columns.count - 1;
+    return code;
+}
+
+int check_produce(struct api *a, struct op *op, struct err *e)
+{
+    const struct wire_produce *w = &op->request.produce;
+    if (op->request.lane != w->partition)
+        return err_set(e, E_INVALID_ARGUMENT, "produce.lane is %u: the lane of partition id %u is %u",
+                       op->request.lane, w->partition, w->partition);
+    return check_produced(a, op, w, &op->batch, e);
+}
+
+/* ---------------------------------------------------------------- what waits for its time */
+
+static int check_sched_name(const struct wire_sched *s, bool name_needed, struct err *e)
+{
+    int code = check_name("topic", s->topic, !name_needed, e);
+    if (code == E_OK && name_needed && s->name.size == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "sched_change.name is empty");
+    return code == E_OK ? check_at_most("sched.name", s->name.size, "of bytes", WIRE_NAME_MAX, e) : code;
+}
+
+int check_sched_list(struct api *a, struct op *op, struct err *e)
+{
+    struct wire_sched *s = &op->request.sched;
+    s->limit = lowered(s->limit, a->limits->page_max);
+    return check_sched_name(s, false, e);
+}
+
+int check_sched_change(struct api *a, struct op *op, struct err *e)
+{
+    const struct wire_sched *s = &op->request.sched;
+    if (s->act < SCHED_CANCEL || s->act > SCHED_MOVE)
+        return err_set(e, E_INVALID_ARGUMENT, "sched_change.act is %u: 1 cancel, 2 move", s->act);
+    if (s->at_ms != 0 && s->delay_ms != 0)
+        return err_set(e, E_INVALID_ARGUMENT, "sched_change: only one of at_ms and delay_ms can be given");
+    int code = check_at_most("sched_change.delay_ms", s->delay_ms, "delay_ms_max", a->limits->delay_ms_max, e);
+    return code == E_OK ? check_sched_name(s, true, e) : code;
 }

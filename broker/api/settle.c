@@ -36,15 +36,31 @@ static int check_items(struct api *a, const struct wire_settle *s, struct items 
     return E_OK;
 }
 
-static int check_unit(struct api *a, const struct wire_settle *s, uint32_t u, struct err *e)
+static int check_state(struct api *a, const struct wire_unit *unit, struct err *e)
 {
+    for (uint32_t i = 0; i < unit->state_n; i++) {
+        int code = check_at_most("key", unit->state[i].key.size, "of bytes", WIRE_KEY_MAX, e);
+        if (code == E_OK)
+            code = check_at_most("value", unit->state[i].value.size, "state_bytes_max", a->limits->state_bytes_max, e);
+        if (code != E_OK)
+            return err_prefix(e, "state[%u]", i);
+    }
+    return E_OK;
+}
+
+static int check_unit(struct api *a, struct op *op, uint32_t u, struct op_batch *batches, struct err *e)
+{
+    const struct wire_settle *s = &op->request.settle;
     const struct wire_unit *unit = &s->units[u];
-    if (unit->produces_n > 0 || unit->state_n > 0)
-        return err_set(e, E_UNSUPPORTED, "settle.units[%u].%s", u,
-                       unit->produces_n > 0 ? "produces" : "state");
     char of[32];
     snprintf(of, sizeof of, "units[%u].items", u);
-    return check_items(a, s, (struct items){of, unit->items, unit->items_n}, e);
+    int code = check_items(a, s, (struct items){of, unit->items, unit->items_n}, e);
+    for (uint32_t i = 0; i < unit->produces_n && code == E_OK; i++)
+        if ((code = check_produced(a, op, &unit->produces[i], &batches[i], e)) != E_OK)
+            err_prefix(e, "settle.units[%u].produces[%u]", u, i);
+    if (code == E_OK && (code = check_state(a, unit, e)) != E_OK)
+        err_prefix(e, "settle.units[%u]", u);
+    return code;
 }
 
 static int check_notes(const struct wire_settle *s, struct err *e)
@@ -75,10 +91,10 @@ static int check_carried(struct api *a, struct op *op, struct err *e)
 int check_settle(struct api *a, struct op *op, struct err *e)
 {
     const struct wire_settle *s = &op->request.settle;
-    uint64_t items = s->singles_n;
+    uint64_t items = s->singles_n, produces = 0;
     for (uint32_t u = 0; u < s->units_n; u++)
-        items += s->units[u].items_n;
-    if (items == 0 && s->receive == NULL)
+        items += s->units[u].items_n + s->units[u].state_n, produces += s->units[u].produces_n;
+    if (items + produces == 0 && s->receive == NULL)
         return err_set(e, E_INVALID_ARGUMENT, "settle has no items");
     int code = check_at_most("settle.items_n", items, "WIRE_ITEMS_MAX", WIRE_ITEMS_MAX, e);
     if (code == E_OK)
@@ -87,8 +103,17 @@ int check_settle(struct api *a, struct op *op, struct err *e)
         code = check_notes(s, e);
     if (code == E_OK)
         code = check_items(a, s, (struct items){"singles", s->singles, s->singles_n}, e);
-    for (uint32_t u = 0; code == E_OK && u < s->units_n; u++)
-        code = check_unit(a, s, u, e);
+    if (code == E_OK)
+        code = check_at_most("settle.produces_n", produces, "WIRE_ITEMS_MAX", WIRE_ITEMS_MAX, e);
+    struct op_batch *batches = NULL;
+    if (code == E_OK && produces > 0 && (batches = arena_take(&op->arena, produces * sizeof *batches)) == NULL)
+        return err_set(e, E_TOO_LARGE, "settle: %llu produces", (unsigned long long)produces);
+    op->unit_batches = batches;
+    for (uint32_t u = 0; code == E_OK && u < s->units_n; u++) {
+        code = check_unit(a, op, u, batches, e);
+        if (batches != NULL)
+            batches += s->units[u].produces_n;
+    }
     if (code == E_OK && s->receive != NULL)
         code = check_carried(a, op, e);
     return code;

@@ -27,6 +27,14 @@ static const struct api_verb verbs[VERB_COUNT] = {
     [VERB_GROUP_LAG] = {"group_lag", RIGHT_READ, false, check_list},
     [VERB_HELD_LIST] = {"held_list", RIGHT_READ, false, check_held_list},
     [VERB_HEALTH] = {"health", RIGHT_NONE, false, check_nothing},
+    [VERB_GROUP_CONTROL] = {"group_control", RIGHT_ADMIN, true, check_group_control},
+    [VERB_HELD_CHANGE] = {"held_change", RIGHT_ADMIN, true, check_held_change},
+    [VERB_TASK_LIST] = {"task_list", RIGHT_READ, false, check_nothing},
+    [VERB_TASK_CANCEL] = {"task_cancel", RIGHT_ADMIN, true, check_nothing},
+    [VERB_SCHED_LIST] = {"sched_list", RIGHT_READ, false, check_sched_list},
+    [VERB_SCHED_CHANGE] = {"sched_change", RIGHT_WRITE, true, check_sched_change},
+    [VERB_EXPLAIN] = {"explain", RIGHT_READ, false, check_explain},
+    [VERB_STATE_GET] = {"state_get", RIGHT_READ, false, check_state_get},
 };
 
 const struct api_verb *api_verb(unsigned verb)

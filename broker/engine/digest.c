@@ -1,5 +1,5 @@
 /* What survives a restart as one number, and where the messages of a group are: for tests that compare, and count again. */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {

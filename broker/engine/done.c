@@ -5,7 +5,7 @@
  *
  * Chunks between floor and cursor are in memory: a bit a message, none for a chunk that is empty or full.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 /* Stands for every chunk whose offsets are all done. Never written to. */
 static struct done_chunk done_full = {.count = DONE_CHUNK_OFFSETS, .stored = true};

@@ -1,7 +1,5 @@
-/* The engine's frame: a turn from its beginning to its end, the table of verbs, timers, rows and answers. */
-#include "engine/state.h"
-
-#include <stdarg.h>
+/* The engine's frame: a turn from its beginning to its end, the table of verbs, timers and rows. */
+#include "engine/memory.h"
 
 const struct engine_limits engine_limits_default = {
 #define X(name, unit, def, min, max, help) .name = def,
@@ -96,118 +94,6 @@ void mark_dirty(struct list *dirty, struct list_node *n)
         list_push_back(dirty, n);
 }
 
-/* ---------------------------------------------------------------- answers */
-
-/* The reply's arrays are bounded by the limits that were checked before; memory for them is bookkeeping (base/mem.h). */
-void *op_take(struct engine *en, struct op *op, size_t n, size_t size)
-{
-    (void)en;
-    op->arena.limit = SIZE_MAX;
-    void *p = arena_take(&op->arena, n * size > 0 ? n * size : 1);
-    assert(p != NULL);
-    return p;
-}
-
-struct view op_text(struct op *op, const char *text)
-{
-    size_t n = strlen(text);
-    char *copy = op_take(NULL, op, n + 1, 1);
-    memcpy(copy, text, n);
-    return view_of(copy, n);
-}
-
-static void hand_back(struct engine *en, struct op *op)
-{
-    assert(!list_linked(&op->wait));
-    if (op->reply.code != E_OK) {
-        op->reply.body = BODY_NONE;
-        op->read = READ_NONE;
-        if (op->error.text[0] != '\0')
-            op->reply.detail = op_text(op, op->error.text);
-    }
-    list_push_back(&en->fx.done, &op->wait);
-}
-
-void answer(struct engine *en, struct op *op, int code, const char *fmt, ...)
-{
-    op->reply.code = (uint16_t)code;
-    if (fmt != NULL) {
-        va_list args;
-        va_start(args, fmt);
-        err_vset(&op->error, code, fmt, args);
-        va_end(args);
-    }
-    op->turn = 0;
-    op->level = DURABILITY_NONE;
-    hand_back(en, op);
-}
-
-void answer_now(struct engine *en, struct op *op)
-{
-    op->turn = 0;
-    op->level = DURABILITY_NONE;
-    hand_back(en, op);
-}
-
-void answer_change(struct engine *en, struct op *op, enum durability level)
-{
-    op->turn = en->turn;
-    op->level = level;
-    op->reply.durability = (uint8_t)level;
-    if (level == DURABILITY_DISK)
-        en->fx.need_sync = true;
-    if (op->lane != NULL)
-        lane_done(en, op->lane, op, level);
-    hand_back(en, op);
-}
-
-/* ---------------------------------------------------------------- waiting */
-
-void wait_at(struct op *op, struct place *p, struct list *queue)
-{
-    p->op = op;
-    list_push_back(queue, &p->queue);
-    list_push_back(&op->waits, &p->of_op);
-}
-
-void wait_end(struct engine *en, struct op *op)
-{
-    for (struct list_node *n; (n = list_pop_front(&op->waits)) != NULL;)
-        list_remove(&container_of(n, struct place, of_op)->queue);
-    if (heap_contains(&en->waits, &op->timer))
-        heap_remove(&en->waits, &op->timer);
-    if (op->session != NULL && list_linked(&op->wait)) {
-        ((struct session *)op->session)->waiting_n--;
-        list_remove(&op->wait);
-    }
-    op->session = NULL;
-}
-
-/* One long poll more than a session may have ends its oldest. */
-void wait_begin(struct engine *en, struct op *op, struct session *s, uint32_t wait_ms)
-{
-    if (s->waiting_n >= en->limits->waiting_per_session_max) {
-        struct op *oldest = container_of(list_first(&s->waiting), struct op, wait);
-        wait_end(en, oldest);
-        en->counters.waits_ended_early++;
-        answer(en, oldest, E_AGAIN, "more than %llu requests of this session wait", (unsigned long long)en->limits->waiting_per_session_max);
-    }
-    uint64_t wait = wait_ms < en->limits->wait_ms_max ? wait_ms : en->limits->wait_ms_max;
-    op->session = s;
-    list_push_back(&s->waiting, &op->wait);
-    s->waiting_n++;
-    heap_push(&en->waits, &op->timer, en->now.mono_ms + wait, heap_seq(&en->waits));
-}
-
-void wait_over(struct engine *en, struct op *op)
-{
-    wait_end(en, op);
-    if (op->request.verb == VERB_RECEIVE)
-        receive_empty(en, op);
-    else
-        log_fetch_try(en, op, true);
-}
-
 /* ---------------------------------------------------------------- verbs */
 
 static void do_health(struct engine *en, struct op *op)
@@ -222,12 +108,6 @@ static void do_health(struct engine *en, struct op *op)
     h->groups = en->groups_n;
     h->sessions = (uint32_t)en->sessions_n;
     answer_now(en, op);
-}
-
-static void do_unsupported(struct engine *en, struct op *op, struct session *s)
-{
-    (void)s;
-    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
 }
 
 typedef void read_fn(struct engine *en, struct op *op);
@@ -247,17 +127,25 @@ static const struct verb {
     [VERB_RECEIVE] = {.with = queue_receive},
     [VERB_SETTLE] = {.with = settle_request, .numbered = true, .while_stopping = true},
     [VERB_TOPIC_CREATE] = {.with = topic_create, .numbered = true},
-    [VERB_TOPIC_ALTER] = {.with = do_unsupported, .numbered = true},
+    [VERB_TOPIC_ALTER] = {.with = topic_alter, .numbered = true},
     [VERB_TOPIC_DELETE] = {.with = topic_delete, .numbered = true},
     [VERB_TOPIC_LIST] = {.read = topic_list, .while_stopping = true},
     [VERB_OFFSET_FOR] = {.read = log_offset_for, .while_stopping = true},
     [VERB_GROUP_CREATE] = {.with = group_create, .numbered = true},
-    [VERB_GROUP_ALTER] = {.with = do_unsupported, .numbered = true},
+    [VERB_GROUP_ALTER] = {.with = group_alter, .numbered = true},
     [VERB_GROUP_DELETE] = {.with = group_delete, .numbered = true},
     [VERB_GROUP_LIST] = {.read = group_list, .while_stopping = true},
     [VERB_GROUP_LAG] = {.read = lag_list, .while_stopping = true},
     [VERB_HELD_LIST] = {.read = held_list, .while_stopping = true},
     [VERB_HEALTH] = {.read = do_health, .while_stopping = true},
+    [VERB_GROUP_CONTROL] = {.with = group_control, .numbered = true},
+    [VERB_HELD_CHANGE] = {.with = held_change, .numbered = true},
+    [VERB_TASK_LIST] = {.read = task_list, .while_stopping = true},
+    [VERB_TASK_CANCEL] = {.with = task_cancel, .numbered = true},
+    [VERB_SCHED_LIST] = {.read = sched_list, .while_stopping = true},
+    [VERB_SCHED_CHANGE] = {.with = sched_change, .numbered = true},
+    [VERB_EXPLAIN] = {.read = explain, .while_stopping = true},
+    [VERB_STATE_GET] = {.read = state_get, .while_stopping = true},
 };
 
 void engine_op(struct engine *en, struct op *op)

@@ -1,5 +1,5 @@
 /* Groups: made, listed, deleted. What a queue group does with messages is in queue.c and the files it names. */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 static size_t group_place(const struct topic *t, struct view name, bool *found)
 {
@@ -305,4 +305,16 @@ struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *mo
         }
     }
     return page;
+}
+
+void group_alter(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
+}
+
+void group_control(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
 }

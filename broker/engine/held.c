@@ -1,7 +1,7 @@
 /* Leaving the flow: done, retrying, parked. A held message has a row; one that waits for its time has a second one in `sched`, so
  * that a restart finds what waits without looking at what is parked.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 /* ---------------------------------------------------------------- rows */
 

@@ -7,7 +7,7 @@
  * Every message of the list is younger than the head. When the head is out of the way, the first of the list becomes the head and
  * stays in the list (head_in_list) until it is granted: until then no other row would stand for it.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 enum { CHUNK_POSITIONS = 256 };
 

@@ -1,5 +1,5 @@
 /* Lag: how far a group is behind, and whether it will catch up. */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 void rate_count(struct rate *r, uint64_t mono_ms, uint32_t n)
 {

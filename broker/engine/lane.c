@@ -7,7 +7,7 @@
  *   ordered lane (one per partition)      ... base | base+1 |            only base + 1 can be done
  *   lane 0                                ... base | base+1 .. base+60 | any of them, once
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 static void result_free(struct lane_result *r) { mem_free(r->body); }
 

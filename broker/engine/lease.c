@@ -4,7 +4,7 @@
  * the message is granted again, parked or done; so a late settle of the same holder still counts. Leases belong to a session.
  * After a restart they begin a full new term.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 struct lease *lease_new(struct engine *en, struct group *g, struct session *s, uint64_t token)
 {

@@ -4,7 +4,7 @@
  * retry, sessions. None of it grows with the backlog. Messages that were ready and had no row are found again by the scan, which
  * begins at the row's ready_low; leases begin a full new term, sessions a new grace.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 typedef int load_fn(struct engine *en, struct view key, struct view value, struct err *e);
 
@@ -93,6 +93,11 @@ static int load_meta(struct engine *en, struct err *e)
         return code;
     } else if (format.format > META_FORMAT) {
         return err_set(e, E_FORMAT_NEWER, "data has format %u, this version reads up to %d", format.format, META_FORMAT);
+    } else if (format.format < META_FORMAT) { /* its rows read as they are */
+        format.format = META_FORMAT;
+        buf_clear(&en->row);
+        format_row_put(&en->row, &format);
+        row_put(en, FAM_META, &k);
     }
     k = key_meta_epoch();
     if (row_read(en, FAM_META, &k, &v)) {
@@ -105,7 +110,7 @@ static int load_meta(struct engine *en, struct err *e)
     }
     if (en->now.wall_ms > en->wall_ms) /* the wall clock never goes back, across restarts either */
         en->wall_ms = en->now.wall_ms;
-    en->next = (struct next_row){1, 1, 1};
+    en->next = (struct next_row){1, 1, 1, 1};
     k = key_meta_next();
     if (row_read(en, FAM_META, &k, &v) && (code = next_row_get(v, &en->next, e)) != E_OK)
         return code;

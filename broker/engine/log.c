@@ -6,7 +6,7 @@
  *
  * All batches that a turn appends to one partition become one row, written with the partition's own row at the end of the turn.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone)
 {
@@ -50,7 +50,7 @@ static void append(struct engine *en, struct partition *p, struct op *op)
     size_t at = en->appends.size / sizeof(struct append);
     struct append *a = (struct append *)(void *)buf_reserve(&en->appends, sizeof *a);
     en->appends.size += sizeof *a;
-    *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + op->last_delta, .batch = w->batch,
+    *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + op->batch.last_delta, .batch = w->batch,
                          .hold = op->hold};
     stored_header_put(a->header, &(struct stored_header){.level = p->topic->config.durability, .epoch = en->epoch,
                                                          .count = w->count, .size = (uint32_t)w->batch.size, .turn = en->turn,
@@ -61,7 +61,7 @@ static void append(struct engine *en, struct partition *p, struct op *op)
     else
         ((struct append *)(void *)en->appends.data)[p->append_last].next = at + 1;
     p->append_last = at;
-    row->end += op->last_delta + 1;
+    row->end += op->batch.last_delta + 1;
     mark_dirty(&en->dirty_partitions, &p->dirty);
 }
 
@@ -71,7 +71,7 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
     const struct wire_produce *w = &op->request.produce;
     struct partition *p = map_get(&en->partitions, w->partition);
     assert(p != NULL); /* lane_begin looked */
-    if (w->delay_ms != 0) {
+    if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0) {
         answer(en, op, E_UNSUPPORTED, "delayed messages");
         return;
     }

@@ -22,6 +22,12 @@ enum op_read {
     READ_OFFSET  /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
 };
 
+/* What api found when it checked a batch. */
+struct op_batch {
+    uint64_t last_delta;             /* offset of the last record minus the first's */
+    const struct id128 *message_ids; /* one for each record, zero: it has none; NULL: none has one */
+};
+
 struct op {
     /* ---- set by the maker */
     void *node[3];               /* room for the queue of whoever holds the operation; nobody else looks */
@@ -30,8 +36,8 @@ struct op {
     struct arena arena;          /* for the decoded request and for the reply's arrays */
     uint64_t pipe;               /* the connection, unique while the broker runs; 0: the broker itself, which needs no session for reads */
     size_t bytes;                /* what it counts in the inbox */
-    uint64_t payload_records;    /* produce: records in the batch, checked by api */
-    uint64_t last_delta;         /* produce: offset of the last record minus the first's */
+    struct op_batch batch;       /* produce: of its batch */
+    const struct op_batch *unit_batches; /* settle: of each produce of each unit, in order */
     void (*done)(struct op *op); /* any thread; takes the operation back, reply filled */
 
     /* ---- the engine's while it holds the operation */

@@ -6,7 +6,7 @@
  *
  * Read-ahead runs only while less is ready than receivers asked for, twice over; so a group without receivers costs nothing.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 /* ---------------------------------------------------------------- ready messages */
 

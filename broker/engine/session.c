@@ -4,7 +4,7 @@
  *                    ^                       │
  *                    └──── hello, resume ────┘            bye: leases return at once, forgotten
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 struct session *session_find(const struct engine *en, struct id128 id)
 {

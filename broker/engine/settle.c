@@ -3,7 +3,7 @@
  * A settle is a list of units. Each unit is first looked at as a whole; if anything in it cannot be done, none of it is, and its code
  * says why. The others go on. Codes come back in order: singles first (units of one item), then units.
  */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 /* The message that an item speaks of, or NULL and why not. */
 static struct entry *item_entry(const struct engine *en, const struct wire_settle_item *i, int *code)

@@ -1,5 +1,5 @@
 /* Topics: made, listed, deleted. Ids of topics and partitions are never used again. */
-#include "engine/state.h"
+#include "engine/memory.h"
 
 #include <stdlib.h>
 
@@ -272,4 +272,10 @@ void topic_list(struct engine *en, struct op *op)
     op->reply.topics = (struct wire_topic_reply){.topics = rows, .topics_n = (uint32_t)taken,
                                                  .more = l->name.data == NULL && from + taken < en->topics_n};
     answer_now(en, op);
+}
+
+void topic_alter(struct engine *en, struct op *op, struct session *s)
+{
+    (void)s;
+    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
 }

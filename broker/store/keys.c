@@ -164,12 +164,69 @@ struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, 
 {
     struct key k = {0};
     add_u64(&k, due_ms);
-    add_u8(&k, 'r');
+    add_u8(&k, SCHED_KIND_RETRY);
     add_u32(&k, group);
     add_u32(&k, partition);
     add_u64(&k, offset);
     return k;
 }
+
+struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
+{
+    struct key k = {0};
+    add_u64(&k, due_ms);
+    add_u8(&k, SCHED_KIND_BATCH);
+    add_u32(&k, topic);
+    add_u64(&k, id.hi);
+    add_u64(&k, id.lo);
+    return k;
+}
+
+struct key key_sched_name_prefix(uint32_t topic)
+{
+    struct key k = {0};
+    add_u64(&k, 0);
+    add_u8(&k, SCHED_KIND_NAME);
+    add_u32(&k, topic);
+    return k;
+}
+
+struct key key_sched_name(uint32_t topic, struct id128 id)
+{
+    struct key k = key_sched_name_prefix(topic);
+    add_u64(&k, id.hi);
+    add_u64(&k, id.lo);
+    return k;
+}
+
+struct key key_task(uint32_t group, uint64_t task)
+{
+    struct key k = {0};
+    add_u8(&k, 'k');
+    add_u32(&k, group);
+    add_u64(&k, task);
+    return k;
+}
+
+struct key key_dedup_generation(void)
+{
+    struct key k = {0};
+    add_u8(&k, 'm');
+    return k;
+}
+
+/* A u32 and 128 bits: dedup and state. */
+static struct key owned_id128(uint32_t owner, struct id128 id)
+{
+    struct key k = {0};
+    add_u32(&k, owner);
+    add_u64(&k, id.hi);
+    add_u64(&k, id.lo);
+    return k;
+}
+
+struct key key_dedup(uint32_t topic, struct id128 id) { return owned_id128(topic, id); }
+struct key key_state(uint32_t group, struct id128 key_hash) { return owned_id128(group, key_hash); }
 
 struct key key_session(struct id128 id)
 {
@@ -290,11 +347,42 @@ bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, ui
 {
     struct cur c = cur_of(key);
     *due_ms = cur_u64be(&c);
-    if (cur_u8(&c) != 'r')
+    if (cur_u8(&c) != SCHED_KIND_RETRY)
         c.bad = true;
     *group = cur_u32be(&c);
     *partition = cur_u32be(&c);
     *offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms)
+{
+    struct cur c = cur_of(key);
+    *due_ms = cur_u64be(&c);
+    uint8_t kind = cur_u8(&c);
+    bool known = !c.bad && (kind == SCHED_KIND_RETRY || kind == SCHED_KIND_BATCH || kind == SCHED_KIND_NAME);
+    return known ? (enum sched_kind)kind : SCHED_KIND_NONE;
+}
+
+bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, struct id128 *id)
+{
+    struct cur c = cur_of(key);
+    *due_ms = cur_u64be(&c);
+    if (cur_u8(&c) != SCHED_KIND_BATCH)
+        c.bad = true;
+    *topic = cur_u32be(&c);
+    id->hi = cur_u64be(&c);
+    id->lo = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_task(struct view key, uint32_t *group, uint64_t *task)
+{
+    struct cur c = cur_of(key);
+    if (cur_u8(&c) != 'k')
+        c.bad = true;
+    *group = cur_u32be(&c);
+    *task = cur_u64be(&c);
     return cur_done(&c);
 }
 

@@ -14,17 +14,25 @@
  *   groups    'c' group | partition                 floor, cursor, ready_low of a queue group
  *             'd' group | partition | chunk u64     which of 4,096 offsets are done
  *             'o' group | partition                 committed offset of a stream group (reserved)
+ *             'k' group | task u64                  a task over parked messages, and how far it is
  *   leases    group | token u64                     one grant: who holds which messages
  *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
  *   held      group | partition | offset u64        retrying or parked
- *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry; 'd', 'c': delayed, cron (reserved)
+ *             'm'                                   which generation of dedup takes rows, since when, how many
+ *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry
+ *             due u64 | 'd' | topic | id 16         a batch that is appended when due, with its bytes
+ *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
  *   sessions  's' id 16                             session
  *             'l' id 16 | lane u32                  numbers and kept results of a lane
- *   dedup.*   topic | id 16                         (reserved)
- *   state     group | key                           (reserved)
+ *   dedup.*   topic | id 16                         where the message of this message_id is, since when
+ *   state     group | XXH3-128 of the key           key, version, value
  *
  * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
  * and FORMAT_NEWER for a format that this version does not know.
+ *
+ * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
+ * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
+ * they lack; the directory is raised at the start.
  */
 #ifndef STORE_KEYS_H
 #define STORE_KEYS_H
@@ -33,7 +41,7 @@
 #include "base/err.h"
 #include "schemas/codec.h"
 
-enum { META_FORMAT = 1, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
+enum { META_FORMAT = 2, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
 
 /* ---------------------------------------------------------------- keys: fixed size, built on the stack */
 
@@ -58,7 +66,14 @@ struct key key_lease(uint32_t group, uint64_t token);
 struct key key_list(uint32_t group, uint64_t hash, uint32_t chunk);
 struct key key_held(uint32_t group, uint32_t partition, uint64_t offset);
 struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset);
-struct key key_group_prefix(uint32_t group);                /* leases, keys, held */
+struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id);
+struct key key_sched_name(uint32_t topic, struct id128 id);
+struct key key_sched_name_prefix(uint32_t topic);
+struct key key_task(uint32_t group, uint64_t task);
+struct key key_dedup_generation(void);
+struct key key_dedup(uint32_t topic, struct id128 id);
+struct key key_state(uint32_t group, struct id128 key_hash);
+struct key key_group_prefix(uint32_t group);                /* leases, keys, held, state; dedup: of a topic */
 struct key key_session(struct id128 id);
 struct key key_lane(struct id128 id, uint32_t lane);
 struct key key_lane_prefix(struct id128 id);
@@ -74,6 +89,10 @@ bool key_read_lease(struct view key, uint32_t *group, uint64_t *token);
 bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk);
 bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset);
 bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
+enum sched_kind { SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i' };
+enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms);
+bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, struct id128 *id);
+bool key_read_task(struct view key, uint32_t *group, uint64_t *task);
 bool key_read_session(struct view key, struct id128 *id);
 bool key_read_lane(struct view key, struct id128 *id, uint32_t *lane);
 
@@ -84,7 +103,7 @@ enum log_class { LOG_HOURS, LOG_DAYS, LOG_WEEKS, LOG_FOREVER, LOG_COMPACTED, LOG
 
 struct format_row { uint32_t format; uint64_t created_ms; struct id128 broker; };
 struct epoch_row { uint32_t epoch; uint64_t turn, wall_ms; };
-struct next_row { uint32_t topic, partition, group; };
+struct next_row { uint32_t topic, partition, group; uint64_t task; };
 struct topic_row { /* partitions: ids in order of their index */
     struct view name;
     uint64_t created_ms;
@@ -96,7 +115,15 @@ struct topic_row { /* partitions: ids in order of their index */
 struct group_row { struct view name; uint32_t topic; uint64_t created_ms; struct wire_group_config config; bool paused; };
 struct partition_row { uint64_t start, end, start_bytes, end_bytes, first_time_ms, last_time_ms; uint32_t epoch; uint64_t turn; };
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
-struct lease_entry { uint32_t partition; uint64_t offset, key_hash; bool has_key; uint32_t size, grants, failures; };
+/* `expires_ms`: wall time when its ttl ends, 0: never. Sizes are below 2 GiB. */
+struct lease_entry {
+    uint32_t partition;
+    uint64_t offset, key_hash;
+    bool has_key;
+    uint32_t size, grants, failures;
+    uint64_t expires_ms;
+    uint8_t priority;
+};
 struct lease_row { /* entries in any order; delta-coded */
     struct id128 session;
     uint32_t slot, lease_ms;
@@ -106,14 +133,30 @@ struct lease_row { /* entries in any order; delta-coded */
     struct view entries_raw; /* decode: read with lease_row_next */
 };
 struct list_header_row { uint32_t first, skip, last; uint64_t count; bool head_in_list; };
-struct list_position { uint32_t partition; uint64_t offset; uint32_t size; };
+struct list_position { uint32_t partition; uint64_t offset; uint32_t size; uint64_t expires_ms; uint8_t priority; };
 struct held_row {
     uint8_t state; /* enum held_state */
     uint64_t due_ms, at_ms, token, key_hash;
     bool has_key, blocking;
     uint32_t size, grants, failures;
     struct view reason, error;
+    uint64_t expires_ms;
+    uint8_t priority;
 };
+/* A batch that waits: what its append needs. The bytes stand last. */
+struct sched_batch_row { uint32_t partition, count; uint64_t last_delta, batch_hash; struct view batch; };
+struct sched_name_row { struct view name, cron; uint64_t due_ms, created_ms, bytes; uint32_t partition, count; };
+struct task_row {
+    uint8_t act, state;        /* enum task_act, enum task_state */
+    bool dry_run, has_filter, has_at;
+    uint32_t rate_milli, at_partition; /* looked at up to this place */
+    uint64_t limit, seen, matched, changed, started_ms, ended_ms, at_offset;
+    struct wire_held_filter filter;
+    struct view error;
+};
+struct dedup_generation_row { uint8_t current; uint64_t began_ms, count, before_began_ms; }; /* current 0: dedup.a, 1: dedup.b */
+struct dedup_row { uint32_t partition; uint64_t offset, time_ms; };
+struct state_row { struct view key, value; uint64_t version; };
 struct session_row { struct view name; uint64_t created_ms, seen_ms; };
 struct result { uint64_t seq, turn; uint8_t level, verb; struct view body; }; /* body is the engine's */
 struct lane_row { uint64_t base, done; struct view results_raw; uint32_t results_n; }; /* done: bit i = base + 1 + i */
@@ -146,6 +189,18 @@ void list_chunk_append(struct buf *b, struct list_position *before, struct list_
 bool list_chunk_next(struct view *chunk, struct list_position *before, bool *bad);
 void held_row_put(struct buf *b, const struct held_row *r);
 int held_row_get(struct view v, struct held_row *r, struct err *e);
+void sched_batch_row_put(struct buf *b, const struct sched_batch_row *r);
+int sched_batch_row_get(struct view v, struct sched_batch_row *r, struct err *e);
+void sched_name_row_put(struct buf *b, const struct sched_name_row *r);
+int sched_name_row_get(struct view v, struct sched_name_row *r, struct err *e);
+void task_row_put(struct buf *b, const struct task_row *r);
+int task_row_get(struct view v, struct task_row *r, struct err *e);
+void dedup_generation_row_put(struct buf *b, const struct dedup_generation_row *r);
+int dedup_generation_row_get(struct view v, struct dedup_generation_row *r, struct err *e);
+void dedup_row_put(struct buf *b, const struct dedup_row *r);
+int dedup_row_get(struct view v, struct dedup_row *r, struct err *e);
+void state_row_put(struct buf *b, const struct state_row *r);
+int state_row_get(struct view v, struct state_row *r, struct err *e);
 void session_row_put(struct buf *b, const struct session_row *r);
 int session_row_get(struct view v, struct session_row *r, struct err *e);
 void lane_row_put(struct buf *b, uint64_t base, uint64_t done, const struct result *results, uint32_t n);

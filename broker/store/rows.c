@@ -70,6 +70,9 @@ static struct id128 cur_id128(struct cur *c)
     return id;
 }
 
+/* Fields that came later stand at the end: a row of before has none of them. */
+static bool cur_more(const struct cur *c) { return !c->bad && cur_left(c) > 0; }
+
 static struct view cur_rest(struct cur *c)
 {
     return cur_take(c, cur_left(c));
@@ -102,20 +105,28 @@ static uint64_t unzigzag(uint64_t from, uint64_t v)
  *     varint size << n | flags      flags: bit 0 the partition is another, the others are the caller's
  *     varint partition, zigzag      only if it is another
  *     varint offset, zigzag
+ *     priority, varint expires_ms   only if the top bit of the size is set
  *
  * In a run of one partition that is 3 to 5 bytes.
  */
 enum { POSITION_MOVED = 1 };
+#define POSITION_MORE (UINT64_C(1) << 31) /* in the size, which is less */
 
 static void position_put(struct buf *b, const struct list_position *before, struct list_position p,
                          unsigned bits, unsigned flags)
 {
     if (p.partition != before->partition)
         flags |= POSITION_MOVED;
-    buf_put_varint(b, (uint64_t)p.size << bits | flags);
+    bool more = p.priority != 0 || p.expires_ms != 0;
+    assert(p.size < POSITION_MORE);
+    buf_put_varint(b, (p.size | (more ? POSITION_MORE : 0)) << bits | flags);
     if (flags & POSITION_MOVED)
         buf_put_varint(b, zigzag(before->partition, p.partition));
     buf_put_varint(b, zigzag(before->offset, p.offset));
+    if (more) {
+        buf_put_u8(b, p.priority);
+        buf_put_varint(b, p.expires_ms);
+    }
 }
 
 static unsigned cur_position(struct cur *c, struct list_position *p, unsigned bits)
@@ -129,8 +140,15 @@ static unsigned cur_position(struct cur *c, struct list_position *p, unsigned bi
     bool still = (flags & POSITION_MOVED) && partition == p->partition;
     if (head >> bits > UINT32_MAX || partition > UINT32_MAX || still)
         c->bad = true;
+    struct list_position is = {.partition = (uint32_t)partition, .offset = offset, .size = (uint32_t)(head >> bits & (POSITION_MORE - 1))};
+    if (head >> bits & POSITION_MORE) {
+        is.priority = cur_u8(c);
+        is.expires_ms = cur_varint(c);
+        if (is.priority == 0 && is.expires_ms == 0)
+            c->bad = true;
+    }
     if (!c->bad)
-        *p = (struct list_position){(uint32_t)partition, offset, (uint32_t)(head >> bits)};
+        *p = is;
     return flags;
 }
 
@@ -185,6 +203,7 @@ void next_row_put(struct buf *b, const struct next_row *r)
     buf_put_varint(b, r->topic);
     buf_put_varint(b, r->partition);
     buf_put_varint(b, r->group);
+    buf_put_varint(b, r->task);
 }
 
 int next_row_get(struct view v, struct next_row *r, struct err *e)
@@ -196,6 +215,7 @@ int next_row_get(struct view v, struct next_row *r, struct err *e)
     r->topic = cur_varint32(&c);
     r->partition = cur_varint32(&c);
     r->group = cur_varint32(&c);
+    r->task = cur_more(&c) ? cur_varint(&c) : 1;
     return row_close(&c, "next ids", e);
 }
 
@@ -233,6 +253,9 @@ void topic_row_put(struct buf *b, const struct topic_row *r)
     buf_put_u8(b, r->log_class);
     for (uint32_t i = 0; i < r->config.partitions; i++)
         buf_put_u32(b, r->partitions[i]);
+    buf_put_varint(b, r->config.backlog_age_max_ms);
+    buf_put_varint(b, r->config.dedup_ms);
+    buf_put_varint(b, r->config.ttl_ms);
 }
 
 int topic_row_get(struct view v, struct topic_row *r, struct err *e)
@@ -249,6 +272,10 @@ int topic_row_get(struct view v, struct topic_row *r, struct err *e)
         c.bad = true;
     r->partitions = NULL;
     r->partitions_raw = cur_take(&c, (size_t)r->config.partitions * sizeof(uint32_t));
+    bool more = cur_more(&c);
+    r->config.backlog_age_max_ms = more ? cur_varint(&c) : 0;
+    r->config.dedup_ms = more ? cur_varint(&c) : 0;
+    r->config.ttl_ms = more ? cur_varint(&c) : 0;
     return row_close(&c, "topic", e);
 }
 
@@ -275,6 +302,11 @@ void group_row_put(struct buf *b, const struct group_row *r)
     buf_put_varint(b, r->config.run_max);
     buf_put_varint(b, r->config.in_flight_max);
     buf_put_u8(b, r->paused);
+    buf_put_u8(b, r->config.expired);
+    buf_put_varint(b, r->config.rate_milli);
+    buf_put_varint(b, r->config.key_rate_milli);
+    buf_put_varint(b, r->config.key_in_flight_max);
+    buf_put_varint(b, r->config.idle_expiry_ms);
 }
 
 int group_row_get(struct view v, struct group_row *r, struct err *e)
@@ -297,6 +329,12 @@ int group_row_get(struct view v, struct group_row *r, struct err *e)
     r->config.run_max = cur_varint32(&c);
     r->config.in_flight_max = cur_varint32(&c);
     r->paused = cur_bool(&c);
+    bool more = cur_more(&c);
+    r->config.expired = more ? cur_u8(&c) : EXPIRED_DROP;
+    r->config.rate_milli = more ? cur_varint32(&c) : 0;
+    r->config.key_rate_milli = more ? cur_varint32(&c) : 0;
+    r->config.key_in_flight_max = more ? cur_varint32(&c) : 0;
+    r->config.idle_expiry_ms = more ? cur_varint(&c) : 0;
     return row_close(&c, "group", e);
 }
 
@@ -403,8 +441,8 @@ enum { LEASE_HAS_KEY = 2, LEASE_BITS = 2 };
 
 static void lease_entry_put(struct buf *b, const struct lease_entry *before, const struct lease_entry *x)
 {
-    struct list_position was = {before->partition, before->offset, 0};
-    struct list_position is = {x->partition, x->offset, x->size};
+    struct list_position was = {.partition = before->partition, .offset = before->offset};
+    struct list_position is = {x->partition, x->offset, x->size, x->expires_ms, x->priority};
     position_put(b, &was, is, LEASE_BITS, x->has_key ? LEASE_HAS_KEY : 0);
     if (x->has_key)
         buf_put_u64(b, x->key_hash);
@@ -434,9 +472,9 @@ bool lease_row_next(struct view *entries_raw, struct lease_entry *state, bool *b
     if (entries_raw->size == 0)
         return false;
     struct cur c = cur_of(*entries_raw);
-    struct list_position p = {state->partition, state->offset, 0};
+    struct list_position p = {.partition = state->partition, .offset = state->offset};
     unsigned flags = cur_position(&c, &p, LEASE_BITS);
-    struct lease_entry x = {.partition = p.partition, .offset = p.offset, .size = p.size};
+    struct lease_entry x = {.partition = p.partition, .offset = p.offset, .size = p.size, .expires_ms = p.expires_ms, .priority = p.priority};
     x.has_key = (flags & LEASE_HAS_KEY) != 0;
     if (x.has_key)
         x.key_hash = cur_u64(&c);
@@ -523,13 +561,14 @@ bool list_chunk_next(struct view *chunk, struct list_position *before, bool *bad
 
 /* ---------------------------------------------------------------- held */
 
-enum { HELD_HAS_KEY = 1, HELD_BLOCKING = 2 };
+enum { HELD_HAS_KEY = 1, HELD_BLOCKING = 2, HELD_MORE = 4 /* priority and expiry follow */ };
 
 void held_row_put(struct buf *b, const struct held_row *r)
 {
     row_begin(b);
     buf_put_u8(b, r->state);
-    buf_put_u8(b, (uint8_t)((r->has_key ? HELD_HAS_KEY : 0) | (r->blocking ? HELD_BLOCKING : 0)));
+    bool more = r->priority != 0 || r->expires_ms != 0;
+    buf_put_u8(b, (uint8_t)((r->has_key ? HELD_HAS_KEY : 0) | (r->blocking ? HELD_BLOCKING : 0) | (more ? HELD_MORE : 0)));
     buf_put_varint(b, r->due_ms);
     buf_put_varint(b, r->at_ms);
     buf_put_varint(b, r->token);
@@ -540,6 +579,10 @@ void held_row_put(struct buf *b, const struct held_row *r)
     buf_put_varint(b, r->failures);
     buf_put_bytes(b, r->reason);
     buf_put_bytes(b, r->error);
+    if (more) {
+        buf_put_u8(b, r->priority);
+        buf_put_varint(b, r->expires_ms);
+    }
 }
 
 int held_row_get(struct view v, struct held_row *r, struct err *e)
@@ -551,7 +594,7 @@ int held_row_get(struct view v, struct held_row *r, struct err *e)
     r->state = cur_u8(&c);
     if (r->state != HELD_RETRYING && r->state != HELD_PARKED)
         c.bad = true;
-    uint8_t flags = cur_flags(&c, HELD_HAS_KEY | HELD_BLOCKING);
+    uint8_t flags = cur_flags(&c, HELD_HAS_KEY | HELD_BLOCKING | HELD_MORE);
     r->has_key = (flags & HELD_HAS_KEY) != 0;
     r->blocking = (flags & HELD_BLOCKING) != 0;
     r->due_ms = cur_varint(&c);
@@ -563,7 +606,216 @@ int held_row_get(struct view v, struct held_row *r, struct err *e)
     r->failures = cur_varint32(&c);
     r->reason = cur_bytes(&c);
     r->error = cur_bytes(&c);
+    bool more = (flags & HELD_MORE) != 0;
+    r->priority = more ? cur_u8(&c) : 0;
+    r->expires_ms = more ? cur_varint(&c) : 0;
     return row_close(&c, "held", e);
+}
+
+/* ---------------------------------------------------------------- what waits for its time */
+
+void sched_batch_row_put(struct buf *b, const struct sched_batch_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->partition);
+    buf_put_varint(b, r->count);
+    buf_put_varint(b, r->last_delta);
+    buf_put_u64(b, r->batch_hash);
+    buf_append(b, r->batch.data, r->batch.size);
+}
+
+int sched_batch_row_get(struct view v, struct sched_batch_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "scheduled batch", e);
+    if (code != E_OK)
+        return code;
+    r->partition = cur_varint32(&c);
+    r->count = cur_varint32(&c);
+    r->last_delta = cur_varint(&c);
+    r->batch_hash = cur_u64(&c);
+    r->batch = cur_rest(&c);
+    return row_close(&c, "scheduled batch", e);
+}
+
+void sched_name_row_put(struct buf *b, const struct sched_name_row *r)
+{
+    row_begin(b);
+    buf_put_bytes(b, r->name);
+    buf_put_bytes(b, r->cron);
+    buf_put_varint(b, r->due_ms);
+    buf_put_varint(b, r->created_ms);
+    buf_put_varint(b, r->bytes);
+    buf_put_varint(b, r->partition);
+    buf_put_varint(b, r->count);
+}
+
+int sched_name_row_get(struct view v, struct sched_name_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "scheduled name", e);
+    if (code != E_OK)
+        return code;
+    r->name = cur_bytes(&c);
+    r->cron = cur_bytes(&c);
+    r->due_ms = cur_varint(&c);
+    r->created_ms = cur_varint(&c);
+    r->bytes = cur_varint(&c);
+    r->partition = cur_varint32(&c);
+    r->count = cur_varint32(&c);
+    return row_close(&c, "scheduled name", e);
+}
+
+/* ---------------------------------------------------------------- tasks */
+
+enum { TASK_DRY_RUN = 1, TASK_HAS_FILTER = 2, TASK_HAS_AT = 4, FILTER_KEY = 1, FILTER_HEADER_VALUE = 2, FILTER_OFFSET = 4 };
+
+static void filter_put(struct buf *b, const struct wire_held_filter *f)
+{
+    buf_put_u8(b, (uint8_t)((f->has_key ? FILTER_KEY : 0) | (f->has_header_value ? FILTER_HEADER_VALUE : 0) |
+                            (f->has_offset ? FILTER_OFFSET : 0)));
+    buf_put_bytes(b, f->key);
+    buf_put_bytes(b, f->header);
+    buf_put_bytes(b, f->header_value);
+    buf_put_bytes(b, f->reason);
+    buf_put_varint(b, f->after_ms);
+    buf_put_varint(b, f->before_ms);
+    buf_put_varint(b, f->attempts_min);
+    buf_put_varint(b, f->attempts_max);
+    buf_put_varint(b, f->partition);
+    buf_put_varint(b, f->offset);
+}
+
+static void cur_filter(struct cur *c, struct wire_held_filter *f)
+{
+    uint8_t flags = cur_flags(c, FILTER_KEY | FILTER_HEADER_VALUE | FILTER_OFFSET);
+    f->has_key = (flags & FILTER_KEY) != 0;
+    f->has_header_value = (flags & FILTER_HEADER_VALUE) != 0;
+    f->has_offset = (flags & FILTER_OFFSET) != 0;
+    f->key = cur_bytes(c);
+    f->header = cur_bytes(c);
+    f->header_value = cur_bytes(c);
+    f->reason = cur_bytes(c);
+    f->after_ms = cur_varint(c);
+    f->before_ms = cur_varint(c);
+    f->attempts_min = cur_varint32(c);
+    f->attempts_max = cur_varint32(c);
+    f->partition = cur_varint32(c);
+    f->offset = cur_varint(c);
+}
+
+void task_row_put(struct buf *b, const struct task_row *r)
+{
+    row_begin(b);
+    buf_put_u8(b, r->act);
+    buf_put_u8(b, r->state);
+    buf_put_u8(b, (uint8_t)((r->dry_run ? TASK_DRY_RUN : 0) | (r->has_filter ? TASK_HAS_FILTER : 0) | (r->has_at ? TASK_HAS_AT : 0)));
+    buf_put_varint(b, r->rate_milli);
+    buf_put_varint(b, r->limit);
+    buf_put_varint(b, r->at_partition);
+    buf_put_varint(b, r->at_offset);
+    buf_put_varint(b, r->seen);
+    buf_put_varint(b, r->matched);
+    buf_put_varint(b, r->changed);
+    buf_put_varint(b, r->started_ms);
+    buf_put_varint(b, r->ended_ms);
+    buf_put_bytes(b, r->error);
+    if (r->has_filter)
+        filter_put(b, &r->filter);
+}
+
+int task_row_get(struct view v, struct task_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "task", e);
+    if (code != E_OK)
+        return code;
+    *r = (struct task_row){0};
+    r->act = cur_u8(&c);
+    r->state = cur_u8(&c);
+    uint8_t flags = cur_flags(&c, TASK_DRY_RUN | TASK_HAS_FILTER | TASK_HAS_AT);
+    r->dry_run = (flags & TASK_DRY_RUN) != 0;
+    r->has_filter = (flags & TASK_HAS_FILTER) != 0;
+    r->has_at = (flags & TASK_HAS_AT) != 0;
+    r->rate_milli = cur_varint32(&c);
+    r->limit = cur_varint(&c);
+    r->at_partition = cur_varint32(&c);
+    r->at_offset = cur_varint(&c);
+    r->seen = cur_varint(&c);
+    r->matched = cur_varint(&c);
+    r->changed = cur_varint(&c);
+    r->started_ms = cur_varint(&c);
+    r->ended_ms = cur_varint(&c);
+    r->error = cur_bytes(&c);
+    if (r->act < TASK_REDRIVE || r->act > TASK_DROP || r->state < TASK_RUNNING || r->state > TASK_FAILED)
+        c.bad = true;
+    if (r->has_filter)
+        cur_filter(&c, &r->filter);
+    return row_close(&c, "task", e);
+}
+
+/* ---------------------------------------------------------------- message ids, state */
+
+void dedup_generation_row_put(struct buf *b, const struct dedup_generation_row *r)
+{
+    row_begin(b);
+    buf_put_u8(b, r->current);
+    buf_put_varint(b, r->began_ms);
+    buf_put_varint(b, r->count);
+    buf_put_varint(b, r->before_began_ms);
+}
+
+int dedup_generation_row_get(struct view v, struct dedup_generation_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "dedup generation", e);
+    if (code != E_OK)
+        return code;
+    r->current = cur_flags(&c, 1);
+    r->began_ms = cur_varint(&c);
+    r->count = cur_varint(&c);
+    r->before_began_ms = cur_varint(&c);
+    return row_close(&c, "dedup generation", e);
+}
+
+void dedup_row_put(struct buf *b, const struct dedup_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->partition);
+    buf_put_varint(b, r->offset);
+    buf_put_varint(b, r->time_ms);
+}
+
+int dedup_row_get(struct view v, struct dedup_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "dedup", e);
+    if (code != E_OK)
+        return code;
+    r->partition = cur_varint32(&c);
+    r->offset = cur_varint(&c);
+    r->time_ms = cur_varint(&c);
+    return row_close(&c, "dedup", e);
+}
+
+void state_row_put(struct buf *b, const struct state_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->version);
+    buf_put_bytes(b, r->key);
+    buf_append(b, r->value.data, r->value.size);
+}
+
+int state_row_get(struct view v, struct state_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "state", e);
+    if (code != E_OK)
+        return code;
+    r->version = cur_varint(&c);
+    r->key = cur_bytes(&c);
+    r->value = cur_rest(&c);
+    return row_close(&c, "state", e);
 }
 
 /* ---------------------------------------------------------------- sessions */

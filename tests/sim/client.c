@@ -147,8 +147,7 @@ static void send_one(struct client *c, struct request *r)
     so->op.done = on_done;
     if (r->kind == R_PRODUCE) {
         so->op.hold = ref_take(r->batch);
-        so->op.payload_records = r->count;
-        so->op.last_delta = r->count - 1;
+        so->op.batch.last_delta = r->count - 1;
     }
     r->refs++;
     r->sent = true;

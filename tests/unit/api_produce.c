@@ -90,7 +90,7 @@ static int produce(struct api *api, const struct wire_produce *w)
     api_op_begin(&op);
     api_submit(api, &op);
     snprintf(text, sizeof text, "%s", op.error.text);
-    last_delta = op.last_delta;
+    last_delta = op.batch.last_delta;
     int code = submitted > before ? E_OK : op.reply.code;
     api_op_end(&op);
     return code;

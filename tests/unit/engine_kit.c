@@ -237,7 +237,7 @@ struct call *kit_call(struct kit *k, struct wire_request r, int who)
         c->op.request.fetch.from = keep(c, r.fetch.from, r.fetch.from_n * sizeof *r.fetch.from);
     c->op.pipe = k->pipe[who];
     if (r.verb == VERB_PRODUCE)
-        c->op.last_delta = r.produce.count - 1;
+        c->op.batch.last_delta = r.produce.count - 1;
     bool own_turn = !k->engine->in_turn;
     if (own_turn)
         kit_begin(k);

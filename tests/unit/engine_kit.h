@@ -16,7 +16,7 @@
 
 #include "unit.h"
 
-#include "engine/state.h"
+#include "engine/memory.h"
 #include "store/store_mem.h"
 
 enum { A = 1, B, C, CLIENTS };

@@ -206,8 +206,7 @@ struct call *kit_produce(struct kit *k, int topic, const char *values)
     buf_free(&bytes);
     p->partition = k->partition[topic];
     p->batch = ref_view(c->op.hold);
-    c->op.payload_records = p->count;
-    c->op.last_delta = p->count - 1;
+    c->op.batch.last_delta = p->count - 1;
     return c;
 }
 

@@ -137,6 +137,9 @@ SEE(wire_produce)
     U64(batch_hash);
     BYTES(batch);
     U64(delay_ms);
+    U64(at_ms);
+    BYTES(cron);
+    BYTES(name);
 }
 
 SEE(wire_fetch_from)
@@ -188,6 +191,7 @@ SEE(wire_state_put)
     BYTES(key);
     U64(version);
     BYTES(value);
+    BOOL(remove);
 }
 
 SEE(wire_unit)
@@ -230,6 +234,9 @@ SEE(wire_topic_config)
     BOOL(compacted);
     U32(message_bytes_max);
     U64(backlog_bytes_max);
+    U64(backlog_age_max_ms);
+    U64(dedup_ms);
+    U64(ttl_ms);
 }
 
 SEE(wire_group_config)
@@ -244,6 +251,61 @@ SEE(wire_group_config)
     U32(backoff_max_ms);
     U32(run_max);
     U32(in_flight_max);
+    U8(expired);
+    U32(rate_milli);
+    U32(key_rate_milli);
+    U32(key_in_flight_max);
+    U64(idle_expiry_ms);
+}
+
+SEE(wire_held_filter)
+{
+    BOOL(has_key);
+    BYTES(key);
+    BYTES(header);
+    BOOL(has_header_value);
+    BYTES(header_value);
+    BYTES(reason);
+    U64(after_ms);
+    U64(before_ms);
+    U32(attempts_min);
+    U32(attempts_max);
+    BOOL(has_offset);
+    U32(partition);
+    U64(offset);
+}
+
+/* A filter that may be absent. */
+static void see_filter(struct see *v, const struct wire_held_filter **at)
+{
+    bool has_filter = *at != NULL;
+    see_bool(v, "has_filter", &has_filter);
+    if (v->mode != SEE_WRITE)
+        *at = has_filter ? (struct wire_held_filter *)fresh(v, sizeof **at) : NULL;
+    if (*at != NULL)
+        see_wire_held_filter(v, (struct wire_held_filter *)*at);
+}
+
+SEE(wire_held_change)
+{
+    BYTES(topic);
+    BYTES(group);
+    U8(act);
+    see_filter(v, &s->filter);
+    U32(rate_milli);
+    U64(limit);
+    BOOL(dry_run);
+}
+
+SEE(wire_explain)
+{
+    BYTES(topic);
+    BYTES(group);
+    BOOL(has_key);
+    BYTES(key);
+    BOOL(has_offset);
+    U32(partition);
+    U64(offset);
 }
 
 SEE(wire_held_list)
@@ -257,6 +319,7 @@ SEE(wire_held_list)
     BOOL(payload);
     U32(limit);
     U32(max_bytes);
+    see_filter(v, &s->filter);
 }
 
 void see_request(struct see *v, struct wire_request *s)
@@ -319,6 +382,43 @@ void see_request(struct see *v, struct wire_request *s)
     case VERB_HELD_LIST:
         see_wire_held_list(v, &s->held);
         break;
+    case VERB_GROUP_CONTROL:
+        BYTES(control.topic);
+        BYTES(control.name);
+        U8(control.act);
+        break;
+    case VERB_HELD_CHANGE:
+        see_wire_held_change(v, &s->held_change);
+        break;
+    case VERB_TASK_LIST:
+        U64(task.after);
+        U32(task.limit);
+        __attribute__((fallthrough));
+    case VERB_TASK_CANCEL:
+        U64(task.id);
+        break;
+    case VERB_SCHED_LIST:
+        BYTES(sched.topic);
+        BYTES(sched.name);
+        U64(sched.after_ms);
+        U64(sched.after_id.lo);
+        U64(sched.after_id.hi);
+        U32(sched.limit);
+        break;
+    case VERB_SCHED_CHANGE:
+        BYTES(sched.topic);
+        BYTES(sched.name);
+        U8(sched.act);
+        U64(sched.at_ms);
+        U64(sched.delay_ms);
+        break;
+    case VERB_EXPLAIN:
+        see_wire_explain(v, &s->explain);
+        break;
+    case VERB_STATE_GET:
+        U32(state_get.group);
+        BYTES(state_get.key);
+        break;
     case VERB_BYE:
     case VERB_HEALTH:
         break;
@@ -357,6 +457,9 @@ SEE(wire_produced)
     U64(base_offset);
     U64(append_time_ms);
     BOOL(duplicate);
+    BYTES(name);
+    U64(due_ms);
+    EACH(uint32_t, duplicates, see_u32_entry);
 }
 
 SEE(wire_fetch_part)
@@ -482,6 +585,7 @@ SEE(wire_group)
     U32(topic_id);
     see_wire_group_config(v, &s->config);
     U64(created_ms);
+    BOOL(paused);
 }
 
 SEE(wire_group_reply)
@@ -535,6 +639,8 @@ SEE(wire_held_reply)
     BYTES(group);
     EACH(struct wire_held, rows, see_wire_held);
     BOOL(more);
+    U32(next_partition);
+    U64(next_offset);
     BOOL(has_delivery);
     if (s->has_delivery)
         see_wire_delivery(v, &s->delivery);
@@ -556,6 +662,51 @@ SEE(wire_health_reply)
     U64(turn);
     U64(durable_turn);
     U64(uptime_ms);
+}
+
+SEE(wire_task_row)
+{
+    U64(id);
+    BYTES(topic);
+    BYTES(group);
+    U8(act);
+    U8(state);
+    BOOL(dry_run);
+    U64(seen);
+    U64(matched);
+    U64(changed);
+    U64(started_ms);
+    U64(ended_ms);
+    U32(rate_milli);
+    BYTES(error);
+}
+
+SEE(wire_scheduled)
+{
+    BYTES(name);
+    BYTES(topic);
+    U32(partition);
+    U32(count);
+    U64(due_ms);
+    U64(created_ms);
+    U64(bytes);
+    BYTES(cron);
+    U64(id.lo);
+    U64(id.hi);
+}
+
+SEE(wire_explain_reply)
+{
+    U8(fact);
+    BYTES(text);
+    U32(partition);
+    U64(offset);
+    U64(since_ms);
+    U64(until_ms);
+    U64(depth);
+    U32(attempts);
+    BYTES(session);
+    BYTES(reason);
 }
 
 void see_reply(struct see *v, struct wire_reply *s)
@@ -605,6 +756,22 @@ void see_reply(struct see *v, struct wire_reply *s)
         break;
     case BODY_HEALTH:
         see_wire_health_reply(v, &s->health);
+        break;
+    case BODY_TASKS:
+        EACH(struct wire_task_row, tasks.tasks, see_wire_task_row);
+        BOOL(tasks.more);
+        break;
+    case BODY_SCHED:
+        EACH(struct wire_scheduled, sched.rows, see_wire_scheduled);
+        BOOL(sched.more);
+        break;
+    case BODY_EXPLAIN:
+        see_wire_explain_reply(v, &s->explain);
+        break;
+    case BODY_STATE:
+        BOOL(state.found);
+        U64(state.version);
+        BYTES(state.value);
         break;
     }
 }

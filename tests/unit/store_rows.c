@@ -9,6 +9,7 @@
  * once for all kinds.
  */
 #define MAX32 UINT32_MAX
+#define SIZE_MOST (UINT32_MAX >> 1) /* of one message */
 #define MAX64 UINT64_MAX
 #define ID_MAX ((struct id128){MAX64, MAX64 - 1})
 #define TEXT VIEW_LIT("a text of \0 some bytes")
@@ -17,7 +18,7 @@ static const uint32_t three_ids[] = {7, 0, MAX32};
 
 static const struct format_row formats[] = {{.format = 0}, {META_FORMAT, MAX64, ID_MAX}};
 static const struct epoch_row epochs[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
-static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2}};
+static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64}};
 static const struct partition_row partitions[] = {
     {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX64 - 6}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
@@ -30,7 +31,7 @@ static void topics(bool extreme, struct topic_row *r)
         *r = (struct topic_row){
             .name = TEXT,
             .created_ms = MAX64,
-            .config = {3, MAX64, MAX64 - 1, MAX64 - 2, 255, true, MAX32, MAX64 - 3},
+            .config = {3, MAX64, MAX64 - 1, MAX64 - 2, 255, true, MAX32, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX64 - 6},
             .log_class = LOG_COMPACTED,
             .partitions = three_ids,
         };
@@ -44,7 +45,8 @@ static void groups(bool extreme, struct group_row *r)
             .name = TEXT,
             .topic = MAX32,
             .created_ms = MAX64,
-            .config = {255, 254, 253, 252, MAX32, MAX32 - 1, MAX32 - 2, MAX32 - 3, MAX32 - 4, MAX32 - 5},
+            .config = {255, 254, 253, 252, MAX32, MAX32 - 1, MAX32 - 2, MAX32 - 3, MAX32 - 4, MAX32 - 5, 251,
+                       MAX32 - 6, MAX32 - 7, MAX32 - 8, MAX64},
             .paused = true,
         };
 }
@@ -55,7 +57,7 @@ static const struct lease_entry entries[] = {
      .offset = MAX64,
      .key_hash = MAX64,
      .has_key = true,
-     .size = MAX32,
+     .size = SIZE_MOST,
      .grants = MAX32,
      .failures = MAX32},
     {.partition = 0, .offset = 0, .size = 1, .grants = 1},
@@ -434,6 +436,9 @@ static void a_topic_comes_back_with_its_partitions_in_order(void **state)
         EQ(config.compacted);
         EQ(config.message_bytes_max);
         EQ(config.backlog_bytes_max);
+        EQ(config.backlog_age_max_ms);
+        EQ(config.dedup_ms);
+        EQ(config.ttl_ms);
         EQ(log_class);
         for (uint32_t i = 0; i < a.config.partitions; i++)
             assert_int_equal(topic_row_partition(&b_, i), three_ids[i]);
@@ -476,6 +481,11 @@ static void a_group_comes_back(void **state)
         EQ(config.backoff_max_ms);
         EQ(config.run_max);
         EQ(config.in_flight_max);
+        EQ(config.expired);
+        EQ(config.rate_milli);
+        EQ(config.key_rate_milli);
+        EQ(config.key_in_flight_max);
+        EQ(config.idle_expiry_ms);
         EQ(paused);
         buf_free(&b);
     }
@@ -686,9 +696,10 @@ static void positions_come_back_however_they_follow_each_other(void **state)
 {
     (void)state;
     static const struct list_position positions[] = {
-        {0, 0, 0},         {0, 1, 1},         {0, 1, 1},     {0, MAX64, MAX32}, {0, 0, 5},
-        {MAX32, 0, MAX32}, {0, MAX64, 0},     {1, 5, 9},     {1, 6, 9},         {1, 4, 9},
-        {MAX32, 6, 1},     {MAX32 - 1, 6, 1}, {3, 1000, 10},
+        {0, 0, 0, 0, 0},          {0, 1, 1, 0, 0},         {0, 1, 1, 0, 0},      {0, MAX64, SIZE_MOST, 0, 0},
+        {0, 0, 5, 0, 0},          {MAX32, 0, SIZE_MOST, 0, 0}, {0, MAX64, 0, 0, 0}, {1, 5, 9, 0, 0},
+        {1, 6, 9, MAX64, 9},      {1, 4, 9, 0, 1},         {MAX32, 6, 1, 1, 0},  {MAX32 - 1, 6, 1, 0, 0},
+        {3, 1000, SIZE_MOST, MAX64, UINT8_MAX},
     };
     struct buf b = {0};
     struct list_position before = {0};
@@ -716,10 +727,10 @@ static void a_position_of_a_run_takes_four_bytes(void **state)
     (void)state;
     struct buf b = {0};
     struct list_position before = {0};
-    list_chunk_append(&b, &before, (struct list_position){2, 1000000, 1000});
+    list_chunk_append(&b, &before, (struct list_position){2, 1000000, 1000, 0, 0});
     size_t first = b.size;
     for (uint64_t i = 1; i <= 100; i++)
-        list_chunk_append(&b, &before, (struct list_position){2, 1000000 + 20 * i, 1000});
+        list_chunk_append(&b, &before, (struct list_position){2, 1000000 + 20 * i, 1000, 0, 0});
     assert_in_range(b.size - first, 300, 400);
     buf_free(&b);
 }
@@ -729,7 +740,7 @@ static void a_chunk_cut_within_a_position_is_bad_and_ends(void **state)
     (void)state;
     struct buf b = {0};
     struct list_position before = {0};
-    list_chunk_append(&b, &before, (struct list_position){MAX32, MAX64, MAX32});
+    list_chunk_append(&b, &before, (struct list_position){MAX32, MAX64, SIZE_MOST, 0, 0});
     for (size_t size = 1; size < b.size; size++) {
         struct view chunk = view_of(b.data, size);
         struct list_position p = {0};

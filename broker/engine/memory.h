@@ -257,6 +257,8 @@ void row_put(struct engine *en, enum store_family f, const struct key *k); /* en
 void row_remove(struct engine *en, enum store_family f, const struct key *k);
 void mark_dirty(struct list *dirty, struct list_node *n);
 
+/* ---------------------------------------------------------------- answer.c */
+
 /* Hands an operation back. Exactly one of these per operation. `turn`s and levels: see op.h. */
 void answer(struct engine *en, struct op *op, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
 void answer_now(struct engine *en, struct op *op);                 /* op->reply is filled; stands on nothing */
@@ -295,6 +297,7 @@ void lane_free(struct lane *l);
 struct topic *topic_find(const struct engine *en, struct view name);
 struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *row);
 void topic_create(struct engine *en, struct op *op, struct session *s);
+void topic_alter(struct engine *en, struct op *op, struct session *s);
 void topic_delete(struct engine *en, struct op *op, struct session *s);
 void topic_list(struct engine *en, struct op *op);
 void topic_free(struct topic *t);
@@ -317,6 +320,8 @@ struct group *group_find(struct engine *en, struct op *op, struct view topic, st
 struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *more);
 struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row);
 void group_create(struct engine *en, struct op *op, struct session *s);
+void group_alter(struct engine *en, struct op *op, struct session *s);
+void group_control(struct engine *en, struct op *op, struct session *s);
 void group_delete(struct engine *en, struct op *op, struct session *s);
 void group_list(struct engine *en, struct op *op);
 void group_drop(struct engine *en, struct group *g, int code); /* out of everything, its rows too; waiting receives get `code` */
@@ -383,6 +388,22 @@ void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
 void entry_row_remove(struct engine *en, struct entry *e);
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);
 void held_list(struct engine *en, struct op *op);
+
+/* ---------------------------------------------------------------- sched.c: batches that wait for their time */
+
+void sched_list(struct engine *en, struct op *op);
+void sched_change(struct engine *en, struct op *op, struct session *s);
+
+/* ---------------------------------------------------------------- task.c: redriving and dropping dead letters */
+
+void held_change(struct engine *en, struct op *op, struct session *s);
+void task_list(struct engine *en, struct op *op);
+void task_cancel(struct engine *en, struct op *op, struct session *s);
+
+/* ---------------------------------------------------------------- explain.c, state.c */
+
+void explain(struct engine *en, struct op *op);
+void state_get(struct engine *en, struct op *op);
 
 /* ---------------------------------------------------------------- lag.c, load.c */
 
