@@ -387,6 +387,9 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error);
 void entry_row_remove(struct engine *en, struct entry *e);
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);
+
+/* ---------------------------------------------------------------- heldlist.c: looking at what is held */
+
 void held_list(struct engine *en, struct op *op);
 
 /* ---------------------------------------------------------------- sched.c: batches that wait for their time */
