@@ -18,40 +18,51 @@ void log_partition_publish(struct engine *en, const struct partition *p, bool go
 
 /* ---------------------------------------------------------------- appending */
 
-static bool produce_refused(struct engine *en, struct op *op, const struct partition *p)
+/* Whether there is no room for what is produced now: then `e` says why, and `depth` how much is there. */
+static bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e)
 {
     const struct topic *t = p->topic;
     uint64_t bytes = p->row.end_bytes - p->row.start_bytes;
     if (en->disk_free < en->limits->disk_reserve_bytes) {
-        op->reply.retry_after_ms = 1000;
-        answer(en, op, E_DISK_FULL, "%llu bytes free, limit disk_reserve_bytes = %llu", (unsigned long long)en->disk_free,
-               (unsigned long long)en->limits->disk_reserve_bytes);
+        err_set(e, E_DISK_FULL, "%llu bytes free, limit disk_reserve_bytes = %llu", (unsigned long long)en->disk_free,
+                (unsigned long long)en->limits->disk_reserve_bytes);
     } else if (bytes >= t->config.backlog_bytes_max / t->config.partitions) {
-        op->reply.retry_after_ms = 1000;
-        op->reply.depth = p->row.end - p->row.start;
-        answer(en, op, E_OVERLOADED, "topic '%s' holds %llu bytes in partition %u, backlog-bytes-max = %llu", t->name,
-               (unsigned long long)bytes, p->index, (unsigned long long)t->config.backlog_bytes_max);
+        *depth = p->row.end - p->row.start;
+        err_set(e, E_OVERLOADED, "topic '%s' holds %llu bytes in partition %u, backlog-bytes-max = %llu", t->name,
+                (unsigned long long)bytes, p->index, (unsigned long long)t->config.backlog_bytes_max);
     } else {
         return false;
     }
+    return true;
+}
+
+static bool produce_refused(struct engine *en, struct op *op, const struct partition *p)
+{
+    struct err e = {0};
+    uint64_t depth = 0;
+    if (!log_full(en, p, &depth, &e))
+        return false;
+    op->reply.retry_after_ms = 1000;
+    op->reply.depth = depth;
+    answer(en, op, e.code, "%s", e.text);
     en->counters.produce_refused++;
     return true;
 }
 
-static void append(struct engine *en, struct partition *p, struct op *op)
+void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
+                struct wire_produced *out)
 {
-    const struct wire_produce *w = &op->request.produce;
     struct partition_row *row = &p->row;
     if (row->end == row->start)
         row->first_time_ms = en->wall_ms;
     row->last_time_ms = en->wall_ms > row->last_time_ms ? en->wall_ms : row->last_time_ms;
     row->end_bytes += stored_entry_size((uint32_t)w->batch.size);
+    *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = row->end, .append_time_ms = row->last_time_ms};
 
     size_t at = en->appends.size / sizeof(struct append);
     struct append *a = (struct append *)(void *)buf_reserve(&en->appends, sizeof *a);
     en->appends.size += sizeof *a;
-    *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + op->batch.last_delta, .batch = w->batch,
-                         .hold = op->hold};
+    *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + last_delta, .batch = w->batch, .hold = hold};
     stored_header_put(a->header, &(struct stored_header){.level = p->topic->config.durability, .epoch = en->epoch,
                                                          .count = w->count, .size = (uint32_t)w->batch.size, .turn = en->turn,
                                                          .base_offset = row->end, .append_time_ms = row->last_time_ms,
@@ -61,8 +72,13 @@ static void append(struct engine *en, struct partition *p, struct op *op)
     else
         ((struct append *)(void *)en->appends.data)[p->append_last].next = at + 1;
     p->append_last = at;
-    row->end += op->batch.last_delta + 1;
+    row->end += last_delta + 1;
     mark_dirty(&en->dirty_partitions, &p->dirty);
+    en->counters.produced_batches++;
+    en->counters.produced_messages += w->count;
+    en->counters.produced_bytes += w->batch.size;
+    for (size_t i = 0; i < p->topic->groups_n; i++)
+        group_stir(en, p->topic->groups[i]);
 }
 
 void log_produce(struct engine *en, struct op *op, struct session *s)
@@ -78,14 +94,7 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
     if (produce_refused(en, op, p))
         return;
     op->reply.body = BODY_PRODUCE;
-    op->reply.produce = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = p->row.end};
-    append(en, p, op);
-    op->reply.produce.append_time_ms = p->row.last_time_ms;
-    en->counters.produced_batches++;
-    en->counters.produced_messages += w->count;
-    en->counters.produced_bytes += w->batch.size;
-    for (size_t i = 0; i < p->topic->groups_n; i++)
-        group_stir(en, p->topic->groups[i]);
+    log_append(en, p, w, op->batch.last_delta, op->hold, &op->reply.produce);
     answer_change(en, op, p->topic->config.durability);
 }
 

@@ -306,6 +306,10 @@ void topic_unknown(struct engine *en, struct op *op, struct view name); /* answe
 void partition_gone(struct engine *en, struct op *op, uint32_t id);     /* answers PARTITION_NOT_FOUND */
 
 void log_produce(struct engine *en, struct op *op, struct session *s);
+/* Appends a batch to its partition in this turn; nothing is asked and nothing refused. The batch's bytes stay, `hold` or not, until the turn is
+ * written. `last_delta`: offset of the last record minus the first's. Groups are told. */
+void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
+                struct wire_produced *out);
 void log_fetch(struct engine *en, struct op *op, struct session *s);
 bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */
 void log_offset_for(struct engine *en, struct op *op);
