@@ -1,7 +1,8 @@
 /* The disk format: every key and every row, in one place.
  *
  * Keys are big endian, so that they sort by number; values are little endian, numbers as varints, and begin with a format byte
- * (ROW_FORMAT). A row of a newer format is refused when it is read; the whole directory is when META_FORMAT is newer.
+ * (ROW_FORMAT; 2 for next ids, topics and groups). A row of a newer format is refused when it is read; the whole directory is when
+ * META_FORMAT is newer.
  *
  *   meta      'v'                                   format of the directory, when and by which broker it was made
  *             'e'                                   epoch, turn, wall clock: written in every turn
@@ -9,6 +10,7 @@
  *             't' topic                             topic
  *             'g' group                             group
  *             'p' partition                         start, end, bytes, times: written for partitions touched
+ *             'm'                                   which generation of dedup takes rows, since when, how many
  *             'b' ..  'u' ..                        bindings, principals (reserved)
  *   log.*     partition | last offset u64           stored batches of one turn (schemas/stored.h)
  *   groups    'c' group | partition                 floor, cursor, ready_low of a queue group
@@ -18,7 +20,6 @@
  *   leases    group | token u64                     one grant: who holds which messages
  *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
  *   held      group | partition | offset u64        retrying or parked
- *             'm'                                   which generation of dedup takes rows, since when, how many
  *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry
  *             due u64 | 'd' | topic | id 16         a batch that is appended when due, with its bytes
  *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
@@ -112,7 +113,13 @@ struct topic_row { /* partitions: ids in order of their index */
     const uint32_t *partitions; /* encode: config.partitions of them; decode: see topic_row_partition */
     struct view partitions_raw; /* decode only */
 };
-struct group_row { struct view name; uint32_t topic; uint64_t created_ms; struct wire_group_config config; bool paused; };
+struct group_row { /* used_ms: somebody received or settled, not much later than that; 0: not known */
+    struct view name;
+    uint32_t topic;
+    uint64_t created_ms, used_ms;
+    struct wire_group_config config;
+    bool paused;
+};
 struct partition_row { uint64_t start, end, start_bytes, end_bytes, first_time_ms, last_time_ms; uint32_t epoch; uint64_t turn; };
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
 /* `expires_ms`: wall time when its ttl ends, 0: never. Sizes are below 2 GiB. */

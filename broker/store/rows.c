@@ -13,18 +13,28 @@ static void row_begin(struct buf *b)
     buf_put_u8(b, ROW_FORMAT);
 }
 
-/* OK with the cursor behind the format byte. */
-static int row_open(struct view v, struct cur *c, const char *what, struct err *e)
+/* OK with the cursor behind the format byte, which is at most `newest`. */
+static int row_open_up_to(struct view v, struct cur *c, const char *what, uint8_t newest, uint8_t *format, struct err *e)
 {
     *c = cur_of(v);
-    uint8_t format = cur_u8(c);
-    if (c->bad || format == 0)
+    *format = cur_u8(c);
+    if (c->bad || *format == 0)
         return err_set(e, E_DAMAGED, "%s row has no format", what);
-    if (format > ROW_FORMAT)
-        return err_set(e, E_FORMAT_NEWER, "%s row has format %u, this version reads %u", what, format,
-                       ROW_FORMAT);
+    if (*format > newest)
+        return err_set(e, E_FORMAT_NEWER, "%s row has format %u, this version reads %u", what, *format, newest);
     return E_OK;
 }
+
+/* Of a row that has had one format only. */
+static int row_open(struct view v, struct cur *c, const char *what, struct err *e)
+{
+    uint8_t format;
+    return row_open_up_to(v, c, what, ROW_FORMAT, &format, e);
+}
+
+/* Rows that have had more than one. What came with a format stands behind what was there before, so that an older row is read by the same
+ * lines up to there; and a row of the newest that ends early is damage, not an older one. */
+enum { NEXT_FORMAT = 2, TOPIC_FORMAT = 2, GROUP_FORMAT = 2 };
 
 /* Everything was read, all of it good, nothing left. */
 static int row_close(const struct cur *c, const char *what, struct err *e)
@@ -69,9 +79,6 @@ static struct id128 cur_id128(struct cur *c)
     id.hi = cur_u64(c);
     return id;
 }
-
-/* Fields that came later stand at the end: a row of before has none of them. */
-static bool cur_more(const struct cur *c) { return !c->bad && cur_left(c) > 0; }
 
 static struct view cur_rest(struct cur *c)
 {
@@ -199,7 +206,7 @@ int epoch_row_get(struct view v, struct epoch_row *r, struct err *e)
 
 void next_row_put(struct buf *b, const struct next_row *r)
 {
-    row_begin(b);
+    buf_put_u8(b, NEXT_FORMAT);
     buf_put_varint(b, r->topic);
     buf_put_varint(b, r->partition);
     buf_put_varint(b, r->group);
@@ -209,13 +216,14 @@ void next_row_put(struct buf *b, const struct next_row *r)
 int next_row_get(struct view v, struct next_row *r, struct err *e)
 {
     struct cur c;
-    int code = row_open(v, &c, "next ids", e);
+    uint8_t format;
+    int code = row_open_up_to(v, &c, "next ids", NEXT_FORMAT, &format, e);
     if (code != E_OK)
         return code;
     r->topic = cur_varint32(&c);
     r->partition = cur_varint32(&c);
     r->group = cur_varint32(&c);
-    r->task = cur_more(&c) ? cur_varint(&c) : 1;
+    r->task = format >= 2 ? cur_varint(&c) : 1;
     return row_close(&c, "next ids", e);
 }
 
@@ -246,7 +254,7 @@ static void cur_topic_config(struct cur *c, struct wire_topic_config *t)
 /* The ids stand in fixed size, so that any of them can be asked for. */
 void topic_row_put(struct buf *b, const struct topic_row *r)
 {
-    row_begin(b);
+    buf_put_u8(b, TOPIC_FORMAT);
     buf_put_bytes(b, r->name);
     buf_put_varint(b, r->created_ms);
     topic_config_put(b, &r->config);
@@ -261,7 +269,8 @@ void topic_row_put(struct buf *b, const struct topic_row *r)
 int topic_row_get(struct view v, struct topic_row *r, struct err *e)
 {
     struct cur c;
-    int code = row_open(v, &c, "topic", e);
+    uint8_t format;
+    int code = row_open_up_to(v, &c, "topic", TOPIC_FORMAT, &format, e);
     if (code != E_OK)
         return code;
     r->name = cur_bytes(&c);
@@ -272,7 +281,7 @@ int topic_row_get(struct view v, struct topic_row *r, struct err *e)
         c.bad = true;
     r->partitions = NULL;
     r->partitions_raw = cur_take(&c, (size_t)r->config.partitions * sizeof(uint32_t));
-    bool more = cur_more(&c);
+    bool more = format >= 2;
     r->config.backlog_age_max_ms = more ? cur_varint(&c) : 0;
     r->config.dedup_ms = more ? cur_varint(&c) : 0;
     r->config.ttl_ms = more ? cur_varint(&c) : 0;
@@ -287,7 +296,7 @@ uint32_t topic_row_partition(const struct topic_row *r, uint32_t index)
 
 void group_row_put(struct buf *b, const struct group_row *r)
 {
-    row_begin(b);
+    buf_put_u8(b, GROUP_FORMAT);
     buf_put_bytes(b, r->name);
     buf_put_varint(b, r->topic);
     buf_put_varint(b, r->created_ms);
@@ -307,12 +316,14 @@ void group_row_put(struct buf *b, const struct group_row *r)
     buf_put_varint(b, r->config.key_rate_milli);
     buf_put_varint(b, r->config.key_in_flight_max);
     buf_put_varint(b, r->config.idle_expiry_ms);
+    buf_put_varint(b, r->used_ms);
 }
 
 int group_row_get(struct view v, struct group_row *r, struct err *e)
 {
     struct cur c;
-    int code = row_open(v, &c, "group", e);
+    uint8_t format;
+    int code = row_open_up_to(v, &c, "group", GROUP_FORMAT, &format, e);
     if (code != E_OK)
         return code;
     r->name = cur_bytes(&c);
@@ -329,12 +340,13 @@ int group_row_get(struct view v, struct group_row *r, struct err *e)
     r->config.run_max = cur_varint32(&c);
     r->config.in_flight_max = cur_varint32(&c);
     r->paused = cur_bool(&c);
-    bool more = cur_more(&c);
+    bool more = format >= 2;
     r->config.expired = more ? cur_u8(&c) : EXPIRED_DROP;
     r->config.rate_milli = more ? cur_varint32(&c) : 0;
     r->config.key_rate_milli = more ? cur_varint32(&c) : 0;
     r->config.key_in_flight_max = more ? cur_varint32(&c) : 0;
     r->config.idle_expiry_ms = more ? cur_varint(&c) : 0;
+    r->used_ms = more ? cur_varint(&c) : 0;
     return row_close(&c, "group", e);
 }
 
@@ -621,7 +633,7 @@ void sched_batch_row_put(struct buf *b, const struct sched_batch_row *r)
     buf_put_varint(b, r->count);
     buf_put_varint(b, r->last_delta);
     buf_put_u64(b, r->batch_hash);
-    buf_append(b, r->batch.data, r->batch.size);
+    buf_put_bytes(b, r->batch);
 }
 
 int sched_batch_row_get(struct view v, struct sched_batch_row *r, struct err *e)
@@ -634,7 +646,7 @@ int sched_batch_row_get(struct view v, struct sched_batch_row *r, struct err *e)
     r->count = cur_varint32(&c);
     r->last_delta = cur_varint(&c);
     r->batch_hash = cur_u64(&c);
-    r->batch = cur_rest(&c);
+    r->batch = cur_bytes(&c);
     return row_close(&c, "scheduled batch", e);
 }
 
@@ -803,7 +815,7 @@ void state_row_put(struct buf *b, const struct state_row *r)
     row_begin(b);
     buf_put_varint(b, r->version);
     buf_put_bytes(b, r->key);
-    buf_append(b, r->value.data, r->value.size);
+    buf_put_bytes(b, r->value);
 }
 
 int state_row_get(struct view v, struct state_row *r, struct err *e)
@@ -814,7 +826,7 @@ int state_row_get(struct view v, struct state_row *r, struct err *e)
         return code;
     r->version = cur_varint(&c);
     r->key = cur_bytes(&c);
-    r->value = cur_rest(&c);
+    r->value = cur_bytes(&c);
     return row_close(&c, "state", e);
 }
 

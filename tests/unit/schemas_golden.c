@@ -13,8 +13,8 @@
 
 enum { ARENA_LIMIT = 1 << 20 };
 
-static struct golden *messages, *batches;
-static size_t messages_n, batches_n;
+static struct golden *messages, *before, *batches;
+static size_t messages_n, before_n, batches_n;
 
 static const struct {
     const char *name;
@@ -126,6 +126,46 @@ static void every_message_of_old_is_understood(void **state)
     }
 }
 
+/* Messages as they were with fewer fields: what they had is there, the rest has its default, and says so again when it is sent on. */
+static void messages_of_the_contract_before_are_understood(void **state)
+{
+    (void)state;
+    size_t met = 0;
+    for (size_t i = 0; i < kinds_n; i++) {
+        const struct golden *g = golden_find(before, before_n, kinds[i].name);
+        if (g == NULL)
+            continue;
+        met++;
+        struct arena a, b;
+        struct err e = {0};
+        union message m, again;
+        struct see was = {.mode = SEE_WRITE}, is = {.mode = SEE_WRITE};
+        arena_init(&a, ARENA_LIMIT);
+        arena_init(&b, ARENA_LIMIT);
+        if (message_decode(&kinds[i], view_of(g->bytes, g->size), &m, &a, &e) != E_OK)
+            fail_msg("%s: %s", kinds[i].name, e.text);
+        struct codec_space space = {.cap = message_bound(&kinds[i], &m)};
+        space.data = mem_alloc(space.cap);
+        assert_int_equal(message_encode(&kinds[i], &m, &space), E_OK);
+        assert_int_equal(message_decode(&kinds[i], view_of(space.data + space.at, space.size), &again, &b, &e), E_OK);
+        message_write(&kinds[i], &m, &was);
+        message_write(&kinds[i], &again, &is);
+        assert_string_equal(buf_str(&was.out), buf_str(&is.out));
+        if (strcmp(kinds[i].name, "request-produce") == 0) {
+            const struct wire_produce *p = &m.request.produce;
+            assert_true(p->partition == 0x32000006 && p->count == 0x32000007 && p->batch_hash == 0x6400000000000008);
+            assert_true(view_eq(p->batch, VIEW_LIT("batch-9")));
+            assert_true(p->delay_ms == 0x640000000000000a && p->at_ms == 0 && p->cron.size == 0 && p->name.size == 0);
+        }
+        buf_free(&was.out);
+        buf_free(&is.out);
+        mem_free(space.data);
+        arena_free(&a);
+        arena_free(&b);
+    }
+    assert_int_equal(met, before_n);
+}
+
 static void a_batch_is_encoded_as_it_always_was(void **state)
 {
     (void)state;
@@ -190,6 +230,7 @@ static int load(void **state)
         write_file(GOLDEN_DIR "/batches.hex", write_batches);
     }
     messages = golden_load(GOLDEN_DIR "/messages.hex", &messages_n);
+    before = golden_load(GOLDEN_DIR "/messages-1.hex", &before_n);
     batches = golden_load(GOLDEN_DIR "/batches.hex", &batches_n);
     return 0;
 }
@@ -198,6 +239,7 @@ static int unload(void **state)
 {
     (void)state;
     golden_free(messages, messages_n);
+    golden_free(before, before_n);
     golden_free(batches, batches_n);
     return 0;
 }
@@ -207,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_message_is_encoded_as_it_always_was),
         cmocka_unit_test(every_message_of_old_is_understood),
+        cmocka_unit_test(messages_of_the_contract_before_are_understood),
         cmocka_unit_test(a_batch_is_encoded_as_it_always_was),
         cmocka_unit_test(batches_of_old_are_read_whatever_their_codec),
         cmocka_unit_test(the_hashes_are_those_they_always_were),

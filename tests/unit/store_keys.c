@@ -83,6 +83,15 @@ static bool read_lane(struct view key, struct parts *p)
     return good;
 }
 
+static bool read_batch(struct view key, struct parts *p)
+{
+    struct id128 id;
+    bool good = key_read_sched_batch(key, &p->c, &p->a, &id);
+    p->d = id.hi;
+    p->b = (uint32_t)id.lo;
+    return good && id.lo >> 32 == 0;
+}
+
 SHAPE(topic, key_topic(p.a), key_read_id(key, 't', &p->a), A)
 SHAPE(group, key_group(p.a), key_read_id(key, 'g', &p->a), A)
 SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
@@ -94,6 +103,8 @@ SHAPE(list, key_list(p.a, p.c, p.b), key_read_list(key, &p->a, &p->c, &p->b), fi
 SHAPE(held, key_held(p.a, p.b, p.c), key_read_held(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
 SHAPE(retry, key_sched_retry(p.c, p.a, p.b, p.d), key_read_sched_retry(key, &p->c, &p->a, &p->b, &p->d),
       first_difference(C, A, B, D))
+SHAPE(batch, key_sched_batch(p.c, p.a, (struct id128){.hi = p.d, .lo = p.b}), read_batch(key, p), first_difference(C, A, D, B))
+SHAPE(task, key_task(p.a, p.c), key_read_task(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(session, key_session((struct id128){.hi = p.c, .lo = p.d}), read_session(key, p),
       first_difference(C, D, 0, 0))
 SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, p),
@@ -105,7 +116,8 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
     }
 static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(log),
                                       ROW(cursor), ROW(done),  ROW(lease),     ROW(list),
-                                      ROW(held),   ROW(retry), ROW(session),   ROW(lane)};
+                                      ROW(held),   ROW(retry), ROW(batch),     ROW(task),
+                                      ROW(session), ROW(lane)};
 
 static struct parts any_parts(struct rng *r)
 {
@@ -183,6 +195,46 @@ static void a_key_with_another_tag_is_not_taken_apart(void **state)
     struct key retry = key_sched_retry(1, 2, 3, 4);
     retry.bytes[8] = 'd';
     assert_false(key_read_sched_retry(key_view(&retry), &c, &a, &b, &d));
+    struct key batch = key_sched_batch(1, 2, (struct id128){3, 4}), task = key_task(1, 2);
+    batch.bytes[8] = 'r';
+    assert_false(key_read_sched_batch(key_view(&batch), &c, &a, &id));
+    task.bytes[0] = 'c';
+    assert_false(key_read_task(key_view(&task), &a, &c));
+}
+
+/* One walk over what falls due meets three kinds of keys. */
+static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **state)
+{
+    (void)state;
+    uint64_t due;
+    struct key retry = key_sched_retry(7, 2, 3, 4), batch = key_sched_batch(8, 2, (struct id128){3, 4}),
+               name = key_sched_name(2, (struct id128){3, 4});
+    assert_int_equal(key_read_sched_kind(key_view(&retry), &due), SCHED_KIND_RETRY);
+    assert_int_equal(due, 7);
+    assert_int_equal(key_read_sched_kind(key_view(&batch), &due), SCHED_KIND_BATCH);
+    assert_int_equal(due, 8);
+    assert_int_equal(key_read_sched_kind(key_view(&name), &due), SCHED_KIND_NAME);
+    assert_int_equal(due, 0);
+    assert_int_equal(key_read_sched_kind(view_of(retry.bytes, 8), &due), SCHED_KIND_NONE);
+    retry.bytes[8] = 'c';
+    assert_int_equal(key_read_sched_kind(key_view(&retry), &due), SCHED_KIND_NONE);
+}
+
+/* Names stand before everything that is due, so no walk over what is due meets them; nobody else's id is the same. */
+static void ids_of_messages_names_and_state_are_keys_of_their_owner(void **state)
+{
+    (void)state;
+    struct id128 id = {.hi = UINT64_C(0x1112131415161718), .lo = UINT64_C(0x2122232425262728)};
+    struct key dedup = key_dedup(0x01020304, id), kept = key_state(0x01020304, id), name = key_sched_name(0x01020304, id);
+    struct view expected = VIEW_LIT("\1\2\3\4\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50");
+    assert_true(view_eq(key_view(&dedup), expected));
+    assert_true(view_eq(key_view(&kept), expected));
+    assert_true(view_eq(key_view(&name),
+                        VIEW_LIT("\0\0\0\0\0\0\0\0i\1\2\3\4\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50")));
+    struct key due = key_sched_retry(1, 0, 0, 0);
+    assert_true(view_cmp(key_view(&name), key_view(&due)) < 0);
+    struct key generation = key_dedup_generation();
+    assert_true(view_eq(key_view(&generation), VIEW_LIT("m")));
 }
 
 static void assert_begins(struct key prefix, struct key k, bool begins)
@@ -209,6 +261,9 @@ static void a_prefix_covers_its_keys_and_no_others(void **state)
             assert_begins(key_done_prefix(n), key_done(m, UINT32_MAX, UINT64_MAX), n == m);
             assert_begins(key_done_prefix_of(7, n), key_done(7, m, UINT64_MAX), n == m);
             assert_begins(key_group_prefix(n), key_held(m, UINT32_MAX, UINT64_MAX), n == m);
+            assert_begins(key_group_prefix(n), key_dedup(m, id), n == m);
+            assert_begins(key_group_prefix(n), key_state(m, id), n == m);
+            assert_begins(key_sched_name_prefix(n), key_sched_name(m, id), n == m);
             assert_begins(key_group_prefix(n), key_list(m, UINT64_MAX, UINT32_MAX), n == m);
             assert_begins(key_lane_prefix(id), key_lane(other, UINT32_MAX), n == m);
         }
@@ -236,6 +291,8 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"\1\2\3\4\21\22\23\24\25\26\27\30\5\6\7\10", 16},
         {"\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 16},
         {"\21\22\23\24\25\26\27\30r\1\2\3\4\5\6\7\10\41\42\43\44\45\46\47\50", 25},
+        {"\21\22\23\24\25\26\27\30d\1\2\3\4\41\42\43\44\45\46\47\50\0\0\0\0\5\6\7\10", 29},
+        {"k\1\2\3\4\21\22\23\24\25\26\27\30", 13},
         {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
         {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
     };
@@ -268,6 +325,8 @@ int main(void)
         cmocka_unit_test(every_key_gives_its_numbers_back),
         cmocka_unit_test(a_key_of_another_size_is_not_taken_apart),
         cmocka_unit_test(a_key_with_another_tag_is_not_taken_apart),
+        cmocka_unit_test(the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart),
+        cmocka_unit_test(ids_of_messages_names_and_state_are_keys_of_their_owner),
         cmocka_unit_test(a_prefix_covers_its_keys_and_no_others),
         cmocka_unit_test(the_bytes_of_keys_are_these_for_ever),
         cmocka_unit_test(every_family_has_a_name_of_its_own),

@@ -37,6 +37,46 @@ static void topics(bool extreme, struct topic_row *r)
         };
 }
 
+static const struct dedup_generation_row generations[] = {{0}, {1, MAX64, MAX64 - 1, MAX64 - 2}};
+static const struct dedup_row dedups[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
+static const struct state_row states[] = {{.key = {(const uint8_t *)"", 0}, .value = {(const uint8_t *)"", 0}},
+                                          {{(const uint8_t *)"k\0", 2}, {(const uint8_t *)"\0value", 6}, MAX64}};
+static const struct sched_batch_row batches[] = {{.batch = {(const uint8_t *)"", 0}},
+                                                 {MAX32, MAX32 - 1, MAX64, MAX64 - 1, {(const uint8_t *)"\0batch", 6}}};
+static const struct sched_name_row names[] = {
+    {.name = {(const uint8_t *)"", 0}, .cron = {(const uint8_t *)"", 0}},
+    {{(const uint8_t *)"n\0", 2}, {(const uint8_t *)"* * * * *", 9}, MAX64, MAX64 - 1, MAX64 - 2, MAX32, MAX32 - 1}};
+static const struct task_row tasks[] = {
+    {.act = TASK_REDRIVE, .state = TASK_RUNNING, .error = {(const uint8_t *)"", 0}},
+    {.act = TASK_DROP,
+     .state = TASK_FAILED,
+     .dry_run = true,
+     .has_filter = true,
+     .has_at = true,
+     .rate_milli = MAX32,
+     .at_partition = MAX32 - 1,
+     .limit = MAX64,
+     .seen = MAX64 - 1,
+     .matched = MAX64 - 2,
+     .changed = MAX64 - 3,
+     .started_ms = MAX64 - 4,
+     .ended_ms = MAX64 - 5,
+     .at_offset = MAX64 - 6,
+     .filter = {.has_key = true,
+                .has_header_value = true,
+                .has_offset = true,
+                .key = {(const uint8_t *)"k", 1},
+                .header = {(const uint8_t *)"he", 2},
+                .header_value = {(const uint8_t *)"val", 3},
+                .reason = {(const uint8_t *)"why!", 4},
+                .after_ms = MAX64,
+                .before_ms = MAX64 - 1,
+                .offset = MAX64 - 2,
+                .attempts_min = MAX32,
+                .attempts_max = MAX32 - 1,
+                .partition = MAX32 - 2},
+     .error = {(const uint8_t *)"\0error", 6}}};
+
 static void groups(bool extreme, struct group_row *r)
 {
     *r = (struct group_row){.name = VIEW_LIT("")};
@@ -48,6 +88,7 @@ static void groups(bool extreme, struct group_row *r)
             .config = {255, 254, 253, 252, MAX32, MAX32 - 1, MAX32 - 2, MAX32 - 3, MAX32 - 4, MAX32 - 5, 251,
                        MAX32 - 6, MAX32 - 7, MAX32 - 8, MAX64},
             .paused = true,
+            .used_ms = MAX64 - 1,
         };
 }
 
@@ -64,6 +105,9 @@ static const struct lease_entry entries[] = {
     {.partition = 0, .offset = 1, .key_hash = 0, .has_key = true, .size = 2, .grants = 1, .failures = 1},
     {.partition = 0, .offset = MAX64, .size = 3},
     {.partition = 5, .offset = 4, .size = 0},
+    {.partition = 5, .offset = 5, .size = SIZE_MOST, .expires_ms = MAX64, .priority = 255},
+    {.partition = 5, .offset = 6, .size = 7, .priority = 1},
+    {.partition = 5, .offset = 7, .size = 7, .expires_ms = 1},
 };
 
 static void leases(bool extreme, struct lease_row *r)
@@ -98,6 +142,8 @@ static void helds(bool extreme, struct held_row *r)
             .failures = MAX32 - 2,
             .reason = TEXT,
             .error = VIEW_LIT("e"),
+            .expires_ms = MAX64,
+            .priority = 255,
         };
 }
 
@@ -129,8 +175,20 @@ enum kind {
     HELD,
     SESSION,
     LANE,
+    SCHED_BATCH,
+    SCHED_NAME,
+    TASK,
+    GENERATION,
+    DEDUP,
+    STATE,
     KINDS
 };
+
+/* The newest format of a kind of row. */
+static uint8_t format_of(enum kind k)
+{
+    return k == NEXT || k == TOPIC || k == GROUP ? 2 : ROW_FORMAT;
+}
 
 static void put(enum kind kind, bool x, struct buf *b)
 {
@@ -184,6 +242,24 @@ static void put(enum kind kind, bool x, struct buf *b)
     case LANE:
         lane_row_put(b, x ? MAX64 : 0, x ? MAX64 : 0, results, x ? ARRAY_LEN(results) : 0);
         break;
+    case SCHED_BATCH:
+        sched_batch_row_put(b, &batches[x]);
+        break;
+    case SCHED_NAME:
+        sched_name_row_put(b, &names[x]);
+        break;
+    case TASK:
+        task_row_put(b, &tasks[x]);
+        break;
+    case GENERATION:
+        dedup_generation_row_put(b, &generations[x]);
+        break;
+    case DEDUP:
+        dedup_row_put(b, &dedups[x]);
+        break;
+    case STATE:
+        state_row_put(b, &states[x]);
+        break;
     case KINDS:
         break;
     }
@@ -205,6 +281,12 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct held_row held;
         struct session_row session;
         struct lane_row lane;
+        struct sched_batch_row batch;
+        struct sched_name_row name;
+        struct task_row task;
+        struct dedup_generation_row generation;
+        struct dedup_row dedup;
+        struct state_row state;
     } r;
     switch (kind) {
     case FORMAT:
@@ -233,6 +315,18 @@ static int get(enum kind kind, struct view v, struct err *e)
         return session_row_get(v, &r.session, e);
     case LANE:
         return lane_row_get(v, &r.lane, e);
+    case SCHED_BATCH:
+        return sched_batch_row_get(v, &r.batch, e);
+    case SCHED_NAME:
+        return sched_name_row_get(v, &r.name, e);
+    case TASK:
+        return task_row_get(v, &r.task, e);
+    case GENERATION:
+        return dedup_generation_row_get(v, &r.generation, e);
+    case DEDUP:
+        return dedup_row_get(v, &r.dedup, e);
+    case STATE:
+        return state_row_get(v, &r.state, e);
     case KINDS:
         break;
     }
@@ -290,12 +384,12 @@ static void a_newer_format_is_refused_by_name_and_format_0_is_damage(void **stat
     for (enum kind k = 0; k < KINDS; k++) {
         struct buf b = {0};
         put(k, true, &b);
-        assert_int_equal(b.data[0], ROW_FORMAT);
-        b.data[0] = ROW_FORMAT + 1;
+        assert_int_equal(b.data[0], format_of(k));
+        b.data[0]++;
         struct err e = {0};
         get(k, buf_view(&b), &e);
         assert_code(E_FORMAT_NEWER, e);
-        assert_has(e.text, "row has format 2");
+        assert_has(e.text, format_of(k) == 2 ? "row has format 3" : "row has format 2");
         b.data[0] = 0;
         get(k, buf_view(&b), &e);
         assert_code(E_DAMAGED, e);
@@ -368,6 +462,7 @@ static void rows_of_numbers_come_back(void **state)
         EQ(topic);                     \
         EQ(partition);                 \
         EQ(group);                     \
+        EQ(task);                      \
     } while (0)
     ROUND_TRIP(next_row, next_row, nexts)
 #undef SAME
@@ -415,6 +510,125 @@ static void rows_of_numbers_come_back(void **state)
     } while (0)
     ROUND_TRIP(session_row, session_row, sessions)
 #undef SAME
+}
+
+static void rows_of_message_ids_and_state_come_back(void **state)
+{
+    (void)state;
+#define SAME(x, y)                                 \
+    do {                                           \
+        struct dedup_generation_row a = x, b_ = y; \
+        EQ(current);                               \
+        EQ(began_ms);                              \
+        EQ(count);                                 \
+        EQ(before_began_ms);                       \
+    } while (0)
+    ROUND_TRIP(dedup_generation_row, dedup_generation_row, generations)
+#undef SAME
+#define SAME(x, y)                      \
+    do {                                \
+        struct dedup_row a = x, b_ = y; \
+        EQ(partition);                  \
+        EQ(offset);                     \
+        EQ(time_ms);                    \
+    } while (0)
+    ROUND_TRIP(dedup_row, dedup_row, dedups)
+#undef SAME
+#define SAME(x, y)                      \
+    do {                                \
+        struct state_row a = x, b_ = y; \
+        EQ(version);                    \
+        VEQ(key);                       \
+        VEQ(value);                     \
+    } while (0)
+    ROUND_TRIP(state_row, state_row, states)
+#undef SAME
+}
+
+static void what_waits_for_its_time_comes_back(void **state)
+{
+    (void)state;
+#define SAME(x, y)                            \
+    do {                                      \
+        struct sched_batch_row a = x, b_ = y; \
+        EQ(partition);                        \
+        EQ(count);                            \
+        EQ(last_delta);                       \
+        EQ(batch_hash);                       \
+        VEQ(batch);                           \
+    } while (0)
+    ROUND_TRIP(sched_batch_row, sched_batch_row, batches)
+#undef SAME
+#define SAME(x, y)                           \
+    do {                                     \
+        struct sched_name_row a = x, b_ = y; \
+        VEQ(name);                           \
+        VEQ(cron);                           \
+        EQ(due_ms);                          \
+        EQ(created_ms);                      \
+        EQ(bytes);                           \
+        EQ(partition);                       \
+        EQ(count);                           \
+    } while (0)
+    ROUND_TRIP(sched_name_row, sched_name_row, names)
+#undef SAME
+}
+
+static void a_task_comes_back_with_its_filter_and_its_place(void **state)
+{
+    (void)state;
+#define SAME(x, y)                     \
+    do {                               \
+        struct task_row a = x, b_ = y; \
+        EQ(act);                       \
+        EQ(state);                     \
+        EQ(dry_run);                   \
+        EQ(has_filter);                \
+        EQ(has_at);                    \
+        EQ(rate_milli);                \
+        EQ(at_partition);              \
+        EQ(limit);                     \
+        EQ(seen);                      \
+        EQ(matched);                   \
+        EQ(changed);                   \
+        EQ(started_ms);                \
+        EQ(ended_ms);                  \
+        EQ(at_offset);                 \
+        VEQ(error);                    \
+        EQ(filter.has_key);            \
+        EQ(filter.has_header_value);   \
+        EQ(filter.has_offset);         \
+        VEQ(filter.key);               \
+        VEQ(filter.header);            \
+        VEQ(filter.header_value);      \
+        VEQ(filter.reason);            \
+        EQ(filter.after_ms);           \
+        EQ(filter.before_ms);          \
+        EQ(filter.offset);             \
+        EQ(filter.attempts_min);       \
+        EQ(filter.attempts_max);       \
+        EQ(filter.partition);          \
+    } while (0)
+    ROUND_TRIP(task_row, task_row, tasks)
+#undef SAME
+}
+
+static void a_task_that_nobody_could_have_begun_is_refused(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 256; n++) {
+        struct task_row r = tasks[0], back;
+        struct buf b = {0};
+        r.act = (uint8_t)n;
+        task_row_put(&b, &r);
+        assert_int_equal(task_row_get(buf_view(&b), &back, NULL), n == TASK_REDRIVE || n == TASK_DROP ? E_OK : E_DAMAGED);
+        buf_clear(&b);
+        r = tasks[0];
+        r.state = (uint8_t)n;
+        task_row_put(&b, &r);
+        assert_int_equal(task_row_get(buf_view(&b), &back, NULL), n >= TASK_RUNNING && n <= TASK_FAILED ? E_OK : E_DAMAGED);
+        buf_free(&b);
+    }
 }
 
 static void a_topic_comes_back_with_its_partitions_in_order(void **state)
@@ -487,6 +701,7 @@ static void a_group_comes_back(void **state)
         EQ(config.key_in_flight_max);
         EQ(config.idle_expiry_ms);
         EQ(paused);
+        EQ(used_ms);
         buf_free(&b);
     }
 }
@@ -512,6 +727,8 @@ static void a_held_message_comes_back_with_its_reason(void **state)
         EQ(failures);
         VEQ(reason);
         VEQ(error);
+        EQ(expires_ms);
+        EQ(priority);
         buf_free(&b);
     }
 }
@@ -557,7 +774,8 @@ static void a_lease_comes_back_with_all_its_messages(void **state)
             struct lease_entry z = entries[i];
             assert_true(y.partition == z.partition && y.offset == z.offset && y.has_key == z.has_key &&
                         y.key_hash == (z.has_key ? z.key_hash : 0) && y.size == z.size &&
-                        y.grants == z.grants && y.failures == z.failures);
+                        y.grants == z.grants && y.failures == z.failures && y.expires_ms == z.expires_ms &&
+                        y.priority == z.priority);
         }
         assert_false(lease_row_next(&b_.entries_raw, &y, &bad));
         assert_false(bad);
@@ -716,6 +934,8 @@ static void positions_come_back_however_they_follow_each_other(void **state)
         EQ(partition);
         EQ(offset);
         EQ(size);
+        EQ(expires_ms);
+        EQ(priority);
     }
     assert_false(list_chunk_next(&chunk, &p, &bad));
     assert_false(bad);
@@ -784,8 +1004,58 @@ static void a_directory_of_a_newer_format_is_refused(void **state)
     struct err e = {0};
     format_row_get(buf_view(&b), &r, &e);
     assert_code(E_FORMAT_NEWER, e);
-    assert_string_equal(e.text, "data directory has format 2, this version reads 1");
+    assert_string_equal(e.text, "data directory has format 3, this version reads 2");
     buf_free(&b);
+}
+
+/* Rows that a broker of before wrote: what they lack has its default. They end where they did, no earlier and no later. */
+static void rows_of_the_format_before_are_read_with_defaults(void **state)
+{
+    (void)state;
+    static const struct {
+        enum kind kind;
+        struct view bytes;
+    } old[] = {
+        {NEXT, {(const uint8_t *)"\1\3\254\2\4", 5}},
+        {TOPIC, {(const uint8_t *)"\1\1t\5\2\7\10\11\1\0\12\13\2\1\0\0\0\2\0\0\0", 21}},
+        {GROUP, {(const uint8_t *)"\1\1g\6\5\1\2\2\1\7\10\11\12\13\14\1", 16}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(old); i++) {
+        assert_ok(get(old[i].kind, old[i].bytes, &err));
+        for (size_t size = 0; size < old[i].bytes.size; size++) {
+            struct err e = {0};
+            get(old[i].kind, view_of(old[i].bytes.data, size), &e);
+            assert_code(E_DAMAGED, e);
+        }
+        struct buf longer = {0};
+        buf_append(&longer, old[i].bytes.data, old[i].bytes.size);
+        buf_put_u8(&longer, 0);
+        struct err e = {0};
+        get(old[i].kind, buf_view(&longer), &e);
+        assert_code(E_DAMAGED, e);
+        buf_free(&longer);
+    }
+    struct next_row next;
+    assert_ok(next_row_get(old[0].bytes, &next, &err));
+    assert_true(next.topic == 3 && next.partition == 300 && next.group == 4 && next.task == 1);
+
+    struct topic_row topic;
+    assert_ok(topic_row_get(old[1].bytes, &topic, &err));
+    const struct wire_topic_config *t = &topic.config;
+    assert_true(view_eq(topic.name, VIEW_LIT("t")) && topic.created_ms == 5 && topic.log_class == LOG_WEEKS);
+    assert_true(t->partitions == 2 && t->retention_ms == 7 && t->retention_bytes == 8 && t->hard_cap_ms == 9 && t->durability == 1);
+    assert_true(!t->compacted && t->message_bytes_max == 10 && t->backlog_bytes_max == 11);
+    assert_true(topic_row_partition(&topic, 0) == 1 && topic_row_partition(&topic, 1) == 2);
+    assert_true(t->backlog_age_max_ms == 0 && t->dedup_ms == 0 && t->ttl_ms == 0);
+
+    struct group_row group;
+    assert_ok(group_row_get(old[2].bytes, &group, &err));
+    const struct wire_group_config *g = &group.config;
+    assert_true(view_eq(group.name, VIEW_LIT("g")) && group.topic == 6 && group.created_ms == 5 && group.paused);
+    assert_true(g->mode == 1 && g->order == 2 && g->park == 2 && g->from == 1 && g->lease_ms == 7 && g->max_deliveries == 8);
+    assert_true(g->backoff_min_ms == 9 && g->backoff_max_ms == 10 && g->run_max == 11 && g->in_flight_max == 12);
+    assert_true(g->expired == EXPIRED_DROP && g->rate_milli == 0 && g->key_rate_milli == 0 && g->key_in_flight_max == 0);
+    assert_true(g->idle_expiry_ms == 0 && group.used_ms == 0);
 }
 
 static void the_bytes_of_rows_are_these_for_ever(void **state)
@@ -797,7 +1067,15 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         size_t size;
     } small[] = {
         {EPOCH, "\1\0\0\0", 4},
-        {NEXT, "\1\0\0\0", 4},
+        {NEXT, "\2\0\0\0\0", 5},
+        {TOPIC, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 15},
+        {GROUP, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 21},
+        {GENERATION, "\1\0\0\0\0", 5},
+        {DEDUP, "\1\0\0\0", 4},
+        {STATE, "\1\0\0\0", 4},
+        {SCHED_BATCH, "\1\0\0\0\0\0\0\0\0\0\0\0\0", 13},
+        {SCHED_NAME, "\1\0\0\0\0\0\0\0", 8},
+        {TASK, "\1\1\1\0\0\0\0\0\0\0\0\0\0\0", 14},
         {PARTITION, "\1\0\0\0\0\0\0\0\0", 9},
         {CURSOR, "\1\0\0\0\0", 5},
         {LIST, "\1\0\0\0\0\0", 6},
@@ -832,6 +1110,10 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_refused_by_name_and_format_0_is_damage),
         cmocka_unit_test(random_damage_never_crashes_a_decoder),
         cmocka_unit_test(rows_of_numbers_come_back),
+        cmocka_unit_test(rows_of_message_ids_and_state_come_back),
+        cmocka_unit_test(what_waits_for_its_time_comes_back),
+        cmocka_unit_test(a_task_comes_back_with_its_filter_and_its_place),
+        cmocka_unit_test(a_task_that_nobody_could_have_begun_is_refused),
         cmocka_unit_test(a_topic_comes_back_with_its_partitions_in_order),
         cmocka_unit_test(a_topic_of_no_known_log_class_is_refused),
         cmocka_unit_test(a_group_comes_back),
@@ -849,6 +1131,7 @@ int main(void)
         cmocka_unit_test(a_chunk_cut_within_a_position_is_bad_and_ends),
         cmocka_unit_test(a_position_out_of_range_is_bad),
         cmocka_unit_test(a_directory_of_a_newer_format_is_refused),
+        cmocka_unit_test(rows_of_the_format_before_are_read_with_defaults),
         cmocka_unit_test(the_bytes_of_rows_are_these_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
