@@ -458,6 +458,47 @@ static void fill_delivery(const struct log_source *src, struct wire_delivery *d,
     d->records_n = kept;
 }
 
+/* ---------------------------------------------------------------- state rows of the records' keys */
+
+/* The state row of a key; false: none that reads. A unit that builds on it is fenced by its version, so what is read here may be newer
+ * than the grant. */
+static bool state_of(const struct log_source *src, uint32_t group, struct view key, struct buf *row, struct wire_state_row *out, struct op *op)
+{
+    struct key k = key_state(group, state_key_hash(key));
+    struct state_row state;
+    struct err e = {0};
+    bool found = false;
+    buf_clear(row);
+    if (store_get(src->store, FAM_STATE, key_view(&k), row, &found, &e) != E_OK || !found ||
+        state_row_get(buf_view(row), &state, &e) != E_OK || !view_eq(state.key, key))
+        return false;
+    uint8_t *copy = arena_take(&op->arena, state.value.size + 1);
+    if (copy == NULL)
+        return false;
+    if (state.value.size > 0)
+        memcpy(copy, state.value.data, state.value.size);
+    out->version = state.version;
+    out->value = view_of(copy, state.value.size);
+    return true;
+}
+
+static void fill_state(const struct log_source *src, struct op *op, struct wire_delivery *d)
+{
+    struct wire_state_row *rows = arena_take(&op->arena, (d->records_n + 1) * sizeof *rows);
+    struct buf row = {0};
+    const uint8_t *at = d->data.data;
+    for (uint32_t i = 0; rows != NULL && i < d->records_n; i++) {
+        const struct wire_record *r = &d->records[i];
+        size_t key_size = r->key_size > 0 ? r->key_size - 1 : 0;
+        rows[d->state_n].index = i;
+        if (r->key_size > 0 && (r->flags & RECORD_DAMAGED) == 0 && state_of(src, d->group, view_of(at, key_size), &row, &rows[d->state_n], op))
+            d->state_n++;
+        at += key_size + r->headers_size + (r->value_size > 0 ? r->value_size - 1 : 0);
+    }
+    d->state = rows;
+    buf_free(&row);
+}
+
 static void fill_receive(const struct log_source *src, struct op *op, struct wire_receive_reply *r, log_unreadable_fn *unreadable, void *user)
 {
     struct wire_delivery *deliveries = (struct wire_delivery *)(uintptr_t)r->deliveries;
@@ -469,6 +510,8 @@ static void fill_receive(const struct log_source *src, struct op *op, struct wir
     for (uint32_t i = 0; i < r->deliveries_n; i++) {
         size_t begin = i > 0 ? ends[i - 1] : 0;
         deliveries[i].data = view_of(op->payload.data + begin, ends[i] - begin);
+        if (op->with_state)
+            fill_state(src, op, &deliveries[i]);
     }
     mem_free(ends);
 }

@@ -9,11 +9,14 @@ uint64_t key_hash(struct view key)
     return XXH3_64bits(key.data, key.size);
 }
 
-struct id128 message_id_hash(struct view text)
+static struct id128 hash128(struct view bytes)
 {
-    XXH128_hash_t hash = XXH3_128bits(text.data, text.size);
+    XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.size);
     return (struct id128){.lo = hash.low64, .hi = hash.high64};
 }
+
+struct id128 message_id_hash(struct view text) { return hash128(text); }
+struct id128 state_key_hash(struct view key) { return hash128(key); }
 
 uint32_t key_partition(uint64_t hash, uint32_t partitions)
 {

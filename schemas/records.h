@@ -36,6 +36,7 @@ int headers_check(struct view headers, struct err *e);
 
 uint64_t key_hash(struct view key);                 /* XXH3-64; never called for an absent key */
 struct id128 message_id_hash(struct view text);     /* XXH3-128 */
+struct id128 state_key_hash(struct view key);       /* XXH3-128 */
 uint32_t key_partition(uint64_t hash, uint32_t partitions); /* hash mod N */
 uint64_t batch_hash(struct view bytes);             /* XXH3-64 of the whole batch */
 uint32_t record_sum(uint32_t key_size, uint32_t headers_size, uint32_t value_size, const uint8_t *key, const uint8_t *headers,

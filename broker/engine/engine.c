@@ -153,6 +153,7 @@ void engine_op(struct engine *en, struct op *op)
     memset(&op->reply, 0, sizeof op->reply);
     err_clear(&op->error);
     op->read = READ_NONE;
+    op->with_state = false;
     op->session = op->lane = NULL;
     list_init(&op->waits);
     assert(!list_linked(&op->wait));

@@ -122,6 +122,7 @@ void group_drop(struct engine *en, struct group *g, int code)
     remove_rows(en, FAM_LEASES, key_group_prefix(g->id));
     remove_rows(en, FAM_KEYS, key_group_prefix(g->id));
     remove_rows(en, FAM_HELD, key_group_prefix(g->id));
+    remove_rows(en, FAM_STATE, key_group_prefix(g->id));
     struct topic *t = g->topic;
     bool found;
     size_t at = group_place(t, view_of_str(g->name), &found);

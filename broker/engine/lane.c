@@ -111,19 +111,51 @@ void lane_write(struct engine *en, struct lane *l)
 
 /* ---------------------------------------------------------------- results: what a reply was, short enough to keep */
 
+static void produced_encode(struct buf *b, const struct wire_produced *p)
+{
+    buf_put_varint(b, p->base_offset);
+    buf_put_varint(b, p->count);
+    buf_put_varint(b, p->append_time_ms);
+    buf_put_u8(b, p->duplicate);
+    buf_put_varint(b, p->due_ms);
+    buf_put_bytes(b, p->name);
+}
+
+static struct wire_produced produced_decode(struct engine *en, struct op *op, struct cur *c, uint32_t partition)
+{
+    struct wire_produced p = {.partition = partition};
+    p.base_offset = cur_varint(c);
+    p.count = (uint32_t)cur_varint(c);
+    p.append_time_ms = cur_varint(c);
+    if (cur_left(c) == 0) /* kept by format 1 */
+        return p;
+    p.duplicate = cur_u8(c) != 0;
+    p.due_ms = cur_varint(c);
+    struct view name = cur_bytes(c);
+    if (name.size > 0) {
+        char *copy = op_take(en, op, name.size, 1);
+        memcpy(copy, name.data, name.size);
+        p.name = view_of(copy, name.size);
+    }
+    return p;
+}
+
 static void result_encode(struct buf *b, const struct op *op)
 {
     const struct wire_reply *r = &op->reply;
     switch (op->request.verb) {
     case VERB_PRODUCE:
-        buf_put_varint(b, r->produce.base_offset);
-        buf_put_varint(b, r->produce.count);
-        buf_put_varint(b, r->produce.append_time_ms);
+        produced_encode(b, &r->produce);
         break;
     case VERB_SETTLE:
         buf_put_varint(b, r->settle.codes_n);
         for (uint32_t i = 0; i < r->settle.codes_n; i++)
             buf_put_varint(b, r->settle.codes[i]);
+        buf_put_varint(b, r->settle.outputs_n);
+        for (uint32_t i = 0; i < r->settle.outputs_n; i++) {
+            buf_put_varint(b, r->settle.outputs[i].partition);
+            produced_encode(b, &r->settle.outputs[i]);
+        }
         break;
     case VERB_TOPIC_CREATE:
         buf_put_u8(b, r->topics.created);
@@ -143,10 +175,7 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
     switch (op->request.verb) {
     case VERB_PRODUCE:
         r->body = BODY_PRODUCE;
-        r->produce = (struct wire_produced){.partition = lane, .duplicate = true};
-        r->produce.base_offset = cur_varint(&c);
-        r->produce.count = (uint32_t)cur_varint(&c);
-        r->produce.append_time_ms = cur_varint(&c);
+        r->produce = produced_decode(en, op, &c, lane);
         break;
     case VERB_SETTLE: {
         r->body = BODY_SETTLE;
@@ -156,6 +185,14 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
             codes[i] = (uint16_t)cur_varint(&c);
         r->settle.codes = codes;
         r->settle.codes_n = n;
+        n = cur_left(&c) > 0 ? (uint32_t)cur_varint(&c) : 0;
+        struct wire_produced *outputs = n > 0 ? op_take(en, op, n, sizeof *outputs) : NULL;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t partition = (uint32_t)cur_varint(&c);
+            outputs[i] = produced_decode(en, op, &c, partition);
+        }
+        r->settle.outputs = outputs;
+        r->settle.outputs_n = n;
         break;
     }
     case VERB_TOPIC_CREATE:

@@ -279,6 +279,14 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
 }
 
 /* A head that stands in its list and nowhere else. */
+static int load_state(struct engine *en, struct err *e)
+{
+    int code = E_OK;
+    for (struct map_it it = map_iter(&en->groups); code == E_OK && map_next(&it);)
+        code = state_load(en, it.value, e);
+    return code;
+}
+
 static int load_list_heads(struct engine *en, struct err *e)
 {
     for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
@@ -328,7 +336,8 @@ int engine_load(struct engine *en, struct err *e)
         (code = load_key_headers(en, e)) != E_OK ||
         (code = each_row(en, FAM_SCHED, &all, load_retry, e)) != E_OK ||
         (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||
-        (code = load_list_heads(en, e)) != E_OK)
+        (code = load_list_heads(en, e)) != E_OK ||
+        (code = load_state(en, e)) != E_OK)
         return code;
     return E_OK;
 }

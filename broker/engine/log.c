@@ -18,8 +18,7 @@ void log_partition_publish(struct engine *en, const struct partition *p, bool go
 
 /* ---------------------------------------------------------------- appending */
 
-/* Whether there is no room for what is produced now: then `e` says why, and `depth` how much is there. */
-static bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e)
+bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e)
 {
     const struct topic *t = p->topic;
     uint64_t bytes = p->row.end_bytes - p->row.start_bytes;

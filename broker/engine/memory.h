@@ -202,6 +202,7 @@ struct group {
     uint64_t mark;              /* of the last receive that looked at it */
     uint64_t ready, leased, retrying, blocked, behind; /* messages in each state */
     uint32_t demand;            /* what receivers asked for lately, decays */
+    bool has_state;             /* a handler has put state: grants look for the row of their key */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
     struct rate acks;
     struct list_node stirred;   /* in engine.stirred: look for work to hand out and to read ahead */
@@ -310,6 +311,8 @@ void log_produce(struct engine *en, struct op *op, struct session *s);
  * written. `last_delta`: offset of the last record minus the first's. Groups are told. */
 void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
                 struct wire_produced *out);
+/* Nothing may be produced to it now: `e` says why, `depth` how many messages it holds. */
+bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e);
 void log_fetch(struct engine *en, struct op *op, struct session *s);
 bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */
 void log_offset_for(struct engine *en, struct op *op);
@@ -411,6 +414,10 @@ void task_cancel(struct engine *en, struct op *op, struct session *s);
 
 void explain(struct engine *en, struct op *op);
 void state_get(struct engine *en, struct op *op);
+/* Whether all of a unit's puts can be done: OK, CONFLICT, GROUP_NOT_FOUND, INVALID_ARGUMENT (the same row twice). */
+int state_check(struct engine *en, const struct wire_state_put *puts, uint32_t n);
+void state_put(struct engine *en, const struct wire_state_put *s);  /* checked before, in the same turn */
+int state_load(struct engine *en, struct group *g, struct err *e);  /* has the group any row? */
 
 /* ---------------------------------------------------------------- lag.c, load.c */
 

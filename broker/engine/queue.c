@@ -335,6 +335,17 @@ static enum durability level_of(const struct engine *en, const struct wire_recei
     return DURABILITY_OS;
 }
 
+/* Whether a reader has to look for the state rows of what was granted. */
+static bool any_state(const struct engine *en, const struct wire_receive_reply *r)
+{
+    for (uint32_t i = 0; i < r->deliveries_n; i++) {
+        const struct group *g = map_get(&en->groups, r->deliveries[i].group);
+        if (g != NULL && g->has_state)
+            return true;
+    }
+    return false;
+}
+
 static bool receive_try(struct engine *en, struct op *op, struct session *s)
 {
     struct wire_receive_reply reply;
@@ -344,6 +355,7 @@ static bool receive_try(struct engine *en, struct op *op, struct session *s)
     op->reply.body = BODY_RECEIVE;
     op->reply.receive = reply;
     op->read = READ_RECORDS;
+    op->with_state = any_state(en, &reply);
     answer_change(en, op, level_of(en, &reply));
     return true;
 }
@@ -396,6 +408,7 @@ bool queue_receive_carried(struct engine *en, struct op *op, struct session *s)
     if (!queue_grant(en, op, s, r, &reply->receive))
         return false;
     op->read = READ_RECORDS;
+    op->with_state = any_state(en, &reply->receive);
     return true;
 }
 

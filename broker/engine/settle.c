@@ -1,7 +1,8 @@
-/* Settling: what receivers say of the messages they were granted.
+/* Settling: what receivers say of the messages they were granted, and what they made of them.
  *
- * A settle is a list of units. Each unit is first looked at as a whole; if anything in it cannot be done, none of it is, and its code
- * says why. The others go on. Codes come back in order: singles first (units of one item), then units.
+ * A settle is a list of units: acks, nacks, produced messages and state of one piece of work. Each unit is first looked at as a whole; if
+ * anything in it cannot be done, none of it is, and its code says why. The others go on. Codes come back in order: singles first (units
+ * of one item), then units. A unit without items is a producer's transaction.
  */
 #include "engine/memory.h"
 
@@ -91,10 +92,13 @@ static int single(struct engine *en, const struct wire_settle *w, const struct w
     return code;
 }
 
-static int unit(struct engine *en, const struct wire_settle *w, const struct wire_unit *u)
+/* ---------------------------------------------------------------- units */
+
+/* What a unit says beside its messages: its outputs, and room for what is answered of them. */
+struct outputs { const struct op_batch *batches; struct wire_produced *produced; };
+
+static int items_check(struct engine *en, const struct wire_settle *w, const struct wire_unit *u)
 {
-    if (u->produces_n > 0 || u->state_n > 0)
-        return E_UNSUPPORTED;
     int code = E_OK;
     uint64_t mark = ++en->mark;
     for (uint32_t i = 0; i < u->items_n && code == E_OK; i++) {
@@ -105,11 +109,58 @@ static int unit(struct engine *en, const struct wire_settle *w, const struct wir
         if (code == E_OK)
             e->mark = mark;
     }
-    for (uint32_t i = 0; i < u->items_n && code == E_OK; i++) {
+    return code;
+}
+
+static int outputs_check(struct engine *en, struct op *op, const struct wire_unit *u)
+{
+    for (uint32_t i = 0; i < u->produces_n; i++) {
+        const struct wire_produce *w = &u->produces[i];
+        const struct partition *p = map_get(&en->partitions, w->partition);
+        struct err e = {0};
+        uint64_t depth = 0;
+        if (p == NULL)
+            return E_PARTITION_NOT_FOUND;
+        if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0)
+            return E_UNSUPPORTED;
+        if (!log_full(en, p, &depth, &e))
+            continue;
+        op->reply.retry_after_ms = 1000;
+        op->reply.depth = depth;
+        en->counters.produce_refused++;
+        return e.code;
+    }
+    return E_OK;
+}
+
+static void outputs_apply(struct engine *en, struct op *op, const struct wire_unit *u, struct outputs o)
+{
+    for (uint32_t i = 0; i < u->produces_n; i++) {
+        const struct wire_produce *w = &u->produces[i];
+        log_append(en, map_get(&en->partitions, w->partition), w, o.batches[i].last_delta, op->hold, &o.produced[i]);
+    }
+}
+
+/* Everything is looked at before anything is done: so a unit is whole or absent. */
+static int unit(struct engine *en, struct op *op, const struct wire_unit *u, struct outputs o)
+{
+    const struct wire_settle *w = &op->request.settle;
+    int code = items_check(en, w, u);
+    if (code == E_OK)
+        code = state_check(en, u->state, u->state_n);
+    if (code == E_OK)
+        code = outputs_check(en, op, u);
+    if (code != E_OK)
+        return code;
+    for (uint32_t i = 0; i < u->items_n; i++) {
         int ignored;
         item_apply(en, w, &u->items[i], item_entry(en, &u->items[i], &ignored));
     }
-    return code;
+    outputs_apply(en, op, u, o);
+    for (uint32_t i = 0; i < u->state_n; i++)
+        state_put(en, &u->state[i]);
+    en->counters.units++;
+    return E_OK;
 }
 
 static enum durability level_of(const struct engine *en, const struct wire_settle *w)
@@ -122,6 +173,25 @@ static enum durability level_of(const struct engine *en, const struct wire_settl
     return w->units_n > 0 || w->receive != NULL ? DURABILITY_DISK : DURABILITY_OS;
 }
 
+/* All units in order, each with its own code. */
+static void units(struct engine *en, struct op *op, uint16_t *codes)
+{
+    const struct wire_settle *w = &op->request.settle;
+    uint32_t produces = 0;
+    for (uint32_t i = 0; i < w->units_n; i++)
+        produces += w->units[i].produces_n;
+    struct wire_produced *produced = produces > 0 ? op_take(en, op, produces, sizeof *produced) : NULL;
+    op->reply.settle.outputs = produced;
+    op->reply.settle.outputs_n = produces;
+    for (uint32_t i = 0, at = 0; i < w->units_n; at += w->units[i++].produces_n) {
+        struct outputs o = {0};
+        if (w->units[i].produces_n > 0)
+            o = (struct outputs){.batches = &op->unit_batches[at], .produced = &produced[at]};
+        codes[i] = (uint16_t)unit(en, op, &w->units[i], o);
+        en->counters.conflicts += codes[i] == E_CONFLICT;
+    }
+}
+
 void settle_request(struct engine *en, struct op *op, struct session *s)
 {
     const struct wire_settle *w = &op->request.settle;
@@ -129,15 +199,14 @@ void settle_request(struct engine *en, struct op *op, struct session *s)
     uint16_t *codes = op_take(en, op, n, sizeof *codes);
     bool all_ok = true;
     enum durability level = level_of(en, w); /* before a group may go */
+    op->reply.body = BODY_SETTLE;
     for (uint32_t i = 0; i < w->singles_n; i++)
         codes[i] = (uint16_t)single(en, w, &w->singles[i]);
-    for (uint32_t i = 0; i < w->units_n; i++)
-        codes[w->singles_n + i] = (uint16_t)unit(en, w, &w->units[i]);
+    units(en, op, codes + w->singles_n);
     for (uint32_t i = 0; i < n; i++) {
         all_ok &= codes[i] == E_OK;
         en->counters.late_units += codes[i] == E_LEASE_LOST;
     }
-    op->reply.body = BODY_SETTLE;
     op->reply.settle.codes = all_ok ? NULL : codes;
     op->reply.settle.codes_n = all_ok ? 0 : n;
     queue_receive_carried(en, op, s);

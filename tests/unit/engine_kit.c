@@ -225,6 +225,22 @@ static const void *keep(struct call *c, const void *data, size_t size)
     return copy;
 }
 
+/* What api would have found in the batches of a settle's units. */
+static void unit_batches(struct call *c)
+{
+    const struct wire_settle *w = &c->op.request.settle;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->units_n; i++)
+        n += w->units[i].produces_n;
+    if (n == 0)
+        return;
+    struct op_batch *batches = arena_take(&c->op.arena, n * sizeof *batches);
+    c->op.unit_batches = batches;
+    for (uint32_t i = 0; i < w->units_n; i++)
+        for (uint32_t j = 0; j < w->units[i].produces_n; j++)
+            (batches++)->last_delta = w->units[i].produces[j].count - 1;
+}
+
 struct call *kit_call(struct kit *k, struct wire_request r, int who)
 {
     struct call *c = mem_zalloc(sizeof *c);
@@ -238,6 +254,8 @@ struct call *kit_call(struct kit *k, struct wire_request r, int who)
     c->op.pipe = k->pipe[who];
     if (r.verb == VERB_PRODUCE)
         c->op.batch.last_delta = r.produce.count - 1;
+    if (r.verb == VERB_SETTLE)
+        unit_batches(c);
     bool own_turn = !k->engine->in_turn;
     if (own_turn)
         kit_begin(k);
@@ -354,15 +372,23 @@ static int produce(struct kit *k, int who, uint32_t partition, uint32_t count)
     return kit_ask_numbered(k, r, who)->code;
 }
 
-int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys)
+static uint32_t log_add_all(struct kit *k, uint32_t partition, const char *keys)
 {
-    size_t before = k->logs[partition].n;
     uint32_t count = 0;
     for (const char *at = keys; *at != '\0'; count++) {
         size_t size = strcspn(at, " ");
         log_add(k, partition, at, size);
         at += size + (at[size] == ' ');
     }
+    return count;
+}
+
+void kit_logged(struct kit *k, uint32_t partition, const char *keys) { log_add_all(k, partition, keys); }
+
+int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys)
+{
+    size_t before = k->logs[partition].n;
+    uint32_t count = log_add_all(k, partition, keys);
     int code = produce(k, who, partition, count);
     if (code != E_OK)
         k->logs[partition].n = before;
@@ -490,14 +516,20 @@ const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle
 
 const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages) { return kit_settle(k, who, group, SETTLE_ACK, messages); }
 
-int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n)
+const struct wire_reply *kit_unit_of(struct kit *k, int who, struct wire_unit unit)
 {
-    struct wire_unit unit = {.items = items, .items_n = n};
     struct wire_request r = kit_request(k, who, VERB_SETTLE);
     r.settle = (struct wire_settle){.units = &unit, .units_n = 1};
     const struct wire_reply *reply = kit_ask_numbered(k, r, who);
     assert_int_equal(reply->code, E_OK);
-    return reply->settle.codes != NULL ? reply->settle.codes[0] : E_OK;
+    return reply;
+}
+
+int kit_unit_code(const struct wire_reply *r) { return r->settle.codes != NULL ? r->settle.codes[r->settle.codes_n - 1] : E_OK; }
+
+int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n)
+{
+    return kit_unit_code(kit_unit_of(k, who, (struct wire_unit){.items = items, .items_n = n}));
 }
 
 /* ---------------------------------------------------------------- looking */

@@ -87,6 +87,9 @@ int kit_produce(struct kit *k, uint32_t partition, const char *keys);
 int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys);
 void kit_produce_many(struct kit *k, uint32_t partition, const char *key, size_t n);
 
+/* What a unit has produced, or what waited for its time, stands in the log now: known to later read-aheads. */
+void kit_logged(struct kit *k, uint32_t partition, const char *keys);
+
 /* ---- queue groups */
 const char *kit_receive(struct kit *k, int who, uint32_t group, uint32_t most);
 struct call *kit_receive_wait(struct kit *k, int who, uint32_t slot, uint32_t group, uint32_t most, uint32_t wait_ms);
@@ -98,6 +101,9 @@ const char *kit_settle(struct kit *k, int who, uint32_t group, enum settle_verb 
 const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages, uint32_t delay_ms);
 const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages);
 int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n);
+/* One unit, whole. */
+const struct wire_reply *kit_unit_of(struct kit *k, int who, struct wire_unit unit);
+int kit_unit_code(const struct wire_reply *r); /* of its only unit */
 /* Where the messages of a group are, what is not 0: "floor 2 done 1 leased 1 ready 2 retrying 1 blocked 1 behind 3 unscanned 4 parked 1". */
 const char *kit_where(struct kit *k, const char *topic, const char *group);
 /* What is held, as "0 retrying 5 parked(reason)". */

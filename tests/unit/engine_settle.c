@@ -153,22 +153,6 @@ static void a_note_is_kept_with_the_parked_message(void **state)
     kit_free(w.k);
 }
 
-static void a_unit_that_asks_for_what_is_not_supported_is_refused_alone(void **state)
-{
-    (void)state;
-    struct world w = begin("a b");
-    struct wire_settle_item one = kit_item(w.k, w.g, SETTLE_ACK, "0"), two = kit_item(w.k, w.g, SETTLE_ACK, "1");
-    struct wire_produce produce = {.partition = w.p, .count = 1};
-    struct wire_unit units[] = {{.items = &one, .items_n = 1, .produces = &produce, .produces_n = 1}, {.items = &two, .items_n = 1}};
-    struct wire_request r = kit_request(w.k, A, VERB_SETTLE);
-    r.settle = (struct wire_settle){.units = units, .units_n = 2};
-    const struct wire_reply *reply = kit_ask_numbered(w.k, r, A);
-    assert_int_equal(reply->settle.codes[0], E_UNSUPPORTED);
-    assert_int_equal(reply->settle.codes[1], E_OK);
-    assert_string_equal(kit_where(w.k, "t", "g"), "done 1 leased 1");
-    kit_free(w.k);
-}
-
 static enum durability level_of_settle(struct kit *k, struct wire_settle s)
 {
     struct wire_request r = kit_request(k, A, VERB_SETTLE);
@@ -206,7 +190,6 @@ int main(void)
         cmocka_unit_test(what_is_done_can_not_be_settled_again),
         cmocka_unit_test(a_release_takes_its_grant_back),
         cmocka_unit_test(a_note_is_kept_with_the_parked_message),
-        cmocka_unit_test(a_unit_that_asks_for_what_is_not_supported_is_refused_alone),
         cmocka_unit_test(a_settle_stands_on_the_disk_if_anything_in_it_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
