@@ -15,7 +15,7 @@ int main(int argc, char **argv)
 {
     const char *seeds_env = getenv("SLUICE_SIM_SEEDS");
     uint64_t seeds = seeds_env != NULL ? strtoull(seeds_env, NULL, 10) : 200, from = 1;
-    uint32_t events = 600;
+    uint32_t events = 1000;
     bool trace = false;
     for (int i = 1; i + 1 < argc; i += 2) {
         uint64_t n = strtoull(argv[i + 1], NULL, 10);

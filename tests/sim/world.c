@@ -1,10 +1,10 @@
 /* One history: see sim.h. What happens next is drawn from the seed; after each step what must be true is looked at. */
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
-#include "sim.h"
+#include "client.h"
+#include "tap.h"
 
 void world_fail(struct world *w, const char *fmt, ...)
 {
@@ -81,7 +81,7 @@ static void count_engine(struct world *w)
     w->totals->expired_leases += c->expired_leases;
     w->totals->returned_leases += c->returned_leases;
     w->totals->spilled += c->spilled_messages;
-    w->totals->retries += c->nacked_messages;
+    w->totals->timers += c->expired_leases + c->nacked_messages;
 }
 
 static void broker_close(struct world *w)
@@ -95,12 +95,12 @@ static void broker_close(struct world *w)
 
 static void broker_crash(struct world *w, bool cut)
 {
-    uint64_t unsynced = store_mem_unsynced(w->store), keep = cut ? rng_below(&w->rng, unsynced + 1) : unsynced;
+    uint64_t unsynced = store_mem_unsynced(w->mem), keep = cut ? rng_below(&w->rng, unsynced + 1) : unsynced;
     world_trace(w, "the broker %s, %llu of %llu unsynced writes are kept", cut ? "loses power" : "is killed", (unsigned long long)keep,
                 (unsigned long long)unsynced);
     broker_close(w);
-    store_mem_crash(w->store, keep);
-    store_mem_faults(w->store, &(struct store_mem_faults){0});
+    store_mem_crash(w->mem, keep);
+    store_mem_faults(w->mem, &(struct store_mem_faults){0});
     for (int i = 0; i < CLIENTS; i++)
         client_lose_pipe(w, &w->clients[i], false);
     w->totals->broker_kills += !cut;
@@ -111,7 +111,7 @@ static void broker_crash(struct world *w, bool cut)
         broker_open(w);
 }
 
-static bool all_written(struct world *w) { return engine_effects(loop_engine(w->loop))->puts.count == 0; }
+bool world_all_written(const struct world *w) { return engine_effects(loop_engine(w->loop))->puts.count == 0; }
 
 /* An engine opened from the store must know what the live one knows. */
 static void check_digest(struct world *w)
@@ -128,7 +128,7 @@ static void check_digest(struct world *w)
     w->totals->digests++;
 }
 
-static void turn(struct world *w)
+void world_turn(struct world *w)
 {
     turn_time_set(w, engine_turn(loop_engine(w->loop)) + 1);
     uint64_t due;
@@ -136,34 +136,65 @@ static void turn(struct world *w)
     do
         due = loop_turn(w->loop, w->now);
     while (due == 0 && ++turns < 3 && (turn_time_set(w, engine_turn(loop_engine(w->loop)) + 1), true));
-    if (!all_written(w)) {
+}
+
+static void on_asked(struct op *op) { op->node[0] = op; }
+
+struct op *world_ask(struct world *w, const struct wire_request *request)
+{
+    struct op *op = mem_zalloc(sizeof *op);
+    arena_init(&op->arena, 1 << 20);
+    op->request = *request;
+    op->bytes = 100;
+    op->done = on_asked;
+    if (loop_submit(w->loop, op) != E_OK)
+        world_fail(w, "the inbox is full");
+    world_turn(w);
+    if (op->node[0] == op)
+        return op;
+    world_fail(w, "verb %d was not answered in its turn", request->verb);
+    return NULL;
+}
+
+void world_answered(struct op *op)
+{
+    buf_free(&op->payload);
+    arena_free(&op->arena);
+    mem_free(op);
+}
+
+static void turn(struct world *w)
+{
+    world_turn(w);
+    if (!world_all_written(w)) {
         w->totals->stalls++;
         return;
     }
-    model_follow_log(w);
     if (rng_chance(&w->rng, 1, 4))
         model_census(w);
     if (rng_chance(&w->rng, 1, 16)) {
         check_digest(w);
         model_held_rows(w);
+        model_recount(w);
     }
+    if (!w->failed && rng_chance(&w->rng, 1, 100))
+        model_lag(w);
 }
 
-static void sync(struct world *w)
+void world_sync(struct world *w)
 {
     uint64_t last = engine_turn(loop_engine(w->loop)), before = w->synced;
-    w->synced = all_written(w) ? last : last - 1;
+    w->synced = world_all_written(w) ? last : last - 1;
     size_t ends[PARTS];
-    model_follow_log(w);
     for (int i = 0; i < PARTS; i++) {
-        ends[i] = w->parts[i].synced_end;
-        w->parts[i].synced_end = w->parts[i].end;
+        ends[i] = w->model->parts[i].synced_end;
+        w->model->parts[i].synced_end = w->model->parts[i].end;
     }
     if (loop_sync(w->loop) == E_OK)
         return;
     w->synced = before;
     for (int i = 0; i < PARTS; i++)
-        w->parts[i].synced_end = ends[i];
+        w->model->parts[i].synced_end = ends[i];
     world_trace(w, "a sync fails");
     w->totals->sync_failures++;
     broker_crash(w, true);
@@ -196,7 +227,7 @@ static void fault(struct world *w)
     } else {
         f.fail_sync_at = rng_between(&w->rng, 1, 3);
     }
-    store_mem_faults(w->store, &f);
+    store_mem_faults(w->mem, &f);
 }
 
 /* All pipes are lost at once. When the grace is over nobody holds anything. */
@@ -205,12 +236,12 @@ static void everybody_leaves(struct world *w)
     for (int i = 0; i < CLIENTS; i++)
         client_lose_pipe(w, &w->clients[i], true);
     turn(w);
-    bool seen = all_written(w);
+    bool seen = world_all_written(w);
     w->now.mono_ms += w->limits.session_grace_ms;
     w->now.wall_ms += w->limits.session_grace_ms;
     if (!w->failed)
         turn(w);
-    if (!w->failed && seen && all_written(w))
+    if (!w->failed && seen && world_all_written(w))
         model_nothing_leased(w);
 }
 
@@ -223,7 +254,7 @@ static void event(struct world *w)
     if (rng_chance(&w->rng, 7, 10))
         turn(w);
     if (!w->failed && rng_chance(&w->rng, 4, 10))
-        sync(w);
+        world_sync(w);
     if (!w->failed && rng_chance(&w->rng, 1, 300))
         everybody_leaves(w);
     if (!w->failed && rng_chance(&w->rng, 1, 120))
@@ -235,11 +266,10 @@ static void event(struct world *w)
 static bool drained(struct world *w)
 {
     for (int i = 0; i < GROUPS; i++) {
-        char topic[16], group[16];
+        struct view topic, group;
         struct engine_census c;
-        snprintf(topic, sizeof topic, "t%d", i / GROUPS_PER_TOPIC);
-        snprintf(group, sizeof group, "g%d", i % GROUPS_PER_TOPIC);
-        if (!engine_census(loop_engine(w->loop), view_of_str(topic), view_of_str(group), &c) || c.scanning_again || c.unscanned > 0 ||
+        setup_names(i, &topic, &group);
+        if (!engine_census(loop_engine(w->loop), topic, group, &c) || c.scanning_again || c.unscanned > 0 ||
             c.ready > 0 || c.leased > 0 || c.retrying > 0)
             return false;
     }
@@ -253,7 +283,7 @@ static bool drained(struct world *w)
 static void drain(struct world *w)
 {
     w->draining = true;
-    store_mem_faults(w->store, &(struct store_mem_faults){0});
+    store_mem_faults(w->mem, &(struct store_mem_faults){0});
     for (int i = 0; i < 4000 && !w->failed; i++) {
         w->now.mono_ms += 100;
         w->now.wall_ms += 100;
@@ -263,16 +293,15 @@ static void drain(struct world *w)
         }
         turn(w);
         if (!w->failed)
-            sync(w);
+            world_sync(w);
         if (!w->failed && drained(w))
             return;
     }
     for (int i = 0; i < GROUPS; i++) {
-        char topic[16], group[16];
+        struct view topic, group;
         struct engine_census c;
-        snprintf(topic, sizeof topic, "t%d", i / GROUPS_PER_TOPIC);
-        snprintf(group, sizeof group, "g%d", i % GROUPS_PER_TOPIC);
-        if (engine_census(loop_engine(w->loop), view_of_str(topic), view_of_str(group), &c))
+        setup_names(i, &topic, &group);
+        if (engine_census(loop_engine(w->loop), topic, group, &c))
             printf("  group %d: done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu unscanned %llu%s\n", i,
                    (unsigned long long)c.done_above_floor, (unsigned long long)c.leased, (unsigned long long)c.ready,
                    (unsigned long long)c.retrying, (unsigned long long)c.blocked, (unsigned long long)c.behind,
@@ -284,33 +313,6 @@ static void drain(struct world *w)
             printf("  client %d: verb %d lane %u seq %llu\n", i, r->verb, r->lane, (unsigned long long)r->seq);
         }
     world_fail(w, "the groups did not drain");
-}
-
-static void make(struct world *w, enum wire_verb verb, int topic, int group)
-{
-    struct client *c = &w->clients[0];
-    struct request *r = client_request(c, R_ADMIN, verb);
-    r->seq = c->lanes[PARTS].next++;
-    snprintf(r->topic, sizeof r->topic, "t%d", topic);
-    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK};
-    w->durability[topic] = r->topic_config.durability;
-    if (group >= 0) {
-        snprintf(r->group, sizeof r->group, "g%d", group);
-        r->group_config = (struct wire_group_config){.lease_ms = group == 0 ? 5000 : 2000, .max_deliveries = 4, .backoff_min_ms = 100,
-                                                     .backoff_max_ms = 3000, .order = topic == 0 && group == 1 ? ORDER_NONE : ORDER_KEY,
-                                                     .park = topic == 1 && group == 0 ? PARK_KEY : PARK_MESSAGE};
-    }
-    for (int i = 0; i < 100 && !list_empty(&c->requests) && !w->failed; i++) {
-        w->now.mono_ms += 100;
-        w->now.wall_ms += 100;
-        if (c->pipe == 0)
-            client_connect(w, c);
-        client_send_due(w, c);
-        turn(w);
-        sync(w);
-    }
-    if (!list_empty(&c->requests))
-        world_fail(w, "a topic or group was not made");
 }
 
 bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *totals)
@@ -326,15 +328,13 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     w->limits.session_grace_ms = 1500; /* shorter than leases, so that it is what ends them */
     w->limits.load_records_max = 64;
     w->limits.disk_reserve_bytes = 0;
-    w->store = store_mem_new();
+    w->mem = store_mem_new();
+    w->store = tap_new(w->mem, model_written, w);
+    model_init(w);
     clients_init(w);
     w->draining = true; /* nothing is lost while the world is made */
     broker_open(w);
-    for (int t = 0; t < TOPICS && !w->failed; t++) {
-        make(w, VERB_TOPIC_CREATE, t, NONE);
-        for (int g = 0; g < GROUPS_PER_TOPIC && !w->failed; g++)
-            make(w, VERB_GROUP_CREATE, t, g);
-    }
+    setup(w);
     w->scratch = 0;
     w->draining = false;
     for (uint32_t i = 0; i < events && !w->failed; i++)
@@ -347,9 +347,8 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
         broker_close(w);
     clients_free(w);
     store_close(w->store);
-    for (int i = 0; i < PARTS; i++)
-        mem_free(w->parts[i].log);
-    mem_free(w->messages);
+    store_close(w->mem);
+    model_free(w);
     mem_free(w->turn_time);
     bool good = !w->failed;
     mem_free(w);

@@ -1,0 +1,93 @@
+/* The clients of a simulated world: each behaves as the protocol asks, over pipes that are lost and brokers that die.
+ *
+ *   client.c    sessions, lanes, sending and sending again
+ *   acts.c      what a client does next
+ *   replies.c   what it makes of an answer
+ */
+#ifndef SIM_CLIENT_H
+#define SIM_CLIENT_H
+
+#include "model.h"
+
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_BYE };
+enum { PRODUCE_MAX = 8, SETTLE_MAX = 8 };
+
+struct held { uint64_t id, token; int group; uint64_t until; };
+
+struct request {
+    struct list_node link;     /* in client.requests, in order of making; in no list: answered, or given up */
+    uint32_t refs;             /* operations of it that are under way */
+    enum request_kind kind;
+    enum wire_verb verb;
+    uint32_t lane;
+    uint64_t seq;
+    bool sent;                 /* on the current pipe, not answered */
+    uint64_t not_before;       /* refused: sent again then */
+    uint64_t late_until;       /* lost on its way until then: those behind it in its lane overtake it */
+    /* produce */
+    struct ref *batch;
+    uint64_t hash, ids[PRODUCE_MAX];
+    uint32_t count, partition;
+    /* settle */
+    struct wire_settle_item items[SETTLE_MAX];
+    struct wire_unit unit;
+    uint64_t item_ids[SETTLE_MAX];
+    int item_groups[SETTLE_MAX];
+    uint32_t items_n;
+    bool as_unit;
+    /* receive */
+    uint32_t slot;
+    uint64_t counter;
+    uint32_t groups[GROUPS], groups_n, max_messages, wait_ms;
+    uint64_t first_turn, first_token; /* of the first reply, whoever saw it: what a repeat in the same turn must get too */
+    /* admin */
+    char topic[32], group[32];
+    struct wire_topic_config topic_config;
+    struct wire_group_config group_config;
+    /* fetch */
+    struct wire_fetch_from from;
+};
+
+struct lane_view { uint64_t next, seen, answered; };
+
+struct client {
+    int index;
+    struct world *world;
+    struct id128 session;
+    bool known;                /* the broker has answered a hello of this session */
+    uint64_t pipe;             /* 0: none */
+    bool ready;                /* hello answered on this pipe */
+    uint64_t pipe_since;
+    uint64_t reconnect_at;
+    struct list requests;
+    struct lane_view lanes[PARTS + 1]; /* [PARTS]: lane 0 */
+    uint64_t slot_counter[2];
+    bool slot_busy[2];
+    struct held *held;
+    size_t held_n, held_cap;
+    uint64_t paused_until;     /* does nothing until then */
+};
+
+struct sim_op {
+    struct op op;
+    struct client *client;
+    struct request *request;
+    uint64_t pipe;
+};
+
+void clients_init(struct world *w);
+void clients_free(struct world *w);
+/* One random thing that a client does. */
+void client_act(struct world *w, struct client *c);
+void client_connect(struct world *w, struct client *c);
+void client_send_due(struct world *w, struct client *c);
+void client_lose_pipe(struct world *w, struct client *c, bool tell);
+void client_forget_session(struct world *w, struct client *c); /* expired or said bye: what is unanswered stays unknown */
+struct request *client_request(struct client *c, enum request_kind kind, enum wire_verb verb);
+void client_hold(struct client *c, struct held h);
+void client_lane_answered(struct client *c, const struct request *r);
+void request_end(struct request *r);
+void reply_arrived(struct sim_op *so);
+static inline uint64_t client_now(const struct client *c) { return c->world->now.mono_ms; }
+
+#endif

@@ -1,0 +1,132 @@
+/* What must be true, known from outside: from what clients were answered, and from the rows that are written.
+ *
+ *   model_log.c    the logs: what was acked stands where it was said, each message once
+ *   model_rows.c   follows the rows of groups: where each message is, and why it moved
+ *   model_grant.c  what must hold when messages are granted, looked at in the lease rows
+ *   model_group.c  what receivers see: deliveries, settles
+ *   model_count.c  counters against a recount
+ *
+ * A message is in one place of each group; what the rows say of it is a `spot`. Each list of rows that is written is followed first, then
+ * every message whose spot changed must have had a reason that a client or the time gave.
+ */
+#ifndef SIM_MODEL_H
+#define SIM_MODEL_H
+
+#include "sim.h"
+
+/* ---------------------------------------------------------------- what is known of a message */
+
+struct spot {
+    bool done, blocking;
+    uint8_t held;              /* enum held_state; 0: no row */
+    uint64_t token;            /* of its lease; 0: none */
+    uint64_t due_ms;           /* held: wall */
+    uint32_t failures, grants;
+};
+
+struct group_view {
+    /* told by clients */
+    bool acked;                /* an ack was confirmed */
+    uint32_t asked_done, asked_park; /* sent, outcome not known */
+    bool parked_by_client;     /* confirmed */
+    uint32_t failures, grants; /* as last seen */
+    int holder;                /* client that was granted it last */
+    uint64_t until;            /* its lease is exclusive until then, mono ms; 0: it was given up */
+    uint64_t granted_at, lease_end; /* the lease does not run out before */
+    uint64_t token;
+    bool given_back;           /* a nack or release of this token was sent: whether it counted is not known */
+    uint64_t not_before;       /* nacked with a delay: comes back then, mono ms */
+    /* told by rows */
+    struct spot is, was;       /* now, and before the list that is being followed */
+    bool touched;
+    uint64_t row_token;        /* the last lease written for it */
+};
+
+struct message {
+    uint64_t id;
+    int topic, part, key;      /* part: index into model.parts; key NONE: no key */
+    bool acked;                /* the producer was told */
+    int64_t offset;            /* where the log has it; -1: not there */
+    int64_t acked_offset;
+    uint64_t append_ms;        /* wall, as its batch says */
+    struct group_view group[GROUPS_PER_TOPIC];
+};
+
+struct part_view {
+    uint32_t id;
+    int topic;
+    int64_t *log;              /* offset -> message id, as the store's rows say */
+    size_t end, cap;
+    size_t synced_end;         /* what a power cut would leave */
+};
+
+struct group_rows { uint64_t floor, cursor, parked; }; /* of one partition, as its cursor row says */
+
+struct touched { uint64_t id; int group; };
+enum { LEASE_IDS = 64 };
+struct lease_view { uint32_t group_id, n; uint64_t token, ids[LEASE_IDS]; };
+
+struct model {
+    struct message *messages;
+    size_t messages_n, messages_cap;
+    struct part_view parts[PARTS];
+    uint32_t topic_ids[TOPICS], group_ids[GROUPS];
+    struct wire_group_config group_config[GROUPS];
+    struct wire_topic_config topic_config[TOPICS];
+    struct group_rows rows[GROUPS][PARTITIONS];
+    uint64_t turn, wall_ms;    /* of the last list, as its epoch row says */
+    struct touched *touched;
+    size_t touched_n, touched_cap;
+    struct lease_view *leases;
+    size_t leases_n, leases_cap;
+};
+
+void model_init(struct world *w);
+void model_free(struct world *w);
+struct message *model_message(const struct world *w, uint64_t id);
+struct message *model_new_message(struct world *w, int topic, int part, int key);
+int model_part(const struct world *w, uint32_t partition_id);
+int model_group(const struct world *w, uint32_t group_id);
+static inline struct group_view *model_view(struct message *m, int group) { return &m->group[group % GROUPS_PER_TOPIC]; }
+bool model_disk(const struct world *w, int topic);
+/* Of a message in a group: it is out of the flow. */
+bool spot_absent(const struct spot *s);
+
+/* ---------------------------------------------------------------- model_rows.c, model_log.c, model_grant.c */
+
+/* A list of rows was written. */
+void model_written(void *world, const struct puts *p);
+/* After a crash: all rows from their beginning; what was confirmed must be there. `cut`: unsynced writes may be gone. */
+void model_after_crash(struct world *w, bool cut);
+void model_log_row(struct world *w, struct view key, struct view value);
+void model_log_again(struct world *w);
+void model_log_check(struct world *w);
+int64_t model_id_of(struct view value);
+/* The producer was told that this message has this offset. */
+void model_acked(struct world *w, struct message *m, int64_t offset);
+void model_granted(struct world *w, int group, struct message *m);
+
+/* ---------------------------------------------------------------- model_group.c */
+
+/* The wall clock was set: a restart of the broker may find retries due that were not. */
+void model_clock_jumped(struct world *w);
+/* A nack with a delay was confirmed, an extension was: of the turn at `at`, by a client that has its pipe since `since`. What it held before
+ * may have gone back meanwhile. */
+void model_nacked(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at, uint64_t delay_ms);
+void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at);
+/* A message was delivered: checks order, exclusiveness, counts, delays, and that it is not done. False: it is not held on to. */
+bool model_delivered(struct world *w, int client, int group, const struct wire_record *r, struct view key, struct view value,
+                     uint64_t token, uint64_t granted_at, uint32_t lease_ms);
+void model_end(struct world *w); /* everything drained */
+
+/* ---------------------------------------------------------------- model_count.c */
+
+/* What waits for its time has two rows, and nothing else has the second. */
+void model_held_rows(struct world *w);
+/* The engine's counts against the rows'. Only when all is written. */
+void model_census(struct world *w);
+void model_recount(struct world *w);
+void model_lag(struct world *w);
+void model_nothing_leased(struct world *w);
+
+#endif

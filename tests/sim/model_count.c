@@ -1,0 +1,210 @@
+/* The engine's counters against a recount of the rows: see model.h. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "model.h"
+
+static int group_of_row(const struct world *w, uint32_t id)
+{
+    int group = model_group(w, id);
+    return group == NONE ? GROUPS : group; /* of a topic that comes and goes */
+}
+
+void model_held_rows(struct world *w)
+{
+    size_t waits[GROUPS + 1] = {0}, timed[GROUPS + 1] = {0};
+    uint32_t group, partition;
+    uint64_t offset, due;
+    struct store_iter *it = store_iter(w->mem, FAM_SCHED);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it))
+        if (key_read_sched_retry(store_iter_key(it), &due, &group, &partition, &offset))
+            timed[group_of_row(w, group)]++;
+    store_iter_close(it);
+    it = store_iter(w->mem, FAM_HELD);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
+        struct held_row row;
+        struct err e = {0};
+        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) || held_row_get(store_iter_value(it), &row, &e) != E_OK)
+            world_fail(w, "a held row does not read");
+        else
+            waits[group_of_row(w, group)] += row.state == HELD_RETRYING || row.blocking;
+    }
+    store_iter_close(it);
+    for (int i = 0; i <= GROUPS; i++)
+        if (waits[i] != timed[i])
+            world_fail(w, "group %d: %zu held messages wait, %zu have a time", i, waits[i], timed[i]);
+}
+
+static bool census(const struct world *w, int group, struct engine_census *c)
+{
+    struct view topic, name;
+    setup_names(group, &topic, &name);
+    return engine_census(loop_engine(w->loop), topic, name, c);
+}
+
+/* The engine's counts and the distance from floor to end must agree. */
+void model_census(struct world *w)
+{
+    for (int i = 0; i < GROUPS; i++) {
+        struct engine_census c;
+        if (!census(w, i, &c) || c.scanning_again)
+            continue;
+        uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.behind + c.unscanned;
+        if (sum != c.end - c.floor)
+            world_fail(w, "group %d: floor %llu end %llu, but done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu unscanned %llu",
+                       i, (unsigned long long)c.floor, (unsigned long long)c.end, (unsigned long long)c.done_above_floor,
+                       (unsigned long long)c.leased, (unsigned long long)c.ready, (unsigned long long)c.retrying,
+                       (unsigned long long)c.blocked, (unsigned long long)c.behind, (unsigned long long)c.unscanned);
+        w->totals->blocked_keys += c.blocked > 0;
+    }
+}
+
+/* ---------------------------------------------------------------- the recount */
+
+struct recount { uint64_t floor, end, done, leased, blocked, behind, held, parked, seen, unseen; };
+
+/* Offsets that stand in lists behind their keys; a head that is still in its list does not count. */
+struct listed { uint8_t *at[PARTS]; }; /* 1: behind, 2: the head */
+
+static void list_chunk(struct world *w, int group, struct view chunk, uint32_t skip, bool head, struct listed *l)
+{
+    struct list_position at = {0};
+    bool bad = false;
+    for (uint32_t i = 0; list_chunk_next(&chunk, &at, &bad); i++) {
+        int part = model_part(w, at.partition);
+        if (i < skip)
+            continue;
+        if (part == NONE || at.offset >= w->model->parts[part].end) {
+            world_fail(w, "group %d: a list names partition %u offset %llu, which the log has not", group, at.partition, (unsigned long long)at.offset);
+            return;
+        }
+        if (l->at[part][at.offset] != 0)
+            world_fail(w, "group %d: offset %llu stands in a list twice", group, (unsigned long long)at.offset);
+        l->at[part][at.offset] = head && i == skip ? 2 : 1;
+    }
+    if (bad)
+        world_fail(w, "group %d: a chunk of a list does not read", group);
+}
+
+static void lists_read(struct world *w, int group, struct listed *l)
+{
+    struct key prefix = key_group_prefix(w->model->group_ids[group]);
+    struct list_header_row header = {0};
+    struct err e = {0};
+    uint64_t hash;
+    uint32_t id, chunk;
+    struct store_iter *it = store_iter(w->mem, FAM_KEYS);
+    for (store_iter_seek(it, key_view(&prefix)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it)) {
+        if (!key_read_list(store_iter_key(it), &id, &hash, &chunk))
+            world_fail(w, "a key of a list does not read");
+        else if (chunk == 0 && list_header_get(store_iter_value(it), &header, &e) != E_OK)
+            world_fail(w, "a header of a list does not read: %s", e.text);
+        else if (chunk != 0)
+            list_chunk(w, group, store_iter_value(it), chunk == header.first ? header.skip : 0, chunk == header.first && header.head_in_list, l);
+    }
+    store_iter_close(it);
+}
+
+static void count_one(struct world *w, int group, struct message *m, uint8_t listed, bool scanned, struct recount *r)
+{
+    const struct spot *s = &model_view(m, group)->is;
+    bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking;
+    int places = (s->done && !dead) + (s->token != 0) + (s->held != 0) + (listed != 0);
+    if (places > 1 || dead != (parked && s->done))
+        world_fail(w, "message %llu of group %d is in %d places: done %d leased %d held %d%s listed %d", (unsigned long long)m->id, group, places,
+                   s->done, s->token != 0, s->held, s->blocking ? " blocking" : "", listed);
+    if (places > 0 && !scanned)
+        world_fail(w, "message %llu of group %d is behind the cursor and somewhere", (unsigned long long)m->id, group);
+    r->parked += parked;
+    r->done += s->done && (uint64_t)m->offset >= w->model->rows[group][m->part % PARTITIONS].floor;
+    r->leased += s->token != 0;
+    r->blocked += parked && s->blocking;
+    r->behind += listed == 1;
+    r->held += s->held == HELD_RETRYING || listed == 2;
+    r->seen += places == 0 && scanned;
+    r->unseen += !scanned;
+}
+
+static struct recount recount(struct world *w, int group)
+{
+    struct model *o = w->model;
+    struct recount r = {0};
+    struct listed l = {0};
+    for (int p = 0; p < PARTS; p++)
+        l.at[p] = mem_array(o->parts[p].end + 1, 1);
+    lists_read(w, group, &l);
+    for (int p = 0; p < PARTS && !w->failed; p++) {
+        if (o->parts[p].topic != group / GROUPS_PER_TOPIC)
+            continue;
+        const struct group_rows *rows = &o->rows[group][p % PARTITIONS];
+        uint64_t parked = r.parked;
+        r.floor += rows->floor;
+        r.end += o->parts[p].end;
+        for (size_t at = 0; at < o->parts[p].end; at++)
+            count_one(w, group, &o->messages[o->parts[p].log[at]], l.at[p][at], at < rows->cursor, &r);
+        if (r.parked - parked != rows->parked)
+            world_fail(w, "group %d part %d: %llu messages are parked, its row says %llu", group, p, (unsigned long long)(r.parked - parked),
+                       (unsigned long long)rows->parked);
+    }
+    for (int p = 0; p < PARTS; p++)
+        mem_free(l.at[p]);
+    return r;
+}
+
+static void same(struct world *w, int group, const char *what, uint64_t engine, uint64_t rows)
+{
+    if (engine != rows)
+        world_fail(w, "group %d: %s: the engine counts %llu, the rows say %llu", group, what, (unsigned long long)engine, (unsigned long long)rows);
+}
+
+void model_recount(struct world *w)
+{
+    for (int i = 0; i < GROUPS && !w->failed; i++) {
+        struct engine_census c;
+        if (!census(w, i, &c))
+            continue;
+        struct recount r = recount(w, i);
+        same(w, i, "floor", c.floor, r.floor);
+        same(w, i, "end", c.end, r.end);
+        same(w, i, "done", c.done_above_floor, r.done);
+        same(w, i, "leased", c.leased, r.leased);
+        same(w, i, "blocked", c.blocked, r.blocked);
+        same(w, i, "behind", c.behind, r.behind);
+        same(w, i, "parked", c.parked, r.parked);
+        if (!c.scanning_again) {
+            same(w, i, "not scanned", c.unscanned, r.unseen);
+            same(w, i, "ready and retrying", c.ready + c.retrying, r.held + r.seen);
+        }
+    }
+    w->totals->recounts++;
+}
+
+void model_lag(struct world *w)
+{
+    uint64_t turn = w->model->turn;
+    struct op *op = world_ask(w, &(struct wire_request){.verb = VERB_GROUP_LAG});
+    if (op == NULL)
+        return;
+    for (uint32_t i = 0; i < op->reply.lag.rows_n && turn == w->model->turn && !w->failed; i++) {
+        const struct wire_lag *lag = &op->reply.lag.rows[i];
+        int group = model_group(w, lag->group_id);
+        struct engine_census c;
+        if (group == NONE || !census(w, group, &c))
+            continue;
+        struct recount r = recount(w, group);
+        same(w, group, "lag", lag->lag_messages, r.end - r.floor - r.done);
+        same(w, group, "in flight", lag->in_flight, r.leased);
+        same(w, group, "dead letters", lag->parked, r.parked);
+        same(w, group, "delayed", lag->delayed, c.retrying);
+        w->totals->lags++;
+    }
+    world_answered(op);
+}
+
+void model_nothing_leased(struct world *w)
+{
+    struct engine_totals t;
+    engine_totals(loop_engine(w->loop), &t);
+    if (t.leased > 0)
+        world_fail(w, "%llu messages are leased, and every session was without a pipe for its grace", (unsigned long long)t.leased);
+}

@@ -1,0 +1,161 @@
+/* The logs, read from their rows: see model.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model.h"
+#include "schemas/stored.h"
+
+void model_init(struct world *w) { w->model = mem_zalloc(sizeof *w->model); }
+
+void model_free(struct world *w)
+{
+    struct model *o = w->model;
+    for (int i = 0; i < PARTS; i++)
+        mem_free(o->parts[i].log);
+    mem_free(o->messages);
+    mem_free(o->touched);
+    mem_free(o->leases);
+    mem_free(o);
+}
+
+struct message *model_message(const struct world *w, uint64_t id)
+{
+    return id < w->model->messages_n ? &w->model->messages[id] : NULL;
+}
+
+struct message *model_new_message(struct world *w, int topic, int part, int key)
+{
+    struct model *o = w->model;
+    if (o->messages_n == o->messages_cap) {
+        o->messages_cap = o->messages_cap > 0 ? 2 * o->messages_cap : 256;
+        o->messages = mem_resize(o->messages, o->messages_cap, sizeof *o->messages);
+    }
+    struct message *m = &o->messages[o->messages_n];
+    *m = (struct message){.id = o->messages_n++, .topic = topic, .part = part, .key = key, .offset = -1, .acked_offset = -1};
+    for (int g = 0; g < GROUPS_PER_TOPIC; g++)
+        m->group[g].holder = NONE;
+    return m;
+}
+
+int model_part(const struct world *w, uint32_t id)
+{
+    for (int i = 0; i < PARTS; i++)
+        if (w->model->parts[i].id == id)
+            return i;
+    return NONE;
+}
+
+int model_group(const struct world *w, uint32_t id)
+{
+    for (int i = 0; i < GROUPS; i++)
+        if (w->model->group_ids[i] == id)
+            return i;
+    return NONE;
+}
+
+bool model_disk(const struct world *w, int topic) { return w->model->topic_config[topic].durability == DURABILITY_DISK; }
+
+int64_t model_id_of(struct view value)
+{
+    char text[32];
+    if (value.size < 2 || value.size >= sizeof text || value.data[0] != 'm')
+        return -1;
+    memcpy(text, value.data, value.size);
+    text[value.size] = '\0';
+    return strtoll(text + 1, NULL, 10);
+}
+
+static void log_append(struct world *w, struct part_view *p, int64_t id, const struct stored_header *h)
+{
+    if (p->end == p->cap) {
+        p->cap = p->cap > 0 ? 2 * p->cap : 64;
+        p->log = mem_resize(p->log, p->cap, sizeof *p->log);
+    }
+    struct message *m = id >= 0 ? model_message(w, (uint64_t)id) : NULL;
+    if (m == NULL) {
+        world_fail(w, "the log holds an unknown message %lld", (long long)id);
+        return;
+    }
+    if (m->offset >= 0)
+        world_fail(w, "message %lld stands in the log twice, at %lld and %zu", (long long)id, (long long)m->offset, p->end);
+    if (&w->model->parts[m->part] != p)
+        world_fail(w, "message %lld was produced to another partition", (long long)id);
+    m->offset = (int64_t)p->end;
+    m->append_ms = h->append_time_ms;
+    p->log[p->end++] = id;
+    if (m->acked && m->acked_offset != m->offset)
+        world_fail(w, "message %lld was acked at %lld and stands at %lld", (long long)id, (long long)m->acked_offset, (long long)m->offset);
+}
+
+void model_log_row(struct world *w, struct view key, struct view value)
+{
+    uint32_t partition;
+    uint64_t last;
+    int part;
+    if (!key_read_log(key, &partition, &last) || (part = model_part(w, partition)) == NONE)
+        return; /* of a topic that comes and goes */
+    struct part_view *p = &w->model->parts[part];
+    struct buf aligned = {0};
+    struct err e = {0};
+    buf_append(&aligned, value.data, value.size);
+    for (struct view rest = buf_view(&aligned); rest.size > 0 && !w->failed;) {
+        struct stored_header h;
+        struct view batch;
+        struct batch_reader r;
+        if (stored_next(&rest, &h, &batch, &e) != E_OK || batch_reader_open(&r, batch, &e) != E_OK) {
+            world_fail(w, "the log does not read: %s", e.text);
+            break;
+        }
+        if (h.base_offset != p->end)
+            world_fail(w, "partition %u: a batch begins at %llu, expected %zu", p->id, (unsigned long long)h.base_offset, p->end);
+        for (uint32_t i = 0; i < r.c.count && !w->failed; i++) {
+            struct record record;
+            if (batch_reader_get(&r, i, &record, &e) != E_OK)
+                world_fail(w, "the log does not read: %s", e.text);
+            else
+                log_append(w, p, model_id_of(record.value), &h);
+        }
+        batch_reader_close(&r);
+    }
+    if (!w->failed && p->end != last + 1)
+        world_fail(w, "partition %u: a row's key ends at %llu, its batches at %zu", p->id, (unsigned long long)last, p->end);
+    buf_free(&aligned);
+}
+
+/* The simulated topics keep seven days. */
+void model_log_again(struct world *w)
+{
+    struct model *o = w->model;
+    for (size_t i = 0; i < o->messages_n; i++)
+        o->messages[i].offset = -1;
+    for (int i = 0; i < PARTS; i++)
+        o->parts[i].end = 0;
+    struct store_iter *it = store_iter(w->mem, FAM_LOG_DAYS);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
+        model_log_row(w, store_iter_key(it), store_iter_value(it));
+    store_iter_close(it);
+    for (int i = 0; i < PARTS; i++)
+        if (model_disk(w, o->parts[i].topic) && o->parts[i].synced_end > o->parts[i].end)
+            world_fail(w, "part %d was synced up to %zu and ends at %zu", i, o->parts[i].synced_end, o->parts[i].end);
+}
+
+void model_log_check(struct world *w)
+{
+    for (size_t i = 0; i < w->model->messages_n; i++) {
+        const struct message *m = &w->model->messages[i];
+        if (m->acked && m->offset != m->acked_offset)
+            world_fail(w, "message %llu was acked at %lld and is lost (now %lld)", (unsigned long long)m->id, (long long)m->acked_offset,
+                       (long long)m->offset);
+    }
+}
+
+void model_acked(struct world *w, struct message *m, int64_t offset)
+{
+    if (m->acked && m->acked_offset != offset)
+        world_fail(w, "message %llu was acked at %lld, and again at %lld", (unsigned long long)m->id, (long long)m->acked_offset, (long long)offset);
+    m->acked = true;
+    m->acked_offset = offset;
+    if (m->offset != offset)
+        world_fail(w, "message %llu acked at %lld stands at %lld", (unsigned long long)m->id, (long long)offset, (long long)m->offset);
+}

@@ -1,0 +1,337 @@
+/* Follows the rows of groups as they are written: where each message is, and why it moved. See model.h. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "model.h"
+
+/* The message at an offset of a group's partition; NULL: not one of ours, or not there. */
+static struct message *message_at(struct world *w, uint32_t group_id, uint32_t partition, uint64_t offset, int *group)
+{
+    int part = model_part(w, partition);
+    *group = model_group(w, group_id);
+    if (*group == NONE)
+        return NULL;
+    if (part == NONE || offset >= w->model->parts[part].end) {
+        world_fail(w, "group %d has a row for partition %u offset %llu, which the log has not", *group, partition, (unsigned long long)offset);
+        return NULL;
+    }
+    return model_message(w, (uint64_t)w->model->parts[part].log[offset]);
+}
+
+/* Its spot is about to change. */
+static struct spot *touch(struct world *w, struct message *m, int group)
+{
+    struct model *o = w->model;
+    struct group_view *g = model_view(m, group);
+    if (!g->touched) {
+        if (o->touched_n == o->touched_cap) {
+            o->touched_cap = o->touched_cap > 0 ? 2 * o->touched_cap : 64;
+            o->touched = mem_resize(o->touched, o->touched_cap, sizeof *o->touched);
+        }
+        o->touched[o->touched_n++] = (struct touched){.id = m->id, .group = group};
+        g->touched = true;
+        g->was = g->is;
+    }
+    return &g->is;
+}
+
+/* ---------------------------------------------------------------- rows */
+
+static void cursor_row(struct world *w, struct view key, struct view value)
+{
+    uint32_t group_id, partition;
+    struct cursor_row row;
+    struct err e = {0};
+    int group, part;
+    if (!key_read_cursor(key, &group_id, &partition) || (group = model_group(w, group_id)) == NONE || (part = model_part(w, partition)) == NONE)
+        return;
+    if (cursor_row_get(value, &row, &e) != E_OK) {
+        world_fail(w, "a cursor row does not read: %s", e.text);
+        return;
+    }
+    struct part_view *p = &w->model->parts[part];
+    struct group_rows *r = &w->model->rows[group][part % PARTITIONS];
+    if (row.floor > p->end || row.cursor > p->end) {
+        world_fail(w, "group %d: floor %llu, cursor %llu, and the log ends at %zu", group, (unsigned long long)row.floor,
+                   (unsigned long long)row.cursor, p->end);
+        return;
+    }
+    for (uint64_t o = r->floor; o < row.floor; o++)
+        touch(w, model_message(w, (uint64_t)p->log[o]), group)->done = true;
+    *r = (struct group_rows){.floor = row.floor, .cursor = row.cursor, .parked = row.parked};
+}
+
+static void done_row(struct world *w, struct view key, struct view value)
+{
+    uint32_t group_id, partition;
+    uint64_t chunk;
+    uint8_t bits[DONE_CHUNK_BYTES];
+    struct err e = {0};
+    int group, part;
+    if (!key_read_done(key, &group_id, &partition, &chunk) || (group = model_group(w, group_id)) == NONE || (part = model_part(w, partition)) == NONE)
+        return;
+    if (done_row_get(value, bits, &e) != E_OK)
+        world_fail(w, "a done row does not read: %s", e.text);
+    struct part_view *p = &w->model->parts[part];
+    for (uint64_t i = 0, o = chunk * DONE_CHUNK_OFFSETS; i < DONE_CHUNK_OFFSETS && o < p->end; i++, o++) {
+        bool done = (bits[i / 8] >> i % 8 & 1) != 0 || o < w->model->rows[group][part % PARTITIONS].floor;
+        struct message *m = model_message(w, (uint64_t)p->log[o]);
+        if (model_view(m, group)->is.done != done)
+            touch(w, m, group)->done = done;
+    }
+}
+
+static struct lease_view *lease_view(struct model *o, uint32_t group_id, uint64_t token)
+{
+    for (size_t i = 0; i < o->leases_n; i++)
+        if (o->leases[i].group_id == group_id && o->leases[i].token == token)
+            return &o->leases[i];
+    if (o->leases_n == o->leases_cap) {
+        o->leases_cap = o->leases_cap > 0 ? 2 * o->leases_cap : 64;
+        o->leases = mem_resize(o->leases, o->leases_cap, sizeof *o->leases);
+    }
+    o->leases[o->leases_n] = (struct lease_view){.group_id = group_id, .token = token};
+    return &o->leases[o->leases_n++];
+}
+
+/* `value`: NULL when the row was removed. */
+static void lease_row(struct world *w, struct view key, const struct view *value)
+{
+    uint32_t group_id;
+    uint64_t token;
+    struct model *o = w->model;
+    int group;
+    if (!key_read_lease(key, &group_id, &token) || (group = model_group(w, group_id)) == NONE)
+        return;
+    struct lease_view *l = lease_view(o, group_id, token);
+    for (uint32_t i = 0; i < l->n; i++) {
+        struct spot *s = touch(w, model_message(w, l->ids[i]), group);
+        if (s->token == token)
+            s->token = 0;
+    }
+    l->n = 0;
+    if (value == NULL) {
+        *l = o->leases[--o->leases_n];
+        return;
+    }
+    struct lease_row row;
+    struct lease_entry entry = {0};
+    struct err e = {0};
+    bool bad = false;
+    if (lease_row_get(*value, &row, &e) != E_OK) {
+        world_fail(w, "a lease row does not read: %s", e.text);
+        return;
+    }
+    while (lease_row_next(&row.entries_raw, &entry, &bad)) {
+        struct message *m = message_at(w, group_id, entry.partition, entry.offset, &group);
+        if (m == NULL || l->n == LEASE_IDS) {
+            world_fail(w, "a lease row of group %d does not make sense", group);
+            return;
+        }
+        struct spot *s = touch(w, m, group);
+        s->token = token;
+        s->failures = entry.failures;
+        s->grants = entry.grants;
+        model_view(m, group)->row_token = token;
+        l->ids[l->n++] = m->id;
+    }
+    if (bad)
+        world_fail(w, "a lease row does not read");
+}
+
+static void held_row(struct world *w, struct view key, const struct view *value)
+{
+    uint32_t group_id, partition;
+    uint64_t offset;
+    int group;
+    if (!key_read_held(key, &group_id, &partition, &offset) || model_group(w, group_id) == NONE)
+        return;
+    struct message *m = message_at(w, group_id, partition, offset, &group);
+    if (m == NULL)
+        return;
+    struct spot *s = touch(w, m, group);
+    struct held_row row = {0};
+    struct err e = {0};
+    if (value != NULL && held_row_get(*value, &row, &e) != E_OK)
+        world_fail(w, "a held row does not read: %s", e.text);
+    s->held = row.state;
+    s->blocking = row.blocking;
+    s->due_ms = row.due_ms;
+    if (value != NULL) {
+        s->failures = row.failures;
+        s->grants = row.grants;
+    }
+}
+
+static void row_put(struct world *w, enum store_family f, struct view key, struct view value)
+{
+    struct epoch_row epoch;
+    struct err e = {0};
+    switch (f) {
+    case FAM_META:
+        if (key.size == 1 && key.data[0] == 'e' && epoch_row_get(value, &epoch, &e) == E_OK)
+            w->model->wall_ms = epoch.wall_ms;
+        break;
+    case FAM_GROUPS:
+        if (key.data[0] == 'c')
+            cursor_row(w, key, value);
+        else if (key.data[0] == 'd')
+            done_row(w, key, value);
+        break;
+    case FAM_LEASES:
+        lease_row(w, key, &value);
+        break;
+    case FAM_HELD:
+        held_row(w, key, &value);
+        break;
+    default:
+        break;
+    }
+}
+
+static void row_removed(struct world *w, enum store_family f, struct view key)
+{
+    if (f == FAM_LEASES)
+        lease_row(w, key, NULL);
+    else if (f == FAM_HELD)
+        held_row(w, key, NULL);
+}
+
+/* ---------------------------------------------------------------- why it moved */
+
+bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING; }
+
+static bool done_has_reason(const struct world *w, int group, const struct message *m)
+{
+    const struct group_view *g = model_view((struct message *)m, group);
+    (void)w;
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED;
+}
+
+static bool park_has_reason(const struct world *w, int group, const struct message *m)
+{
+    const struct group_view *g = model_view((struct message *)m, group);
+    const struct wire_group_config *c = &w->model->group_config[group];
+    return g->parked_by_client || g->asked_park > 0 || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+}
+
+static void moved(struct world *w, int group, struct message *m)
+{
+    struct group_view *g = model_view(m, group);
+    const struct spot *is = &g->is, *was = &g->was;
+    unsigned long long id = (unsigned long long)m->id;
+    bool parked = is->held == HELD_PARKED, was_parked = was->held == HELD_PARKED;
+    if (is->token != 0 && (is->held != 0 || is->done))
+        world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
+    if (was->done && !is->done)
+        world_fail(w, "message %llu was done in group %d and is not any more", id, group);
+    if (is->done && !was->done && !done_has_reason(w, group, m))
+        world_fail(w, "message %llu became done in group %d, and nobody settled it", id, group);
+    if (parked && !was_parked && !park_has_reason(w, group, m))
+        world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group, is->failures, is->grants);
+    if (was_parked && !parked)
+        world_fail(w, "message %llu was parked in group %d and is not any more", id, group);
+    if (!is->done && is->failures < was->failures)
+        world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures, is->failures);
+    if (is->token != 0 && is->token != was->token)
+        model_granted(w, group, m);
+}
+
+/* ---------------------------------------------------------------- lists */
+
+static void clear_touched(struct world *w)
+{
+    struct model *o = w->model;
+    for (size_t i = 0; i < o->touched_n; i++)
+        model_view(model_message(w, o->touched[i].id), o->touched[i].group)->touched = false;
+    o->touched_n = 0;
+}
+
+void model_written(void *world, const struct puts *p)
+{
+    struct world *w = world;
+    struct model *o = w->model;
+    struct buf joined = {0};
+    o->turn = p->turn;
+    for (int logs = 1; logs >= 0; logs--) /* what was appended first: groups speak of it */
+        for (size_t i = 0; i < p->count && !w->failed; i++) {
+            struct put put;
+            puts_at(p, i, &put);
+            if ((put.family >= FAM_LOG_HOURS) != (logs != 0))
+                continue;
+            if (put.kind == PUT_REMOVE) {
+                row_removed(w, put.family, put.key);
+            } else if (put.kind == PUT_ROW && put.pieces_n == 1 && !logs) {
+                row_put(w, put.family, put.key, put.pieces[0]);
+            } else if (put.kind == PUT_ROW) {
+                buf_clear(&joined);
+                for (size_t k = 0; k < put.pieces_n; k++)
+                    buf_append(&joined, put.pieces[k].data, put.pieces[k].size);
+                model_log_row(w, put.key, buf_view(&joined));
+            }
+        }
+    buf_free(&joined);
+    for (size_t i = 0; i < o->touched_n && !w->failed; i++)
+        moved(w, o->touched[i].group, model_message(w, o->touched[i].id));
+    clear_touched(w);
+}
+
+/* ---------------------------------------------------------------- after a crash */
+
+static void family_again(struct world *w, enum store_family f)
+{
+    struct store_iter *it = store_iter(w->mem, f);
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
+        row_put(w, f, store_iter_key(it), store_iter_value(it));
+    store_iter_close(it);
+}
+
+/* What `os` promised is gone with the power. */
+static void forget_unsynced(struct message *m)
+{
+    for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
+        const struct group_view g = m->group[i];
+        m->group[i] = (struct group_view){.holder = NONE, .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
+    }
+    m->acked_offset = -1;
+    m->acked = false;
+}
+
+/* What the rows say after a crash must have had its reasons, and what was confirmed must be there. */
+static void check_message(struct world *w, struct message *m)
+{
+    for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
+        int group = m->topic * GROUPS_PER_TOPIC + i;
+        const struct group_view *g = &m->group[i];
+        unsigned long long id = (unsigned long long)m->id;
+        if (g->acked && !g->is.done)
+            world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id, group);
+        if (g->is.done && !done_has_reason(w, group, m))
+            world_fail(w, "message %llu is done in group %d after the crash, and nobody settled it", id, group);
+        if (g->is.held == HELD_PARKED && !park_has_reason(w, group, m))
+            world_fail(w, "message %llu is parked in group %d after the crash, without a reason", id, group);
+    }
+}
+
+void model_after_crash(struct world *w, bool cut)
+{
+    struct model *o = w->model;
+    for (size_t i = 0; i < o->messages_n; i++) {
+        struct message *m = &o->messages[i];
+        if (cut && !model_disk(w, m->topic))
+            forget_unsynced(m);
+        for (int g = 0; g < GROUPS_PER_TOPIC; g++)
+            m->group[g].is = (struct spot){0};
+    }
+    memset(o->rows, 0, sizeof o->rows);
+    o->leases_n = 0;
+    model_log_again(w);
+    family_again(w, FAM_META);
+    family_again(w, FAM_GROUPS);
+    family_again(w, FAM_LEASES);
+    family_again(w, FAM_HELD);
+    clear_touched(w);
+    model_log_check(w);
+    for (size_t i = 0; i < o->messages_n && !w->failed; i++)
+        check_message(w, &o->messages[i]);
+}

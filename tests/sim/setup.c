@@ -1,0 +1,59 @@
+/* The topics and groups of a history. */
+#include <stdio.h>
+
+#include "client.h"
+
+void setup_names(int group, struct view *topic, struct view *name)
+{
+    static const char *topics[] = {"t0", "t1", "t2"}, *groups[] = {"g0", "g1"};
+    *topic = view_of_str(topics[group / GROUPS_PER_TOPIC]);
+    *name = view_of_str(groups[group % GROUPS_PER_TOPIC]);
+}
+
+static void make(struct world *w, struct request *r)
+{
+    struct client *c = &w->clients[0];
+    r->seq = c->lanes[PARTS].next++;
+    for (int i = 0; i < 100 && !list_empty(&c->requests) && !w->failed; i++) {
+        w->now.mono_ms += 100;
+        w->now.wall_ms += 100;
+        if (c->pipe == 0)
+            client_connect(w, c);
+        client_send_due(w, c);
+        world_turn(w);
+        world_sync(w);
+    }
+    if (!list_empty(&c->requests))
+        world_fail(w, "a topic or group was not made");
+}
+
+static void make_topic(struct world *w, int topic)
+{
+    struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
+    snprintf(r->topic, sizeof r->topic, "t%d", topic);
+    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK};
+    make(w, r);
+}
+
+static void make_group(struct world *w, int topic, int group)
+{
+    struct rng *rng = &w->rng;
+    struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_GROUP_CREATE);
+    snprintf(r->topic, sizeof r->topic, "t%d", topic);
+    snprintf(r->group, sizeof r->group, "g%d", group);
+    r->group_config = (struct wire_group_config){.lease_ms = group == 0 ? 5000 : 2000, .max_deliveries = (uint32_t)rng_between(rng, 2, 5),
+                                                 .backoff_min_ms = 100, .backoff_max_ms = 3000,
+                                                 .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
+                                                 .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
+                                                 .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
+    make(w, r);
+}
+
+void setup(struct world *w)
+{
+    for (int t = 0; t < TOPICS && !w->failed; t++) {
+        make_topic(w, t);
+        for (int g = 0; g < GROUPS_PER_TOPIC && !w->failed; g++)
+            make_group(w, t, g);
+    }
+}
