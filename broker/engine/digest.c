@@ -82,6 +82,8 @@ bool engine_census(const struct engine *en, struct view topic, struct view group
         out->leased = g->leased;
         out->retrying = g->retrying;
         out->blocked = g->blocked;
+        out->waiting = g->waiting;
+        out->redriven = g->redriven;
         out->behind = g->behind;
         for (uint32_t k = 0; k < t->config.partitions; k++) {
             const struct group_part *p = &g->parts[k];

@@ -111,11 +111,11 @@ uint64_t engine_deadline(const struct engine *en);
 /* ---- for tests: a digest of everything that survives a restart; equal for the live engine and one opened from its store. */
 uint64_t engine_digest(const struct engine *en);
 
-/* ---- for tests: where the messages of a group are. Unless it scans again after a restart:
- *      end - floor = done_above_floor + leased + ready + retrying + blocked + behind + unscanned        (sums over partitions)
- * parked counts dead letters; those that do not block their key are done. */
+/* ---- for tests: where the messages of a group are. Unless it scans again after a restart, over all partitions:
+ *      end - floor = done_above_floor + leased + ready + retrying + blocked + waiting + throttled + behind + unscanned - redriven
+ * parked counts dead letters; those that do not block their key are done. redriven: those of the others that are done and present again. */
 struct engine_census {
-    uint64_t floor, end, done_above_floor, leased, ready, retrying, blocked, behind, unscanned, parked;
+    uint64_t floor, end, done_above_floor, leased, ready, retrying, blocked, waiting, throttled, behind, unscanned, parked, redriven;
     bool scanning_again;
 };
 bool engine_census(const struct engine *en, struct view topic, struct view group, struct engine_census *out);

@@ -59,6 +59,7 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
         p->group = g;
         p->partition = &t->partitions[i];
         list_init(&p->fresh);
+        list_init(&p->unsure);
     }
     bool found;
     size_t at = group_place(t, row->name, &found);

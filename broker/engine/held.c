@@ -35,6 +35,26 @@ void entry_row_remove(struct engine *en, struct entry *e)
     e->has_row = false;
 }
 
+void entry_row_write(struct engine *en, struct entry *e)
+{
+    e->due_ms = en->wall_ms;
+    row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
+}
+
+static void out_of_list(struct engine *en, const struct entry *e)
+{
+    if (e->key != NULL && e->key->head == e && e->key->list.head_in_list)
+        key_list_pop(en, e->part->group, e->key);
+}
+
+void entry_stand(struct engine *en, struct entry *e)
+{
+    if (e->has_row || e->state == ENTRY_LEASED)
+        return;
+    out_of_list(en, e);
+    entry_row_write(en, e);
+}
+
 /* ---------------------------------------------------------------- out of the state it is in */
 
 static void entry_leave(struct engine *en, struct entry *e)
@@ -43,8 +63,7 @@ static void entry_leave(struct engine *en, struct entry *e)
     switch ((enum entry_state)e->state) {
     case ENTRY_READY:
         entry_unready(en, e);
-        if (e->key != NULL && e->key->list.head_in_list)
-            key_list_pop(en, g, e->key);
+        out_of_list(en, e);
         break;
     case ENTRY_LEASED:
         lease_leave(en, e);
@@ -56,7 +75,11 @@ static void entry_leave(struct engine *en, struct entry *e)
     case ENTRY_BLOCKED:
         g->blocked--;
         break;
+    case ENTRY_WAITING:
+        g->waiting--;
+        break;
     }
+    list_remove(&e->of_key);
     entry_row_remove(en, e);
 }
 
@@ -66,11 +89,12 @@ static void entry_absent(struct engine *en, struct entry *e)
     struct group_part *p = e->part;
     struct key_queue *k = e->key;
     done_set(&p->done, e->offset);
+    p->group->redriven -= e->redriven;
     mark_dirty(&en->dirty_parts, &p->dirty);
     e->key = NULL;
-    entry_forget(e);
     if (k != NULL)
-        key_advance(en, p->group, k);
+        key_left(en, k, e);
+    entry_forget(e);
     group_stir(en, p->group);
 }
 
@@ -86,7 +110,12 @@ static void retry_due(struct engine *en, struct timer *t)
 {
     struct entry *e = container_of(t, struct entry, timer);
     e->part->group->retrying--;
-    entry_ready(en, e, &e->part->group->again);
+    if (list_linked(&e->of_key)) {
+        e->state = ENTRY_WAITING;
+        e->part->group->waiting++;
+    } else {
+        entry_ready(en, e);
+    }
 }
 
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
@@ -102,7 +131,7 @@ void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
     e->due_ms = en->wall_ms + delay_ms;
     row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
     if (delay_ms == 0)
-        entry_ready(en, e, &e->part->group->again);
+        entry_ready(en, e);
     else
         entry_retry_arm(en, e, delay_ms);
 }
@@ -137,6 +166,8 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
     struct group_part *p = e->part;
     bool blocks = p->group->config.park == PARK_KEY && e->key != NULL;
     entry_leave(en, e);
+    if (blocks && e->key->head != e)
+        key_front_add(e);
     e->due_ms = blocks ? UINT64_MAX : 0; /* a row that is never due: it is found again at a restart, and blocks */
     e->token = 0;
     row_write(en, e, HELD_PARKED, blocks, reason, error);
@@ -151,3 +182,66 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
         entry_absent(en, e);
     }
 }
+
+/* ---------------------------------------------------------------- present again */
+
+static struct entry *parked_entry(struct group_part *p, uint64_t offset, const struct held_row *row)
+{
+    struct entry *e = entry_new(p, offset);
+    e->has_key = row->has_key;
+    e->key_hash = row->key_hash;
+    e->size = row->size;
+    e->redriven = done_has(&p->done, offset);
+    p->group->redriven += e->redriven;
+    if (e->has_key && p->group->config.order == ORDER_KEY)
+        e->key = key_queue_get(p->group, e->key_hash, true);
+    return e;
+}
+
+bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
+{
+    struct group *g = p->group;
+    struct entry *e = map_get(&p->entries, offset);
+    if (row->state != HELD_PARKED || (e != NULL && e->state != ENTRY_BLOCKED))
+        return false;
+    bool blocked = e != NULL;
+    if (blocked) {
+        g->blocked--;
+        entry_row_remove(en, e);
+    } else {
+        e = parked_entry(p, offset, row);
+    }
+    e->grants = e->failures = 0;
+    e->token = 0;
+    entry_row_write(en, e);
+    p->parked--;
+    en->counters.redriven_messages++;
+    mark_dirty(&en->dirty_parts, &p->dirty);
+    if (blocked && list_linked(&e->of_key)) {
+        e->state = ENTRY_WAITING;
+        g->waiting++;
+    } else if (blocked || e->key == NULL) {
+        entry_ready(en, e);
+    } else {
+        key_enter(en, e);
+    }
+    return true;
+}
+
+void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
+{
+    struct entry *e = map_get(&p->entries, offset);
+    if (row->state != HELD_PARKED || (e != NULL && e->state != ENTRY_BLOCKED))
+        return;
+    p->parked--;
+    en->counters.dropped_messages++;
+    mark_dirty(&en->dirty_parts, &p->dirty);
+    if (e != NULL) {
+        entry_done(en, e);
+        return;
+    }
+    struct key k = key_held(p->group->id, p->partition->id, offset);
+    row_remove(en, FAM_HELD, &k);
+}
+
+uint64_t group_waiting(const struct group *g) { return g->redriven; }

@@ -11,26 +11,6 @@
 
 enum { CHUNK_POSITIONS = 256 };
 
-struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
-{
-    struct key_queue *k = map_get(&g->keys, hash);
-    if (k == NULL && make) {
-        k = mem_zalloc(sizeof *k);
-        k->group = g;
-        k->hash = hash;
-        map_put(&g->keys, hash, k);
-    }
-    return k;
-}
-
-void key_queue_free(struct key_queue *k)
-{
-    list_remove(&k->dirty);
-    buf_free(&k->first_bytes);
-    buf_free(&k->last_bytes);
-    mem_free(k);
-}
-
 /* Reads a chunk into `to` and counts its positions; the last one into `at`. False: the engine failed. */
 static bool chunk_read(struct engine *en, struct key_queue *k, uint32_t chunk, struct buf *to, uint32_t *n, struct list_position *at)
 {
@@ -146,17 +126,6 @@ void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
     }
 }
 
-void key_advance(struct engine *en, struct group *g, struct key_queue *k)
-{
-    k->head = NULL;
-    if (k->list.count > 0) {
-        key_head_from_list(en, g, k);
-        return;
-    }
-    map_del(&g->keys, k->hash);
-    key_queue_free(k);
-}
-
 /* The first of the list becomes the head and is ready; it stays in the list until it is granted. */
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
 {
@@ -174,7 +143,7 @@ void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
     k->list.head_in_list = true;
     g->behind--;
     mark_dirty(&en->dirty_keys, &k->dirty);
-    entry_ready(en, e, &g->again);
+    entry_ready(en, e);
 }
 
 void key_write(struct engine *en, struct group *g, struct key_queue *k)

@@ -41,7 +41,7 @@ static uint64_t oldest_time(const struct group_part *p)
 static void lag_of(const struct engine *en, struct op *op, const struct group *g, struct wire_lag *out)
 {
     const uint64_t minute = 60000;
-    uint64_t lag = 0, bytes = 0, parked = 0, oldest = UINT64_MAX;
+    uint64_t lag = g->redriven /* done once, and to be delivered again */, bytes = 0, parked = 0, oldest = UINT64_MAX;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
         const struct partition_row *row = &p->partition->row;

@@ -31,7 +31,7 @@ void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t ex
 {
     e->state = ENTRY_LEASED;
     e->lease = l;
-    e->expires_ms = expires_ms;
+    e->lease_until_ms = expires_ms;
     list_push_back(&l->entries, &e->link);
     l->entries_n++;
     l->group->leased++;
@@ -55,7 +55,7 @@ static void lease_expire(struct engine *en, struct timer *t)
     struct lease *l = container_of(t, struct lease, timer);
     LIST_EACH_SAFE (n, &l->entries) {
         struct entry *e = container_of(n, struct entry, link);
-        if (e->expires_ms > en->now.mono_ms)
+        if (e->lease_until_ms > en->now.mono_ms)
             continue;
         en->counters.expired_leases++;
         entry_failed(en, e, 0, VIEW_LIT("lease expired"), (struct view){0});
@@ -77,8 +77,8 @@ void lease_arm(struct engine *en, struct lease *l)
     uint64_t first = UINT64_MAX;
     LIST_EACH (n, &l->entries) {
         const struct entry *e = container_of(n, struct entry, link);
-        if (e->expires_ms < first)
-            first = e->expires_ms;
+        if (e->lease_until_ms < first)
+            first = e->lease_until_ms;
     }
     if (first == UINT64_MAX)
         timer_clear(en, &l->timer);

@@ -192,16 +192,16 @@ static int load_key_headers(struct engine *en, struct err *e)
     return code;
 }
 
-/* An entry that has a row of its own, and so is the head of its key. */
+/* An entry that has a row of its own: the head of its key, or one of its front. */
 static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_key, uint64_t key_hash)
 {
     struct entry *e = entry_new(p, offset);
     e->has_key = has_key;
     e->key_hash = key_hash;
-    if (has_key && p->group->config.order == ORDER_KEY) {
+    e->redriven = done_has(&p->done, offset);
+    p->group->redriven += e->redriven;
+    if (has_key && p->group->config.order == ORDER_KEY)
         e->key = key_queue_get(p->group, key_hash, true);
-        e->key->head = e;
-    }
     return e;
 }
 
@@ -226,11 +226,18 @@ static int load_retry(struct engine *en, struct view key, struct view value, str
     x->size = row.size;
     x->grants = row.grants;
     x->failures = row.failures;
+    if (row.state != HELD_PARKED && due <= en->wall_ms) {
+        if (x->key != NULL)
+            key_enter(en, x);
+        else
+            entry_ready(en, x);
+        return E_OK;
+    }
+    if (x->key != NULL && !key_place(en, x))
+        key_front_add(x);
     if (row.state == HELD_PARKED) {
         x->state = ENTRY_BLOCKED;
         p->group->blocked++;
-    } else if (due <= en->wall_ms) {
-        entry_ready(en, x, &p->group->again);
     } else {
         entry_retry_arm(en, x, due - en->wall_ms);
     }
@@ -271,6 +278,8 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         n->size = x.size;
         n->grants = x.grants;
         n->failures = x.failures;
+        if (n->key != NULL)
+            key_take(en, n);
         lease_take(en, l, n, en->now.mono_ms + l->lease_ms);
     }
     list_remove(&l->dirty);
@@ -293,7 +302,7 @@ static int load_list_heads(struct engine *en, struct err *e)
         struct group *g = it.value;
         for (struct map_it keys = map_iter(&g->keys); map_next(&keys);) {
             struct key_queue *k = keys.value;
-            if (k->list.head_in_list) {
+            if (k->head == NULL && k->list.head_in_list) {
                 bool dirty = list_linked(&k->dirty);
                 key_head_from_list(en, g, k);
                 if (!dirty)

@@ -107,13 +107,22 @@ struct session {
  *     │              ^  ^             │ │ nack, expiry   park or too many failures
  *     │ behind       │  └── release ──┘ v                     v
  *     └──> key list ─┘  ┌────────── RETRYING ──────────────> PARKED (done; under park: key it blocks its key)
- *       head done       └── due: READY
+ *       head done       └── due: READY                          │
+ *                    ^                                          │ redriven
+ *                    └── WAITING (behind the head of its key) <─┘
  */
-enum entry_state { ENTRY_READY, ENTRY_LEASED, ENTRY_RETRYING, ENTRY_BLOCKED /* parked under park: key */ };
+enum entry_state {
+    ENTRY_READY,
+    ENTRY_LEASED,
+    ENTRY_RETRYING,
+    ENTRY_BLOCKED,              /* parked under park: key */
+    ENTRY_WAITING               /* in the front of its key, with a row: goes when it is the head */
+};
 
 /* A message that is in the flow of a group and not merely behind its key. */
 struct entry {
     struct list_node link;      /* READY: part.fresh or group.again; LEASED: lease.entries */
+    struct list_node of_key;    /* key.front */
     struct timer timer;         /* RETRYING: when due */
     struct group_part *part;
     struct key_queue *key;      /* NULL: not ordered */
@@ -121,21 +130,24 @@ struct entry {
     uint64_t offset;
     uint64_t token;             /* (row) of the last grant; 0: never granted, or given back unstarted */
     uint64_t key_hash;
-    uint64_t expires_ms;        /* LEASED: mono */
+    uint64_t lease_until_ms;    /* LEASED: mono */
     uint64_t append_time_ms;    /* 0: not known */
     uint64_t due_ms;            /* has_row: the wall time in its rows */
     uint32_t size, grants, failures;
     uint8_t state;              /* enum entry_state */
     bool has_key;
     bool has_row;               /* a held row and a sched row stand for it */
+    bool redriven;              /* present again though its offset is done */
     uint64_t mark;              /* of the last unit that named it */
 };
 
-/* A key with a head: the one message of it that is in the flow. What waits behind is a list of positions in rows. */
+/* A key: its head, the one message of it that is in the flow; its front (key.c); and a list of positions in rows (keylist.c). */
 struct key_queue {
     struct group *group;
     uint64_t hash;
     struct entry *head;         /* NULL after a restart until the scan finds it again */
+    struct list front;          /* of struct entry, by of_key: sorted, each with a row */
+    struct list_node unsure;    /* in part.unsure */
     struct list_header_row list;/* (row) if count > 0 */
     struct buf first_bytes, last_bytes; /* chunks `first` and `last` as in their rows; last_bytes serves both when they are one */
     struct list_position last_at; /* the last position appended */
@@ -165,6 +177,7 @@ struct group_part {
     uint64_t parked;            /* (row) */
     struct map entries;         /* offset -> entry */
     struct list fresh;          /* READY, found by the scan, ascending, no row of their own */
+    struct list unsure;         /* keys with a front whose head the scan may still find */
     uint64_t cursor_time_ms;    /* append time of the last scanned message */
     uint32_t loading;           /* records asked of a reader; 0: none */
     struct list_node dirty;     /* in engine.dirty_parts: cursor row or chunks */
@@ -200,7 +213,8 @@ struct group {
     uint32_t next_part, next_load; /* round robin: granting, reading ahead */
     uint64_t loading;           /* sum over its parts */
     uint64_t mark;              /* of the last receive that looked at it */
-    uint64_t ready, leased, retrying, blocked, behind; /* messages in each state */
+    uint64_t ready, leased, retrying, blocked, waiting, behind; /* messages in each state */
+    uint64_t redriven;          /* entries whose offset is done */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
@@ -347,7 +361,8 @@ void queue_stirred(struct engine *en);                 /* at the end of a turn: 
 void queue_loaded(struct engine *en, const struct loaded *l);
 void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */
 struct entry *entry_new(struct group_part *p, uint64_t offset);
-void entry_ready(struct engine *en, struct entry *e, struct list *where);
+void entry_ready(struct engine *en, struct entry *e);       /* came back, or is the next of its key */
+void entry_ready_fresh(struct engine *en, struct entry *e); /* found by the scan: nothing else stands for it */
 void entry_unready(struct engine *en, struct entry *e);
 void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
 
@@ -360,17 +375,30 @@ void done_raise(struct done *d, uint64_t floor);       /* everything below is do
 void done_write(struct engine *en, struct group_part *p);
 void done_free(struct done *d);
 
-/* ---------------------------------------------------------------- keylist.c: what waits behind a key's head */
+/* ---------------------------------------------------------------- key.c: the head of a key and its front */
 
 struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make);
+void key_queue_free(struct key_queue *k);
+/* An entry with a row, due now: the head of its key and ready if it is the oldest and nobody holds the key, else in the front. */
+void key_enter(struct engine *en, struct entry *e);
+/* Only places it: true, it is the head; false, it is to be put into the front, or to wait there. Its state is the caller's. */
+bool key_place(struct engine *en, struct entry *e);
+void key_front_add(struct entry *e);
+void key_take(struct engine *en, struct entry *e); /* it is leased, and so the head whatever else there is */
+/* The head is out of the way: the next of the front or of the list takes its place, or the key is forgotten. */
+void key_advance(struct engine *en, struct group *g, struct key_queue *k);
+/* An entry that is no longer of this key left it: its head, or one of its front. */
+void key_left(struct engine *en, struct key_queue *k, const struct entry *e);
+/* The scan has seen all of a partition that it may have met before: keys whose head was not found have none. */
+void keys_sure(struct engine *en, struct group_part *p);
+
+/* ---------------------------------------------------------------- keylist.c: what waits behind a key's head */
+
 void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p);
 bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p); /* false: empty or failed */
 void key_list_pop(struct engine *en, struct group *g, struct key_queue *k);
-/* The head is out of the way: the next of the list becomes ready, or the key is forgotten. */
-void key_advance(struct engine *en, struct group *g, struct key_queue *k);
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k);
 void key_write(struct engine *en, struct group *g, struct key_queue *k);
-void key_queue_free(struct key_queue *k);
 
 /* ---------------------------------------------------------------- lease.c, settle.c */
 
@@ -394,6 +422,15 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error);
 void entry_row_remove(struct engine *en, struct entry *e);
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);
+void entry_row_write(struct engine *en, struct entry *e);                   /* its rows: present, due now */
+/* A ready head gets rows of its own, so that it can be told from what else there is of its key. */
+void entry_stand(struct engine *en, struct entry *e);
+/* A parked message is present again at its old offset, its counts at 0. `row`: its held row. False: it is not parked any more. */
+bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
+/* A parked message is gone for good. */
+void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
+/* How many messages were redriven and are not done again, in whatever state. */
+uint64_t group_waiting(const struct group *g);
 
 /* ---------------------------------------------------------------- heldlist.c: looking at what is held */
 

@@ -21,12 +21,12 @@ struct entry *entry_new(struct group_part *p, uint64_t offset)
 
 void entry_forget(struct entry *e)
 {
-    assert(!list_linked(&e->link) && e->lease == NULL && e->key == NULL);
+    assert(!list_linked(&e->link) && !list_linked(&e->of_key) && e->lease == NULL && e->key == NULL);
     map_del(&e->part->entries, e->offset);
     mem_free(e);
 }
 
-void entry_ready(struct engine *en, struct entry *e, struct list *where)
+static void ready(struct engine *en, struct entry *e, struct list *where)
 {
     e->state = ENTRY_READY;
     list_push_back(where, &e->link);
@@ -34,6 +34,9 @@ void entry_ready(struct engine *en, struct entry *e, struct list *where)
     en->ready++;
     group_stir(en, e->part->group);
 }
+
+void entry_ready(struct engine *en, struct entry *e) { ready(en, e, &e->part->group->again); }
+void entry_ready_fresh(struct engine *en, struct entry *e) { ready(en, e, &e->part->fresh); }
 
 void entry_unready(struct engine *en, struct entry *e)
 {
@@ -99,6 +102,13 @@ static void behind_key(struct engine *en, struct group *g, struct key_queue *k, 
     en->counters.spilled_messages++;
 }
 
+/* A message that was scanned before stands in the list of its key if that begins at or before it. */
+static bool listed(struct engine *en, struct key_queue *k, uint64_t offset)
+{
+    struct list_position first;
+    return k->list.count > 0 && key_list_first(en, k->group, k, &first) && offset >= first.offset;
+}
+
 /* One message of the log, seen for the first time, or again after a restart (below p->scanned): then it may be known already. */
 static void scan_record(struct engine *en, struct group_part *p, const struct loaded_record *r)
 {
@@ -109,11 +119,9 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     if (r->has_key && g->config.order == ORDER_KEY) {
         k = key_queue_get(g, r->key_hash, true);
         if (r->offset < p->scanned) {
-            struct list_position first;
-            bool listed = k->list.count > 0 && key_list_first(en, g, k, &first) && r->offset >= first.offset;
-            if (k->head != NULL || listed)
-                return; /* it waits in its list */
-        } else if (k->head != NULL || k->list.count > 0) {
+            if (listed(en, k, r->offset))
+                return;
+        } else if (k->head != NULL || k->list.count > 0 || !list_empty(&k->front)) {
             behind_key(en, g, k, p, r);
             return;
         }
@@ -124,9 +132,14 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     e->size = r->size;
     e->append_time_ms = r->append_time_ms;
     e->key = k;
+    if (k != NULL && (k->head != NULL || !list_empty(&k->front))) { /* others of its key were redriven before it was found again */
+        entry_row_write(en, e);
+        key_enter(en, e);
+        return;
+    }
     if (k != NULL)
         k->head = e;
-    entry_ready(en, e, &p->fresh);
+    entry_ready_fresh(en, e);
 }
 
 /* An offset without a record: compacted or gone with retention; or what stands there is damaged, and is parked to be seen. */
@@ -136,7 +149,7 @@ static void scan_hole(struct engine *en, struct group_part *p, uint64_t offset, 
         return;
     if (code == E_DAMAGED) {
         struct entry *e = entry_new(p, offset);
-        entry_ready(en, e, &p->fresh);
+        entry_ready_fresh(en, e);
         entry_park(en, e, VIEW_LIT("damaged"), VIEW_LIT("the stored batch does not fit its checksum"));
         en->counters.damaged_messages++;
     } else {
@@ -165,8 +178,10 @@ void queue_loaded(struct engine *en, const struct loaded *l)
     for (; at < l->next; at++)
         scan_hole(en, p, at, l->code);
     p->cursor = l->next;
-    if (p->cursor > p->scanned)
+    if (p->cursor >= p->scanned) {
         p->scanned = p->cursor;
+        keys_sure(en, p);
+    }
     mark_dirty(&en->dirty_parts, &p->dirty);
 }
 
@@ -265,8 +280,8 @@ static bool grant_again(struct engine *en, struct op *op, struct session *s, con
         LIST_EACH (entry_node, &l->entries) {
             const struct entry *e = container_of(entry_node, struct entry, link);
             record_of(e, &records[k++]);
-            if (e->expires_ms < left)
-                left = e->expires_ms;
+            if (e->lease_until_ms < left)
+                left = e->lease_until_ms;
         }
         left = left > en->now.mono_ms ? left - en->now.mono_ms : 0;
         deliveries[at++] = (struct wire_delivery){.group = l->group->id, .token = l->token, .lease_ms = (uint32_t)left,

@@ -43,8 +43,8 @@ static uint64_t bounded_delay(const struct engine *en, const struct wire_settle_
 static void extend(struct engine *en, struct entry *e, uint32_t lease_ms)
 {
     uint64_t term = lease_ms != 0 ? lease_ms : e->lease->lease_ms;
-    e->expires_ms = en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max);
-    lease_sooner(en, e->lease, e->expires_ms);
+    e->lease_until_ms = en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max);
+    lease_sooner(en, e->lease, e->lease_until_ms);
     en->counters.extended_leases++;
 }
 

@@ -49,12 +49,15 @@ void model_census(struct world *w)
         struct engine_census c;
         if (!census(w, i, &c) || c.scanning_again)
             continue;
-        uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.behind + c.unscanned;
+        uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.waiting + c.throttled + c.behind +
+                       c.unscanned - c.redriven;
         if (sum != c.end - c.floor)
-            world_fail(w, "group %d: floor %llu end %llu, but done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu unscanned %llu",
+            world_fail(w, "group %d: floor %llu end %llu, but done %llu leased %llu ready %llu retrying %llu blocked %llu waiting %llu "
+                       "throttled %llu behind %llu unscanned %llu redriven %llu",
                        i, (unsigned long long)c.floor, (unsigned long long)c.end, (unsigned long long)c.done_above_floor,
                        (unsigned long long)c.leased, (unsigned long long)c.ready, (unsigned long long)c.retrying,
-                       (unsigned long long)c.blocked, (unsigned long long)c.behind, (unsigned long long)c.unscanned);
+                       (unsigned long long)c.blocked, (unsigned long long)c.waiting, (unsigned long long)c.throttled,
+                       (unsigned long long)c.behind, (unsigned long long)c.unscanned, (unsigned long long)c.redriven);
         w->totals->blocked_keys += c.blocked > 0;
     }
 }
@@ -173,7 +176,7 @@ void model_recount(struct world *w)
         same(w, i, "parked", c.parked, r.parked);
         if (!c.scanning_again) {
             same(w, i, "not scanned", c.unscanned, r.unseen);
-            same(w, i, "ready and retrying", c.ready + c.retrying, r.held + r.seen);
+            same(w, i, "ready and retrying", c.ready + c.retrying + c.waiting + c.throttled, r.held + r.seen);
         }
     }
     w->totals->recounts++;
@@ -192,7 +195,7 @@ void model_lag(struct world *w)
         if (group == NONE || !census(w, group, &c))
             continue;
         struct recount r = recount(w, group);
-        same(w, group, "lag", lag->lag_messages, r.end - r.floor - r.done);
+        same(w, group, "lag", lag->lag_messages, r.end - r.floor - r.done + c.redriven);
         same(w, group, "in flight", lag->in_flight, r.leased);
         same(w, group, "dead letters", lag->parked, r.parked);
         same(w, group, "delayed", lag->delayed, c.retrying);

@@ -7,6 +7,10 @@ foreach(module done keylist lane session lease settle unit held queue topics log
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
+foreach(module front) # the order of a key, and who goes first
+    sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
+endforeach()
+
 # It has no thread, clock, socket, file or database: neither its sources nor its archive name one.
 sluice_test(unit engine-purity COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D SOURCES=${PROJECT_SOURCE_DIR}/broker/engine
     -D ARCHIVE=$<TARGET_FILE:engine> -P ${CMAKE_CURRENT_SOURCE_DIR}/engine_purity.cmake)

@@ -98,7 +98,8 @@ static void check_sums(struct kit *k)
             struct engine_census c;
             const char *topic = en->topics[i]->name, *group = en->topics[i]->groups[g]->name;
             assert_true(engine_census(en, view_of_str(topic), view_of_str(group), &c));
-            if (!c.scanning_again && c.floor + c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.behind + c.unscanned != c.end)
+            if (!c.scanning_again && c.floor + c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.waiting + c.throttled +
+                                           c.behind + c.unscanned - c.redriven != c.end)
                 fail_msg("the messages of %s/%s do not add up to %llu: %s", topic, group, (unsigned long long)c.end, kit_where(k, topic, group));
         }
 }
@@ -541,7 +542,8 @@ const char *kit_where(struct kit *k, const char *topic, const char *group)
         return "no such group";
     const struct { const char *name; uint64_t n; } counts[] = {
         {"floor", c.floor},       {"done", c.done_above_floor}, {"leased", c.leased}, {"ready", c.ready},       {"retrying", c.retrying},
-        {"blocked", c.blocked},   {"behind", c.behind},         {"unscanned", c.unscanned}, {"parked", c.parked}};
+        {"blocked", c.blocked},   {"waiting", c.waiting},       {"throttled", c.throttled}, {"behind", c.behind},
+        {"unscanned", c.unscanned}, {"parked", c.parked},       {"redriven", c.redriven}};
     char *text = next_text(), *at = text;
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
         if (counts[i].n > 0)
@@ -562,6 +564,41 @@ const char *kit_held(struct kit *k, const char *topic, const char *group, enum h
         at = h->state == HELD_RETRYING ? add(at, "retrying") : add(at, "parked(%.*s)", (int)h->reason.size, (const char *)h->reason.data);
     }
     return text;
+}
+
+static struct held_row parked_row(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct key key = key_held(group, partition, offset);
+    struct view v;
+    struct held_row row;
+    struct err e = {0};
+    assert_true(row_read(k->engine, FAM_HELD, &key, &v));
+    assert_int_equal(held_row_get(v, &row, &e), E_OK);
+    return row;
+}
+
+static struct group_part *part_of(struct kit *k, uint32_t group, uint32_t partition)
+{
+    return group_part(map_get(&k->engine->groups, group), map_get(&k->engine->partitions, partition));
+}
+
+bool kit_redrive(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct held_row row = parked_row(k, group, partition, offset);
+    kit_begin(k);
+    bool done = entry_redrive(k->engine, part_of(k, group, partition), offset, &row);
+    kit_end(k);
+    kit_quiet(k);
+    return done;
+}
+
+void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct held_row row = parked_row(k, group, partition, offset);
+    kit_begin(k);
+    entry_drop_parked(k->engine, part_of(k, group, partition), offset, &row);
+    kit_end(k);
+    kit_quiet(k);
 }
 
 struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group)

@@ -108,6 +108,9 @@ int kit_unit_code(const struct wire_reply *r); /* of its only unit */
 const char *kit_where(struct kit *k, const char *topic, const char *group);
 /* What is held, as "0 retrying 5 parked(reason)". */
 const char *kit_held(struct kit *k, const char *topic, const char *group, enum held_state state);
+/* Redrives, or drops, a parked message, in a turn of its own. */
+bool kit_redrive(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
+void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
 struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group);
 
 #endif

@@ -1,0 +1,162 @@
+/* The head of a key and its front.
+ *
+ *     head ──> front: entries with rows, sorted ──> list: positions in rows (keylist.c)
+ *
+ * A key has one head, and only the head goes out. What comes back while it has one waits in the front, in memory: redriven messages,
+ * and heads that are younger than those. So the front is small. Everything in it has a row of its own, and so has the head of a key
+ * with a front: that is how a restart tells them from what stands in the list, and from the one ready head that has no row.
+ *
+ * That head is found again by the scan. A redriven message whose partition is being scanned again does not go before the scan is
+ * through: what it would pass might be older than the list behind it. Until then its key is `unsure`.
+ */
+#include "engine/memory.h"
+
+struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
+{
+    struct key_queue *k = map_get(&g->keys, hash);
+    if (k == NULL && make) {
+        k = mem_zalloc(sizeof *k);
+        k->group = g;
+        k->hash = hash;
+        list_init(&k->front);
+        map_put(&g->keys, hash, k);
+    }
+    return k;
+}
+
+void key_queue_free(struct key_queue *k)
+{
+    list_remove(&k->dirty);
+    list_remove(&k->unsure);
+    buf_free(&k->first_bytes);
+    buf_free(&k->last_bytes);
+    mem_free(k);
+}
+
+/* ---------------------------------------------------------------- the front */
+
+static bool older(const struct entry *a, const struct entry *b)
+{
+    uint32_t p = a->part->partition->id, q = b->part->partition->id;
+    return p != q ? p < q : a->offset < b->offset;
+}
+
+static struct entry *front_first(const struct key_queue *k)
+{
+    struct list_node *n = list_first(&k->front);
+    return n != NULL ? container_of(n, struct entry, of_key) : NULL;
+}
+
+void key_front_add(struct entry *e)
+{
+    struct list_node *end = &e->key->front.head, *at = end;
+    while (at->prev != end && older(e, container_of(at->prev, struct entry, of_key)))
+        at = at->prev;
+    list_insert_before(at, &e->of_key);
+}
+
+static void wait_in_front(struct entry *e)
+{
+    e->state = ENTRY_WAITING;
+    e->part->group->waiting++;
+    key_front_add(e);
+}
+
+/* The first of the front is the head. What waits for its own time, or blocks, goes on doing so. */
+static void head_from_front(struct engine *en, struct key_queue *k)
+{
+    struct entry *e = front_first(k);
+    list_remove(&e->of_key);
+    k->head = e;
+    if (e->state != ENTRY_WAITING)
+        return;
+    k->group->waiting--;
+    entry_ready(en, e);
+}
+
+static void step_down(struct engine *en, struct entry *h)
+{
+    entry_stand(en, h);
+    if (h->state == ENTRY_READY) {
+        entry_unready(en, h);
+        wait_in_front(h);
+    } else {
+        key_front_add(h);
+    }
+}
+
+static bool scans_again(const struct group_part *p) { return p->cursor < p->scanned; }
+
+bool key_place(struct engine *en, struct entry *e)
+{
+    struct key_queue *k = e->key;
+    struct entry *h = k->head;
+    if (h != NULL && h->state != ENTRY_LEASED && older(e, h)) {
+        step_down(en, h);
+        h = NULL;
+    } else if (h != NULL) {
+        entry_stand(en, h);
+    } else if (e->redriven && scans_again(e->part)) {
+        mark_dirty(&e->part->unsure, &k->unsure);
+        return false;
+    } else if (!list_empty(&k->front) && older(front_first(k), e)) {
+        head_from_front(en, k);
+        return false;
+    }
+    if (h == NULL)
+        k->head = e;
+    return h == NULL;
+}
+
+void key_enter(struct engine *en, struct entry *e)
+{
+    if (key_place(en, e))
+        entry_ready(en, e);
+    else
+        wait_in_front(e);
+}
+
+void key_take(struct engine *en, struct entry *e)
+{
+    if (e->key->head != NULL)
+        step_down(en, e->key->head);
+    e->key->head = e;
+}
+
+/* ---------------------------------------------------------------- going on */
+
+static bool key_empty(const struct key_queue *k) { return k->head == NULL && list_empty(&k->front) && k->list.count == 0; }
+
+static void forget(struct key_queue *k)
+{
+    map_del(&k->group->keys, k->hash);
+    key_queue_free(k);
+}
+
+void key_advance(struct engine *en, struct group *g, struct key_queue *k)
+{
+    k->head = NULL;
+    if (!list_empty(&k->front))
+        head_from_front(en, k);
+    else if (k->list.count > 0)
+        key_head_from_list(en, g, k);
+    else
+        forget(k);
+}
+
+void key_left(struct engine *en, struct key_queue *k, const struct entry *e)
+{
+    if (k->head == e)
+        key_advance(en, k->group, k);
+    else if (key_empty(k))
+        forget(k);
+}
+
+void keys_sure(struct engine *en, struct group_part *p)
+{
+    for (struct list_node *n; (n = list_pop_front(&p->unsure)) != NULL;) {
+        struct key_queue *k = container_of(n, struct key_queue, unsure);
+        if (k->head == NULL)
+            key_advance(en, p->group, k);
+    }
+}
