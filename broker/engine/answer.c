@@ -25,7 +25,8 @@ static void hand_back(struct engine *en, struct op *op)
 {
     assert(!list_linked(&op->wait));
     if (op->reply.code != E_OK) {
-        op->reply.body = BODY_NONE;
+        if (op->reply.code != E_DUPLICATE) /* which says which */
+            op->reply.body = BODY_NONE;
         op->read = READ_NONE;
         if (op->error.text[0] != '\0')
             op->reply.detail = op_text(op, op->error.text);

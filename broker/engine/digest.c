@@ -67,6 +67,8 @@ uint64_t engine_digest(const struct engine *en)
     for (struct map_it it = map_iter(&en->sessions); map_next(&it);)
         for (const struct session *s = it.value; s != NULL; s = s->collision)
             set += mix_text(mix(s->id.lo, s->id.hi), s->name);
+    const struct dedup_generation_row *d = &en->dedup.row;
+    h = mix(mix(mix(mix(h, d->current), d->began_ms), d->count), d->before_began_ms);
     return mix(h, set);
 }
 

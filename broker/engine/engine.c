@@ -228,6 +228,7 @@ void engine_turn_end(struct engine *en)
         done_write(en, container_of(n, struct group_part, dirty));
     for (struct list_node *n; (n = list_pop_front(&en->dirty_lanes)) != NULL;)
         lane_write(en, container_of(n, struct lane, dirty));
+    dedup_write(en);
 
     struct effects *fx = &en->fx;
     fx->puts.epoch = en->epoch;
@@ -341,6 +342,7 @@ void engine_close(struct engine *en)
             group_free(en, en->topics[i]->groups[k]);
         topic_free(en->topics[i]);
     }
+    dedup_free(en);
     mem_free(en->topics);
     map_free(&en->partitions);
     map_free(&en->groups);

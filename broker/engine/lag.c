@@ -24,7 +24,66 @@ uint64_t rate_milli(const struct rate *r, uint64_t mono_ms)
     return sum * 1000 / RATE_SECONDS;
 }
 
-/* Append time of the oldest message that is not done, as well as it is known without reading the log. */
+/* ---------------------------------------------------------------- when what was appended
+ *
+ *      (offset, time) (offset, time) . . . . (offset, time)        at most 16, an eighth to a sixteenth of their span apart
+ *
+ * Kept from the oldest on that some group has not done. So the time of an offset is known to an eighth of its age without reading the log.
+ * After a restart what was appended before is not known.
+ */
+enum { TIMES_MAX = 16, TIMES_SPACING_MS_MIN = 10 };
+struct times { uint64_t spacing_ms; uint32_t n; struct { uint64_t offset, time_ms; } at[TIMES_MAX]; };
+
+static uint64_t floor_of_all(const struct partition *p)
+{
+    uint64_t floor = p->topic->groups_n > 0 ? UINT64_MAX : p->row.start;
+    for (size_t i = 0; i < p->topic->groups_n; i++)
+        if (group_part(p->topic->groups[i], p)->done.floor < floor)
+            floor = group_part(p->topic->groups[i], p)->done.floor;
+    return floor;
+}
+
+static void times_thin(const struct partition *p, struct times *t)
+{
+    uint64_t floor = floor_of_all(p);
+    uint32_t old = 0, kept = 0;
+    while (old + 1 < t->n && t->at[old + 1].offset <= floor)
+        old++;
+    memmove(t->at, t->at + old, (t->n -= old) * sizeof t->at[0]);
+    if (t->n > TIMES_MAX / 2) {
+        for (uint32_t i = 0; i < t->n; i += 2)
+            t->at[kept++] = t->at[i];
+        t->n = kept;
+    }
+    uint64_t apart = (t->at[t->n - 1].time_ms - t->at[0].time_ms) / (TIMES_MAX / 2);
+    t->spacing_ms = apart > TIMES_SPACING_MS_MIN ? apart : TIMES_SPACING_MS_MIN;
+}
+
+void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms)
+{
+    if (p->times == NULL)
+        p->times = mem_zalloc(sizeof *p->times);
+    struct times *t = p->times;
+    if (t->n > 0 && time_ms - t->at[t->n - 1].time_ms < t->spacing_ms)
+        return;
+    if (t->n == TIMES_MAX)
+        times_thin(p, t);
+    t->at[t->n].offset = offset;
+    t->at[t->n++].time_ms = time_ms;
+}
+
+/* Not before it: the first time that is known at or after the offset. */
+static uint64_t time_at(const struct partition *p, uint64_t offset)
+{
+    for (uint32_t i = 0; p->times != NULL && i < p->times->n; i++)
+        if (p->times->at[i].offset >= offset)
+            return p->times->at[i].time_ms;
+    return p->row.last_time_ms;
+}
+
+/* ---------------------------------------------------------------- of a group */
+
+/* Append time of the oldest message that is not done, or a later one where that is not known without reading the log. */
 static uint64_t oldest_time(const struct group_part *p)
 {
     const struct partition *log = p->partition;
@@ -35,32 +94,50 @@ static uint64_t oldest_time(const struct group_part *p)
     const struct entry *e = map_get(&p->entries, p->done.floor);
     if (e != NULL && e->append_time_ms != 0)
         return e->append_time_ms;
-    return p->cursor_time_ms > log->row.first_time_ms ? p->cursor_time_ms : log->row.first_time_ms;
+    uint64_t time = time_at(log, p->done.floor);
+    return p->cursor > p->done.floor && p->cursor_time_ms != 0 && p->cursor_time_ms < time ? p->cursor_time_ms : time;
+}
+
+static uint64_t drain_of(const struct engine *en, const struct group *g, uint64_t waiting)
+{
+    uint64_t held = g->retrying + g->blocked, drainable = waiting > held ? waiting - held : 0, rate = rate_milli(&g->acks, en->now.mono_ms);
+    return drainable == 0 ? 0 : rate == 0 ? UINT64_MAX : drainable * 1000 * 1000 / rate;
+}
+
+void group_backlog(const struct engine *en, const struct group *g, struct group_backlog *out)
+{
+    *out = (struct group_backlog){.oldest_ms = UINT64_MAX, .waiting = g->redriven /* done once, and to be delivered again */};
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        const struct group_part *p = &g->parts[i];
+        uint64_t waiting = p->partition->row.end - p->done.floor - p->done.count, time = waiting > 0 ? oldest_time(p) : UINT64_MAX;
+        out->waiting += waiting;
+        if (time < out->oldest_ms)
+            out->oldest_ms = time;
+    }
+    out->drain_ms = drain_of(en, g, out->waiting);
 }
 
 static void lag_of(const struct engine *en, struct op *op, const struct group *g, struct wire_lag *out)
 {
     const uint64_t minute = 60000;
-    uint64_t lag = g->redriven /* done once, and to be delivered again */, bytes = 0, parked = 0, oldest = UINT64_MAX;
+    uint64_t bytes = 0, parked = 0;
+    struct group_backlog b;
+    group_backlog(en, g, &b);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
         const struct partition_row *row = &p->partition->row;
         uint64_t waiting = row->end - p->done.floor - p->done.count;
-        lag += waiting;
         parked += p->parked;
         if (row->end > row->start)
             bytes += (uint64_t)((double)waiting * (double)(row->end_bytes - row->start_bytes) / (double)(row->end - row->start));
-        uint64_t time = waiting > 0 ? oldest_time(p) : UINT64_MAX;
-        if (time < oldest)
-            oldest = time;
     }
-    uint64_t held = g->retrying + g->blocked, drainable = lag > held ? lag - held : 0, rate = rate_milli(&g->acks, en->now.mono_ms);
-    uint64_t age = oldest < en->wall_ms ? en->wall_ms - oldest : 0;
+    uint64_t lag = b.waiting, held = g->retrying + g->blocked, drainable = lag > held ? lag - held : 0,
+             rate = rate_milli(&g->acks, en->now.mono_ms), age = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0;
     *out = (struct wire_lag){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .group_id = g->id,
                              .lag_messages = lag, .lag_bytes = bytes, .in_flight = g->leased, .delayed = g->retrying,
                              .parked = parked, .oldest_age_ms = age, .ack_rate_milli = rate, .scale_value = drainable,
                              .mode = g->config.mode};
-    out->drain_eta_ms = drainable == 0 ? 0 : rate == 0 ? UINT64_MAX : drainable * 1000 * 1000 / rate;
+    out->drain_eta_ms = b.drain_ms;
     if (drainable > 0 && age >= minute)
         out->status = rate == 0 ? LAG_STALL : LAG_WARN;
 }

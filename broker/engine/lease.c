@@ -21,6 +21,8 @@ struct lease *lease_new(struct engine *en, struct group *g, struct session *s, u
 
 void lease_free(struct engine *en, struct lease *l)
 {
+    if (l->session != NULL)
+        l->session->leased -= l->entries_n;
     timer_clear(en, &l->timer);
     list_remove(&l->of_session);
     list_remove(&l->dirty);
@@ -35,6 +37,7 @@ void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t ex
     list_push_back(&l->entries, &e->link);
     l->entries_n++;
     l->group->leased++;
+    quota_leased(l->session);
     mark_dirty(&en->dirty_leases, &l->dirty);
 }
 
@@ -46,6 +49,8 @@ void lease_leave(struct engine *en, struct entry *e)
     e->lease = NULL;
     l->entries_n--;
     l->group->leased--;
+    if (l->session != NULL)
+        quota_settled(en, l->session);
     mark_dirty(&en->dirty_leases, &l->dirty);
     group_stir(en, l->group);
 }

@@ -346,7 +346,8 @@ int engine_load(struct engine *en, struct err *e)
         (code = each_row(en, FAM_SCHED, &all, load_retry, e)) != E_OK ||
         (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||
         (code = load_list_heads(en, e)) != E_OK ||
-        (code = load_state(en, e)) != E_OK)
+        (code = load_state(en, e)) != E_OK ||
+        (code = dedup_load(en, e)) != E_OK)
         return code;
     return E_OK;
 }

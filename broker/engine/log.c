@@ -18,36 +18,6 @@ void log_partition_publish(struct engine *en, const struct partition *p, bool go
 
 /* ---------------------------------------------------------------- appending */
 
-bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e)
-{
-    const struct topic *t = p->topic;
-    uint64_t bytes = p->row.end_bytes - p->row.start_bytes;
-    if (en->disk_free < en->limits->disk_reserve_bytes) {
-        err_set(e, E_DISK_FULL, "%llu bytes free, limit disk_reserve_bytes = %llu", (unsigned long long)en->disk_free,
-                (unsigned long long)en->limits->disk_reserve_bytes);
-    } else if (bytes >= t->config.backlog_bytes_max / t->config.partitions) {
-        *depth = p->row.end - p->row.start;
-        err_set(e, E_OVERLOADED, "topic '%s' holds %llu bytes in partition %u, backlog-bytes-max = %llu", t->name,
-                (unsigned long long)bytes, p->index, (unsigned long long)t->config.backlog_bytes_max);
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static bool produce_refused(struct engine *en, struct op *op, const struct partition *p)
-{
-    struct err e = {0};
-    uint64_t depth = 0;
-    if (!log_full(en, p, &depth, &e))
-        return false;
-    op->reply.retry_after_ms = 1000;
-    op->reply.depth = depth;
-    answer(en, op, e.code, "%s", e.text);
-    en->counters.produce_refused++;
-    return true;
-}
-
 void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
                 struct wire_produced *out)
 {
@@ -56,6 +26,7 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
         row->first_time_ms = en->wall_ms;
     row->last_time_ms = en->wall_ms > row->last_time_ms ? en->wall_ms : row->last_time_ms;
     row->end_bytes += stored_entry_size((uint32_t)w->batch.size);
+    times_mark(p, row->end, row->last_time_ms);
     *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = row->end, .append_time_ms = row->last_time_ms};
 
     size_t at = en->appends.size / sizeof(struct append);
@@ -82,18 +53,30 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
 
 void log_produce(struct engine *en, struct op *op, struct session *s)
 {
-    (void)s;
     const struct wire_produce *w = &op->request.produce;
     struct partition *p = map_get(&en->partitions, w->partition);
+    struct refusal refused;
     assert(p != NULL); /* lane_begin looked */
     if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0) {
         answer(en, op, E_UNSUPPORTED, "delayed messages");
         return;
     }
-    if (produce_refused(en, op, p))
-        return;
     op->reply.body = BODY_PRODUCE;
-    log_append(en, p, w, op->batch.last_delta, op->hold, &op->reply.produce);
+    dedup_begin(en);
+    enum dedup_step step = dedup_check(en, op, p->topic, w->count, &op->batch, &op->reply.produce);
+    if (step == DEDUP_SOME) {
+        answer(en, op, E_DUPLICATE, "%u of %u records", op->reply.produce.duplicates_n, w->count);
+        return;
+    }
+    if (step == DEDUP_NEW) {
+        if (quota_refuses(en, s, p, w->count, w->batch.size, &refused)) {
+            quota_answer(en, op, &refused);
+            return;
+        }
+        quota_take(en, s, w->count, w->batch.size);
+        log_append(en, p, w, op->batch.last_delta, op->hold, &op->reply.produce);
+        dedup_note(en, p->topic, p->id, op->reply.produce.base_offset, w->count, &op->batch);
+    }
     answer_change(en, op, p->topic->config.durability);
 }
 

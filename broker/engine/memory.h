@@ -42,7 +42,13 @@ struct partition {
     struct list_node dirty;     /* in engine.dirty_partitions */
     size_t append_first, append_n; /* this turn's appends: a chain in engine.appends, by append.next */
     size_t append_last;
+    struct times *times;        /* when what was appended; NULL: nothing since the start */
 };
+
+/* What a group has not done, and how long it takes to. UINT64_MAX: at this rate never; nothing waits. */
+struct group_backlog { uint64_t waiting, drain_ms, oldest_ms; };
+/* Of the slowest group of a topic, as it was at looked_ms (quota.c). */
+struct backlog { uint64_t depth, drain_ms, oldest_ms, looked_ms; bool looked; };
 
 struct topic {
     uint32_t id;
@@ -53,6 +59,7 @@ struct topic {
     struct partition *partitions;
     struct group **groups;      /* sorted by name */
     size_t groups_n;
+    struct backlog backlog;
 };
 
 /* One batch on its way into a turn's log value. */
@@ -85,6 +92,9 @@ struct lane {
 };
 struct lane_result { uint64_t seq, turn; uint8_t level, verb; uint8_t *body; uint32_t body_size; };
 
+/* Tokens of a rate: what was taken of them and has not come back yet (quota.c). */
+struct bucket { uint64_t spent_milli, at_ms; };
+
 struct session {
     struct id128 id;            /* (row) */
     char *name;                 /* (row) */
@@ -92,6 +102,8 @@ struct session {
     uint64_t pipe;              /* 0: none */
     struct map lanes;           /* id -> lane; loaded from their rows when first used */
     struct list leases;         /* of struct lease, by `of_session` */
+    uint64_t leased;            /* messages of its leases */
+    struct bucket messages, bytes; /* produced */
     struct list waiting;        /* of struct op, by `wait` */
     size_t waiting_n;
     uint64_t slot_counter[LANE_WINDOW]; /* the highest counter of a receive in each slot */
@@ -226,6 +238,18 @@ struct group {
  * arena. */
 struct place { struct list_node queue; struct list_node of_op; struct op *op; uint64_t offset; };
 
+/* ---------------------------------------------------------------- message ids (dedup.c) */
+
+struct dedup {
+    struct dedup_generation_row row; /* (row) */
+    uint64_t window_ms;         /* the longest of any topic, if known */
+    bool window_known, dirty;
+    struct timer timer;         /* when the generation turns */
+    struct dedup_seen *seen;    /* the ids that one request named */
+    size_t seen_n, seen_cap;
+    uint64_t mark;
+};
+
 /* ---------------------------------------------------------------- the engine */
 
 struct engine {
@@ -255,6 +279,7 @@ struct engine {
     struct heap timers, waits;
     struct list dirty_partitions, dirty_parts, dirty_keys, dirty_leases, dirty_lanes, stirred;
     struct pending for_written, for_durable;
+    struct dedup dedup;
     uint64_t ready, loading;    /* messages: in all groups */
     uint64_t disk_free;
     bool stopping, in_turn;
@@ -325,14 +350,39 @@ void log_produce(struct engine *en, struct op *op, struct session *s);
  * written. `last_delta`: offset of the last record minus the first's. Groups are told. */
 void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
                 struct wire_produced *out);
-/* Nothing may be produced to it now: `e` says why, `depth` how many messages it holds. */
-bool log_full(const struct engine *en, const struct partition *p, uint64_t *depth, struct err *e);
 void log_fetch(struct engine *en, struct op *op, struct session *s);
 bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */
 void log_offset_for(struct engine *en, struct op *op);
 void log_write(struct engine *en, struct partition *p);                /* this turn's appends and the partition's row */
 void log_visible(struct engine *en, struct pending *queue, uint64_t turn);
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone);
+
+/* ---------------------------------------------------------------- dedup.c: what was produced before */
+
+/* DEDUP_ALL: every record was produced before; `out` says so, with where the first is (UINT64_MAX: it waits for its time): nothing is to be
+ * done, and that is OK. DEDUP_SOME: out->duplicates were, in this request or before: nothing is to be done, and that is E_DUPLICATE. */
+enum dedup_step { DEDUP_NEW, DEDUP_ALL, DEDUP_SOME };
+void dedup_begin(struct engine *en);   /* before the checks of one request, or of one unit: ids in it are compared with each other */
+enum dedup_step dedup_check(struct engine *en, struct op *op, const struct topic *t, uint32_t count, const struct op_batch *b,
+                            struct wire_produced *out);
+/* It is appended from base_offset on (UINT64_MAX: it waits for its time): the same ids are duplicates from now on. */
+void dedup_note(struct engine *en, const struct topic *t, uint32_t partition, uint64_t base_offset, uint32_t count, const struct op_batch *b);
+void dedup_windows_changed(struct engine *en); /* a topic came, went or was altered */
+void dedup_write(struct engine *en);
+int dedup_load(struct engine *en, struct err *e);
+void dedup_free(struct engine *en);
+
+/* ---------------------------------------------------------------- quota.c: what is refused for now */
+
+struct refusal { struct err e; uint64_t depth, drain_ms; uint32_t retry_after_ms; };
+/* Whether a produce must be refused; nothing is taken. The counter is raised. */
+bool quota_refuses(struct engine *en, const struct session *s, struct partition *p, uint64_t messages, uint64_t bytes, struct refusal *out);
+void quota_take(struct engine *en, struct session *s, uint64_t messages, uint64_t bytes); /* it was accepted */
+void refusal_put(struct op *op, const struct refusal *r); /* the figures, not the code */
+void quota_answer(struct engine *en, struct op *op, const struct refusal *r);
+uint32_t quota_in_flight_left(const struct engine *en, const struct session *s, uint32_t wanted);
+void quota_leased(struct session *s);
+void quota_settled(struct engine *en, struct session *s);
 
 /* ---------------------------------------------------------------- group.c */
 
@@ -461,6 +511,8 @@ int state_load(struct engine *en, struct group *g, struct err *e);  /* has the g
 void rate_count(struct rate *r, uint64_t mono_ms, uint32_t n);
 uint64_t rate_milli(const struct rate *r, uint64_t mono_ms); /* per 1,000 s, over the last minute */
 void lag_list(struct engine *en, struct op *op);
+void group_backlog(const struct engine *en, const struct group *g, struct group_backlog *out);
+void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms); /* at an append */
 int engine_load(struct engine *en, struct err *e);
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return &g->parts[p->index]; }

@@ -112,51 +112,57 @@ static int items_check(struct engine *en, const struct wire_settle *w, const str
     return code;
 }
 
-static int outputs_check(struct engine *en, struct op *op, const struct wire_unit *u)
+static int outputs_check(struct engine *en, struct op *op, const struct session *s, const struct wire_unit *u, struct outputs o)
 {
+    dedup_begin(en);
     for (uint32_t i = 0; i < u->produces_n; i++) {
         const struct wire_produce *w = &u->produces[i];
-        const struct partition *p = map_get(&en->partitions, w->partition);
-        struct err e = {0};
-        uint64_t depth = 0;
+        struct partition *p = map_get(&en->partitions, w->partition);
+        struct refusal refused;
         if (p == NULL)
             return E_PARTITION_NOT_FOUND;
         if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0)
             return E_UNSUPPORTED;
-        if (!log_full(en, p, &depth, &e))
+        enum dedup_step step = dedup_check(en, op, p->topic, w->count, &o.batches[i], &o.produced[i]);
+        if (step == DEDUP_SOME)
+            return E_DUPLICATE;
+        if (step == DEDUP_ALL || !quota_refuses(en, s, p, w->count, w->batch.size, &refused))
             continue;
-        op->reply.retry_after_ms = 1000;
-        op->reply.depth = depth;
-        en->counters.produce_refused++;
-        return e.code;
+        refusal_put(op, &refused);
+        return refused.e.code;
     }
     return E_OK;
 }
 
-static void outputs_apply(struct engine *en, struct op *op, const struct wire_unit *u, struct outputs o)
+static void outputs_apply(struct engine *en, struct op *op, struct session *s, const struct wire_unit *u, struct outputs o)
 {
     for (uint32_t i = 0; i < u->produces_n; i++) {
         const struct wire_produce *w = &u->produces[i];
-        log_append(en, map_get(&en->partitions, w->partition), w, o.batches[i].last_delta, op->hold, &o.produced[i]);
+        struct partition *p = map_get(&en->partitions, w->partition);
+        if (o.produced[i].duplicate)
+            continue;
+        quota_take(en, s, w->count, w->batch.size);
+        log_append(en, p, w, o.batches[i].last_delta, op->hold, &o.produced[i]);
+        dedup_note(en, p->topic, p->id, o.produced[i].base_offset, w->count, &o.batches[i]);
     }
 }
 
 /* Everything is looked at before anything is done: so a unit is whole or absent. */
-static int unit(struct engine *en, struct op *op, const struct wire_unit *u, struct outputs o)
+static int unit(struct engine *en, struct op *op, struct session *s, const struct wire_unit *u, struct outputs o)
 {
     const struct wire_settle *w = &op->request.settle;
     int code = items_check(en, w, u);
     if (code == E_OK)
         code = state_check(en, u->state, u->state_n);
     if (code == E_OK)
-        code = outputs_check(en, op, u);
+        code = outputs_check(en, op, s, u, o);
     if (code != E_OK)
         return code;
     for (uint32_t i = 0; i < u->items_n; i++) {
         int ignored;
         item_apply(en, w, &u->items[i], item_entry(en, &u->items[i], &ignored));
     }
-    outputs_apply(en, op, u, o);
+    outputs_apply(en, op, s, u, o);
     for (uint32_t i = 0; i < u->state_n; i++)
         state_put(en, &u->state[i]);
     en->counters.units++;
@@ -174,7 +180,7 @@ static enum durability level_of(const struct engine *en, const struct wire_settl
 }
 
 /* All units in order, each with its own code. */
-static void units(struct engine *en, struct op *op, uint16_t *codes)
+static void units(struct engine *en, struct op *op, struct session *s, uint16_t *codes)
 {
     const struct wire_settle *w = &op->request.settle;
     uint32_t produces = 0;
@@ -187,7 +193,7 @@ static void units(struct engine *en, struct op *op, uint16_t *codes)
         struct outputs o = {0};
         if (w->units[i].produces_n > 0)
             o = (struct outputs){.batches = &op->unit_batches[at], .produced = &produced[at]};
-        codes[i] = (uint16_t)unit(en, op, &w->units[i], o);
+        codes[i] = (uint16_t)unit(en, op, s, &w->units[i], o);
         en->counters.conflicts += codes[i] == E_CONFLICT;
     }
 }
@@ -202,7 +208,7 @@ void settle_request(struct engine *en, struct op *op, struct session *s)
     op->reply.body = BODY_SETTLE;
     for (uint32_t i = 0; i < w->singles_n; i++)
         codes[i] = (uint16_t)single(en, w, &w->singles[i]);
-    units(en, op, codes + w->singles_n);
+    units(en, op, s, codes + w->singles_n);
     for (uint32_t i = 0; i < n; i++) {
         all_ok &= codes[i] == E_OK;
         en->counters.late_units += codes[i] == E_LEASE_LOST;

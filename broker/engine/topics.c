@@ -35,6 +35,7 @@ static struct wire_topic_config with_defaults(struct wire_topic_config c)
     c.durability = c.durability != 0 ? c.durability : DURABILITY_DISK;
     c.message_bytes_max = c.message_bytes_max != 0 ? c.message_bytes_max : 1 << 20;
     c.backlog_bytes_max = c.backlog_bytes_max != 0 ? c.backlog_bytes_max : UINT64_MAX;
+    c.dedup_ms = c.dedup_ms != 0 ? c.dedup_ms : 600000;
     return c;
 }
 
@@ -55,7 +56,13 @@ static const char *config_difference(const struct wire_topic_config *a, const st
         return "compacted";
     if (a->message_bytes_max != b->message_bytes_max)
         return "message-bytes-max";
-    return a->backlog_bytes_max != b->backlog_bytes_max ? "backlog-bytes-max" : NULL;
+    if (a->backlog_bytes_max != b->backlog_bytes_max)
+        return "backlog-bytes-max";
+    if (a->backlog_age_max_ms != b->backlog_age_max_ms)
+        return "backlog-age-max";
+    if (a->dedup_ms != b->dedup_ms)
+        return "dedup";
+    return a->ttl_ms != b->ttl_ms ? "ttl" : NULL;
 }
 
 /* ---------------------------------------------------------------- the sorted list of topics */
@@ -92,7 +99,7 @@ struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *
     t->id = id;
     t->name = mem_strndup((const char *)row->name.data, row->name.size);
     t->created_ms = row->created_ms;
-    t->config = row->config;
+    t->config = with_defaults(row->config); /* a row of an older format has none for what it lacks */
     t->log_class = row->log_class;
     t->partitions = mem_array(row->config.partitions, sizeof *t->partitions);
     for (uint32_t i = 0; i < row->config.partitions; i++) {
@@ -111,11 +118,14 @@ struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *
     memmove(en->topics + at + 1, en->topics + at, (en->topics_n - at) * sizeof(struct topic *));
     en->topics[at] = t;
     en->topics_n++;
+    dedup_windows_changed(en);
     return t;
 }
 
 void topic_free(struct topic *t)
 {
+    for (uint32_t i = 0; i < t->config.partitions; i++)
+        mem_free(t->partitions[i].times);
     mem_free(t->name);
     mem_free(t->partitions);
     mem_free(t->groups);
@@ -237,6 +247,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
     row_remove(en, FAM_META, &k);
     memmove(en->topics + at, en->topics + at + 1, (en->topics_n - at - 1) * sizeof(struct topic *));
     en->topics_n--;
+    dedup_windows_changed(en);
     topic_free(t);
     answer_change(en, op, DURABILITY_DISK);
 }

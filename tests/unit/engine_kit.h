@@ -53,6 +53,7 @@ struct kit {
     struct { uint32_t group, partition; uint64_t offset, token; } tokens[4096];
     size_t tokens_n;
     uint32_t message_size;
+    const struct id128 *message_ids; /* of the next produce, or the produces of the next units, one after another */
 };
 
 struct kit *kit_new(void);
@@ -85,6 +86,8 @@ int kit_delete_topic(struct kit *k, const char *name);
 /* The code; the records are known to later read-aheads when it is OK. */
 int kit_produce(struct kit *k, uint32_t partition, const char *keys);
 int kit_produce_by(struct kit *k, int who, uint32_t partition, const char *keys);
+/* Messages without keys, with these ids: "x y -"; "-" has none. */
+const struct wire_reply *kit_produce_ids(struct kit *k, int who, uint32_t partition, const char *ids);
 void kit_produce_many(struct kit *k, uint32_t partition, const char *key, size_t n);
 
 /* What a unit has produced, or what waited for its time, stands in the log now: known to later read-aheads. */
