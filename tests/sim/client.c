@@ -20,7 +20,7 @@ static void request_free(struct request *r)
 {
     if (r->refs > 0 || list_linked(&r->link))
         return;
-    ref_drop(r->batch);
+    ref_drop(r->bytes);
     mem_free(r);
 }
 
@@ -32,11 +32,64 @@ void request_end(struct request *r)
 
 static struct lane_view *lane_of(struct client *c, const struct request *r)
 {
-    return r->kind == R_PRODUCE ? &c->lanes[model_part(c->world, r->partition)] : &c->lanes[PARTS];
+    return r->kind == R_PRODUCE ? &c->lanes[r->batch.part] : &c->lanes[PARTS];
 }
 
-static void fill(struct client *c, struct request *r, struct wire_request *w)
+static struct wire_produce wire_of(const struct client *c, const struct request *r, const struct batch *b)
 {
+    return (struct wire_produce){.partition = c->world->model->parts[b->part].id, .count = b->count, .batch_hash = b->hash,
+                                 .batch = view_of(ref_view(r->bytes).data + b->at, b->size)};
+}
+
+static struct wire_receive *receive_of(const struct request *r, struct arena *a)
+{
+    struct wire_receive *out = arena_take(a, sizeof *out);
+    *out = (struct wire_receive){.slot = r->slot, .counter = r->counter, .groups = r->groups, .groups_n = r->groups_n,
+                                 .max_messages = r->max_messages, .wait_ms = r->wait_ms};
+    return out;
+}
+
+static void unit_fill(const struct client *c, const struct request *r, const struct unit *u, struct wire_unit *out, struct op_batch *checked,
+                      struct arena *a)
+{
+    struct wire_settle_item *items = arena_take(a, UNIT_ITEMS * sizeof *items);
+    struct wire_produce *produces = arena_take(a, UNIT_BATCHES * sizeof *produces);
+    struct wire_state_put *puts = arena_take(a, UNIT_PUTS * sizeof *puts);
+    for (uint32_t i = 0; i < u->items_n; i++)
+        items[i] = u->items[i].wire;
+    for (uint32_t i = 0; i < u->batches_n; i++) {
+        produces[i] = wire_of(c, r, &u->batches[i]);
+        checked[i].last_delta = u->batches[i].count - 1;
+    }
+    for (uint32_t i = 0; i < u->puts_n; i++)
+        puts[i] = (struct wire_state_put){.group = c->world->model->group_ids[u->puts[i].group], .key = key_name(u->puts[i].key),
+                                          .version = u->puts[i].version, .value = view_of_str(u->puts[i].text), .remove = u->puts[i].remove};
+    *out = (struct wire_unit){.items = items, .items_n = u->items_n, .produces = produces, .produces_n = u->batches_n, .state = puts,
+                              .state_n = u->puts_n};
+}
+
+static void settle_fill(const struct client *c, const struct request *r, struct op *op)
+{
+    struct wire_settle *s = &op->request.settle;
+    struct wire_settle_item *singles = arena_take(&op->arena, SETTLE_MAX * sizeof *singles);
+    struct wire_unit *units = arena_take(&op->arena, UNITS_MAX * sizeof *units);
+    struct op_batch *checked = arena_take(&op->arena, UNITS_MAX * UNIT_BATCHES * sizeof *checked);
+    for (uint32_t i = 0; i < r->items_n; i++)
+        singles[i] = r->items[i].wire;
+    op->unit_batches = checked;
+    for (uint32_t i = 0; i < r->units_n; i++) {
+        const struct unit *u = model_unit(c->world, r->units[i]);
+        unit_fill(c, r, u, &units[i], checked, &op->arena);
+        checked += u->batches_n;
+    }
+    *s = (struct wire_settle){.singles = singles, .singles_n = r->items_n, .units = units, .units_n = r->units_n};
+    if (r->carries)
+        s->receive = receive_of(r, &op->arena);
+}
+
+static void fill(struct client *c, struct request *r, struct op *op)
+{
+    struct wire_request *w = &op->request;
     *w = (struct wire_request){.session = c->session, .verb = r->verb, .lane = r->lane, .seq = r->seq};
     if (r->seq != 0)
         w->replies_seen = lane_of(c, r)->seen;
@@ -45,18 +98,14 @@ static void fill(struct client *c, struct request *r, struct wire_request *w)
         w->hello = (struct wire_hello){.version_min = 1, .version_max = 1, .name = VIEW_LIT("sim"), .resume = c->known};
         break;
     case R_PRODUCE:
-        w->produce = (struct wire_produce){.partition = r->partition, .count = r->count, .batch_hash = r->hash, .batch = ref_view(r->batch)};
+        w->produce = wire_of(c, r, &r->batch);
+        op->batch.last_delta = r->batch.count - 1;
         break;
     case R_RECEIVE:
-        w->receive = (struct wire_receive){.slot = r->slot, .counter = r->counter, .groups = r->groups, .groups_n = r->groups_n,
-                                           .max_messages = r->max_messages, .wait_ms = r->wait_ms};
+        w->receive = *receive_of(r, &op->arena);
         break;
     case R_SETTLE:
-        r->unit = (struct wire_unit){.items = r->items, .items_n = r->items_n};
-        if (r->as_unit)
-            w->settle = (struct wire_settle){.units = &r->unit, .units_n = 1};
-        else
-            w->settle = (struct wire_settle){.singles = r->items, .singles_n = r->items_n};
+        settle_fill(c, r, op);
         break;
     case R_ADMIN:
         if (r->group[0] == '\0')
@@ -66,6 +115,9 @@ static void fill(struct client *c, struct request *r, struct wire_request *w)
         break;
     case R_FETCH:
         w->fetch = (struct wire_fetch){.from = &r->from, .from_n = 1, .max_bytes = 100000, .wait_ms = r->wait_ms};
+        break;
+    case R_STATE:
+        w->state_get = (struct wire_state_get){.group = c->world->model->group_ids[r->state_group], .key = key_name(r->state_key)};
         break;
     case R_BYE:
         break;
@@ -127,14 +179,12 @@ static void send_one(struct client *c, struct request *r)
     so->request = r;
     so->pipe = c->pipe;
     arena_init(&so->op.arena, 1 << 20);
-    fill(c, r, &so->op.request);
+    fill(c, r, &so->op);
     so->op.pipe = c->pipe;
     so->op.bytes = 100;
     so->op.done = on_done;
-    if (r->kind == R_PRODUCE) {
-        so->op.hold = ref_take(r->batch);
-        so->op.batch.last_delta = r->count - 1;
-    }
+    if (r->bytes != NULL)
+        so->op.hold = ref_take(r->bytes);
     r->refs++;
     r->sent = true;
     if (r->kind == R_BYE)
@@ -154,7 +204,7 @@ void client_send_due(struct world *w, struct client *c)
         if (r->sent || (!c->ready && r->kind != R_HELLO))
             continue;
         if (r->kind == R_PRODUCE) {
-            int part = model_part(w, r->partition);
+            int part = r->batch.part;
             if (r->not_before > client_now(c) || lane_waits[part]) {
                 lane_waits[part] = true;
                 continue;
@@ -223,6 +273,7 @@ void client_forget_session(struct world *w, struct client *c)
         c->lanes[i].next = 1;
     memset(c->slot_counter, 0, sizeof c->slot_counter);
     memset(c->slot_busy, 0, sizeof c->slot_busy);
+    memset(c->state, 0, sizeof c->state);
 }
 
 /* ---------------------------------------------------------------- what is known */

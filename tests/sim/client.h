@@ -2,6 +2,7 @@
  *
  *   client.c    sessions, lanes, sending and sending again
  *   acts.c      what a client does next
+ *   work.c      what it settles: acks and the like, and units with outputs and state
  *   replies.c   what it makes of an answer
  */
 #ifndef SIM_CLIENT_H
@@ -9,8 +10,8 @@
 
 #include "model.h"
 
-enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_BYE };
-enum { PRODUCE_MAX = 8, SETTLE_MAX = 8 };
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_BYE };
+enum { SETTLE_MAX = 8, UNITS_MAX = 3 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
 
@@ -25,16 +26,13 @@ struct request {
     uint64_t not_before;       /* refused: sent again then */
     uint64_t late_until;       /* lost on its way until then: those behind it in its lane overtake it */
     /* produce */
-    struct ref *batch;
-    uint64_t hash, ids[PRODUCE_MAX];
-    uint32_t count, partition;
+    struct batch batch;
+    struct ref *bytes;         /* of this batch, or of those of the units */
     /* settle */
-    struct wire_settle_item items[SETTLE_MAX];
-    struct wire_unit unit;
-    uint64_t item_ids[SETTLE_MAX];
-    int item_groups[SETTLE_MAX];
-    uint32_t items_n;
-    bool as_unit;
+    struct item items[SETTLE_MAX];
+    int units[UNITS_MAX];
+    uint32_t items_n, units_n;
+    bool carries;              /* a receive */
     /* receive */
     uint32_t slot;
     uint64_t counter;
@@ -46,6 +44,8 @@ struct request {
     struct wire_group_config group_config;
     /* fetch */
     struct wire_fetch_from from;
+    /* state */
+    int state_group, state_key;
 };
 
 struct lane_view { uint64_t next, seen, answered; };
@@ -65,6 +65,7 @@ struct client {
     bool slot_busy[2];
     struct held *held;
     size_t held_n, held_cap;
+    struct { bool known; uint64_t version, count; } state[GROUPS][KEYS];
     uint64_t paused_until;     /* does nothing until then */
 };
 
@@ -87,6 +88,12 @@ struct request *client_request(struct client *c, enum request_kind kind, enum wi
 void client_hold(struct client *c, struct held h);
 void client_lane_answered(struct client *c, const struct request *r);
 void request_end(struct request *r);
+/* Builds `count` new messages for a partition into `bytes`. */
+void batch_build(struct world *w, struct batch *b, int part, uint32_t count, int unit, struct buf *bytes);
+void client_state_get(struct client *c, int group, int key);
+void client_settle(struct world *w, struct client *c);
+void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */
+int client_free_slot(const struct client *c); /* NONE: both wait */
 void reply_arrived(struct sim_op *so);
 static inline uint64_t client_now(const struct client *c) { return c->world->now.mono_ms; }
 

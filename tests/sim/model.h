@@ -4,6 +4,7 @@
  *   model_rows.c   follows the rows of groups: where each message is, and why it moved
  *   model_grant.c  what must hold when messages are granted, looked at in the lease rows
  *   model_group.c  what receivers see: deliveries, settles
+ *   model_unit.c   units: whole or absent; state rows
  *   model_count.c  counters against a recount
  *
  * A message is in one place of each group; what the rows say of it is a `spot`. Each list of rows that is written is followed first, then
@@ -36,10 +37,11 @@ struct group_view {
     uint64_t token;
     bool given_back;           /* a nack or release of this token was sent: whether it counted is not known */
     uint64_t not_before;       /* nacked with a delay: comes back then, mono ms */
+    int by_unit;               /* the unit that is known to have settled it: its outputs or state were seen. NONE */
     /* told by rows */
     struct spot is, was;       /* now, and before the list that is being followed */
     bool touched;
-    uint64_t row_token;        /* the last lease written for it */
+    uint64_t row_token, row_turn; /* the last lease written for it, the last turn that wrote a row for it */
 };
 
 struct message {
@@ -49,6 +51,7 @@ struct message {
     int64_t offset;            /* where the log has it; -1: not there */
     int64_t acked_offset;
     uint64_t append_ms;        /* wall, as its batch says */
+    int unit;                  /* whose output it is; NONE */
     struct group_view group[GROUPS_PER_TOPIC];
 };
 
@@ -63,6 +66,34 @@ struct part_view {
 struct group_rows { uint64_t floor, cursor, parked; }; /* of one partition, as its cursor row says */
 
 struct touched { uint64_t id; int group; };
+
+/* ---------------------------------------------------------------- units */
+
+enum { BATCH_MAX = 5, UNIT_ITEMS = 4, UNIT_BATCHES = 3, UNIT_PUTS = 2 };
+
+/* Messages that are produced together; their bytes are a part of those of the request. */
+struct batch { int part; uint32_t count; uint64_t hash, ids[BATCH_MAX]; size_t at, size; };
+
+struct item { struct wire_settle_item wire; uint64_t id; int group; };
+
+/* A conditional put of the counter of a key: the value says which unit put it. */
+struct state_ask { int group, key; uint64_t version, count; bool remove; char text[32]; };
+
+enum outcome { OUTCOME_UNKNOWN, OUTCOME_OK, OUTCOME_REFUSED };
+struct unit {
+    struct item items[UNIT_ITEMS];
+    struct batch batches[UNIT_BATCHES];
+    struct state_ask puts[UNIT_PUTS];
+    uint32_t items_n, batches_n, puts_n;
+    enum outcome outcome;
+    bool applied;              /* something of it was seen in the rows */
+};
+static inline bool unit_shows(const struct unit *u) { return u->batches_n > 0 || u->puts_n > 0; }
+
+/* What a state row was, one after another. */
+struct state_step { bool present; uint64_t version, count, turn; int unit; };
+struct state_chain { struct state_step *at; size_t n, cap; uint64_t *versions; size_t versions_n, versions_cap; };
+
 enum { LEASE_IDS = 64 };
 struct lease_view { uint32_t group_id, n; uint64_t token, ids[LEASE_IDS]; };
 
@@ -77,6 +108,12 @@ struct model {
     uint64_t turn, wall_ms;    /* of the last list, as its epoch row says */
     struct touched *touched;
     size_t touched_n, touched_cap;
+    struct unit **units;
+    size_t units_n, units_cap;
+    int *seen_units;           /* in the list that is being followed */
+    size_t seen_n, seen_cap;
+    struct state_chain state[GROUPS][KEYS];
+    bool state_removed;
     struct lease_view *leases;
     size_t leases_n, leases_cap;
 };
@@ -106,6 +143,22 @@ int64_t model_id_of(struct view value);
 void model_acked(struct world *w, struct message *m, int64_t offset);
 void model_granted(struct world *w, int group, struct message *m);
 
+/* ---------------------------------------------------------------- model_unit.c */
+
+int model_new_unit(struct world *w); /* its index */
+struct unit *model_unit(const struct world *w, int unit);
+/* Something of a unit stands in the rows. */
+void model_unit_seen(struct world *w, int unit);
+void model_units_check(struct world *w); /* those seen in this list: whole, in this turn */
+void model_unit_answered(struct world *w, int unit, int code);
+/* A state row was put; value NULL: removed. */
+void model_state_row(struct world *w, struct view key, const struct view *value);
+/* A client was told this. */
+void model_state_told(struct world *w, int group, int key, bool found, uint64_t version, struct view value, uint64_t *count);
+void model_units_cut(struct world *w); /* what is not known to be on disk may be gone */
+void model_units_again(struct world *w);
+void model_units_free(struct model *o);
+
 /* ---------------------------------------------------------------- model_group.c */
 
 /* The wall clock was set: a restart of the broker may find retries due that were not. */
@@ -116,7 +169,7 @@ void model_nacked(struct world *w, int group, struct message *m, uint64_t token,
 void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at);
 /* A message was delivered: checks order, exclusiveness, counts, delays, and that it is not done. False: it is not held on to. */
 bool model_delivered(struct world *w, int client, int group, const struct wire_record *r, struct view key, struct view value,
-                     uint64_t token, uint64_t granted_at, uint32_t lease_ms);
+                     uint64_t token, uint64_t turn, uint32_t lease_ms);
 void model_end(struct world *w); /* everything drained */
 
 /* ---------------------------------------------------------------- model_count.c */

@@ -16,8 +16,9 @@ static void check_alone(struct world *w, int group, const struct message *m, uin
 }
 
 bool model_delivered(struct world *w, int client, int group, const struct wire_record *r, struct view key, struct view value,
-                     uint64_t token, uint64_t granted_at, uint32_t lease_ms)
+                     uint64_t token, uint64_t turn, uint32_t lease_ms)
 {
+    uint64_t granted_at = turn_time(w, turn);
     int64_t id = model_id_of(value);
     struct message *m = id >= 0 ? model_message(w, (uint64_t)id) : NULL;
     int part = model_part(w, r->partition);
@@ -31,7 +32,7 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
     struct group_view *g = model_view(m, group);
     world_trace(w, "client %d has message %llu of group %d (failures %u, grants %u), token %llx granted at %llu for %u ms", client,
                 (unsigned long long)m->id, group, r->failures, r->grants, (unsigned long long)token, (unsigned long long)granted_at, lease_ms);
-    if (token > g->row_token)
+    if (token > g->row_token && g->row_turn != turn) /* one that was given back in the turn that granted it has none */
         world_fail(w, "message %llu was delivered under a lease that has no row", (unsigned long long)m->id);
     if (token < g->token) /* the reply of an older grant, overtaken by a newer one's: its lease is over */
         return true;

@@ -16,6 +16,7 @@ void model_free(struct world *w)
     mem_free(o->messages);
     mem_free(o->touched);
     mem_free(o->leases);
+    model_units_free(o);
     mem_free(o);
 }
 
@@ -32,9 +33,10 @@ struct message *model_new_message(struct world *w, int topic, int part, int key)
         o->messages = mem_resize(o->messages, o->messages_cap, sizeof *o->messages);
     }
     struct message *m = &o->messages[o->messages_n];
-    *m = (struct message){.id = o->messages_n++, .topic = topic, .part = part, .key = key, .offset = -1, .acked_offset = -1};
+    *m = (struct message){.id = o->messages_n++, .topic = topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
+                          .unit = NONE};
     for (int g = 0; g < GROUPS_PER_TOPIC; g++)
-        m->group[g].holder = NONE;
+        m->group[g].holder = m->group[g].by_unit = NONE;
     return m;
 }
 
@@ -84,6 +86,8 @@ static void log_append(struct world *w, struct part_view *p, int64_t id, const s
     m->offset = (int64_t)p->end;
     m->append_ms = h->append_time_ms;
     p->log[p->end++] = id;
+    if (m->unit != NONE)
+        model_unit_seen(w, m->unit);
     if (m->acked && m->acked_offset != m->offset)
         world_fail(w, "message %lld was acked at %lld and stands at %lld", (long long)id, (long long)m->acked_offset, (long long)m->offset);
 }

@@ -31,6 +31,7 @@ static struct spot *touch(struct world *w, struct message *m, int group)
         o->touched[o->touched_n++] = (struct touched){.id = m->id, .group = group};
         g->touched = true;
         g->was = g->is;
+        g->row_turn = o->turn;
     }
     return &g->is;
 }
@@ -184,6 +185,9 @@ static void row_put(struct world *w, enum store_family f, struct view key, struc
     case FAM_HELD:
         held_row(w, key, &value);
         break;
+    case FAM_STATE:
+        model_state_row(w, key, &value);
+        break;
     default:
         break;
     }
@@ -195,24 +199,36 @@ static void row_removed(struct world *w, enum store_family f, struct view key)
         lease_row(w, key, NULL);
     else if (f == FAM_HELD)
         held_row(w, key, NULL);
+    else if (f == FAM_STATE)
+        model_state_row(w, key, NULL);
 }
 
 /* ---------------------------------------------------------------- why it moved */
 
 bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING; }
 
+static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group, uint8_t verb)
+{
+    if (g->by_unit == NONE || !model_unit(w, g->by_unit)->applied)
+        return false;
+    const struct unit *u = model_unit(w, g->by_unit);
+    for (uint32_t i = 0; i < u->items_n; i++)
+        if (u->items[i].id == m->id && u->items[i].group == group && u->items[i].wire.verb == verb)
+            return true;
+    return false;
+}
+
 static bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    (void)w;
-    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED;
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || unit_did(w, g, m, group, SETTLE_ACK);
 }
 
 static bool park_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
-    return g->parked_by_client || g->asked_park > 0 || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+    return g->parked_by_client || g->asked_park > 0 || unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
 }
 
 static void moved(struct world *w, int group, struct message *m)
@@ -221,6 +237,9 @@ static void moved(struct world *w, int group, struct message *m)
     const struct spot *is = &g->is, *was = &g->was;
     unsigned long long id = (unsigned long long)m->id;
     bool parked = is->held == HELD_PARKED, was_parked = was->held == HELD_PARKED;
+    world_trace(w, "    turn %llu: message %llu of group %d is %s (token %llx, failures %u, grants %u)", (unsigned long long)w->model->turn, id,
+                group, is->token != 0 ? "leased" : is->held != 0 ? parked ? "parked" : "held" : is->done ? "done" : "ready",
+                (unsigned long long)is->token, is->failures, is->grants);
     if (is->token != 0 && (is->held != 0 || is->done))
         world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
     if (was->done && !is->done)
@@ -274,6 +293,8 @@ void model_written(void *world, const struct puts *p)
     for (size_t i = 0; i < o->touched_n && !w->failed; i++)
         moved(w, o->touched[i].group, model_message(w, o->touched[i].id));
     clear_touched(w);
+    if (!w->failed)
+        model_units_check(w);
 }
 
 /* ---------------------------------------------------------------- after a crash */
@@ -291,7 +312,7 @@ static void forget_unsynced(struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
         const struct group_view g = m->group[i];
-        m->group[i] = (struct group_view){.holder = NONE, .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
+        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
     }
     m->acked_offset = -1;
     m->acked = false;
@@ -325,12 +346,14 @@ void model_after_crash(struct world *w, bool cut)
     }
     memset(o->rows, 0, sizeof o->rows);
     o->leases_n = 0;
+    model_units_cut(w);
     model_log_again(w);
     family_again(w, FAM_META);
     family_again(w, FAM_GROUPS);
     family_again(w, FAM_LEASES);
     family_again(w, FAM_HELD);
     clear_touched(w);
+    model_units_again(w);
     model_log_check(w);
     for (size_t i = 0; i < o->messages_n && !w->failed; i++)
         check_message(w, &o->messages[i]);

@@ -22,68 +22,104 @@ static void hello_reply(struct client *c, struct request *r, const struct wire_r
     }
 }
 
+static void batch_acked(struct world *w, const struct batch *b, const struct wire_produced *p)
+{
+    if (p->partition != w->model->parts[b->part].id || p->count != b->count)
+        world_fail(w, "a batch of %u messages was answered as %u in partition %u", b->count, p->count, p->partition);
+    for (uint32_t i = 0; i < b->count; i++)
+        model_acked(w, model_message(w, b->ids[i]), (int64_t)p->base_offset + i);
+    w->totals->produced += b->count;
+}
+
 static void produce_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
     struct world *w = c->world;
-    for (uint32_t i = 0; i < r->count; i++)
-        model_acked(w, model_message(w, r->ids[i]), (int64_t)reply->produce.base_offset + i);
-    w->totals->produced += r->count;
+    batch_acked(w, &r->batch, &reply->produce);
     client_lane_answered(c, r);
     request_end(r);
 }
 
-static void receive_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+static void state_told(struct client *c, int group, int key, bool found, uint64_t version, struct view value)
+{
+    uint64_t count = 0;
+    model_state_told(c->world, group, key, found, version, value, &count);
+    c->state[group][key].known = true;
+    c->state[group][key].version = version;
+    c->state[group][key].count = count;
+}
+
+/* Each record of a key comes with the key's state row, if there is one. */
+static void delivery_state(struct client *c, int group, const struct wire_delivery *d, const uint64_t *ids)
 {
     struct world *w = c->world;
-    uint64_t granted_at = turn_time(w, op->turn);
-    if (reply->receive.counter != r->counter)
-        world_fail(w, "a receive with counter %llu was answered for %llu", (unsigned long long)r->counter, (unsigned long long)reply->receive.counter);
-    for (uint32_t d = 0; d < reply->receive.deliveries_n; d++) {
-        const struct wire_delivery *delivery = &reply->receive.deliveries[d];
-        int group = model_group(w, delivery->group);
-        const uint8_t *at = delivery->data.data;
-        for (uint32_t i = 0; i < delivery->records_n; i++) {
-            const struct wire_record *x = &delivery->records[i];
-            size_t key_size = x->key_size > 0 ? x->key_size - 1 : 0, value_size = x->value_size > 0 ? x->value_size - 1 : 0;
-            struct view key = x->key_size > 0 ? view_of(at, key_size) : (struct view){0};
-            struct view value = view_of(at + key_size + x->headers_size, value_size);
-            if (record_sum(x->key_size, x->headers_size, x->value_size, at, at + key_size, value.data) != x->sum)
-                world_fail(w, "a delivered record does not fit its sum");
-            at += key_size + x->headers_size + value_size;
-            if (!model_delivered(w, c->index, group, x, key, value, delivery->token, granted_at, delivery->lease_ms) || w->failed)
-                return;
-            client_hold(c, (struct held){.id = (uint64_t)w->model->parts[model_part(w, x->partition)].log[x->offset], .group = group,
-                                         .token = delivery->token, .until = granted_at + delivery->lease_ms});
-            w->totals->delivered++;
-            w->totals->redelivered += x->failures > 0;
-        }
-        if (delivery->records_n > 0 && at != delivery->data.data + delivery->data.size)
-            world_fail(w, "a delivery has %zu bytes too many", (size_t)(delivery->data.data + delivery->data.size - at));
+    for (uint32_t i = 0; i < d->state_n; i++) {
+        const struct message *m = d->state[i].index < d->records_n ? model_message(w, ids[d->state[i].index]) : NULL;
+        if (m == NULL || m->key == NONE)
+            world_fail(w, "a delivery has state for a record without a key");
+        else
+            state_told(c, group, m->key, true, d->state[i].version, d->state[i].value);
     }
+    w->totals->state_delivered += d->state_n;
+}
+
+static void delivered(struct client *c, const struct wire_delivery *d, uint64_t turn)
+{
+    struct world *w = c->world;
+    int group = model_group(w, d->group);
+    const uint8_t *at = d->data.data;
+    uint64_t ids[LEASE_IDS];
+    if (d->records_n > LEASE_IDS) {
+        world_fail(w, "a delivery of %u records", d->records_n);
+        return;
+    }
+    for (uint32_t i = 0; i < d->records_n; i++) {
+        const struct wire_record *x = &d->records[i];
+        size_t key_size = x->key_size > 0 ? x->key_size - 1 : 0, value_size = x->value_size > 0 ? x->value_size - 1 : 0;
+        struct view key = x->key_size > 0 ? view_of(at, key_size) : (struct view){0};
+        struct view value = view_of(at + key_size + x->headers_size, value_size);
+        if (record_sum(x->key_size, x->headers_size, x->value_size, at, at + key_size, value.data) != x->sum)
+            world_fail(w, "a delivered record does not fit its sum");
+        at += key_size + x->headers_size + value_size;
+        if (!model_delivered(w, c->index, group, x, key, value, d->token, turn, d->lease_ms) || w->failed)
+            return;
+        ids[i] = (uint64_t)w->model->parts[model_part(w, x->partition)].log[x->offset];
+        client_hold(c, (struct held){.id = ids[i], .group = group, .token = d->token, .until = turn_time(w, turn) + d->lease_ms});
+        w->totals->delivered++;
+        w->totals->redelivered += x->failures > 0;
+    }
+    if (d->records_n > 0 && at != d->data.data + d->data.size)
+        world_fail(w, "a delivery has %zu bytes too many", (size_t)(d->data.data + d->data.size - at));
+    delivery_state(c, group, d, ids);
+}
+
+static void received(struct client *c, struct request *r, const struct wire_receive_reply *reply, const struct op *op)
+{
+    if (reply->counter != r->counter)
+        world_fail(c->world, "a receive with counter %llu was answered for %llu", (unsigned long long)r->counter,
+                   (unsigned long long)reply->counter);
+    for (uint32_t i = 0; i < reply->deliveries_n && !c->world->failed; i++)
+        delivered(c, &reply->deliveries[i], op->turn);
+}
+
+static void receive_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+{
+    received(c, r, &reply->receive, op);
     c->slot_busy[r->slot] = false;
     request_end(r);
 }
 
-static void item_settled(struct client *c, const struct request *r, uint32_t i, int code, uint64_t at)
+static void item_ok(struct client *c, const struct item *i, uint64_t at)
 {
     struct world *w = c->world;
-    struct message *m = model_message(w, r->item_ids[i]);
-    struct group_view *g = model_view(m, r->item_groups[i]);
-    uint8_t verb = r->items[i].verb;
-    g->asked_done -= verb == SETTLE_ACK;
-    g->asked_park -= verb == SETTLE_PARK;
-    w->totals->late_units += code == E_LEASE_LOST;
-    if (code != E_OK) {
-        if (code != E_LEASE_LOST && !(code == E_INVALID_ARGUMENT && r->as_unit))
-            world_fail(w, "a settle item was answered %d", code);
-        return;
-    }
+    struct message *m = model_message(w, i->id);
+    struct group_view *g = model_view(m, i->group);
+    uint8_t verb = i->wire.verb;
     g->acked |= verb == SETTLE_ACK;
     g->parked_by_client |= verb == SETTLE_PARK;
-    if (verb == SETTLE_NACK && (r->items[i].flags & SETTLE_HAS_DELAY) != 0)
-        model_nacked(w, r->item_groups[i], m, r->items[i].token, c->pipe_since, at, r->items[i].delay_ms);
+    if (verb == SETTLE_NACK && (i->wire.flags & SETTLE_HAS_DELAY) != 0)
+        model_nacked(w, i->group, m, i->wire.token, c->pipe_since, at, i->wire.delay_ms);
     if (verb == SETTLE_EXTEND)
-        model_extended(w, r->item_groups[i], m, r->items[i].token, c->pipe_since, at);
+        model_extended(w, i->group, m, i->wire.token, c->pipe_since, at);
     w->totals->acked += verb == SETTLE_ACK;
     w->totals->nacked += verb == SETTLE_NACK;
     w->totals->released += verb == SETTLE_RELEASE;
@@ -95,16 +131,101 @@ static void item_settled(struct client *c, const struct request *r, uint32_t i, 
         world_fail(w, "message %llu was parked and is not", (unsigned long long)m->id);
 }
 
+/* Its outcome is known now. */
+static void item_answered(struct world *w, const struct item *i)
+{
+    struct group_view *g = model_view(model_message(w, i->id), i->group);
+    g->asked_done -= i->wire.verb == SETTLE_ACK;
+    g->asked_park -= i->wire.verb == SETTLE_PARK;
+}
+
+static void single_settled(struct client *c, const struct item *i, int code, uint64_t at)
+{
+    item_answered(c->world, i);
+    c->world->totals->late_units += code == E_LEASE_LOST;
+    if (code == E_OK)
+        item_ok(c, i, at);
+    else if (code != E_LEASE_LOST)
+        world_fail(c->world, "a settle item was answered %s", error_name(code));
+}
+
+/* A unit that met a conflict leaves its messages leased: they are settled some other way. */
+static void unit_conflict(struct client *c, const struct unit *u)
+{
+    for (uint32_t i = 0; i < u->items_n; i++) {
+        const struct group_view *g = model_view(model_message(c->world, u->items[i].id), u->items[i].group);
+        if (g->token == u->items[i].wire.token)
+            client_hold(c, (struct held){.id = u->items[i].id, .group = u->items[i].group, .token = g->token});
+    }
+    for (uint32_t i = 0; i < u->puts_n; i++)
+        c->state[u->puts[i].group][u->puts[i].key].known = false;
+}
+
+static bool unit_may_answer(const struct unit *u, int code)
+{
+    return code == E_OK || code == E_LEASE_LOST || (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
+           (u->batches_n > 0 && (code == E_DISK_FULL || code == E_OVERLOADED));
+}
+
+static void unit_settled(struct client *c, int unit, int code, const struct wire_produced *outputs, uint64_t at)
+{
+    struct world *w = c->world;
+    const struct unit *u = model_unit(w, unit);
+    w->totals->late_units += code == E_LEASE_LOST;
+    w->totals->conflicts += code == E_CONFLICT;
+    if (!unit_may_answer(u, code))
+        world_fail(w, "unit %d was answered %s", unit, error_name(code));
+    model_unit_answered(w, unit, code);
+    for (uint32_t i = 0; i < u->items_n && !unit_shows(u); i++)
+        item_answered(w, &u->items[i]);
+    if (code == E_CONFLICT)
+        unit_conflict(c, u);
+    if (code != E_OK)
+        return;
+    for (uint32_t i = 0; i < u->items_n; i++)
+        item_ok(c, &u->items[i], at);
+    for (uint32_t i = 0; i < u->batches_n; i++)
+        batch_acked(w, &u->batches[i], &outputs[i]);
+    w->totals->units++;
+    w->totals->unit_outputs += u->batches_n;
+    w->totals->state_puts += u->puts_n;
+    w->totals->transactions += u->items_n == 0;
+}
+
 static void settle_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
 {
+    struct world *w = c->world;
     const struct wire_settle_reply *s = &reply->settle;
-    uint32_t expected = r->as_unit ? 1 : r->items_n;
-    if (s->codes != NULL && s->codes_n != expected)
-        world_fail(c->world, "a settle of %u units was answered with %u codes", expected, s->codes_n);
-    for (uint32_t i = 0; i < r->items_n && !c->world->failed; i++)
-        item_settled(c, r, i, s->codes == NULL ? E_OK : s->codes[r->as_unit ? 0 : i], turn_time(c->world, op->turn));
-    c->world->totals->units += r->as_unit;
+    uint64_t at = turn_time(w, op->turn);
+    uint32_t outputs = 0, ok = 0;
+    if (s->codes != NULL && s->codes_n != r->items_n + r->units_n)
+        world_fail(w, "a settle of %u units was answered with %u codes", r->items_n + r->units_n, s->codes_n);
+    for (uint32_t i = 0; i < r->items_n && !w->failed; i++)
+        single_settled(c, &r->items[i], s->codes == NULL ? E_OK : s->codes[i], at);
+    for (uint32_t i = 0; i < r->units_n && !w->failed; i++) {
+        int code = s->codes == NULL ? E_OK : s->codes[r->items_n + i];
+        uint32_t n = model_unit(w, r->units[i])->batches_n;
+        if (outputs + n > s->outputs_n && code == E_OK)
+            world_fail(w, "unit %d was answered with too few outputs", r->units[i]);
+        else
+            unit_settled(c, r->units[i], code, s->outputs + outputs, at);
+        outputs += n;
+        ok += code == E_OK;
+    }
+    w->totals->refused_alone += ok > 0 && ok < r->units_n;
+    if (r->carries) {
+        c->slot_busy[r->slot] = false;
+        w->totals->carried += s->has_receive && s->receive.deliveries_n > 0;
+        if (s->has_receive && !w->failed)
+            received(c, r, &s->receive, op);
+    }
     client_lane_answered(c, r);
+    request_end(r);
+}
+
+static void state_reply(struct client *c, struct request *r, const struct wire_reply *reply)
+{
+    state_told(c, r->state_group, r->state_key, reply->state.found, reply->state.version, reply->state.value);
     request_end(r);
 }
 
@@ -179,7 +300,7 @@ void reply_arrived(struct sim_op *so)
     }
     if (reply->code == E_OUT_OF_ORDER || error_retriable(reply->code) || reply->code == E_CLOSED) {
         c->world->totals->disk_full += reply->code == E_DISK_FULL;
-        if (r->kind == R_RECEIVE || r->kind == R_FETCH) { /* asked anew */
+        if (r->kind == R_RECEIVE || r->kind == R_FETCH || r->kind == R_STATE) { /* asked anew */
             if (r->kind == R_RECEIVE && reply->code != E_AGAIN)
                 c->slot_busy[r->slot] = false;
             if (r->kind == R_RECEIVE && reply->code == E_AGAIN) {
@@ -220,6 +341,9 @@ void reply_arrived(struct sim_op *so)
         break;
     case R_FETCH:
         fetch_reply(c, r, reply);
+        break;
+    case R_STATE:
+        state_reply(c, r, reply);
         break;
     case R_BYE:
         client_forget_session(c->world, c);

@@ -10,6 +10,12 @@ void setup_names(int group, struct view *topic, struct view *name)
     *name = view_of_str(groups[group % GROUPS_PER_TOPIC]);
 }
 
+struct view key_name(int key)
+{
+    static const char *names[KEYS] = {"k0", "k1", "k2", "k3"};
+    return view_of_str(names[key]);
+}
+
 static void make(struct world *w, struct request *r)
 {
     struct client *c = &w->clients[0];

@@ -4,7 +4,8 @@
  *   world.c     one history: what happens next, and the broker's crashes
  *   setup.c     the topics and groups of a history
  *   client.c    clients: sessions, lanes, requests that are repeated until they are answered
- *   acts.c      what clients do: produce, receive, settle, ...
+ *   acts.c      what clients do: produce, receive, fetch, ...
+ *   work.c      what they settle
  *   replies.c   what they make of the answers
  *   tap.c       shows the model each list of rows as it is written
  *   model_*.c   what must be true, known from outside: from replies, and from the rows (model.h)
@@ -32,6 +33,7 @@ enum { TOPICS = 3, PARTITIONS = 2, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUP
     X(events) X(produced) X(delivered) X(acked) X(nacked) X(released) X(parked_by_client) X(parked) X(extended) X(client_crashes) \
     X(broker_kills) X(power_cuts) X(torn_writes) X(sync_failures) X(disk_full) X(stalls) X(repeats) X(out_of_order) X(late_units) \
     X(redelivered) X(expired_leases) X(returned_leases) X(spilled) X(timers) X(sessions_expired) X(digests) X(recounts) X(lags)   \
+    X(conflicts) X(unit_outputs) X(state_puts) X(state_delivered) X(transactions) X(refused_alone) X(carried) \
     X(units) X(fetched) X(hints) X(topics_deleted) X(groups_deleted) X(clock_jumps) X(blocked_keys)
 struct sim_totals {
 #define X(name) uint64_t name;
@@ -76,6 +78,7 @@ bool world_all_written(const struct world *w);
 struct op *world_ask(struct world *w, const struct wire_request *request);
 void world_answered(struct op *op);
 
+struct view key_name(int key);
 void setup(struct world *w);
 void setup_names(int group, struct view *topic, struct view *name);
 
