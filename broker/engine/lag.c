@@ -26,13 +26,13 @@ uint64_t rate_milli(const struct rate *r, uint64_t mono_ms)
 
 /* ---------------------------------------------------------------- when what was appended
  *
- *      (offset, time) (offset, time) . . . . (offset, time)        at most 16, an eighth to a sixteenth of their span apart
+ *      (offset, time) . . (offset, time) . (offset, time) (offset, time)      at most 32, the closer to each other the newer they are
  *
- * Kept from the oldest on that some group has not done. So the time of an offset is known to an eighth of its age without reading the log.
+ * Kept from the oldest on that some group has not done. So the time of an offset is known to a third of its age without reading the log.
  * After a restart what was appended before is not known.
  */
-enum { TIMES_MAX = 16, TIMES_SPACING_MS_MIN = 10 };
-struct times { uint64_t spacing_ms; uint32_t n; struct { uint64_t offset, time_ms; } at[TIMES_MAX]; };
+enum { TIMES_MAX = 32, TIMES_SPACING_MS = 100 };
+struct times { uint32_t n; struct { uint64_t offset, time_ms; } at[TIMES_MAX]; };
 
 static uint64_t floor_of_all(const struct partition *p)
 {
@@ -43,20 +43,32 @@ static uint64_t floor_of_all(const struct partition *p)
     return floor;
 }
 
-static void times_thin(const struct partition *p, struct times *t)
+/* How much is lost without the i-th: the time between its neighbours, against their age. */
+static double worth(const struct times *t, uint32_t i, uint64_t now_ms)
+{
+    return (double)(t->at[i + 1].time_ms - t->at[i - 1].time_ms) / (double)(now_ms - t->at[i + 1].time_ms + TIMES_SPACING_MS);
+}
+
+static void times_drop(struct times *t, uint32_t from, uint32_t n)
+{
+    t->n -= n;
+    memmove(t->at + from, t->at + from + n, (t->n - from) * sizeof t->at[0]);
+}
+
+static void times_thin(const struct partition *p, struct times *t, uint64_t now_ms)
 {
     uint64_t floor = floor_of_all(p);
-    uint32_t old = 0, kept = 0;
+    uint32_t old = 0, least = 1;
     while (old + 1 < t->n && t->at[old + 1].offset <= floor)
         old++;
-    memmove(t->at, t->at + old, (t->n -= old) * sizeof t->at[0]);
-    if (t->n > TIMES_MAX / 2) {
-        for (uint32_t i = 0; i < t->n; i += 2)
-            t->at[kept++] = t->at[i];
-        t->n = kept;
+    if (old > 0) {
+        times_drop(t, 0, old);
+        return;
     }
-    uint64_t apart = (t->at[t->n - 1].time_ms - t->at[0].time_ms) / (TIMES_MAX / 2);
-    t->spacing_ms = apart > TIMES_SPACING_MS_MIN ? apart : TIMES_SPACING_MS_MIN;
+    for (uint32_t i = 2; i + 1 < t->n; i++)
+        if (worth(t, i, now_ms) < worth(t, least, now_ms))
+            least = i;
+    times_drop(t, least, 1);
 }
 
 void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms)
@@ -64,10 +76,10 @@ void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms)
     if (p->times == NULL)
         p->times = mem_zalloc(sizeof *p->times);
     struct times *t = p->times;
-    if (t->n > 0 && time_ms - t->at[t->n - 1].time_ms < t->spacing_ms)
+    if (t->n > 0 && time_ms - t->at[t->n - 1].time_ms < TIMES_SPACING_MS)
         return;
     if (t->n == TIMES_MAX)
-        times_thin(p, t);
+        times_thin(p, t, time_ms);
     t->at[t->n].offset = offset;
     t->at[t->n++].time_ms = time_ms;
 }

@@ -307,7 +307,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
         return true;
     if (!waited)
         s->slot_counter[r->slot] = r->counter;
-    uint32_t wanted = messages_wanted(en, r), n = 0;
+    uint32_t wanted = messages_wanted(en, r), left = quota_in_flight_left(en, s, wanted), n = 0;
     uint64_t bytes_left = r->max_bytes == 0 || r->max_bytes > en->limits->reply_bytes_max ? en->limits->reply_bytes_max : r->max_bytes;
     struct wire_delivery *deliveries = NULL;
     for (uint32_t i = 0; i < r->groups_n && wanted > 0; i++) {
@@ -318,9 +318,9 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
             g->demand = wanted;
         if (!waited) /* or two groups that cannot give would stir each other for ever */
             group_stir(en, g);
-        if (g->paused || g->ready == 0)
+        if (g->paused || g->ready == 0 || left == 0)
             continue;
-        uint64_t most = g->ready < wanted ? g->ready : wanted;
+        uint64_t most = g->ready < left ? g->ready : left;
         struct wire_record *records = op_take(en, op, most, sizeof *records);
         if (deliveries == NULL)
             deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
@@ -332,6 +332,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
         deliveries[n++] = (struct wire_delivery){.group = g->id, .token = l->token, .lease_ms = l->lease_ms, .records = records,
                                                  .records_n = got};
         wanted -= got;
+        left -= got;
     }
     out->deliveries = deliveries;
     out->deliveries_n = n;
@@ -483,9 +484,13 @@ void queue_stirred(struct engine *en)
 {
     for (struct list_node *n; (n = list_pop_front(&en->stirred)) != NULL;) {
         struct group *g = container_of(n, struct group, stirred);
-        for (struct list_node *w; g->ready > 0 && !g->paused && (w = list_first(&g->waiters)) != NULL;) {
+        for (struct list_node *w = g->waiters.head.next; g->ready > 0 && !g->paused && w != &g->waiters.head;) {
             struct op *op = container_of(w, struct place, queue)->op;
-            if (!receive_try(en, op, op->session))
+            if (quota_in_flight_left(en, op->session, 1) == 0)
+                w = w->next; /* it holds all that it may; who waits behind it need not */
+            else if (receive_try(en, op, op->session))
+                w = g->waiters.head.next;
+            else
                 break;
         }
         read_ahead(en, g);
