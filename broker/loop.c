@@ -285,18 +285,7 @@ static void step_blocked(struct loop *l, struct event *ev)
         return;
     }
     struct op *op = op_of(ev);
-    switch (op->request.verb) {
-    case VERB_FETCH:
-        op->request.fetch.wait_ms = 0;
-        break;
-    case VERB_TOPIC_LIST:
-    case VERB_OFFSET_FOR:
-    case VERB_GROUP_LIST:
-    case VERB_GROUP_LAG:
-    case VERB_HELD_LIST:
-    case VERB_HEALTH:
-        break;
-    default:
+    if (!engine_reads(op->request.verb)) {
         op->reply = (struct wire_reply){.code = (uint16_t)l->refused_as, .retry_after_ms = 1000,
                                         .detail = l->refused_as == E_DISK_FULL ? VIEW_LIT("changes are refused until there is space")
                                                                                : VIEW_LIT("the store does not keep up with what is written")};
@@ -304,6 +293,8 @@ static void step_blocked(struct loop *l, struct event *ev)
         op->done(op);
         return;
     }
+    if (op->request.verb == VERB_FETCH)
+        op->request.fetch.wait_ms = 0;
     engine_op(l->engine, op);
     release_done(l, engine_effects(l->engine), DURABILITY_NONE);
 }
@@ -364,6 +355,10 @@ uint64_t loop_turn(struct loop *l, struct engine_now now)
     if (l->blocked && (now.mono_ms < l->retry_at_ms || !turn_write(l, now.mono_ms))) {
         if (catching_up(l, now.mono_ms))
             return l->retry_at_ms; /* what arrives waits in the inbox, which is bounded */
+        /* turns before this one may have become durable: what was acknowledged can be read */
+        engine_durable(l->engine, l->durable_seen = atomic_load(&l->durable));
+        engine_written(l->engine, l->written_seen = l->written);
+        release_done(l, engine_effects(l->engine), DURABILITY_NONE);
         for (struct inbox_node *n = take_events(l), *next; n != NULL; n = next) {
             next = n->next;
             step_blocked(l, container_of(n, struct event, node));

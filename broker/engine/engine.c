@@ -148,6 +148,13 @@ static const struct verb {
     [VERB_STATE_GET] = {.read = state_get, .while_stopping = true},
 };
 
+bool engine_reads(enum wire_verb verb)
+{
+    if (verb == VERB_HELLO || verb == VERB_BYE)
+        return false; /* they put the session's row */
+    return verb == VERB_FETCH || (verb < VERB_COUNT && verbs[verb].read != NULL);
+}
+
 void engine_op(struct engine *en, struct op *op)
 {
     memset(&op->reply, 0, sizeof op->reply);

@@ -81,6 +81,8 @@ void engine_totals(const struct engine *en, struct engine_totals *out);
 void engine_turn_begin(struct engine *en, struct engine_now now);
 /* Steps one operation: it is answered in effects.done now or later. */
 void engine_op(struct engine *en, struct op *op);
+/* It changes nothing: it can be stepped, outside of a turn, while the last turn's puts are not written. */
+bool engine_reads(enum wire_verb verb);
 /* The pipe is gone: its operations that wait are answered CLOSED, its session's grace begins. */
 void engine_pipe_lost(struct engine *en, uint64_t pipe);
 
@@ -101,7 +103,8 @@ void engine_disk(struct engine *en, uint64_t free_bytes);
 void engine_stop(struct engine *en);
 void engine_turn_end(struct engine *en);
 
-/* The puts of all turns up to this one are written: `os` topics show them. Synced: `disk` topics show them. Call inside a turn. */
+/* The puts of all turns up to this one are written: `os` topics show them. Synced: `disk` topics show them. Neither puts anything, so both can also
+ * be told while the last turn is not written. */
 void engine_written(struct engine *en, uint64_t turn);
 void engine_durable(struct engine *en, uint64_t turn);
 

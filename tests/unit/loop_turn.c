@@ -173,6 +173,27 @@ static void a_full_disk_keeps_the_batch_refuses_changes_serves_reads_and_recover
     kit_free(k);
 }
 
+static void what_was_acknowledged_can_be_read_while_the_disk_is_full(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new(NULL);
+    struct call *waits = kit_send(k, kit_fetch(k, k->partition[DISK], 0, 60000));
+    struct call *acked = kit_send(k, kit_produce(k, DISK, "one"));
+    kit_turn(k);
+    faults(k, (struct store_mem_faults){.fail_write_at = 1, .write_code = E_DISK_FULL, .fail_writes = 100});
+    kit_send(k, kit_produce(k, DISK, "two"));
+    kit_turn(k);
+    assert_false(acked->done);
+    loop_sync(k->loop); /* of the turn before */
+    assert_true(acked->done);
+    kit_turn(k);
+    assert_true(waits->done);
+    assert_string_equal(kit_values(&waits->op.reply), "0=one");
+    assert_string_equal(kit_values(kit_ask(k, kit_fetch(k, k->partition[DISK], 0, 0))), "0=one");
+    faults(k, (struct store_mem_faults){0});
+    kit_free(k);
+}
+
 static void what_came_while_the_disk_was_full_and_changes_nothing_for_others_is_done_afterwards(void **state)
 {
     (void)state;
@@ -331,6 +352,7 @@ int main(void)
         cmocka_unit_test(readers_see_a_disk_topic_only_up_to_the_last_sync),
         cmocka_unit_test(a_turn_without_puts_writes_nothing),
         cmocka_unit_test(a_full_disk_keeps_the_batch_refuses_changes_serves_reads_and_recovers),
+        cmocka_unit_test(what_was_acknowledged_can_be_read_while_the_disk_is_full),
         cmocka_unit_test(what_came_while_the_disk_was_full_and_changes_nothing_for_others_is_done_afterwards),
         cmocka_unit_test(a_stalled_store_takes_the_same_path_and_is_asked_again_soon),
         cmocka_unit_test(os_replies_of_a_refused_turn_wait_as_well),
