@@ -1,5 +1,6 @@
 #include "sdk/batch.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,6 +13,7 @@ struct sluice_batch *batch_new(struct sluice *s)
 {
     struct sluice_batch *b = mem_zalloc(sizeof *b);
     client_take(s);
+    atomic_init(&b->refs, 1);
     b->client = s;
     return b;
 }
@@ -66,18 +68,41 @@ static void park_damaged(struct settling *x, const struct wire_delivery *d, cons
     settling_note(x, "damaged", "the sum of the delivered bytes is wrong");
 }
 
+/* The state row that came with a record, if one did. Rows are in the order of their records. */
+static const struct wire_state_row *state_of(const struct wire_delivery *d, uint32_t record)
+{
+    uint32_t low = 0, high = d->state_n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (d->state[middle].index < record)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < d->state_n && d->state[low].index == record ? &d->state[low] : NULL;
+}
+
 static void add_portion(struct sluice_batch *b, const struct portion *p, struct settling *damaged)
 {
     const struct wire_delivery *d = p->delivery;
+    const struct group *g = p->group;
     const uint8_t *at = d->data.data + p->at;
     for (uint32_t i = p->first; i < p->first + p->count; i++) {
         const struct wire_record *r = &d->records[i];
+        const struct wire_state_row *state = state_of(d, i);
         struct sluice_delivery *m = &b->messages[b->count];
-        *m = (struct sluice_delivery){.topic = b->group->topic->name,
+        *m = (struct sluice_delivery){.topic = g->topic->name,
+                                      .group = g->name,
                                       .offset = r->offset,
                                       .timestamp_ms = r->timestamp_ms,
                                       .append_time_ms = r->append_time_ms,
-                                      .attempt = r->failures + 1};
+                                      .attempt = r->failures + 1,
+                                      .grants = r->grants,
+                                      .redelivered = r->grants > 1 || r->failures > 0};
+        if (state != NULL) {
+            m->state_version = state->version;
+            m->state = bytes_of(state->value);
+        }
         if ((r->flags & RECORD_DAMAGED) == 0) {
             record_views(r, at, m);
             at += record_bytes(r);
@@ -86,17 +111,18 @@ static void add_portion(struct sluice_batch *b, const struct portion *p, struct 
             park_damaged(damaged, d, r);
             continue;
         }
-        m->partition = index_of(b->client, b->group->topic, r->partition);
+        m->partition = index_of(b->client, g->topic, r->partition);
+        b->leases[b->count].group = g;
         b->leases[b->count].token = d->token;
         b->leases[b->count].partition = r->partition;
         b->count++;
     }
 }
 
-struct sluice_batch *batch_of_portions(struct sluice *s, struct group *g, struct taker *t)
+struct sluice_batch *batch_of_portions(struct sluice *s, struct taker *t)
 {
     struct sluice_batch *b = batch_new(s);
-    b->group = g;
+    b->leased = true;
     b->answer = t->answer;
     b->messages = mem_array(t->messages, sizeof *b->messages);
     b->leases = mem_array(t->messages, sizeof *b->leases);
@@ -114,6 +140,13 @@ struct sluice_batch *batch_of_portions(struct sluice *s, struct group *g, struct
 }
 
 /* ---------------------------------------------------------------- looking */
+
+size_t sluice_idempotency_key(const struct sluice_delivery *d, char *out, size_t size)
+{
+    int n = snprintf(out, size, "%s/%u/%llu/%s", d->topic, d->partition, (unsigned long long)d->offset,
+                     d->group != NULL ? d->group : "");
+    return n > 0 ? (size_t)n : 0;
+}
 
 size_t sluice_batch_count(const struct sluice_batch *b)
 {
@@ -158,37 +191,60 @@ static struct wire_settle_item item_of(const struct sluice_batch *b, size_t i, e
 {
     return (struct wire_settle_item){.token = b->leases[i].token,
                                      .offset = b->messages[i].offset,
-                                     .group = b->group->id,
+                                     .group = b->leases[i].group->id,
                                      .partition = b->leases[i].partition,
                                      .verb = verb};
 }
 
-/* Gives back what the user did not settle. */
+/* Marks a message as settled. False: it was already. */
+static bool claim(struct sluice_batch *b, size_t i)
+{
+    return !atomic_exchange(&b->leases[i].settled, true);
+}
+
+void batch_unclaim(struct sluice_batch *b, size_t i)
+{
+    atomic_store(&b->leases[i].settled, false);
+}
+
+/* Gives back what nobody settled. */
 static void release_unsettled(struct sluice_batch *b)
 {
     struct sluice *s = b->client;
-    if (b->group == NULL || atomic_load(&s->dead))
+    if (!b->leased || atomic_load(&s->dead))
         return;
-    size_t n = 0;
-    for (size_t i = 0; i < b->count; i++)
-        n += !atomic_load(&b->leases[i].settled);
-    if (n == 0)
-        return;
-    struct settling *x = settling_new(s, n);
-    x->group = b->group;
+    struct settling *x = NULL;
     for (size_t i = 0; i < b->count; i++) {
-        if (!atomic_load(&b->leases[i].settled))
-            settling_add(x, item_of(b, i, SETTLE_RELEASE));
+        if (!claim(b, i))
+            continue;
+        if (x == NULL)
+            x = settling_new(s, b->count - i);
+        settling_add(x, item_of(b, i, SETTLE_RELEASE));
+        settling_group(x, b->leases[i].group);
     }
-    settler_post(&s->settler, x);
+    if (x != NULL)
+        settler_post(&s->settler, x);
+}
+
+void batch_take(struct sluice_batch *b)
+{
+    atomic_fetch_add(&b->refs, 1);
 }
 
 void sluice_batch_free(struct sluice_batch *b)
 {
     if (b == NULL)
         return;
-    struct sluice *s = b->client;
     release_unsettled(b);
+    batch_drop(b);
+}
+
+void batch_drop(struct sluice_batch *b)
+{
+    if (atomic_fetch_sub(&b->refs, 1) != 1)
+        return;
+    struct sluice *s = b->client;
+    release_unsettled(b); /* of units that were refused after it was freed */
     answer_drop(b->answer);
     for (struct chunk *c = b->chunks, *next; c != NULL; c = next) {
         next = c->next;
@@ -203,16 +259,10 @@ void sluice_batch_free(struct sluice_batch *b)
 
 /* ---------------------------------------------------------------- settling */
 
-/* Marks a message as settled. False: it was already. */
-static bool claim(struct sluice_batch *b, size_t i)
-{
-    return !atomic_exchange(&b->leases[i].settled, true);
-}
-
-static int check_item(struct sluice *s, const struct sluice_settle *x, size_t n, struct sluice_error *err)
+int batch_check_item(struct sluice *s, const struct sluice_settle *x, size_t n, struct sluice_error *err)
 {
     const struct sluice_batch *b = x->batch;
-    if (b == NULL || b->group == NULL || b->client != s)
+    if (b == NULL || !b->leased || b->client != s)
         return fail(err, E_INVALID_ARGUMENT, "item %zu: its batch was not received by this client", n);
     if (x->index >= b->count)
         return fail(err, E_INVALID_ARGUMENT, "item %zu: message %zu of a batch of %zu", n, x->index,
@@ -227,12 +277,11 @@ static int settled_twice(const struct sluice_settle *x, size_t n, struct sluice_
 {
     return fail(err, E_INVALID_ARGUMENT,
                 "item %zu: the message was settled before: topic '%s', partition %u, offset %llu", n,
-                x->batch->group->topic->name, x->batch->messages[x->index].partition,
+                x->batch->leases[x->index].group->topic->name, x->batch->messages[x->index].partition,
                 (unsigned long long)x->batch->messages[x->index].offset);
 }
 
-/* Claims all messages that the items end, or none. */
-static int claim_all(const struct sluice_settle *items, size_t count, struct sluice_error *err)
+int batch_claim(const struct sluice_settle *items, size_t count, struct sluice_error *err)
 {
     for (size_t i = 0; i < count; i++) {
         const struct sluice_settle *x = &items[i];
@@ -242,31 +291,32 @@ static int claim_all(const struct sluice_settle *items, size_t count, struct slu
         int code = settled_twice(x, i, err);
         for (size_t j = 0; j < i; j++) {
             if (items[j].verb != SLUICE_EXTEND)
-                atomic_store(&items[j].batch->leases[items[j].index].settled, false);
+                batch_unclaim(items[j].batch, items[j].index);
         }
         return code;
     }
     return 0;
 }
 
+void batch_put_item(struct settling *to, const struct sluice_settle *from)
+{
+    struct wire_settle_item item = item_of(from->batch, from->index, (enum settle_verb)from->verb);
+    item.delay_ms = from->verb == SLUICE_NACK || from->verb == SLUICE_EXTEND ? from->delay_ms : 0;
+    if (from->verb == SLUICE_NACK && from->delay_ms == SLUICE_BACKOFF)
+        item.delay_ms = 0;
+    else if (from->verb == SLUICE_NACK || from->verb == SLUICE_EXTEND)
+        item.flags = SETTLE_HAS_DELAY;
+    settling_add(to, item);
+    settling_group(to, from->batch->leases[from->index].group);
+    if (from->verb == SLUICE_NACK || from->verb == SLUICE_PARK)
+        settling_note(to, from->reason, from->error);
+}
+
 static struct settling *settling_of(struct sluice *s, const struct sluice_settle *items, size_t count)
 {
     struct settling *x = settling_new(s, count);
-    x->group = items[0].batch->group;
-    for (size_t i = 0; i < count; i++) {
-        const struct sluice_settle *from = &items[i];
-        struct wire_settle_item item = item_of(from->batch, from->index, (enum settle_verb)from->verb);
-        item.delay_ms = from->verb == SLUICE_NACK || from->verb == SLUICE_EXTEND ? from->delay_ms : 0;
-        if (from->verb == SLUICE_NACK && from->delay_ms == SLUICE_BACKOFF)
-            item.delay_ms = 0;
-        else if (from->verb == SLUICE_NACK || from->verb == SLUICE_EXTEND)
-            item.flags = SETTLE_HAS_DELAY;
-        if (from->batch->group != x->group)
-            x->group = NULL;
-        settling_add(x, item);
-        if (from->verb == SLUICE_NACK || from->verb == SLUICE_PARK)
-            settling_note(x, from->reason, from->error);
-    }
+    for (size_t i = 0; i < count; i++)
+        batch_put_item(x, &items[i]);
     return x;
 }
 
@@ -280,13 +330,13 @@ int sluice_settle_async(struct sluice *s, const struct sluice_settle *items, siz
                     WIRE_ITEMS_MAX - 1);
     int code = client_fatal(s, err);
     for (size_t i = 0; code == 0 && i < count; i++)
-        code = check_item(s, &items[i], i, err);
+        code = batch_check_item(s, &items[i], i, err);
     if (code == 0 && settler_full(&s->settler))
         code = fail(err, E_QUEUE_FULL,
                     "the client's memory limit is reached: too much is being settled, memory_max is %zu",
                     s->budget.max);
     if (code == 0)
-        code = claim_all(items, count, err);
+        code = batch_claim(items, count, err);
     if (code != 0)
         return code;
     struct settling *x = settling_of(s, items, count);
@@ -311,20 +361,14 @@ static void settle_told(void *user, size_t index, const struct sluice_error *err
     waiter_done(&c->waiter);
 }
 
-/* Nothing was done and nothing is under way, so the message may be settled again. */
-static bool was_refused(int code)
-{
-    return code == E_OVERLOADED || code == E_DISK_FULL || code == E_SHUTTING_DOWN || code == E_UNREACHABLE;
-}
-
 static int settle_one(const struct sluice_settle *item, struct sluice_error *err)
 {
     struct sluice *s = item->batch->client;
     int code = client_may_block(s, "settling one message and waiting for it", err);
     if (code == 0)
-        code = check_item(s, item, 0, err);
+        code = batch_check_item(s, item, 0, err);
     if (code == 0)
-        code = claim_all(item, 1, err);
+        code = batch_claim(item, 1, err);
     if (code != 0)
         return code;
     struct settle_call call = {.error.code = 0};
@@ -336,8 +380,8 @@ static int settle_one(const struct sluice_settle *item, struct sluice_error *err
     waiter_wait(&call.waiter);
     if (call.error.code == 0)
         return 0;
-    if (was_refused(call.error.code) && item->verb != SLUICE_EXTEND)
-        atomic_store(&item->batch->leases[item->index].settled, false);
+    if (settle_was_refused(call.error.code) && item->verb != SLUICE_EXTEND)
+        batch_unclaim(item->batch, item->index);
     return fail_same(err, &call.error);
 }
 

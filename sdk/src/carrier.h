@@ -59,10 +59,10 @@ struct carrier {
     struct loop *loop;
 };
 
-/* Begins to dial. INVALID_ARGUMENT (the URL), NO_MEMORY, INTERNAL; nothing is left then. */
-int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+/* Begins to dial. INVALID_ARGUMENT (the URL, a file), NO_MEMORY, INTERNAL; nothing is left then. */
+int carrier_stream_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
                         struct sluice_error *err);
-int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+int carrier_inproc_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
                         struct sluice_error *err);
 
 /* What nng's error means for opening. */
@@ -71,6 +71,7 @@ int carrier_failed(struct sluice_error *err, int rv, const char *url);
 /* What carriers report. `frame` is given over. */
 void wire_up(struct wire *w);
 void wire_down(struct wire *w);
+void wire_missed(struct wire *w); /* not by inproc, where nng dials */
 void wire_answer(struct wire *w, uint32_t tag, struct ref *frame);
 
 #endif

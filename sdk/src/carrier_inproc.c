@@ -214,9 +214,10 @@ static const struct carrier_ops ops = {
     .trouble = inproc_trouble,
 };
 
-int carrier_inproc_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+int carrier_inproc_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
                         struct sluice_error *err)
 {
+    const char *url = o->broker;
     struct inproc *c = mem_zalloc(sizeof *c);
     c->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
     c->last = &c->first;

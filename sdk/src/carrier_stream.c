@@ -17,6 +17,7 @@
  * connection down: after nng_aio_stop no callback of it runs any more.
  */
 #include <nng/nng.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -378,6 +379,8 @@ static void broken(struct event *e)
             wire_down(s->carrier.wire);
         else if (!x->heard)
             s->trouble = "what listens there is no broker, or refuses us";
+        if (!x->up)
+            wire_missed(s->carrier.wire);
         dial_later(s);
     }
     x->ended = true;
@@ -442,6 +445,8 @@ static void dialled(struct event *e)
     if (s->connection != NULL)
         timer_set(s->carrier.loop, &s->greet, s->carrier.loop->now_ns + GREET_MS * NS_PER_MS);
     else
+        wire_missed(s->carrier.wire);
+    if (s->connection == NULL)
         dial_later(s);
 }
 
@@ -534,9 +539,25 @@ static const struct carrier_ops ops = {
     .trouble = stream_trouble,
 };
 
-int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, struct loop *loop,
+/* NULL files are not set. */
+static int use_file(struct stream *s, const char *option, const char *path, struct sluice_error *err)
+{
+    int rv = path != NULL ? nng_stream_dialer_set_string(s->dialer, option, path) : 0;
+    return rv == 0 ? 0 : fail(err, E_INVALID_ARGUMENT, "%s: %s", path, nng_strerror(rv));
+}
+
+static int use_tls(struct stream *s, const struct sluice_options *o, struct sluice_error *err)
+{
+    if (strncmp(o->broker, "tls", 3) != 0)
+        return 0;
+    int code = use_file(s, NNG_OPT_TLS_CA_FILE, o->tls_ca_file, err);
+    return code == 0 ? use_file(s, NNG_OPT_TLS_CERT_KEY_FILE, o->tls_cert_file, err) : code;
+}
+
+int carrier_stream_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
                         struct sluice_error *err)
 {
+    const char *url = o->broker;
     struct stream *s = mem_zalloc(sizeof *s);
     s->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
     s->ipc = strncmp(url, "ipc:", strlen("ipc:")) == 0;
@@ -555,6 +576,13 @@ int carrier_stream_open(struct carrier **out, const char *url, struct wire *w, s
         nng_stream_dialer_free(s->dialer);
         mem_free(s);
         return carrier_failed(err, rv, url);
+    }
+    int code = use_tls(s, o, err);
+    if (code != 0) {
+        nng_aio_free(s->dial);
+        nng_stream_dialer_free(s->dialer);
+        mem_free(s);
+        return code;
     }
     nng_stream_dialer_set_bool(s->dialer, NNG_OPT_TCP_NODELAY, true); /* or not supported, over ipc */
     nng_stream_dialer_set_bool(s->dialer, NNG_OPT_TCP_KEEPALIVE, true);

@@ -190,6 +190,8 @@ static void open_arrived(struct event *e)
         opened(s, NULL);
     else if (s->session.state == SESSION_DEAD)
         opened(s, &s->session.fatal);
+    else if (s->missed && s->options.connect_once)
+        open_timer(&o->timer);
     else
         timer_set(&s->loop, &o->timer, o->deadline_ns);
 }
@@ -223,7 +225,17 @@ static void session_dead(void *user, const struct sluice_error *why)
     opened(s, why);
 }
 
-static const struct session_events session_events = {.ready = session_ready, .dead = session_dead};
+/* Who asked for one attempt only is told of the first. */
+static void session_missed(void *user)
+{
+    struct sluice *s = user;
+    s->missed = true;
+    if (s->opening != NULL && s->options.connect_once)
+        open_timer(&s->opening->timer);
+}
+
+static const struct session_events session_events = {
+    .ready = session_ready, .dead = session_dead, .missed = session_missed};
 
 static void close_finish(struct sluice *s)
 {
@@ -333,6 +345,10 @@ static int check_options(struct sluice_options *o, struct sluice_error *err)
     if (o->name != NULL && (o->name[0] == '\0' || strlen(o->name) > WIRE_NAME_MAX))
         return fail(err, E_INVALID_ARGUMENT, "name: has %zu bytes, 1 to %d are accepted", strlen(o->name),
                     WIRE_NAME_MAX);
+    if (o->tls_ca_file == NULL)
+        o->tls_ca_file = getenv("SLUICE_TLS_CA_FILE");
+    if (o->tls_cert_file == NULL)
+        o->tls_cert_file = getenv("SLUICE_TLS_CERT_FILE");
     if (o->request_timeout_ms == 0)
         o->request_timeout_ms = REQUEST_TIMEOUT_MS;
     if (o->connect_timeout_ms == 0)
@@ -369,6 +385,7 @@ static struct sluice *client_new(const struct sluice_options *o)
     s->name = o->name != NULL ? mem_strdup(o->name) : default_name();
     s->options.broker = s->url;
     s->options.name = s->name;
+    s->options.tls_ca_file = s->options.tls_cert_file = NULL; /* the caller's; used once, while it waits */
     budget_init(&s->budget, o->memory_max, room_freed);
     catalog_init(&s->catalog);
     pthread_mutex_init(&s->lock, NULL);
@@ -394,14 +411,14 @@ static void client_end(struct sluice *s)
     client_drop(s);
 }
 
-static int client_start(struct sluice *s, struct sluice_error *err)
+static int client_start(struct sluice *s, const struct sluice_options *o, struct sluice_error *err)
 {
     struct err e;
     if (loop_init(&s->loop, client_round, &e) != 0) {
         client_drop(s);
         return fail_below(err, E_NO_MEMORY, &e, NULL);
     }
-    int code = wire_open(&s->wire, s->url, &s->loop, &session_wire_events, &s->session, err);
+    int code = wire_open(&s->wire, o, &s->loop, &session_wire_events, &s->session, err);
     if (code != 0) {
         client_end(s);
         return code;
@@ -427,7 +444,7 @@ int sluice_open(struct sluice **out, const struct sluice_options *options, struc
         return code;
 
     struct sluice *s = client_new(&o);
-    code = client_start(s, err);
+    code = client_start(s, &o, err);
     if (code != 0)
         return code;
     struct opening opening = {.client = s,

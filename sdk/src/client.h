@@ -51,6 +51,7 @@ struct sluice {
     struct settler settler;
     struct closing *closing; /* sluice_close is under way */
     struct opening *opening; /* sluice_open waits for the first hello */
+    bool missed;             /* an attempt to reach the broker came to nothing */
 };
 
 void client_take(struct sluice *s);

@@ -25,8 +25,8 @@ enum {
 /* Calls alike. */
 struct line {
     struct list_node node;
-    struct list takers;
-    uint32_t group, lease_ms;
+    struct list takers; /* places */
+    uint32_t group, lease_ms, message_bytes_max;
     bool waits;
     bool alone; /* a poll with others was refused: whose fault it was shows when each asks for itself */
     uint64_t not_before_ns;
@@ -35,26 +35,52 @@ struct line {
 
 /* ---------------------------------------------------------------- takers */
 
+/* Who stands at a place. */
+static struct taker *taker_at(struct list_node *n)
+{
+    return container_of(n, struct place, node)->taker;
+}
+
 static void taker_done(struct taker *t)
 {
-    struct line *l = t->line;
-    list_remove(&t->node);
+    for (size_t i = 0; i < t->places_n; i++)
+        list_remove(&t->places[i].node);
     timer_stop(&t->client->loop, &t->timer);
-    if (list_empty(&l->takers) && l->poll == NULL) {
-        list_remove(&l->node);
-        mem_free(l);
-    }
     waiter_done(&t->waiter);
 }
 
 static void line_fail(struct line *l, const struct sluice_error *why)
 {
-    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
-        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
-        struct taker *t = container_of(n, struct taker, node);
+    struct list_node *n;
+    while ((n = list_first(&l->takers)) != NULL) {
+        struct taker *t = taker_at(n);
         t->error = *why;
+        t->at_fault = container_of(n, struct place, node)->group;
         taker_done(t);
     }
+}
+
+/* Lines at which nobody stands, and that wait for no answer. */
+static void sweep(struct consumer *c)
+{
+    LIST_EACH_SAFE (n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (!list_empty(&l->takers) || l->poll != NULL)
+            continue;
+        list_remove(n);
+        mem_free(l);
+    }
+}
+
+/* Whether one of the polls that are out for a taker is still on its way when it wants to go. */
+static bool asked_long(const struct taker *t, uint64_t now)
+{
+    for (size_t i = 0; i < t->places_n; i++) {
+        const struct poll *p = t->places[i].line->poll;
+        if (p == NULL || p->ends_ns == UINT64_MAX || p->ends_ns <= now + ENDS_SOON_MS * NS_PER_MS)
+            return false;
+    }
+    return true;
 }
 
 static void taker_timer(struct timer *timer)
@@ -62,12 +88,10 @@ static void taker_timer(struct timer *timer)
     struct taker *t = container_of(timer, struct taker, timer);
     struct sluice *s = t->client;
     uint64_t now = s->loop.now_ns;
-    const struct poll *p = t->line->poll;
-    bool asked = p != NULL && p->ends_ns != UINT64_MAX && s->session.state == SESSION_READY;
     if (now >= t->give_up_ns) {
         session_never_sent(&s->session, "receive", &t->error);
         taker_done(t);
-    } else if (asked && p->ends_ns > now + ENDS_SOON_MS * NS_PER_MS) {
+    } else if (s->session.state == SESSION_READY && asked_long(t, now)) {
         taker_done(t); /* others wait longer */
     } else {
         timer_set(&s->loop, timer, t->give_up_ns); /* an answer is about to come, or was never asked for */
@@ -77,9 +101,8 @@ static void taker_timer(struct timer *timer)
 /* There is no room for messages: those whose time is up learn why they got none. */
 static void no_room(struct line *l)
 {
-    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
-        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
-        struct taker *t = container_of(n, struct taker, node);
+    LIST_EACH_SAFE (n, &l->takers) {
+        struct taker *t = taker_at(n);
         if (t->until_ns > t->client->loop.now_ns)
             continue;
         fail(&t->error, E_QUEUE_FULL,
@@ -89,15 +112,18 @@ static void no_room(struct line *l)
     }
 }
 
-static struct line *line_of(struct consumer *c, const struct taker *t)
+static struct line *line_of(struct consumer *c, const struct taker *t, const struct group *g)
 {
     LIST_EACH (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (l->group == t->group && l->lease_ms == t->lease_ms && l->waits == t->waits)
+        if (l->group == g->id && l->lease_ms == t->lease_ms && l->waits == t->waits)
             return l;
     }
     struct line *l = mem_zalloc(sizeof *l);
-    *l = (struct line){.group = t->group, .lease_ms = t->lease_ms, .waits = t->waits};
+    *l = (struct line){.group = g->id,
+                       .message_bytes_max = g->topic->message_bytes_max,
+                       .lease_ms = t->lease_ms,
+                       .waits = t->waits};
     list_init(&l->takers);
     list_push_back(&c->lines, &l->node);
     return l;
@@ -112,8 +138,11 @@ static void taker_arrived(struct event *e)
         waiter_done(&t->waiter);
         return;
     }
-    t->line = line_of(&s->consumer, t);
-    list_push_back(&t->line->takers, &t->node);
+    for (size_t i = 0; i < t->places_n; i++) {
+        struct place *p = &t->places[i];
+        p->line = line_of(&s->consumer, t, p->group);
+        list_push_back(&p->line->takers, &p->node);
+    }
     timer_set(&s->loop, &t->timer, t->until_ns);
 }
 
@@ -127,10 +156,12 @@ static bool has_place(const struct taker *t, const struct wire_delivery *d, size
            (t->messages == 0 || t->bytes + bytes <= t->max_bytes);
 }
 
-static void take(struct taker *t, const struct wire_delivery *d, uint32_t i, size_t at, size_t bytes)
+static void take(struct place *p, const struct wire_delivery *d, uint32_t i, size_t at, size_t bytes)
 {
+    struct taker *t = p->taker;
     if (t->portions_n == 0 || t->portions[t->portions_n - 1].delivery != d)
-        t->portions[t->portions_n++] = (struct portion){.delivery = d, .first = i, .at = at};
+        t->portions[t->portions_n++] =
+            (struct portion){.delivery = d, .group = p->group, .first = i, .at = at};
     t->portions[t->portions_n - 1].count++;
     t->messages++;
     t->bytes += bytes;
@@ -143,15 +174,14 @@ static uint32_t hand_out(struct line *l, const struct wire_delivery *d)
     uint32_t i = 0;
     struct list_node *n = list_first(&l->takers);
     while (i < d->records_n && n != NULL) {
-        struct taker *t = container_of(n, struct taker, node);
         size_t bytes = record_bytes(&d->records[i]);
         if (bytes > d->data.size - at)
             return i; /* the broker's slip; released, so that it comes again */
-        if (!has_place(t, d, bytes)) {
+        if (!has_place(taker_at(n), d, bytes)) {
             n = list_after(&l->takers, n);
             continue;
         }
-        take(t, d, i, at, bytes);
+        take(container_of(n, struct place, node), d, i, at, bytes);
         at += bytes;
         i++;
     }
@@ -178,9 +208,8 @@ static void release_rest(struct sluice *s, const struct wire_delivery *d, uint32
 /* Those who got messages go, and those whose time is up. */
 static void dismiss(struct sluice *s, struct line *l, struct answer *a)
 {
-    for (struct list_node *n = list_first(&l->takers), *next; n != NULL; n = next) {
-        next = list_after(&l->takers, n); /* NULL: the line may be gone with this one */
-        struct taker *t = container_of(n, struct taker, node);
+    LIST_EACH_SAFE (n, &l->takers) {
+        struct taker *t = taker_at(n);
         if (t->messages > 0)
             t->answer = answer_take(a);
         if (t->messages > 0 || t->until_ns <= s->loop.now_ns)
@@ -228,10 +257,7 @@ static void poll_done(struct request *r, struct answer *a, const struct sluice_e
         l->poll = NULL;
         if (again || p->denied)
             l->not_before_ns = s->loop.now_ns + POLL_REST_MS * NS_PER_MS;
-        if (list_empty(&l->takers)) {
-            list_remove(&l->node);
-            mem_free(l);
-        } else if (error == NULL || again) {
+        if (error == NULL || again) {
             l->alone = false;
             dismiss(s, l, a);
         } else if (shared) {
@@ -259,7 +285,7 @@ static void poll_before(struct request *r, bool may_wait)
         LIST_EACH (n, &c->lines) {
             struct line *l = container_of(n, struct line, node);
             LIST_EACH (m, &l->takers) {
-                const struct taker *t = container_of(m, struct taker, node);
+                const struct taker *t = taker_at(m);
                 if (l->poll == p && t->until_ns < until)
                     until = t->until_ns;
             }
@@ -297,17 +323,18 @@ static bool goes_along(const struct line *l, const struct line *other, uint64_t 
 }
 
 /* Takes room for what the takers of a poll want, or for as much of it as there is. False: too little. */
-static bool reserve(struct sluice *s, uint64_t *messages, uint64_t *bytes, size_t *reserved)
+static bool reserve(struct sluice *s, uint64_t largest, uint64_t *messages, uint64_t *bytes, size_t *reserved)
 {
     size_t room = budget_room(&s->budget);
     size_t least = s->budget.max / 16 < ROOM_LEAST ? s->budget.max / 16 : ROOM_LEAST;
-    if (room < least)
+    if (room < least || room < largest + MESSAGE_BYTES)
         return false;
-    uint64_t places = room / 2 / MESSAGE_BYTES;
+    uint64_t places = (room - largest) / 2 / MESSAGE_BYTES + 1;
     *messages = *messages < places ? *messages : places;
     uint64_t left = room - *messages * MESSAGE_BYTES;
     *bytes = *bytes < left ? *bytes : left;
-    *reserved = *bytes + *messages * MESSAGE_BYTES;
+    /* One message comes whatever bound it is asked with. */
+    *reserved = (*bytes > largest ? *bytes : largest) + *messages * MESSAGE_BYTES;
     return budget_take(&s->budget, *reserved);
 }
 
@@ -315,15 +342,20 @@ static bool reserve(struct sluice *s, uint64_t *messages, uint64_t *bytes, size_
 static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
 {
     struct sluice *s = c->client;
-    uint64_t now = s->loop.now_ns, messages = 0, bytes = 0;
+    uint64_t now = s->loop.now_ns, messages = 0, bytes = 0, largest = 0;
     uint32_t lines = 0;
+    c->counts++;
     LIST_EACH (n, &c->lines) {
         struct line *other = container_of(n, struct line, node);
         if (!goes_along(l, other, now))
             continue;
         lines++;
+        largest = other->message_bytes_max > largest ? other->message_bytes_max : largest;
         LIST_EACH (m, &other->takers) {
-            const struct taker *t = container_of(m, struct taker, node);
+            struct taker *t = taker_at(m);
+            if (t->counted == c->counts)
+                continue; /* in another line */
+            t->counted = c->counts;
             messages += t->max_messages;
             bytes += t->max_bytes;
         }
@@ -332,7 +364,7 @@ static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
         messages = MESSAGES_MAX;
     if (bytes > WIRE_MESSAGE_MAX)
         bytes = WIRE_MESSAGE_MAX;
-    if (!reserve(s, &messages, &bytes, &p->reserved))
+    if (!reserve(s, largest, &messages, &bytes, &p->reserved))
         return false;
 
     struct request *r = request_new(VERB_RECEIVE);
@@ -378,11 +410,12 @@ void consumer_step(struct consumer *c)
 {
     struct sluice *s = c->client;
     uint64_t now = s->loop.now_ns, again = UINT64_MAX;
+    sweep(c);
     if (s->session.state != SESSION_READY)
         return;
-    LIST_EACH_SAFE (n, &c->lines) {
+    LIST_EACH (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (l->poll != NULL)
+        if (l->poll != NULL || list_empty(&l->takers))
             continue;
         if (l->not_before_ns > now) {
             again = l->not_before_ns < again ? l->not_before_ns : again;
@@ -418,7 +451,7 @@ void consumer_free(struct consumer *c)
 
 void consumer_fail(struct consumer *c, const struct sluice_error *why)
 {
-    LIST_EACH_SAFE (n, &c->lines)
+    LIST_EACH (n, &c->lines)
         line_fail(container_of(n, struct line, node), why);
 }
 
@@ -442,12 +475,13 @@ static int take_options(const struct sluice_receive_options *given, uint32_t tim
     return 0;
 }
 
-/* Takes once from a group; the result is in `t`. */
-static int take_from(struct sluice *s, const struct group *g, const struct sluice_receive_options *o,
-                     uint64_t until_ns, struct taker *t)
+/* Takes once from the groups of `places`; the result is in `t`. */
+static int take_from(struct sluice *s, struct place *places, size_t places_n,
+                     const struct sluice_receive_options *o, uint64_t until_ns, struct taker *t)
 {
     *t = (struct taker){.client = s,
-                        .group = g->id,
+                        .places = places,
+                        .places_n = places_n,
                         .lease_ms = o->lease_ms,
                         .max_messages = o->max_messages,
                         .max_bytes = o->max_bytes,
@@ -457,6 +491,8 @@ static int take_from(struct sluice *s, const struct group *g, const struct sluic
                         .arrived.run = taker_arrived,
                         .timer.fire = taker_timer};
     waiter_init(&t->waiter);
+    for (size_t i = 0; i < places_n; i++)
+        places[i] = (struct place){.taker = t, .group = places[i].group};
     loop_post(&s->loop, &t->arrived);
     waiter_wait(&t->waiter);
     return t->error.code;
@@ -467,28 +503,79 @@ static bool is_gone(int code)
     return code == E_GROUP_NOT_FOUND || code == E_TOPIC_NOT_FOUND || code == E_TOPIC_DELETED;
 }
 
-int sluice_receive(struct sluice *s, const char *topic, const char *group,
-                   const struct sluice_receive_options *options, struct sluice_batch **out,
-                   struct sluice_error *err)
+/* One message always comes, so there must be room for any that there can be. */
+static int check_room(const struct sluice *s, const struct group *g, struct sluice_error *err)
+{
+    if (g->topic->message_bytes_max + (size_t)MESSAGE_BYTES <= s->budget.bulk_max)
+        return 0;
+    return fail(err, E_LIMIT,
+                "topic '%s': its messages may have %u bytes, and memory_max, %zu, has no room for one",
+                g->topic->name, g->topic->message_bytes_max, s->budget.max);
+}
+
+/* Finds the groups; `asked` says for each whether the broker was asked just now. */
+static int find_groups(struct sluice *s, const struct sluice_source *sources, size_t n, struct place *places,
+                       bool *asked, struct sluice_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct group *g;
+        int code = catalog_group(s, sources[i].topic, sources[i].group, &g, &asked[i], err);
+        if (code == 0)
+            code = check_room(s, g, err);
+        for (size_t j = 0; code == 0 && j < i; j++) {
+            if (places[j].group == g)
+                code = fail(err, E_INVALID_ARGUMENT, "group '%s' of topic '%s' is given twice", g->name,
+                            g->topic->name);
+        }
+        if (code != 0)
+            return code;
+        places[i].group = g;
+    }
+    return 0;
+}
+
+/* A group that the broker does not know is forgotten: the name may stand for another one by now. False: it was asked for just
+ * now, so it does not. `fault` has the text for it. */
+static bool look_again(struct sluice *s, const struct taker *t, const bool *asked, struct sluice_error *err)
+{
+    const struct group *g = t->at_fault;
+    size_t i = 0;
+    while (i < t->places_n && t->places[i].group != g)
+        i++;
+    catalog_forget_group(&s->catalog, g);
+    if (i == t->places_n || !asked[i])
+        return true;
+    if (t->error.code == E_GROUP_NOT_FOUND)
+        fail_no_group(err, g->topic->name, g->name);
+    else
+        fail_same(err, &t->error);
+    return false;
+}
+
+int sluice_receive_from(struct sluice *s, const struct sluice_source *sources, size_t count,
+                        const struct sluice_receive_options *options, struct sluice_batch **out,
+                        struct sluice_error *err)
 {
     *out = NULL;
     struct sluice_receive_options o;
     int code = client_may_block(s, "sluice_receive", err);
     if (code == 0)
         code = take_options(options, s->options.request_timeout_ms, &o, err);
+    if (code == 0 && (count == 0 || count > SOURCES_MAX))
+        code = fail(err, E_INVALID_ARGUMENT, "count: %zu sources, 1 to %d are accepted", count, SOURCES_MAX);
     if (code != 0)
         return code;
     uint64_t until_ns = deadline_in(o.wait_ms);
-    bool asked = false;
+    struct place places[SOURCES_MAX];
+    bool asked[SOURCES_MAX];
     do {
-        struct group *g;
         struct taker t;
-        code = catalog_group(s, topic, group, &g, &asked, err);
+        code = find_groups(s, sources, count, places, asked, err);
         if (code != 0)
             return code;
-        code = take_from(s, g, &o, until_ns, &t);
+        code = take_from(s, places, count, &o, until_ns, &t);
         if (code == 0) {
-            *out = batch_of_portions(s, g, &t);
+            *out = batch_of_portions(s, &t);
             bool all_damaged = t.messages > 0 && sluice_batch_count(*out) == 0;
             if (!all_damaged || deadline_in(0) >= until_ns)
                 return 0;
@@ -496,11 +583,16 @@ int sluice_receive(struct sluice *s, const char *topic, const char *group,
             *out = NULL;
             continue;
         }
-        if (!is_gone(code))
+        if (!is_gone(code) || t.at_fault == NULL)
             return fail_same(err, &t.error);
-        /* The name may stand for another one by now; if it was asked for just now, it does not. */
-        catalog_forget_group(&s->catalog, g);
-        if (asked)
-            return code == E_GROUP_NOT_FOUND ? fail_no_group(err, topic, group) : fail_same(err, &t.error);
+        if (!look_again(s, &t, asked, err))
+            return code;
     } while (true);
+}
+
+int sluice_receive(struct sluice *s, const char *topic, const char *group,
+                   const struct sluice_receive_options *options, struct sluice_batch **out,
+                   struct sluice_error *err)
+{
+    return sluice_receive_from(s, &(struct sluice_source){topic, group}, 1, options, out, err);
 }

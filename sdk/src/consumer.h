@@ -8,7 +8,8 @@
  *
  * A line without a poll gets one as soon as a slot is free, together with all lines like it. What comes back is handed to the
  * takers of its line in the order of their calls; what nobody is there for any more is released. A line that already has a
- * poll out does not get a second: who comes later shares it.
+ * poll out does not get a second: who comes later shares it. A call for several groups stands in several lines, and leaves all of
+ * them with the first answer that has something for it.
  *
  * A poll asks for no more than its takers want and memory has room for, and holds that room until it is answered.
  */
@@ -26,6 +27,7 @@ enum {
     POLLS = 8,         /* slots of this session */
     POLLS_WAITING = 6, /* of those, for polls that wait */
     PORTIONS = 4,      /* deliveries that one call may get parts of */
+    SOURCES_MAX = 64,  /* groups of one call */
 };
 
 struct group;
@@ -34,27 +36,38 @@ struct line;
 /* A part of a delivery. */
 struct portion {
     const struct wire_delivery *delivery;
+    const struct group *group;
     uint32_t first, count;
     size_t at; /* where the first record's bytes begin in the delivery's data */
+};
+
+/* Where a call stands in a line. */
+struct place {
+    struct list_node node;
+    struct taker *taker;
+    const struct group *group;
+    struct line *line;
 };
 
 /* One call, on its caller's stack. */
 struct taker {
     struct sluice *client;
-    uint32_t group, lease_ms, max_messages, max_bytes;
+    struct place *places; /* one for each of its groups */
+    size_t places_n;
+    uint32_t lease_ms, max_messages, max_bytes;
     bool waits;
     uint64_t until_ns;   /* when it goes away without messages */
     uint64_t give_up_ns; /* when it does not even wait for an answer any more */
     struct event arrived;
     struct waiter waiter;
     /* the loop's thread */
-    struct list_node node;
-    struct line *line;
     struct timer timer;
+    uint64_t counted; /* the last poll whose bounds it was counted for */
     uint64_t bytes;
     uint32_t messages;
     /* the result: an error, or portions (perhaps none) of an answer that the taker drops */
     struct sluice_error error;
+    const struct group *at_fault; /* of the error; NULL: none */
     struct answer *answer;
     struct portion portions[PORTIONS];
     size_t portions_n;
@@ -75,6 +88,7 @@ struct consumer {
     struct sluice *client;
     struct list lines;
     struct poll polls[POLLS];
+    uint64_t counts;    /* polls whose bounds were counted */
     struct timer again; /* a line may be polled again */
 };
 

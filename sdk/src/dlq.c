@@ -1,7 +1,7 @@
 /* Dead letters: pages of the messages that a queue group parked, with their bytes. */
 #include "base/mem.h"
 #include "sdk/batch.h"
-#include "sdk/client.h"
+#include "sdk/filter.h"
 
 enum { LETTERS_DEFAULT = 100, LETTERS_MAX = 1000, PAGE_BYTES_MAX = 8 << 20 };
 
@@ -49,9 +49,11 @@ static bool fill(struct sluice_dlq *q, const struct topic *t)
                                          .last_error = text_keep(&q->memory, row->error),
                                          .parked_at_ms = row->at_ms};
         l->message = (struct sluice_delivery){.topic = topic,
+                                              .group = group,
                                               .partition = topic_index(t, row->partition),
                                               .offset = row->offset,
-                                              .attempt = row->failures};
+                                              .attempt = row->failures,
+                                              .grants = row->grants};
         q->last_partition = row->partition;
         q->last_offset = row->offset;
         if (d == NULL || row->record >= d->records_n)
@@ -63,6 +65,10 @@ static bool fill(struct sluice_dlq *q, const struct topic *t)
             record_views(r, at[row->record], &l->message);
     }
     q->more = h->more;
+    if (h->more && h->next_partition != 0) { /* the broker may have looked further than the last that it gives */
+        q->last_partition = h->next_partition;
+        q->last_offset = h->next_offset;
+    }
     return true;
 }
 
@@ -92,10 +98,15 @@ int sluice_dlq_list(struct sluice *s, const char *topic, const char *group,
                                 .limit = o.limit != 0 ? (uint32_t)o.limit : LETTERS_DEFAULT,
                                 .max_bytes = room < PAGE_BYTES_MAX ? (uint32_t)room : PAGE_BYTES_MAX,
                                 .payload = true};
-    if (o.after != NULL && o.after->count > 0) {
+    if (o.after != NULL && (o.after->count > 0 || o.after->more)) {
         r->wire.held.has_after = true;
         r->wire.held.after_partition = o.after->last_partition;
         r->wire.held.after_offset = o.after->last_offset;
+    }
+    code = filter_put(s, r, topic, o.filter, &r->wire.held.filter, err);
+    if (code != 0) {
+        request_free(r, &s->budget);
+        return code;
     }
     struct answer *a;
     code = client_call(s, r, &a, err);

@@ -21,7 +21,7 @@ static const char message_id_header[] = "message-id";
 
 /* ---------------------------------------------------------------- builders */
 
-static struct batch_builder *take_builder(struct producer *p)
+struct batch_builder *builder_take(struct producer *p)
 {
     struct batch_builder *b = NULL;
     pthread_mutex_lock(&p->lock);
@@ -32,7 +32,7 @@ static struct batch_builder *take_builder(struct producer *p)
 }
 
 /* An empty builder, kept warm if there are few. One that held a huge message is not worth its memory. */
-static void give_builder(struct producer *p, struct batch_builder *b, bool keep)
+void builder_give(struct producer *p, struct batch_builder *b, bool keep)
 {
     pthread_mutex_lock(&p->lock);
     if (keep && p->builders_n < BUILDERS_KEPT) {
@@ -49,7 +49,7 @@ static struct draft *draft_new(struct outlet *o, uint64_t now_ns)
 {
     struct draft *d = mem_zalloc(sizeof *d);
     d->outlet = o;
-    d->builder = take_builder(&o->client->producer);
+    d->builder = builder_take(&o->client->producer);
     d->opened_ns = now_ns;
     return d;
 }
@@ -58,24 +58,50 @@ static struct draft *draft_new(struct outlet *o, uint64_t now_ns)
 static void draft_free(struct draft *d)
 {
     batch_builder_free(d->builder);
+    mem_free((char *)d->due.cron);
+    mem_free((char *)d->due.name);
     mem_free(d->notes);
     mem_free(d);
 }
 
-/* Tells all messages of a draft, in order. Success: `produced` says where they are. */
+void receipt_of(struct sluice_receipt *to, const struct wire_produced *w, uint32_t i, const struct topic *t,
+                uint32_t index, int durability)
+{
+    bool waits = w->due_ms != 0 || w->name.size > 0;
+    *to = (struct sluice_receipt){.partition = index,
+                                  .offset = waits ? UINT64_MAX : w->base_offset + i,
+                                  .durability = durability,
+                                  .duplicate = w->duplicate,
+                                  .due_ms = w->due_ms};
+    text_copy(to->schedule, sizeof to->schedule, w->name);
+    if (w->duplicate && i > 0)
+        to->offset = UINT64_MAX; /* only of the first record is it said */
+    else if (w->duplicate && w->partition != 0)
+        to->partition = topic_index(t, w->partition);
+}
+
+/* Tells all messages of a draft, in order. Success: `produced` says where they are that were not left out; NULL: all were. */
 static void draft_tell(struct draft *d, const struct wire_produced *produced, int durability,
                        const struct sluice_error *error)
 {
     struct client_counters *c = &d->outlet->client->counters;
-    atomic_fetch_add(error == NULL ? &c->confirmed : &c->failed, d->notes_n);
+    uint32_t good = error == NULL ? d->notes_n : d->left_out, at = 0;
+    struct sluice_receipt receipt = {.partition = d->outlet->index};
+    atomic_fetch_add(&c->confirmed, good);
+    atomic_fetch_add(&c->failed, d->notes_n - good);
     for (uint32_t i = 0; i < d->notes_n; i++) {
         struct note *n = &d->notes[i];
-        if (n->fn == NULL)
-            continue;
-        struct sluice_receipt receipt = {.partition = d->outlet->index, .durability = durability};
-        if (error == NULL)
-            receipt.offset = produced->base_offset + i;
-        n->fn(n->user, error, error == NULL ? &receipt : NULL);
+        bool told_well = n->duplicate || error == NULL;
+        if (n->duplicate) {
+            receipt = (struct sluice_receipt){.partition = d->outlet->index,
+                                              .offset = UINT64_MAX,
+                                              .durability = SLUICE_DISK,
+                                              .duplicate = true};
+        } else if (error == NULL) {
+            receipt_of(&receipt, produced, at++, d->outlet->topic, d->outlet->index, durability);
+        }
+        if (n->fn != NULL)
+            n->fn(n->user, told_well ? NULL : error, told_well ? &receipt : NULL);
     }
     d->outlet->told++;
 }
@@ -105,12 +131,82 @@ static void lane_progress(struct lane *l)
     look_at(container_of(l, struct outlet, lane));
 }
 
+/* Whether they can be places in a batch of `count`. */
+static bool are_places(const uint32_t *at, uint32_t n, uint32_t count)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (at[i] >= count || (i > 0 && at[i] <= at[i - 1]))
+            return false;
+    }
+    return n > 0;
+}
+
+/* Builds the batch of a request anew without some of its records. False: it does not read, which cannot be. */
+static bool rebuild(struct request *r, struct producer *p, const uint32_t *without, uint32_t without_n)
+{
+    struct wire_produce *w = &r->wire.produce;
+    struct batch_builder *builder = builder_take(p);
+    struct batch_reader reader;
+    struct buf body = {0};
+    uint64_t hash;
+    int code = batch_reader_open(&reader, w->batch, NULL);
+    for (uint32_t i = 0, next = 0; code == 0 && i < w->count; i++) {
+        struct record record;
+        if (next < without_n && without[next] == i) {
+            next++;
+            continue;
+        }
+        code = batch_reader_get(&reader, i, &record, NULL);
+        if (code == 0)
+            code = batch_builder_add(builder, &record, NULL);
+    }
+    batch_reader_close(&reader);
+    if (code == 0)
+        code = batch_builder_finish(builder, batch_codec_of(&p->client->options), &body, &hash, NULL);
+    builder_give(p, builder, code == 0);
+    if (code != 0) {
+        buf_free(&body);
+        return false;
+    }
+    buf_free(&r->body);
+    r->body = body;
+    w->batch = buf_view(&r->body);
+    w->batch_hash = hash;
+    w->count -= without_n;
+    return true;
+}
+
+/* Some of a batch were produced before, and the broker did nothing: it is sent again without them. False: nothing is left of it. */
+static bool leave_out(struct request *r, const struct answer *a)
+{
+    struct draft *d = r->owner;
+    const struct wire_produced *w = &a->reply.produce;
+    uint32_t count = r->wire.produce.count;
+    if (a->reply.code != E_DUPLICATE || a->reply.body != BODY_PRODUCE ||
+        !are_places(w->duplicates, w->duplicates_n, count))
+        return false;
+    bool rest = w->duplicates_n < count;
+    if (rest && !rebuild(r, &d->outlet->client->producer, w->duplicates, w->duplicates_n))
+        return false;
+    for (uint32_t i = 0, at = 0, next = 0; i < d->notes_n && next < w->duplicates_n; i++) {
+        if (d->notes[i].duplicate)
+            continue; /* left out before */
+        if (w->duplicates[next] == at++) {
+            d->notes[i].duplicate = true;
+            d->left_out++;
+            next++;
+        }
+    }
+    return rest;
+}
+
 static void produce_done(struct request *r, struct answer *a, const struct sluice_error *error)
 {
     struct draft *d = r->owner;
     struct outlet *o = d->outlet;
     struct sluice_error odd;
-    if (error == NULL && (a->reply.body != BODY_PRODUCE || a->reply.produce.count != d->notes_n)) {
+    if (error == NULL &&
+        (a->reply.body != BODY_PRODUCE || a->reply.produce.count != d->notes_n - d->left_out)) {
         fail(&odd, E_BAD_FRAME, "%s: the broker's answer makes no sense", r->about);
         error = &odd;
     }
@@ -122,7 +218,7 @@ static void produce_done(struct request *r, struct answer *a, const struct sluic
     draft_free(d);
 }
 
-static enum batch_codec codec_of(const struct sluice_options *o)
+enum batch_codec batch_codec_of(const struct sluice_options *o)
 {
     switch (o->compression) {
     case SLUICE_COMPRESSION_NONE:
@@ -146,10 +242,11 @@ static void draft_send(struct draft *d)
     s->producer.unconfirmed += d->notes_n;
     r->lane = &o->lane;
     r->done = produce_done;
+    r->amend = leave_out;
     r->owner = d;
     r->charged = d->bytes;
     r->deadline_ns = draft_deadline(d);
-    int code = batch_builder_finish(d->builder, codec_of(&s->options), &r->body, &hash, &e);
+    int code = batch_builder_finish(d->builder, batch_codec_of(&s->options), &r->body, &hash, &e);
     if (code != 0) {
         struct sluice_error error;
         fail_below(&error, code, &e, o->topic->name);
@@ -157,7 +254,7 @@ static void draft_send(struct draft *d)
         request_free(r, &s->budget);
         return;
     }
-    give_builder(&s->producer, d->builder, usual);
+    builder_give(&s->producer, d->builder, usual);
     d->builder = NULL;
     struct buf about = {0};
     buf_putf(&about, "topic '%s', partition %u", o->topic->name, o->index);
@@ -167,7 +264,10 @@ static void draft_send(struct draft *d)
                                             .count = d->notes_n,
                                             .batch_hash = hash,
                                             .batch = buf_view(&r->body),
-                                            .delay_ms = d->delay_ms};
+                                            .delay_ms = d->due.delay_ms,
+                                            .at_ms = d->due.at_ms,
+                                            .cron = request_keep(r, view_of_str(d->due.cron)),
+                                            .name = request_keep(r, view_of_str(d->due.name))};
     session_submit(&s->session, r);
 }
 
@@ -302,11 +402,15 @@ static void outlet_knocked(struct event *e)
 
 /* ---------------------------------------------------------------- outlets, the callers' side */
 
-/* Puts a record into the open draft, or into a new one. `bytes` are taken from the budget and belong to the draft on success. */
-static int outlet_add(struct outlet *o, const struct record *record, uint64_t delay_ms, struct note note,
-                      bool urgent, size_t bytes, struct err *e)
+/* Puts a record into the open draft, or into a new one; what waits for its time has a draft of its own. The prepared bytes are
+ * taken from the budget and belong to the draft on success. */
+static int outlet_add(struct outlet *o, const struct prepared *p, struct note note, bool urgent,
+                      struct err *e)
 {
     struct sluice *s = o->client;
+    const struct record *record = &p->record;
+    bool later = is_due_later(&p->due);
+    size_t bytes = p->bytes;
     uint64_t now = clock_mono_ns();
     size_t bytes_max = atomic_load(&s->producer.batch_bytes_max);
     bool knock = false;
@@ -315,7 +419,7 @@ static int outlet_add(struct outlet *o, const struct record *record, uint64_t de
     struct list_node *last = list_last(&o->drafts);
     struct draft *d = last != NULL ? container_of(last, struct draft, node) : NULL;
     if (d != NULL && !d->full &&
-        (d->bytes + bytes > bytes_max || now - d->opened_ns > gather_ns_max(s) || delay_ms != 0)) {
+        (d->bytes + bytes > bytes_max || now - d->opened_ns > gather_ns_max(s) || later)) {
         d->full = true;
         knock = true;
     }
@@ -337,9 +441,13 @@ static int outlet_add(struct outlet *o, const struct record *record, uint64_t de
         }
         d->notes[d->notes_n++] = note;
         d->bytes += bytes;
-        d->delay_ms = delay_ms;
-        bool full = delay_ms != 0 || d->bytes >= bytes_max ||
-                    d->notes_n >= atomic_load(&s->producer.batch_records_max);
+        if (later) {
+            d->due = p->due;
+            d->due.cron = p->due.cron != NULL ? mem_strdup(p->due.cron) : NULL;
+            d->due.name = p->due.name != NULL ? mem_strdup(p->due.name) : NULL;
+        }
+        bool full =
+            later || d->bytes >= bytes_max || d->notes_n >= atomic_load(&s->producer.batch_records_max);
         knock = knock || !o->watched || full || (urgent && !d->urgent);
         d->full = full;
         d->urgent = d->urgent || urgent;
@@ -377,15 +485,6 @@ void outlet_free(struct outlet *o)
 
 /* ---------------------------------------------------------------- publish */
 
-/* A message as it goes into a batch. `headers` is the room for its encoded headers. */
-struct prepared {
-    struct record record;
-    struct buf headers;
-    struct topic *topic;
-    uint64_t delay_ms;
-    size_t bytes; /* what it takes from the budget */
-};
-
 static struct view bytes_view(struct sluice_bytes b)
 {
     return view_of(b.data, b.size);
@@ -410,9 +509,30 @@ static int put_headers(struct prepared *p, const struct sluice_message *m, struc
     return 0;
 }
 
-/* Checks everything that can be known here, before anything is taken. */
-static int prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p,
-                   struct sluice_error *err)
+static int check_text(const char *field, const char *text, struct sluice_error *err)
+{
+    size_t n = text != NULL ? strnlen(text, SLUICE_NAME_MAX + 1) : 1;
+    if (n > 0 && n <= SLUICE_NAME_MAX)
+        return 0;
+    return fail(err, E_INVALID_ARGUMENT, "%s: %s, 1 to %d bytes are accepted", field,
+                n == 0 ? "is empty" : "is longer", SLUICE_NAME_MAX);
+}
+
+static int check_due(const struct sluice_message *m, struct sluice_error *err)
+{
+    unsigned times = (m->delay_ms != 0) + (m->at_ms != 0) + (m->cron != NULL);
+    if (times > 1)
+        return fail(err, E_INVALID_ARGUMENT, "only one of delay_ms, at_ms and cron can be given");
+    if (times == 0 && m->schedule != NULL)
+        return fail(err, E_INVALID_ARGUMENT,
+                    "schedule: '%.60s' names what waits, and neither delay_ms nor at_ms nor cron is given",
+                    m->schedule);
+    int code = check_text("cron", m->cron, err);
+    return code == 0 ? check_text("schedule", m->schedule, err) : code;
+}
+
+int message_prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p,
+                    struct sluice_error *err)
 {
     if (m->key.size > WIRE_KEY_MAX)
         return fail(err, E_TOO_LARGE, "key: %zu bytes, at most %d are accepted", m->key.size, WIRE_KEY_MAX);
@@ -423,7 +543,9 @@ static int prepare(struct sluice *s, const struct sluice_message *m, struct prep
     if (m->headers_count > WIRE_HEADERS_MAX)
         return fail(err, E_LIMIT, "headers: %zu, at most %d are accepted", m->headers_count,
                     WIRE_HEADERS_MAX);
-    int code = put_headers(p, m, err);
+    int code = check_due(m, err);
+    if (code == 0)
+        code = put_headers(p, m, err);
     if (code != 0)
         return code;
     code = catalog_topic(s, m->topic, &p->topic, err);
@@ -447,13 +569,12 @@ static int prepare(struct sluice *s, const struct sluice_message *m, struct prep
                                 .priority = m->priority};
     if (m->message_id != NULL)
         p->record.message_id = message_id_hash(view_of_str(m->message_id));
-    p->delay_ms = m->delay_ms;
+    p->due = (struct due){.delay_ms = m->delay_ms, .at_ms = m->at_ms, .cron = m->cron, .name = m->schedule};
     p->bytes = size + RECORD_BYTES + DRAFT_BYTES / NOTES_MIN;
     return 0;
 }
 
-/* A message of a key, or of an id, always has the same partition; others go round. */
-static uint32_t choose(const struct prepared *p)
+uint32_t message_partition(const struct prepared *p)
 {
     uint32_t n = p->topic->partitions_n;
     if (p->record.key.data != NULL)
@@ -473,16 +594,16 @@ static int publish(struct sluice *s, const struct sluice_message *given, struct 
     if (code != 0)
         return code;
     struct prepared p = {.headers = {0}};
-    code = prepare(s, &m, &p, err);
+    code = message_prepare(s, &m, &p, err);
     if (code == 0 && !(wait_until_ns != 0 ? budget_wait(&s->budget, p.bytes, wait_until_ns)
                                           : budget_take(&s->budget, p.bytes)))
         code =
             fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu", s->budget.max);
     if (code == 0) {
         struct err e;
-        struct outlet *o = catalog_outlet(s, p.topic, choose(&p));
+        struct outlet *o = catalog_outlet(s, p.topic, message_partition(&p));
         atomic_fetch_add(&s->counters.published, 1); /* before it can be confirmed */
-        code = outlet_add(o, &p.record, p.delay_ms, note, urgent, p.bytes, &e);
+        code = outlet_add(o, &p, note, urgent, &e);
         if (code != 0) {
             atomic_fetch_sub(&s->counters.published, 1);
             budget_give(&s->budget, p.bytes);
@@ -496,7 +617,7 @@ static int publish(struct sluice *s, const struct sluice_message *given, struct 
 int sluice_publish_async(struct sluice *s, const struct sluice_message *m, sluice_publish_fn *fn, void *user,
                          struct sluice_error *err)
 {
-    return publish(s, m, (struct note){fn, user}, false, 0, err);
+    return publish(s, m, (struct note){.fn = fn, .user = user}, false, 0, err);
 }
 
 struct publish_call {
@@ -523,7 +644,7 @@ int sluice_publish(struct sluice *s, const struct sluice_message *m, struct slui
         return code;
     struct publish_call call = {.error.code = 0};
     waiter_init(&call.waiter);
-    code = publish(s, m, (struct note){publish_told, &call}, true, client_deadline(s), err);
+    code = publish(s, m, (struct note){.fn = publish_told, .user = &call}, true, client_deadline(s), err);
     if (code != 0) {
         waiter_free(&call.waiter);
         return code;

@@ -30,6 +30,13 @@ enum { BUILDERS_KEPT = 4 };
 struct note {
     sluice_publish_fn *fn; /* NULL: nobody */
     void *user;
+    bool duplicate; /* left out: it was produced before */
+};
+
+/* When messages are due, if not now; and under which name they wait. All zero: now. */
+struct due {
+    uint64_t delay_ms, at_ms;
+    const char *cron, *name;
 };
 
 /* Messages on their way to one partition. */
@@ -39,10 +46,11 @@ struct draft {
     struct batch_builder *builder;
     struct note *notes;
     uint32_t notes_n, notes_cap;
+    uint32_t left_out; /* notes of duplicates */
     size_t bytes; /* taken from the budget, and about what the batch will have */
     uint64_t opened_ns;
-    uint64_t delay_ms;
-    bool full;   /* takes no more */
+    struct due due; /* its texts are the draft's */
+    bool full;      /* takes no more */
     bool urgent; /* does not linger */
 };
 
@@ -82,6 +90,38 @@ struct producer {
     struct batch_builder *builders[BUILDERS_KEPT]; /* warm ones */
     unsigned builders_n;
 };
+
+/* A message as it goes into a batch; views and texts are those of the message, and of `headers`. */
+struct prepared {
+    struct record record;
+    struct buf headers; /* encoded */
+    struct topic *topic;
+    struct due due;
+    size_t bytes; /* what it takes from the budget */
+};
+
+/* Checks all that can be known here, before anything is taken. `headers` is freed by the caller in any case. [may block: catalog_topic] */
+int message_prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p, struct sluice_error *err);
+
+/* The index of its partition: of a key, or of an id, always the same; others take turns. */
+uint32_t message_partition(const struct prepared *p);
+
+/* Whether it waits for its time. */
+static inline bool is_due_later(const struct due *d)
+{
+    return d->delay_ms != 0 || d->at_ms != 0 || d->cron != NULL;
+}
+
+/* How batches of this client are compressed. */
+enum batch_codec batch_codec_of(const struct sluice_options *o);
+
+/* What the broker promised of message `i` of what it produced to the partition of that index. */
+void receipt_of(struct sluice_receipt *to, const struct wire_produced *w, uint32_t i, const struct topic *t, uint32_t index,
+                int durability);
+
+/* A builder that is warm, if there is one; and back, emptied and worth `keep`ing or not. Any thread. */
+struct batch_builder *builder_take(struct producer *p);
+void builder_give(struct producer *p, struct batch_builder *b, bool keep);
 
 void producer_init(struct producer *p, struct sluice *s);
 void producer_free(struct producer *p);

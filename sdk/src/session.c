@@ -228,6 +228,12 @@ static void ordered_refused(struct request *r)
         r->state = REQUEST_QUEUED;
         return;
     }
+    if (!later && !r->told && r->amend != NULL && r->amend(r, a)) {
+        r->state = REQUEST_QUEUED;
+        r->answer = NULL; /* of what it was before */
+        answer_drop(a);
+        return;
+    }
     struct sluice_error error;
     fail_reply(&error, &a->reply, r->about);
     gone(r, a, &error);
@@ -429,6 +435,25 @@ static void greeting_timer(struct timer *t)
     }
 }
 
+/* A broker that listens everywhere says so: "0.0.0.0:7480" is an address for nobody else. The host that was dialled reached it. */
+static void host_dialled(char *address, size_t size, const char *url)
+{
+    static const char *const anywhere[] = {"0.0.0.0:", "[::]:", "*:"};
+    const char *host = strstr(url, "://"), *port = NULL;
+    for (size_t i = 0; i < sizeof anywhere / sizeof *anywhere; i++) {
+        if (strncmp(address, anywhere[i], strlen(anywhere[i])) == 0)
+            port = address + strlen(anywhere[i]);
+    }
+    if (host == NULL || port == NULL || strstr(url, "tcp") == NULL)
+        return;
+    host += 3;
+    const char *end = strrchr(host, ':');
+    char whole[256];
+    int n = snprintf(whole, sizeof whole, "%.*s:%s", (int)(end != NULL ? end - host : 0), host, port);
+    if (end != NULL && end > host && n > 0 && (size_t)n < size)
+        memcpy(address, whole, (size_t)n + 1);
+}
+
 static void greeted(struct session *s, const struct answer *a)
 {
     const struct wire_reply *reply = &a->reply;
@@ -445,6 +470,7 @@ static void greeted(struct session *s, const struct answer *a)
         timer_stop(s->loop, &s->greeting);
         s->limits = reply->hello.limits;
         text_copy(s->http, sizeof s->http, reply->hello.http);
+        host_dialled(s->http, sizeof s->http, s->url);
         text_copy(s->product, sizeof s->product, reply->hello.product);
         s->state = SESSION_READY;
         s->reconnects += s->made;
@@ -557,7 +583,15 @@ static void on_answer(void *user, void *owner, struct ref *frame)
     answer_drop(a);
 }
 
-const struct wire_events session_wire_events = {.up = on_up, .down = on_down, .answer = on_answer};
+static void on_missed(void *user)
+{
+    struct session *s = user;
+    if (s->state == SESSION_DIALLING)
+        s->events->missed(s->user);
+}
+
+const struct wire_events session_wire_events = {
+    .up = on_up, .down = on_down, .missed = on_missed, .answer = on_answer};
 
 /* ---------------------------------------------------------------- what the client asks */
 

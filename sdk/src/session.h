@@ -88,6 +88,8 @@ struct request {
     const char *about;    /* for error texts: "topic 'x'"; lives in `memory`, or longer. May be NULL */
     uint32_t wait_ms;     /* how long the broker may keep it waiting; 0: it answers at once */
     void (*before)(struct request *r, bool may_wait); /* right before each sending; may be NULL */
+    bool (*amend)(struct request *r, const struct answer *a); /* LANE_ORDERED, refused, and it is its turn: whether it was
+                                                                 changed and is to be sent anew; may be NULL */
     request_done_fn *done;
     void *owner;
     size_t charged; /* given back to the budget when it is freed */
@@ -107,6 +109,7 @@ enum session_state { SESSION_DIALLING, SESSION_GREETING, SESSION_READY, SESSION_
 struct session_events {
     void (*ready)(void *user); /* hello was answered, the first time and each time */
     void (*dead)(void *user, const struct sluice_error *why); /* once; requests have been told */
+    void (*missed)(void *user); /* an attempt to reach the broker came to nothing */
 };
 
 struct session {

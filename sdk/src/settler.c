@@ -8,6 +8,7 @@
 #include "sdk/client.h"
 
 enum {
+    ITEMS_LEAST = 4,         /* room that is made for the first ones */
     REQUESTS_OUT = 4,        /* settle requests at once */
     ITEMS_WORTH = 1024,      /* pending items that are worth another request while one is out */
     REQUEST_BYTES = 1 << 20, /* items and notes of one request, about */
@@ -32,8 +33,22 @@ struct settling *settling_new(struct sluice *s, size_t items)
 
 void settling_add(struct settling *x, struct wire_settle_item item)
 {
-    assert(x->items_n < x->items_cap);
+    if (x->items_n == x->items_cap) {
+        x->items_cap = x->items_cap != 0 ? 2 * x->items_cap : ITEMS_LEAST;
+        x->items = mem_resize(x->items, x->items_cap, sizeof *x->items);
+        x->notes = mem_resize(x->notes, x->items_cap, sizeof *x->notes);
+    }
     x->items[x->items_n++] = item;
+}
+
+void settling_group(struct settling *x, const struct group *g)
+{
+    x->group = x->items_n == 1 || x->group == g ? g : NULL;
+}
+
+bool settle_was_refused(int code)
+{
+    return code == E_OVERLOADED || code == E_DISK_FULL || code == E_SHUTTING_DOWN || code == E_UNREACHABLE;
 }
 
 /* A copy of at most `max` bytes, cut between characters. */
@@ -111,8 +126,11 @@ static void settling_end(struct settling *x)
     settling_free(x);
 }
 
-static void settling_fail(struct settling *x, const struct sluice_error *why)
+/* `refused`: nothing of it was done. */
+static void settling_fail(struct settling *x, const struct sluice_error *why, bool refused)
 {
+    if (x->settled != NULL)
+        x->settled(x->user, why, !refused && !settle_was_refused(why->code), NULL, 0);
     for (uint32_t i = 0; x->fn != NULL && i < x->items_n; i++)
         x->fn(x->user, i, why);
     settling_end(x);
@@ -136,10 +154,33 @@ static int next_code(const struct wire_settle_reply *reply, uint32_t *at)
     return i < reply->codes_n ? reply->codes[i] : E_INTERNAL;
 }
 
-static void tell_all(struct settle_request *q, const struct wire_settle_reply *reply, bool atomic,
-                     uint32_t *at)
+/* "unit of 3 messages, the first of them topic 't', group 'g', .." */
+static void tell_unit(struct settling *x, int code, const struct wire_produced *outputs,
+                      const struct wire_reply *whole)
 {
+    if (code == 0) {
+        x->settled(x->user, NULL, false, outputs, whole->durability);
+        return;
+    }
+    char about[2 * WIRE_NAME_MAX + 100] = "it settles no message";
+    struct sluice_error error;
+    if (x->items_n > 0)
+        name_item(x, &x->items[0], about, sizeof about);
+    fail(&error, code, "%s: unit of %u message%s%s%s", error_text(code), x->items_n,
+         x->items_n == 1 ? "" : "s", x->items_n > 1 ? ", the first of them " : ": ", about);
+    if (error_retriable(code)) { /* of load, then */
+        error.retry_after_ms = whole->retry_after_ms;
+        error.depth = whole->depth;
+        error.drain_ms = whole->drain_ms;
+    }
+    x->settled(x->user, &error, false, NULL, 0);
+}
+
+static void tell_all(struct settle_request *q, const struct wire_reply *whole, bool atomic, uint32_t *at)
+{
+    const struct wire_settle_reply *reply = &whole->settle;
     struct client_counters *counters = &q->settler->client->counters;
+    uint32_t output = 0; /* of the next unit */
     LIST_EACH_SAFE (n, &q->settlings) {
         struct settling *x = container_of(n, struct settling, node);
         if (x->atomic != atomic)
@@ -151,6 +192,12 @@ static void tell_all(struct settle_request *q, const struct wire_settle_reply *r
             if (code == 0)
                 atomic_fetch_add(&counters->settled, 1);
             tell_item(x, i, code);
+        }
+        if (x->settled != NULL) {
+            uint32_t produces = x->body != NULL ? x->body->produces_n : 0;
+            bool said = output + produces <= reply->outputs_n;
+            tell_unit(x, code, said ? reply->outputs + output : NULL, whole);
+            output += produces;
         }
         list_remove(n);
         settling_end(x);
@@ -175,8 +222,8 @@ static void settle_done(struct request *r, struct answer *a, const struct sluice
     }
     if (error == NULL) {
         uint32_t at = 0;
-        tell_all(q, &a->reply.settle, false, &at);
-        tell_all(q, &a->reply.settle, true, &at);
+        tell_all(q, &a->reply, false, &at);
+        tell_all(q, &a->reply, true, &at);
     }
     /* Refused as a whole, for what one of them asked: each by itself, then only that one fails. */
     bool apart = error != NULL && a != NULL && q->shared && !error_retriable(error->code);
@@ -187,7 +234,7 @@ static void settle_done(struct request *r, struct answer *a, const struct sluice
             x->alone = true;
             pend(s, x);
         } else {
-            settling_fail(x, error);
+            settling_fail(x, error, a != NULL);
         }
     }
     mem_free(q);
@@ -202,7 +249,7 @@ static void gather(struct settler *s, struct settle_request *q, struct wire_sett
     struct list_node *n;
     while ((n = list_first(&s->pending)) != NULL) {
         struct settling *x = container_of(n, struct settling, node);
-        size_t more = x->items_n * sizeof *x->items + x->notes_bytes;
+        size_t more = x->items_n * sizeof *x->items + x->notes_bytes + (x->body != NULL ? x->body->bytes : 0);
         bool first = list_empty(&q->settlings);
         if (!first && (x->alone || bytes + more > bytes_max || notes + x->notes_n > NOTES_MAX ||
                        w->units_n == UNITS_MAX))
@@ -238,6 +285,31 @@ static void put_items(const struct settling *x, struct wire_settle_item *to, str
     }
 }
 
+/* Copies what a unit produces and changes: the request may outlive its telling. */
+static void put_body(const struct unit_body *b, struct wire_unit *to, struct request *r)
+{
+    struct wire_produce *produces = arena_take(&r->memory, b->produces_n * sizeof *produces);
+    struct wire_state_put *state = arena_take(&r->memory, b->state_n * sizeof *state);
+    for (uint32_t i = 0; i < b->produces_n; i++) {
+        produces[i] = b->produces[i];
+        produces[i].batch = request_keep(r, b->produces[i].batch);
+        produces[i].cron = request_keep(r, b->produces[i].cron);
+        produces[i].name = request_keep(r, b->produces[i].name);
+    }
+    for (uint32_t i = 0; i < b->state_n; i++) {
+        state[i] = b->state[i];
+        state[i].key = request_keep(r, b->state[i].key);
+        state[i].value = request_keep(r, b->state[i].value);
+    }
+    *to = (struct wire_unit){.items = to->items,
+                             .items_n = to->items_n,
+                             .produces = produces,
+                             .produces_n = b->produces_n,
+                             .state = state,
+                             .state_n = b->state_n};
+    r->charged += b->bytes;
+}
+
 static void settle_send(struct settler *s)
 {
     struct settle_request *q = mem_zalloc(sizeof *q);
@@ -257,7 +329,10 @@ static void settle_send(struct settler *s)
         struct wire_settle_item *to = &singles[single];
         if (x->atomic) {
             to = arena_take(&r->memory, x->items_n * sizeof *to);
-            units[unit++] = (struct wire_unit){.items = to, .items_n = x->items_n};
+            units[unit] = (struct wire_unit){.items = to, .items_n = x->items_n};
+            if (x->body != NULL)
+                put_body(x->body, &units[unit], r);
+            unit++;
         } else {
             single += x->items_n;
         }
@@ -266,6 +341,7 @@ static void settle_send(struct settler *s)
         if (x->deadline_ns < r->deadline_ns)
             r->deadline_ns = x->deadline_ns;
     }
+    budget_charge(&s->client->budget, r->charged);
     w->singles = singles;
     w->units = units;
     w->notes = notes;
@@ -291,7 +367,7 @@ static void settler_timer(struct timer *t)
             break;
         list_remove(n);
         s->pending_items -= x->items_n;
-        settling_fail(x, &why);
+        settling_fail(x, &why, true);
     }
 }
 
@@ -308,7 +384,7 @@ void settler_submit(struct settler *s, struct settling *x)
     budget_charge(&s->client->budget, x->charged);
     s->untold++;
     if (s->client->session.state == SESSION_DEAD)
-        settling_fail(x, &s->client->session.fatal);
+        settling_fail(x, &s->client->session.fatal, true);
     else
         pend(s, x);
 }
@@ -350,6 +426,6 @@ void settler_fail(struct settler *s, const struct sluice_error *why)
     struct list_node *n;
     lane_tell(&s->client->session.free, why); /* settles and what else changes something */
     while ((n = list_pop_front(&s->pending)) != NULL)
-        settling_fail(container_of(n, struct settling, node), why);
+        settling_fail(container_of(n, struct settling, node), why, true);
     s->pending_items = 0;
 }

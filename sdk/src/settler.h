@@ -5,7 +5,8 @@
  *     settle_async   -> settling [item][item]   >  pending -> one settle request, a few at once
  *     batch_free     -> settling [item] ...    /
  *
- * A settling is what one call asked for: items that stand by themselves, or one unit. It is told item by item.
+ * A settling is what one call asked for: items that stand by themselves, told item by item, or one unit, told once if it has
+ * outputs or state.
  */
 #ifndef SDK_SETTLER_H
 #define SDK_SETTLER_H
@@ -18,6 +19,19 @@
 #include "sdk/session.h"
 
 struct group;
+struct settling;
+
+/* What a unit changes besides what it settles. Lives until the settling is told. */
+struct unit_body {
+    const struct wire_produce *produces;
+    const struct wire_state_put *state;
+    uint32_t produces_n, state_n;
+    size_t bytes; /* that their views have */
+};
+
+/* `error` NULL: done, and `outputs` (NULL: the broker does not say) has one for each produce. `unknown`: it may be done or not. */
+typedef void settled_fn(void *user, const struct sluice_error *error, bool unknown, const struct wire_produced *outputs,
+                        int durability);
 
 struct settling {
     struct sluice *client;
@@ -29,7 +43,9 @@ struct settling {
     size_t notes_bytes;
     bool atomic;               /* one unit */
     bool alone;                /* not with others: a request with it was refused */
-    const struct group *group; /* of the items, for error texts; NULL: not known */
+    const struct group *group; /* of the items, for error texts; NULL: not known, or several */
+    const struct unit_body *body; /* what a unit has besides items; NULL: nothing */
+    settled_fn *settled;          /* instead of `fn`: told once, of the whole unit */
     sluice_settle_fn *fn;
     void *user;
     uint64_t deadline_ns;
@@ -53,12 +69,18 @@ struct settler {
 
 void settler_init(struct settler *x, struct sluice *s);
 
-/* A settling with room for `items`. Any thread. */
+/* A settling with room for `items`, and more as they come. Any thread. */
 struct settling *settling_new(struct sluice *s, size_t items);
 
 /* Adds an item, and its note if there is one; texts are copied, and cut where the broker would refuse them. */
 void settling_add(struct settling *x, struct wire_settle_item item);
 void settling_note(struct settling *x, const char *reason, const char *error);
+
+/* The group of the last item added. */
+void settling_group(struct settling *x, const struct group *g);
+
+/* The broker did nothing and nothing is under way: what was to be settled may be settled again. */
+bool settle_was_refused(int code);
 
 /* Frees one that was not handed over. */
 void settling_free(struct settling *x);

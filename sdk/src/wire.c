@@ -28,18 +28,18 @@ struct wire {
     uint64_t sent;
 };
 
-int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events,
+int wire_open(struct wire **out, const struct sluice_options *o, struct loop *loop, const struct wire_events *events,
               void *user, struct sluice_error *err)
 {
     struct wire *w = mem_zalloc(sizeof *w);
     w->events = events;
     w->user = user;
-    bool inproc = strncmp(url, "inproc:", strlen("inproc:")) == 0;
+    bool inproc = strncmp(o->broker, "inproc:", strlen("inproc:")) == 0;
     /* The first of these calls in a process starts nng's threads, which are to take no signals. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = (inproc ? carrier_inproc_open : carrier_stream_open)(&w->carrier, url, w, loop, err);
+    int code = (inproc ? carrier_inproc_open : carrier_stream_open)(&w->carrier, o, w, loop, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {
         mem_free(w);
@@ -156,6 +156,11 @@ const char *wire_trouble(const struct wire *w)
 void wire_up(struct wire *w)
 {
     w->events->up(w->user);
+}
+
+void wire_missed(struct wire *w)
+{
+    w->events->missed(w->user);
 }
 
 void wire_down(struct wire *w)

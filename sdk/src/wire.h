@@ -23,11 +23,12 @@ struct wire;
 struct wire_events {
     void (*up)(void *user);
     void (*down)(void *user);
+    void (*missed)(void *user); /* an attempt to dial came to nothing; wire_trouble says why, and others follow */
     void (*answer)(void *user, void *owner, struct ref *frame); /* `frame`, head and body, is given over */
 };
 
-/* Begins to dial `url`. Errors: INVALID_ARGUMENT (the URL), NO_MEMORY, INTERNAL. */
-int wire_open(struct wire **out, const char *url, struct loop *loop, const struct wire_events *events,
+/* Begins to dial the broker that the options name. Errors: INVALID_ARGUMENT (the URL, a file), NO_MEMORY, INTERNAL. */
+int wire_open(struct wire **out, const struct sluice_options *o, struct loop *loop, const struct wire_events *events,
               void *user, struct sluice_error *err);
 
 /* Ends everything. loop_finish comes next, then wire_free. */

@@ -20,6 +20,7 @@ enum {
     TOPICS = 8,
     PARTITIONS = 16,
     GROUPS = 16,
+    ROWS = 64,
     SESSIONS = 64,
     LANES = 64,
     RESULTS = 4096,
@@ -52,8 +53,17 @@ struct topic {
 struct message {
     struct list_node node;
     uint64_t offset;
-    char *value;
+    char *key, *value; /* key NULL: none */
     bool damaged;
+};
+
+/* A state row. */
+struct row {
+    uint32_t group;
+    char key[64];
+    uint64_t version; /* 0: it was removed */
+    char value[256];
+    size_t size;
 };
 
 struct group {
@@ -115,6 +125,7 @@ struct fake {
     struct peer peers[PEERS];
     uint32_t pipes;
     struct wire_limits limits;
+    const char *http;
     pthread_t thread;
 
     pthread_mutex_t lock;
@@ -130,6 +141,9 @@ struct fake {
     struct session sessions[SESSIONS];
     size_t sessions_n;
     struct list held, waiting;
+    struct row rows[ROWS];
+    size_t rows_n;
+    uint64_t versions;
     uint64_t token;
     struct fake_seen *seen;
     size_t seen_n;
@@ -270,6 +284,19 @@ static void append(struct partition *p, const struct wire_produce *w)
     list_push_back(&p->batches, &b->node);
 }
 
+/* Appends, or says under which name it waits; which then is all that becomes of it. */
+static void produced(struct partition *p, const struct wire_produce *w, struct wire_produced *out)
+{
+    *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = p->end};
+    if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size > 0) {
+        out->base_offset = 0;
+        out->due_ms = w->at_ms != 0 ? w->at_ms : 5000 + w->delay_ms;
+        out->name = w->name.size > 0 ? w->name : VIEW_LIT("made-up");
+    } else {
+        append(p, w);
+    }
+}
+
 static void do_topic_list(struct fake *f, const struct wire_list *w, struct wire_reply *reply,
                           struct arena *a)
 {
@@ -380,7 +407,7 @@ static void do_hello(struct fake *f, const struct wire_request *r, uint32_t pipe
     s->pipe = pipe;
     reply->body = BODY_HELLO;
     reply->hello = (struct wire_hello_reply){
-        .version = WIRE_VERSION, .resumed = r->hello.resume, .limits = f->limits, .epoch = 1};
+        .version = WIRE_VERSION, .resumed = r->hello.resume, .limits = f->limits, .http = view_of_str(f->http), .epoch = 1};
 }
 
 static void drop_session(struct fake *f, struct session *s)
@@ -414,7 +441,6 @@ static void do_produce(struct fake *f, struct session *s, const struct wire_requ
     if (r->seq < l->base) {
         assert_true(r->seq > r->replies_seen); /* a result that the client has seen is not kept */
         reply->produce = l->results[r->seq];
-        reply->produce.duplicate = true;
         return;
     }
     if (r->seq > l->base) {
@@ -427,20 +453,76 @@ static void do_produce(struct fake *f, struct session *s, const struct wire_requ
         return;
     }
     assert_int_equal(batch_hash(r->produce.batch), r->produce.batch_hash);
-    reply->produce =
-        (struct wire_produced){.partition = p->id, .count = r->produce.count, .base_offset = p->end};
-    append(p, &r->produce);
+    produced(p, &r->produce, &reply->produce);
     l->results[l->base++] = reply->produce;
 }
 
-static void do_settle(struct session *s, const struct wire_request *r, struct wire_reply *reply)
+static struct row *find_row(struct fake *f, uint32_t group, struct view key)
+{
+    for (size_t i = 0; i < f->rows_n; i++) {
+        if (f->rows[i].group == group && view_eq(view_of_str(f->rows[i].key), key))
+            return &f->rows[i];
+    }
+    return NULL;
+}
+
+static void put_row(struct fake *f, const struct wire_state_put *w)
+{
+    struct row *row = find_row(f, w->group, w->key);
+    if (row == NULL) {
+        assert_true(f->rows_n < ROWS && w->key.size < sizeof row->key && w->value.size <= sizeof row->value);
+        row = &f->rows[f->rows_n++];
+        *row = (struct row){.group = w->group};
+        memcpy(row->key, w->key.data, w->key.size);
+    }
+    row->version = w->remove ? 0 : ++f->versions;
+    row->size = w->value.size;
+    if (w->value.size > 0)
+        memcpy(row->value, w->value.data, w->value.size);
+}
+
+/* Whole, or refused. */
+static int do_unit(struct fake *f, const struct wire_unit *u, struct wire_produced *outputs)
+{
+    for (uint32_t i = 0; i < u->state_n; i++) {
+        const struct row *row = find_row(f, u->state[i].group, u->state[i].key);
+        if ((row != NULL ? row->version : 0) != u->state[i].version)
+            return E_CONFLICT;
+    }
+    for (uint32_t i = 0; i < u->produces_n; i++) {
+        struct partition *p = find_partition(f, u->produces[i].partition);
+        if (p == NULL)
+            return E_PARTITION_NOT_FOUND;
+        assert_int_equal(batch_hash(u->produces[i].batch), u->produces[i].batch_hash);
+        produced(p, &u->produces[i], &outputs[i]);
+    }
+    for (uint32_t i = 0; i < u->state_n; i++)
+        put_row(f, &u->state[i]);
+    return 0;
+}
+
+static void do_settle(struct fake *f, struct session *s, const struct wire_request *r, struct wire_reply *reply,
+                      struct arena *a)
 {
     struct lane *l = lane_of(s, 0);
     assert_true(r->seq >= 1 && r->seq < RESULTS && r->seq < l->base + 60);
+    reply->body = BODY_SETTLE;
+    if (l->done[r->seq] || r->seq < l->base)
+        return; /* the fake keeps no results of these */
     l->done[r->seq] = true;
     while (l->done[l->base])
         l->base++;
-    reply->body = BODY_SETTLE;
+    const struct wire_settle *w = &r->settle;
+    uint16_t *codes = arena_take(a, (w->singles_n + w->units_n) * sizeof *codes);
+    uint32_t outputs_n = 0;
+    for (uint32_t i = 0; i < w->units_n; i++)
+        outputs_n += w->units[i].produces_n;
+    struct wire_produced *outputs = arena_take(a, outputs_n * sizeof *outputs);
+    for (uint32_t i = 0, at = 0; i < w->units_n; at += w->units[i++].produces_n)
+        codes[w->singles_n + i] = (uint16_t)do_unit(f, &w->units[i], outputs + at);
+    reply->durability = DURABILITY_DISK;
+    reply->settle = (struct wire_settle_reply){
+        .codes = codes, .codes_n = w->singles_n + w->units_n, .outputs = outputs, .outputs_n = outputs_n};
 }
 
 /* ---------------------------------------------------------------- queue groups */
@@ -458,23 +540,34 @@ static void grant(struct fake *f, struct group *g, uint32_t most, struct wire_de
 {
     struct wire_record *records = arena_take(a, most * sizeof *records);
     uint8_t *data = arena_take(a, 1 << 20), *end = data;
+    struct wire_state_row *state = arena_take(a, most * sizeof *state);
     struct list_node *n;
     *d = (struct wire_delivery){.group = g->id, .token = ++f->token, .lease_ms = 30000, .records = records};
     while (d->records_n < most && (n = list_pop_front(&g->ready)) != NULL) {
         struct message *m = container_of(n, struct message, node);
-        size_t size = strlen(m->value);
+        size_t size = strlen(m->value), key = m->key != NULL ? strlen(m->key) : 0;
+        const struct row *row = m->key != NULL ? find_row(f, g->id, view_of_str(m->key)) : NULL;
+        if (row != NULL && row->version != 0)
+            state[d->state_n++] = (struct wire_state_row){
+                .index = d->records_n, .version = row->version, .value = view_of(row->value, row->size)};
         struct wire_record *r = &records[d->records_n++];
         *r = (struct wire_record){.offset = m->offset,
                                   .partition = g->topic->partitions[0].id,
                                   .grants = 1,
                                   .value_size = (uint32_t)size + 1};
-        memcpy(end, m->value, size);
-        r->sum = record_sum(0, 0, r->value_size, NULL, NULL, end) ^ (m->damaged ? 1 : 0);
-        end += size;
+        if (m->key != NULL) {
+            r->key_size = (uint32_t)key + 1;
+            memcpy(end, m->key, key);
+        }
+        memcpy(end + key, m->value, size);
+        r->sum = record_sum(r->key_size, 0, r->value_size, end, NULL, end + key) ^ (m->damaged ? 1 : 0);
+        end += key + size;
+        mem_free(m->key);
         mem_free(m->value);
         mem_free(m);
     }
     d->data = view_of(data, (size_t)(end - data));
+    d->state = state;
 }
 
 /* False: it waits. */
@@ -523,6 +616,12 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
         s->produce.count = r->produce.count;
         s->produce.hash = r->produce.batch_hash;
         s->produce.size = r->produce.batch.size;
+        s->produce.delay_ms = r->produce.delay_ms;
+        s->produce.at_ms = r->produce.at_ms;
+        if (r->produce.cron.size > 0 && r->produce.cron.size < sizeof s->produce.cron)
+            memcpy(s->produce.cron, r->produce.cron.data, r->produce.cron.size);
+        if (r->produce.name.size > 0 && r->produce.name.size < sizeof s->produce.name)
+            memcpy(s->produce.name, r->produce.name.data, r->produce.name.size);
         break;
     case VERB_RECEIVE:
         s->receive.slot = r->receive.slot;
@@ -537,6 +636,11 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
         s->settle.units = r->settle.units_n;
         for (uint32_t i = 0; i < r->settle.singles_n; i++)
             s->settle.verbs[r->settle.singles[i].verb]++;
+        for (uint32_t i = 0; i < r->settle.units_n; i++) {
+            s->settle.unit_items += r->settle.units[i].items_n;
+            s->settle.produces += r->settle.units[i].produces_n;
+            s->settle.state += r->settle.units[i].state_n;
+        }
         if (r->settle.notes_n > 0 && r->settle.notes[0].reason.size < sizeof s->settle.reason &&
             r->settle.notes[0].reason.size > 0)
             memcpy(s->settle.reason, r->settle.notes[0].reason.data, r->settle.notes[0].reason.size);
@@ -571,7 +675,7 @@ static bool perform(struct fake *f, struct kept *k, struct wire_reply *reply, bo
     case VERB_RECEIVE:
         return do_receive(f, s, &r->receive, reply, &k->arena, wait, again);
     case VERB_SETTLE:
-        do_settle(s, r, reply);
+        do_settle(f, s, r, reply, &k->arena);
         return true;
     case VERB_TOPIC_LIST:
         do_topic_list(f, &r->list, reply, &k->arena);
@@ -587,6 +691,14 @@ static bool perform(struct fake *f, struct kept *k, struct wire_reply *reply, bo
         }
         reply->body = BODY_OFFSET;
         reply->offset = (struct wire_offset_reply){.start = p->start, .end = p->end, .offset = p->end};
+        return true;
+    }
+    case VERB_STATE_GET: {
+        const struct row *row = find_row(f, r->state_get.group, r->state_get.key);
+        reply->body = BODY_STATE;
+        if (row != NULL && row->version != 0)
+            reply->state = (struct wire_state_reply){
+                .found = true, .version = row->version, .value = view_of(row->value, row->size)};
         return true;
     }
     case VERB_BYE:
@@ -776,8 +888,10 @@ struct fake *fake_open(const struct fake_options *o)
     list_init(&f->held);
     list_init(&f->waiting);
     f->next_id = 100;
-    if (o != NULL)
+    if (o != NULL) {
         f->limits = o->limits;
+        f->http = o->http;
+    }
     snprintf(f->url, sizeof f->url, "%s", o != NULL && o->url != NULL ? o->url : "tcp://127.0.0.1:0");
     f->inproc = strncmp(f->url, "inproc:", 7) == 0;
     f->ipc = strncmp(f->url, "ipc:", 4) == 0;
@@ -849,6 +963,7 @@ void fake_close(struct fake *f)
         struct list_node *n;
         while ((n = list_pop_front(&f->groups[i].ready)) != NULL) {
             struct message *m = container_of(n, struct message, node);
+            mem_free(m->key);
             mem_free(m->value);
             mem_free(m);
         }
@@ -1006,7 +1121,7 @@ void fake_forget_group(struct fake *f, const char *name)
     pthread_mutex_unlock(&f->lock);
 }
 
-void fake_give(struct fake *f, const char *group, const char *value, bool damaged)
+static void give(struct fake *f, const char *group, const char *key, const char *value, bool damaged)
 {
     pthread_mutex_lock(&f->lock);
     for (size_t i = 0; i < f->groups_n; i++) {
@@ -1014,6 +1129,7 @@ void fake_give(struct fake *f, const char *group, const char *value, bool damage
         if (strcmp(g->name, group) != 0)
             continue;
         struct message *m = mem_zalloc(sizeof *m);
+        m->key = key != NULL ? mem_strdup(key) : NULL;
         m->value = mem_strdup(value);
         m->offset = g->given++;
         m->damaged = damaged;
@@ -1021,6 +1137,33 @@ void fake_give(struct fake *f, const char *group, const char *value, bool damage
     }
     retry_waiting(f);
     pthread_mutex_unlock(&f->lock);
+}
+
+void fake_give(struct fake *f, const char *group, const char *value, bool damaged)
+{
+    give(f, group, NULL, value, damaged);
+}
+
+void fake_give_key(struct fake *f, const char *group, const char *key, const char *value)
+{
+    give(f, group, key, value, false);
+}
+
+uint64_t fake_state(struct fake *f, const char *group, const char *key, char *value, size_t size)
+{
+    uint64_t version = 0;
+    pthread_mutex_lock(&f->lock);
+    for (size_t i = 0; i < f->groups_n; i++) {
+        const struct row *row = find_row(f, f->groups[i].id, view_of_str(key));
+        if (strcmp(f->groups[i].name, group) != 0 || row == NULL)
+            continue;
+        version = row->version;
+        assert_true(row->size < size);
+        memcpy(value, row->value, row->size);
+        value[row->size] = '\0';
+    }
+    pthread_mutex_unlock(&f->lock);
+    return version;
 }
 
 static const struct fake_seen *nth(struct fake *f, enum wire_verb verb, size_t i)

@@ -45,6 +45,8 @@ struct fake_seen {
             uint32_t partition, count;
             uint64_t hash;
             size_t size;
+            uint64_t delay_ms, at_ms;
+            char cron[64], name[64];
         } produce;
         struct {
             uint32_t slot, groups_n, max_messages, max_bytes, wait_ms;
@@ -52,6 +54,7 @@ struct fake_seen {
         } receive;
         struct {
             uint32_t items, units, verbs[6];
+            uint32_t unit_items, produces, state; /* of all units */
             char reason[64];
         } settle;
     };
@@ -60,6 +63,7 @@ struct fake_seen {
 struct fake_options {
     const char *url;           /* NULL: tcp, a free port. Also ipc and inproc */
     struct wire_limits limits; /* as hello tells; zero: none told */
+    const char *http;          /* as hello tells; NULL: none */
 };
 
 struct fake *fake_open(const struct fake_options *o); /* NULL: defaults */
@@ -87,6 +91,10 @@ void fake_forget_topic(struct fake *f, const char *name);
 void fake_group(struct fake *f, const char *topic, const char *name);
 void fake_forget_group(struct fake *f, const char *name);
 void fake_give(struct fake *f, const char *group, const char *value, bool damaged);
+void fake_give_key(struct fake *f, const char *group, const char *key, const char *value);
+
+/* The version of a key's state in a group, 0: there is none; and its value, copied. Units change it as they do at a broker. */
+uint64_t fake_state(struct fake *f, const char *group, const char *key, char *value, size_t size);
 
 /* What was seen so far of a verb; VERB_NONE: of all. fake_await waits until there are `n` of them (and fails the test when they do
  * not come); the i-th, from 0. */

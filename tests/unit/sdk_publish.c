@@ -637,6 +637,183 @@ static void flush_says_when_some_is_still_out(void **state)
     assert_int_equal(told.n, 1);
 }
 
+/* ---- what waits for its time */
+
+static void a_message_with_a_time_is_told_under_which_name_it_waits(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    struct sluice_receipt receipt;
+    struct sluice_message m = message("tomorrow");
+    m.at_ms = 1900000000000;
+    m.schedule = "wake-up";
+    assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
+    assert_string_equal(receipt.schedule, "wake-up");
+    assert_true(receipt.due_ms == 1900000000000 && receipt.offset == UINT64_MAX);
+    m.at_ms = 0;
+    m.schedule = NULL;
+    m.cron = "0 3 * * 1";
+    assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
+    assert_string_equal(receipt.schedule, "made-up");
+    struct fake_seen at = fake_seen(fake, VERB_PRODUCE, 1), cron = fake_seen(fake, VERB_PRODUCE, 2);
+    assert_true(at.produce.at_ms == 1900000000000);
+    assert_string_equal(at.produce.name, "wake-up");
+    assert_string_equal(cron.produce.cron, "0 3 * * 1");
+    assert_int_equal(fake_stored(fake, "t", 0), 1); /* neither has an offset yet */
+    m = message("now");
+    assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
+    assert_string_equal(receipt.schedule, "");
+    assert_true(receipt.due_ms == 0 && receipt.offset == 1);
+}
+
+static void times_that_contradict_each_other_are_refused_here(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    size_t before = fake_count(fake, VERB_PRODUCE);
+    struct sluice_message m = message("x");
+    m.delay_ms = 1;
+    m.at_ms = 1;
+    assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    m.delay_ms = m.at_ms = 0;
+    m.schedule = "a-name";
+    assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_has(err.text, "a-name");
+    m.schedule = NULL;
+    m.cron = "";
+    assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_has(err.text, "cron");
+    assert_int_equal(fake_count(fake, VERB_PRODUCE), before);
+}
+
+/* ---- duplicates */
+
+/* Refuses the first produce of more than `below` records as a broker that knows some of their ids. */
+struct known {
+    uint32_t at[8], n, times;
+};
+
+static enum fake_action some_are_known(void *user, const struct wire_request *r, struct wire_reply *reply)
+{
+    struct known *k = user;
+    if (r->verb != VERB_PRODUCE || r->produce.count <= k->n || k->times == 0)
+        return FAKE_DO;
+    k->times--;
+    reply->code = E_DUPLICATE;
+    reply->body = BODY_PRODUCE;
+    reply->produce = (struct wire_produced){.duplicates = k->at, .duplicates_n = k->n};
+    return FAKE_ANSWER;
+}
+
+static void duplicates_are_left_out_of_their_batch_and_the_rest_is_sent_under_its_number(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){.linger_ms = 60000});
+    struct known known = {.at = {0, 3, 4}, .n = 3, .times = 1};
+    fake_set_script(fake, some_are_known, &known);
+    for (uintptr_t i = 0; i < 6; i++) {
+        char value[16], id[16];
+        snprintf(value, sizeof value, "value %d", (int)i);
+        snprintf(id, sizeof id, "id-%d", (int)i);
+        struct sluice_message m = message(value);
+        struct sluice_header header = {"n", sluice_str(value)};
+        m.key = SLUICE_STR("k");
+        m.headers = &header;
+        m.headers_count = 1;
+        m.message_id = id;
+        m.priority = 3;
+        assert_int_equal(sluice_publish_async(client, &m, tell, (void *)i, &err), 0);
+    }
+    assert_int_equal(sluice_flush(client, 20000, &err), 0);
+    await_told(6);
+    struct fake_seen refused = fake_seen(fake, VERB_PRODUCE, 1), rest = fake_seen(fake, VERB_PRODUCE, 2);
+    assert_int_equal(refused.produce.count, 6);
+    assert_int_equal(rest.produce.count, 3);
+    assert_int_equal(rest.seq, refused.seq);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(told.at[i].user, i);
+        assert_int_equal(told.at[i].code, 0);
+        assert_int_equal(told.at[i].receipt.duplicate, i == 0 || i == 3 || i == 4);
+    }
+    assert_int_equal(told.at[1].receipt.offset, 1);
+    assert_int_equal(told.at[2].receipt.offset, 2);
+    assert_int_equal(told.at[5].receipt.offset, 3);
+    struct record r = fake_record(fake, "t", 0, 3);
+    struct view header;
+    assert_true(view_eq(r.value, VIEW_LIT("value 5")) && view_eq(r.key, VIEW_LIT("k")) && r.priority == 3);
+    assert_true(headers_find(r.headers, VIEW_LIT("n"), &header) && view_eq(header, VIEW_LIT("value 5")));
+    assert_true(id128_eq(r.message_id, message_id_hash(VIEW_LIT("id-5"))));
+}
+
+static void what_follows_a_batch_with_duplicates_stays_behind_it(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){.batch_records_max = 4});
+    struct known known = {.at = {1}, .n = 1, .times = 3}; /* the rest of a batch may have more of them */
+    fake_set_script(fake, some_are_known, &known);
+    for (uintptr_t i = 0; i < 40; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "%02d", (int)i);
+        struct sluice_message m = message(value);
+        m.message_id = value;
+        assert_int_equal(sluice_publish_async(client, &m, tell, (void *)i, &err), 0);
+    }
+    assert_int_equal(sluice_flush(client, 20000, &err), 0);
+    await_told(40);
+    size_t duplicates = 0, last = 0;
+    for (size_t i = 0; i < 40; i++) {
+        assert_int_equal(told.at[i].user, i);
+        assert_int_equal(told.at[i].code, 0);
+        duplicates += told.at[i].receipt.duplicate;
+    }
+    assert_int_equal(duplicates, 3 - known.times);
+    assert_int_equal(fake_stored(fake, "t", 0), 1 + 40 - duplicates);
+    for (size_t i = 1; i < fake_stored(fake, "t", 0); i++) {
+        struct view v = fake_record(fake, "t", 0, i).value;
+        size_t n = (size_t)(v.data[0] - '0') * 10 + (size_t)(v.data[1] - '0');
+        assert_true(i == 1 || n > last);
+        last = n;
+    }
+}
+
+static enum fake_action whole_is_known(void *user, const struct wire_request *r, struct wire_reply *reply)
+{
+    (void)user;
+    if (r->verb != VERB_PRODUCE)
+        return FAKE_DO;
+    reply->body = BODY_PRODUCE;
+    reply->durability = DURABILITY_DISK;
+    reply->produce = (struct wire_produced){.count = r->produce.count, .base_offset = 17, .duplicate = true};
+    return FAKE_ANSWER;
+}
+
+static void a_message_id_that_was_there_is_confirmed_as_a_duplicate(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    fake_set_script(fake, whole_is_known, NULL);
+    struct sluice_message m = message("x");
+    struct sluice_receipt receipt;
+    m.message_id = "id-1";
+    assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
+    assert_true(receipt.duplicate);
+    assert_int_equal(receipt.offset, 17);
+}
+
+static void an_own_repeat_after_a_lost_answer_is_no_duplicate(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    struct trouble lose = {.times = 1, .action = FAKE_DO_LOSE};
+    fake_set_script(fake, make_trouble, &lose);
+    struct sluice_message m = message("x");
+    struct sluice_receipt receipt;
+    m.message_id = "id-1";
+    assert_int_equal(sluice_publish(client, &m, &receipt, &err), 0);
+    assert_false(receipt.duplicate);
+    assert_int_equal(receipt.offset, 1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -646,6 +823,12 @@ int main(void)
         TEST(an_absent_value_and_an_empty_one_stay_different),
         TEST(a_key_has_its_partition_and_messages_without_one_go_round),
         TEST(a_delayed_message_goes_alone_with_its_delay),
+        TEST(a_message_with_a_time_is_told_under_which_name_it_waits),
+        TEST(times_that_contradict_each_other_are_refused_here),
+        TEST(duplicates_are_left_out_of_their_batch_and_the_rest_is_sent_under_its_number),
+        TEST(what_follows_a_batch_with_duplicates_stays_behind_it),
+        TEST(a_message_id_that_was_there_is_confirmed_as_a_duplicate),
+        TEST(an_own_repeat_after_a_lost_answer_is_no_duplicate),
         TEST(what_no_broker_would_take_is_refused_before_it_is_sent),
         TEST(callbacks_come_in_order_with_consecutive_offsets),
         TEST(what_comes_while_a_request_is_out_goes_in_the_next_one),

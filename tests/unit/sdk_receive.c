@@ -339,12 +339,109 @@ static void a_refused_poll_fails_only_the_callers_of_the_group_that_was_refused(
     sluice_batch_free(receive("h", 1, 0));
 }
 
+/* ---- several groups */
+
+static struct sluice_batch *receive_both(uint32_t messages, uint32_t wait_ms)
+{
+    struct sluice_receive_options o = wanting(messages, wait_ms);
+    struct sluice_batch *b = NULL;
+    assert_int_equal(sluice_receive_from(client, (struct sluice_source[]){{"t", "g"}, {"t", "h"}}, 2, &o, &b, &err), 0);
+    return b;
+}
+
+static void one_call_receives_from_several_groups_with_one_poll(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    fake_give(fake, "g", "for g", false);
+    fake_give(fake, "h", "for h", false);
+    fake_give(fake, "h", "more for h", false);
+    struct sluice_batch *b = receive_both(10, 1000);
+    assert_int_equal(sluice_batch_count(b), 3);
+    assert_string_equal(sluice_batch_message(b, 0)->group, "g");
+    assert_string_equal(sluice_batch_message(b, 2)->group, "h");
+    assert_true(value_is(b, 0, "for g") && value_is(b, 2, "more for h"));
+    assert_int_equal(fake_count(fake, VERB_RECEIVE), 1);
+    assert_int_equal(fake_seen(fake, VERB_RECEIVE, 0).receive.groups_n, 2);
+    assert_int_equal(fake_seen(fake, VERB_RECEIVE, 0).receive.max_messages, 10);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(sluice_ack(b, i, &err), 0);
+    sluice_batch_free(b);
+}
+
+static void a_call_for_several_groups_is_woken_by_any_of_them(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    struct call g; /* somebody else waits at one of them */
+    start(&g, "g", 1, 60000);
+    fake_await(fake, VERB_RECEIVE, 1);
+    fake_give(fake, "h", "x", false);
+    struct sluice_batch *b = receive_both(10, 60000);
+    assert_int_equal(sluice_batch_count(b), 1);
+    assert_string_equal(sluice_batch_message(b, 0)->group, "h");
+    sluice_batch_free(b);
+    fake_give(fake, "g", "y", false);
+    finish(&g);
+    assert_int_equal(sluice_batch_count(g.batch), 1);
+    sluice_batch_free(g.batch);
+}
+
+static void a_group_of_several_that_is_not_there_is_named(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    struct sluice_batch *b;
+    struct sluice_source two[] = {{"t", "g"}, {"t", "nobody"}}, same[] = {{"t", "g"}, {"t", "g"}};
+    assert_int_equal(sluice_receive_from(client, two, 2, NULL, &b, &err), SLUICE_GROUP_NOT_FOUND);
+    assert_has(err.text, "nobody");
+    assert_int_equal(sluice_receive_from(client, same, 2, NULL, &b, &err), SLUICE_INVALID_ARGUMENT);
+    assert_int_equal(sluice_receive_from(client, two, 0, NULL, &b, &err), SLUICE_INVALID_ARGUMENT);
+    sluice_batch_free(receive_both(1, 0)); /* both are known now */
+    fake_forget_group(fake, "h");
+    two[1].group = "h";
+    assert_int_equal(sluice_receive_from(client, two, 2, NULL, &b, &err), SLUICE_GROUP_NOT_FOUND);
+    assert_has(err.text, "'h'");
+    assert_null(b);
+    sluice_batch_free(receive("g", 1, 0));
+}
+
+static void a_message_has_a_name_that_is_the_same_in_every_attempt(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    fake_give(fake, "g", "x", false);
+    struct sluice_batch *b = receive("g", 1, 0);
+    const struct sluice_delivery *d = sluice_batch_message(b, 0);
+    char key[64], small[4];
+    assert_int_equal(sluice_idempotency_key(d, key, sizeof key), strlen("t/0/0/g"));
+    assert_string_equal(key, "t/0/0/g");
+    assert_int_equal(sluice_idempotency_key(d, small, sizeof small), strlen("t/0/0/g"));
+    assert_string_equal(small, "t/0");
+    assert_int_equal(d->grants, 1);
+    assert_false(d->redelivered);
+    sluice_batch_free(b);
+}
+
 /* ---- memory */
+
+static void a_topic_whose_messages_do_not_fit_into_the_memory_is_refused_by_name(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){.memory_max = 1 << 20}); /* the topic allows as much, and the client holds more than that */
+    fake_give(fake, "g", "small", false);
+    struct sluice_batch *b;
+    struct sluice_receive_options o = wanting(1, 0);
+    assert_int_equal(sluice_receive(client, "t", "g", &o, &b, &err), SLUICE_LIMIT);
+    assert_has(err.text, "topic 't'");
+    assert_has(err.text, "memory_max");
+    assert_int_equal(fake_count(fake, VERB_RECEIVE), 0);
+}
 
 static void a_receive_asks_for_what_fits_and_says_so_when_nothing_does(void **state)
 {
     (void)state;
-    enum { CAP = 1 << 20 };
+    enum { CAP = 4 << 20 };
     open_with((struct sluice_options){.memory_max = CAP});
     static char value[60000];
     memset(value, 'x', sizeof value - 1);
@@ -378,7 +475,7 @@ static void a_receive_asks_for_what_fits_and_says_so_when_nothing_does(void **st
 static void a_client_full_of_messages_can_still_settle_them(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.memory_max = 1 << 20});
+    open_with((struct sluice_options){.memory_max = 4 << 20});
     static char value[60000];
     memset(value, 'x', sizeof value - 1);
     struct sluice_batch *held[64], *b;
@@ -685,6 +782,11 @@ int main(void)
         TEST(a_waiting_call_gets_what_comes_and_else_returns_at_its_time),
         TEST(waiting_receives_of_one_client_share_one_long_poll),
         TEST(another_group_has_a_slot_of_its_own_while_a_poll_is_out),
+        TEST(one_call_receives_from_several_groups_with_one_poll),
+        TEST(a_call_for_several_groups_is_woken_by_any_of_them),
+        TEST(a_group_of_several_that_is_not_there_is_named),
+        TEST(a_message_has_a_name_that_is_the_same_in_every_attempt),
+        TEST(a_topic_whose_messages_do_not_fit_into_the_memory_is_refused_by_name),
         TEST(a_slots_counter_rises_with_each_request_and_not_with_its_repeat),
         TEST(messages_go_to_the_callers_in_the_order_of_their_calls),
         TEST(what_came_for_nobody_is_released),

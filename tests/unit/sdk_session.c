@@ -75,6 +75,38 @@ static void opening_fails_when_nobody_listens_and_says_where(void **state)
     fake_hear(fake);
 }
 
+static void who_wants_one_attempt_hears_at_once_that_nobody_listens(void **state)
+{
+    (void)state;
+    fake_deaf(fake);
+    struct sluice_options o = {
+        .size = sizeof o, .broker = fake_url(fake), .connect_timeout_ms = 3600000, .connect_once = true};
+    assert_int_equal(sluice_open(&client, &o, &err), SLUICE_UNREACHABLE);
+    assert_has(err.text, "nobody listens there");
+    fake_hear(fake);
+    assert_int_equal(sluice_open(&client, &o, &err), 0);
+    fake_cut(fake); /* once it is open it dials again as ever */
+    struct sluice_message m = message("x");
+    assert_int_equal(sluice_publish(client, &m, NULL, &err), 0);
+}
+
+static void an_address_for_everywhere_becomes_the_host_that_was_dialled(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"0.0.0.0:7480", "[::]:7480", "10.1.2.3:7480", ""};
+    static const char *const meant[] = {"127.0.0.1:7480", "127.0.0.1:7480", "10.1.2.3:7480", ""};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        struct fake *everywhere = fake_open(&(struct fake_options){.http = said[i]});
+        assert_int_equal(open_at(fake_url(everywhere), 10000), 0);
+        struct sluice_health h = {.size = sizeof h};
+        assert_int_equal(sluice_health(client, 10000, &h, &err), 0);
+        assert_string_equal(h.http, meant[i]);
+        sluice_close(client, 0, NULL, NULL);
+        client = NULL;
+        fake_close(everywhere);
+    }
+}
+
 static void opening_an_address_that_is_none_fails_at_once(void **state)
 {
     (void)state;
@@ -397,6 +429,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(opening_says_hello_with_a_new_session_each_time),
         TEST(opening_fails_when_nobody_listens_and_says_where),
+        TEST(who_wants_one_attempt_hears_at_once_that_nobody_listens),
+        TEST(an_address_for_everywhere_becomes_the_host_that_was_dialled),
         TEST(opening_an_address_that_is_none_fails_at_once),
         TEST(opening_waits_for_a_broker_that_is_about_to_start),
         TEST(opening_times_out_when_hello_is_not_answered),

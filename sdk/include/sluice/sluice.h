@@ -15,6 +15,13 @@
  *             sluice_ack(b, i, &err);
  *     sluice_batch_free(b);                                      // what was not settled is given back
  *
+ *     struct sluice_unit *u;                                     // or: done, and what follows from it, in one atomic commit
+ *     sluice_unit_begin(s, &u, &err);
+ *     sluice_unit_ack(u, b, 0, &err);
+ *     sluice_unit_publish(u, &(struct sluice_message){.size = sizeof(struct sluice_message), .topic = "sent",
+ *                             .key = SLUICE_STR("4711")}, &err);
+ *     sluice_unit_commit(u, NULL, &err);                         // whole, or absent with a code that says why
+ *
  *     sluice_close(s, 10000, NULL, &err);
  *
  * Conventions
@@ -127,15 +134,22 @@ struct sluice_options {
     const char *broker;          /* "tcp://127.0.0.1:7400"; also tls+tcp://, ipc:///path, inproc://name. NULL: $SLUICE_BROKER, then that */
     const char *name;            /* a label shown by the broker; NULL: "program@host/pid" */
     uint32_t request_timeout_ms; /* of a blocking call, repeats and reconnects included; 0: 30,000 */
-    uint32_t connect_timeout_ms; /* of sluice_open; 0: 10,000 */
+    uint32_t connect_timeout_ms; /* of sluice_open; 0: 10,000. For how long a broker that is not there is waited for */
     size_t memory_max;           /* hard cap of this client on everything it holds: unsent and unconfirmed messages, received
-                                    batches, replies. 0: 64 MiB. At the cap publish_async answers QUEUE_FULL, publish waits. */
+                                    batches, replies. 0: 64 MiB. At the cap publish_async answers QUEUE_FULL, publish waits.
+                                    Receiving needs room for the largest message of the topic, or is refused with LIMIT. */
     uint32_t linger_ms;          /* async: how long a batch may wait for more; 0: none, what gathers while a request is out */
     uint32_t batch_bytes_max;    /* 0: 256 KiB */
     uint32_t batch_records_max;  /* 0: 4,096 */
     int compression;             /* enum sluice_compression; 0: lz4 where it saves an eighth */
     void (*log)(void *user, int level, const char *text); /* NULL: silent. level as in enum sluice_level */
     void *log_user;
+    bool connect_once;           /* sluice_open fails at once, UNREACHABLE, when the first attempt finds nobody; later
+                                    attempts of an open client go on as ever */
+    const char *tls_ca_file;     /* tls+tcp: PEM file of the authorities that may have signed the broker's certificate, which must
+                                    be for the host that `broker` names. NULL: $SLUICE_TLS_CA_FILE; without one none is believed */
+    const char *tls_cert_file;   /* tls+tcp: PEM file of this client's certificate and its key, for a broker that asks for one.
+                                    NULL: $SLUICE_TLS_CERT_FILE, then none */
 };
 enum sluice_compression { SLUICE_COMPRESSION_DEFAULT = 0, SLUICE_COMPRESSION_NONE = 1, SLUICE_COMPRESSION_LZ4 = 2, SLUICE_COMPRESSION_ZSTD = 3 };
 enum sluice_level { SLUICE_DEBUG = 0, SLUICE_INFO = 1, SLUICE_WARN = 2, SLUICE_ERROR = 3 };
@@ -175,24 +189,37 @@ struct sluice_message {
     uint64_t timestamp_ms;        /* the producer's word; 0: now */
     uint32_t ttl_ms;              /* 0: none */
     uint8_t priority;             /* 0 to 9 */
-    const char *message_id;       /* NULL: none */
-    uint64_t delay_ms;            /* 0: now */
+    const char *message_id;       /* NULL: none. A second message with it, from whomever and also after restarts, is not stored
+                                     while the topic's window (dedup_ms) is open: its receipt says `duplicate` */
+    uint64_t delay_ms;            /* 0: now. Else it is appended that much later, and has its offset and its place in its key
+                                     from then on. Of delay_ms, at_ms and cron one at most is given */
+    uint64_t at_ms;               /* 0: now. Else it is appended at that time, by the broker's wall clock, ms since 1970 */
+    const char *cron;             /* NULL: once. "minute hour day month weekday", UTC: a copy of it is appended each time */
+    const char *schedule;         /* NULL: the broker makes one. The name under which it waits: what cancels and moves it. A
+                                     name that waits in this topic already is replaced. At most 200 bytes */
 };
 
 enum sluice_durability { SLUICE_DISK = 1, SLUICE_OS = 2 };
+enum { SLUICE_NAME_MAX = 200 };   /* bytes of a name: topic, group, schedule */
 
 /* What the broker promised. */
 struct sluice_receipt {
     uint32_t partition;           /* index in the topic, from 0 */
-    uint64_t offset;
+    uint64_t offset;              /* UINT64_MAX: it waits for its time, or is a duplicate of which the broker does not say it */
     int durability;               /* enum sluice_durability */
+    bool duplicate;               /* a message of its message_id was there: nothing new was stored. `offset` is then that of the
+                                     first message, as far as the broker says it */
+    char schedule[SLUICE_NAME_MAX + 1]; /* it waits for its time, under this name; "": it was appended */
+    uint64_t due_ms;              /* when it is due, wall; 0: it was appended */
 };
 
 /* Publishes one message and waits for the broker's acknowledgement. [blocks]
  * 0: it is as durable as `receipt->durability` says (`receipt` may be NULL). TIMEOUT and CLOSED leave the outcome unknown;
- * every other error means that it was not published. Many threads calling at once share batches.
+ * every other error means that it was not published. Many threads calling at once share batches. A message with a time waits at the
+ * broker, on disk, and the receipt says under which name; times that are close share nothing: each is a request.
  * Errors: TOPIC_NOT_FOUND, TOO_LARGE, LIMIT, INVALID_ARGUMENT, OVERLOADED, DISK_FULL, UNREACHABLE, QUEUE_FULL (no room within
- * request_timeout_ms), TIMEOUT, SESSION_EXPIRED, CLOSED. */
+ * request_timeout_ms), TIMEOUT, SESSION_EXPIRED, CLOSED. OVERLOADED is repeated until the time is up; its error then says
+ * retry_after_ms, depth and drain_ms. (Delay: SQS DelaySeconds; the id and its window: SQS MessageDeduplicationId.) */
 SLUICE_API int sluice_publish(struct sluice *s, const struct sluice_message *m, struct sluice_receipt *receipt,
                               struct sluice_error *err);
 
@@ -220,6 +247,11 @@ struct sluice_delivery {
     uint64_t append_time_ms;      /* the broker's */
     uint32_t attempt;             /* 1 = first delivery; 1 + failures so far. 0 when read from the log */
     struct sluice_bytes headers_raw; /* see sluice_header_next */
+    const char *group;            /* the queue group it was leased from; NULL when read from the log */
+    uint32_t grants;              /* times it was handed out, this one included, failed or not */
+    bool redelivered;             /* handed out before: what it does may have been done already */
+    uint64_t state_version;       /* the group's state of its key, as of this grant: the version, */
+    struct sluice_bytes state;    /* and the value. Version 0: none came with it */
 };
 
 struct sluice_batch;
@@ -227,6 +259,11 @@ SLUICE_API size_t sluice_batch_count(const struct sluice_batch *b);
 SLUICE_API const struct sluice_delivery *sluice_batch_message(const struct sluice_batch *b, size_t i); /* i < count */
 /* Gives back (release, not a failure) every message of a received batch that was not settled, then frees it. NULL is fine. */
 SLUICE_API void sluice_batch_free(struct sluice_batch *b);
+
+/* What a message is called in effects outside of Sluice: "topic/partition/offset/group", the same in every attempt, so that who is
+ * told twice can tell. Writes at most `size` bytes with the final zero, and returns how long the whole is, as snprintf does.
+ * (The header of Stripe's API of that name.) */
+SLUICE_API size_t sluice_idempotency_key(const struct sluice_delivery *d, char *out, size_t size);
 
 /* The value of a header by name; absent when there is none. Lent by the delivery. */
 SLUICE_API struct sluice_bytes sluice_header_get(const struct sluice_delivery *d, const char *name);
@@ -252,6 +289,14 @@ struct sluice_receive_options {
  * the memory: free some), SESSION_EXPIRED, CLOSED, NO_MEMORY. */
 SLUICE_API int sluice_receive(struct sluice *s, const char *topic, const char *group, const struct sluice_receive_options *options,
                               struct sluice_batch **out, struct sluice_error *err);
+
+/* As sluice_receive, from whichever of several groups has messages: one long poll for all of them, and the bounds of `options` over
+ * all of them. A batch may have messages of several; each says its topic and group. An error that concerns one of them names it, and
+ * then nothing was received. 1 to 64 sources, each once. (RabbitMQ: one channel that consumes several queues.) */
+struct sluice_source { const char *topic, *group; };
+SLUICE_API int sluice_receive_from(struct sluice *s, const struct sluice_source *sources, size_t count,
+                                   const struct sluice_receive_options *options, struct sluice_batch **out,
+                                   struct sluice_error *err);
 
 /* Settling one message of a received batch. Each waits until the broker has answered, gathering with what other threads settle
  * at the same moment. [blocks] A message can be settled once; again is INVALID_ARGUMENT. Any thread, also while others use `b`.
@@ -281,6 +326,73 @@ struct sluice_settle {
 typedef void sluice_settle_fn(void *user, size_t index, const struct sluice_error *error); /* error NULL: done */
 SLUICE_API int sluice_settle_async(struct sluice *s, const struct sluice_settle *items, size_t count, bool atomic,
                                    sluice_settle_fn *fn, void *user, struct sluice_error *err);
+
+/* ---------------------------------------------------------------- units: one atomic commit
+ *
+ * A unit is a piece of work as the broker sees it: messages that it settles, messages that it publishes, state that it changes. It
+ * is whole or absent, whatever is killed meanwhile, and committing it again after a lost connection has one effect. A unit that
+ * settles nothing is a producer's transaction. (Kafka's transactions of consume, transform, produce; here the fence is the lease.)
+ *
+ * One thread at a time fills a unit. What is put in is copied, but batches must not be freed from two threads at once with it.
+ */
+struct sluice_unit;
+
+/* Errors: NO_MEMORY, and what ended the session. Does not block, nor does any call below but those that say so. */
+SLUICE_API int sluice_unit_begin(struct sluice *s, struct sluice_unit **out, struct sluice_error *err);
+
+/* Settles message `i` of a batch that this client received, when the unit is committed; as sluice_ack, sluice_nack, sluice_park do.
+ * From now on the message counts as settled: again is INVALID_ARGUMENT. The batch may be freed before the commit.
+ * If the unit is refused or abandoned its messages are as they were: they can be settled otherwise, and those of a batch that was
+ * freed are given back. */
+SLUICE_API int sluice_unit_ack(struct sluice_unit *u, struct sluice_batch *b, size_t i, struct sluice_error *err);
+SLUICE_API int sluice_unit_nack(struct sluice_unit *u, struct sluice_batch *b, size_t i, uint32_t delay_ms, const char *error,
+                                struct sluice_error *err);
+SLUICE_API int sluice_unit_park(struct sluice_unit *u, struct sluice_batch *b, size_t i, const char *reason, const char *error,
+                                struct sluice_error *err);
+
+/* Publishes a message when the unit is committed: with everything a message can have, its time too. Its partition is chosen by its
+ * key, or id; those without either share one partition of their topic, so that a unit stays in order.
+ * Errors, nothing is taken then: as sluice_publish_async. The first message to a topic asks for its partitions. [blocks then] */
+SLUICE_API int sluice_unit_publish(struct sluice_unit *u, const struct sluice_message *m, struct sluice_error *err);
+
+/* Writes the state of a key in a queue group when the unit is committed, if its version is still `version`: that of the delivery
+ * (state_version) or of sluice_state_get; 0: there is none yet. Versions are never used twice. At most 256 KiB unless the broker
+ * says otherwise. remove takes the row away under the same condition. `topic` and `group` that were not used before are asked for.
+ * [blocks then] */
+SLUICE_API int sluice_unit_state_put(struct sluice_unit *u, const char *topic, const char *group, struct sluice_bytes key,
+                                     uint64_t version, struct sluice_bytes value, struct sluice_error *err);
+SLUICE_API int sluice_unit_state_remove(struct sluice_unit *u, const char *topic, const char *group, struct sluice_bytes key,
+                                        uint64_t version, struct sluice_error *err);
+
+/* How many messages it publishes so far. */
+SLUICE_API size_t sluice_unit_published(const struct sluice_unit *u);
+
+/* Commits and waits, gathering with what other threads settle. [blocks] Always frees `u`. `receipts`: NULL, or room for
+ * sluice_unit_published of them, filled on success in the order of the calls.
+ *   LEASE_LOST  a message was granted again, parked or done meanwhile. Nothing of this unit happened; others are not concerned.
+ *   CONFLICT    a state was not at the version given. Nothing happened, it is no failure: give the message back, and it comes again
+ *               with the state as it is then.
+ *   DUPLICATE   two of its messages have the same message_id. Nothing happened. (One that was produced before is left out, the
+ *               rest is done, and its receipt says so.)
+ *   TIMEOUT, SESSION_EXPIRED, CLOSED  the outcome is unknown, and the messages stay settled as far as this client is concerned.
+ *   Every other error: nothing happened. INVALID_ARGUMENT: the unit is empty, or names a message twice. TOO_LARGE: more than one
+ *   request can carry. */
+SLUICE_API int sluice_unit_commit(struct sluice_unit *u, struct sluice_receipt *receipts, struct sluice_error *err);
+
+/* As sluice_unit_commit, without waiting: `fn` (may be NULL) is called once. Takes `u` on success; on an error you still own it.
+ * `receipts` are lent for the call, NULL on an error. */
+typedef void sluice_unit_fn(void *user, const struct sluice_error *error, const struct sluice_receipt *receipts, size_t count);
+SLUICE_API int sluice_unit_commit_async(struct sluice_unit *u, sluice_unit_fn *fn, void *user, struct sluice_error *err);
+
+/* Abandons a unit. NULL is fine. */
+SLUICE_API void sluice_unit_free(struct sluice_unit *u);
+
+/* The state of a key in a queue group, now. [blocks] Version 0: there is none. The caller frees `*out`, which the client need not
+ * outlive. Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOO_LARGE (the key), those of any call. */
+struct sluice_state { uint64_t version; struct sluice_bytes value; };
+SLUICE_API int sluice_state_get(struct sluice *s, const char *topic, const char *group, struct sluice_bytes key,
+                                struct sluice_state **out, struct sluice_error *err);
+SLUICE_API void sluice_state_free(struct sluice_state *state);
 
 /* ---------------------------------------------------------------- reading the log */
 
@@ -315,7 +427,17 @@ struct sluice_topic_options {
     int durability;               /* 0: disk */
     bool compacted;
     uint32_t message_bytes_max;   /* 0: 1 MiB; at most 64 MiB */
-    uint64_t backlog_bytes_max;   /* 0: no bound */
+    uint64_t backlog_bytes_max;   /* 0: the broker's default. Of what its queue groups have not done; at it produces are refused */
+    uint64_t backlog_age_max_ms;  /* 0: no bound. Of the oldest message that a queue group has not done; as above */
+    uint64_t dedup_ms;            /* 0: the broker's default; how long a message_id is known. UINT64_MAX: never */
+    uint64_t ttl_ms;              /* 0: they do not expire. Of messages that name none of their own */
+};
+/* What sluice_topic_alter changes. */
+enum sluice_topic_field {
+    SLUICE_TOPIC_PARTITIONS = 1 << 0, SLUICE_TOPIC_RETENTION_MS = 1 << 1, SLUICE_TOPIC_RETENTION_BYTES = 1 << 2,
+    SLUICE_TOPIC_HARD_CAP_MS = 1 << 3, SLUICE_TOPIC_DURABILITY = 1 << 4, SLUICE_TOPIC_COMPACTED = 1 << 5,
+    SLUICE_TOPIC_MESSAGE_BYTES_MAX = 1 << 6, SLUICE_TOPIC_BACKLOG_BYTES_MAX = 1 << 7, SLUICE_TOPIC_BACKLOG_AGE_MAX_MS = 1 << 8,
+    SLUICE_TOPIC_DEDUP_MS = 1 << 9, SLUICE_TOPIC_TTL_MS = 1 << 10
 };
 struct sluice_partition { uint32_t id; uint64_t start, end, bytes; }; /* end: offset of the next message */
 struct sluice_topic {
@@ -329,6 +451,10 @@ struct sluice_topic {
 /* Creates a topic. One of the same name and options is fine (`created`, may be NULL, says which); EXISTS names the difference. */
 SLUICE_API int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options, bool *created,
                                    struct sluice_error *err);
+/* Changes the fields named, bits of enum sluice_topic_field, to what `options` says (0 there is the default again); others stay.
+ * Errors: TOPIC_NOT_FOUND, INVALID_ARGUMENT (no field, or one that cannot be so), UNSUPPORTED (one that cannot change). */
+SLUICE_API int sluice_topic_alter(struct sluice *s, const char *name, const struct sluice_topic_options *options, uint64_t fields,
+                                  struct sluice_error *err);
 SLUICE_API int sluice_topic_delete(struct sluice *s, const char *name, struct sluice_error *err);
 
 /* Lists come as an array that the caller frees with the list's free call. `name` NULL: all, sorted by name; else that one or
@@ -350,10 +476,40 @@ struct sluice_group_options {
     uint32_t max_deliveries;      /* 0: 5; 1 to 1,000 */
     uint32_t backoff_min_ms;      /* 0: 1,000 */
     uint32_t backoff_max_ms;      /* 0: 300,000 */
+    uint32_t run_max;             /* 0: 1. Messages of one key that one receiver may hold at once, in order; acknowledged in order */
+    uint32_t in_flight_max;       /* 0: the broker's default; messages leased at once, over all receivers */
+    int expired;                  /* enum sluice_expired; 0: drop. What happens to a message whose ttl passed before it was handed out */
+    double rate;                  /* messages handed out per second, over all receivers; 0: no limit. To the thousandth */
+    double key_rate;              /* the same, of one key */
+    uint32_t key_in_flight_max;   /* 0: no limit but order */
+    uint64_t idle_expiry_ms;      /* 0: never. The group goes when nobody has used it for so long */
 };
-struct sluice_group { const char *topic, *name; uint32_t id; struct sluice_group_options options; uint64_t created_ms; };
+enum sluice_expired { SLUICE_EXPIRED_DROP = 1, SLUICE_EXPIRED_PARK = 2 };
+/* What sluice_group_alter changes. Mode, order and from cannot change. */
+enum sluice_group_field {
+    SLUICE_GROUP_PARK = 1 << 2, SLUICE_GROUP_LEASE_MS = 1 << 4, SLUICE_GROUP_MAX_DELIVERIES = 1 << 5,
+    SLUICE_GROUP_BACKOFF_MIN_MS = 1 << 6, SLUICE_GROUP_BACKOFF_MAX_MS = 1 << 7, SLUICE_GROUP_RUN_MAX = 1 << 8,
+    SLUICE_GROUP_IN_FLIGHT_MAX = 1 << 9, SLUICE_GROUP_EXPIRED = 1 << 10, SLUICE_GROUP_RATE = 1 << 11,
+    SLUICE_GROUP_KEY_RATE = 1 << 12, SLUICE_GROUP_KEY_IN_FLIGHT_MAX = 1 << 13, SLUICE_GROUP_IDLE_EXPIRY_MS = 1 << 14
+};
+struct sluice_group {
+    const char *topic, *name;
+    uint32_t id;
+    struct sluice_group_options options;
+    uint64_t created_ms;
+    bool paused;
+};
 SLUICE_API int sluice_group_create(struct sluice *s, const char *topic, const char *name, const struct sluice_group_options *options,
                                    bool *created, struct sluice_error *err);
+/* As sluice_topic_alter, with bits of enum sluice_group_field. Leases that are out keep what they were granted under. */
+SLUICE_API int sluice_group_alter(struct sluice *s, const char *topic, const char *name, const struct sluice_group_options *options,
+                                  uint64_t fields, struct sluice_error *err);
+/* pause: nothing is handed out any more, what is leased can still be settled. resume: again. Both are kept over restarts, and doing
+ * them twice is fine. purge: everything appended so far is done but what is parked; leases of it are lost. `purged` (may be NULL) is
+ * how many that were. [block] Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE. (SQS PurgeQueue.) */
+SLUICE_API int sluice_group_pause(struct sluice *s, const char *topic, const char *name, struct sluice_error *err);
+SLUICE_API int sluice_group_resume(struct sluice *s, const char *topic, const char *name, struct sluice_error *err);
+SLUICE_API int sluice_group_purge(struct sluice *s, const char *topic, const char *name, uint64_t *purged, struct sluice_error *err);
 SLUICE_API int sluice_group_delete(struct sluice *s, const char *topic, const char *name, struct sluice_error *err);
 struct sluice_group_list { size_t count; const struct sluice_group *groups; };
 /* `topic` NULL: of all topics; `name` NULL: all groups; both given: that one, or GROUP_NOT_FOUND. */
@@ -385,18 +541,144 @@ struct sluice_dead_letter {
     const char *group, *reason, *last_error;
     uint64_t parked_at_ms;
 };
+/* Which dead letters are meant. Everything that is given must hold; all zero: each of them. Lent for the call. */
+struct sluice_dlq_filter {
+    size_t size;
+    struct sluice_bytes key;      /* absent: any */
+    const char *header;           /* NULL: any; the message has a header of that name, */
+    struct sluice_bytes header_value; /* and, unless absent, it has this value */
+    const char *reason;           /* NULL: any; "max_deliveries", or what it was parked with */
+    uint64_t since_ms, until_ms;  /* parked at or after, wall; before. until 0: no bound */
+    uint32_t attempts_min, attempts_max; /* failures; max 0: no bound */
+    bool one;                     /* only the message at partition (its index), offset */
+    uint32_t partition;
+    uint64_t offset;
+};
 struct sluice_dlq; /* a page of dead letters */
 struct sluice_dlq_options {
     size_t size;
     size_t limit;                 /* messages in this page; 0: 100; at most 1,000 */
     const struct sluice_dlq *after; /* continue behind the last one of this page; NULL: from the start */
+    const struct sluice_dlq_filter *filter; /* NULL: all. The broker looks at a bounded number for a page, so a page may be empty
+                                               and there be more */
 };
+/* A page, in order of partition and offset. [blocks] It changes nothing. The caller frees it.
+ * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, INVALID_ARGUMENT. */
 SLUICE_API int sluice_dlq_list(struct sluice *s, const char *topic, const char *group, const struct sluice_dlq_options *options,
                                struct sluice_dlq **out, struct sluice_error *err);
 SLUICE_API size_t sluice_dlq_count(const struct sluice_dlq *d);
 SLUICE_API const struct sluice_dead_letter *sluice_dlq_at(const struct sluice_dlq *d, size_t i);
 SLUICE_API bool sluice_dlq_more(const struct sluice_dlq *d);
 SLUICE_API void sluice_dlq_free(struct sluice_dlq *d);
+
+/* Redrive and drop are tasks of the broker: they go on without the client and over restarts.
+ * redrive: the message is present again at its old place in its key, with its counts at 0. drop: it is done, for good. */
+struct sluice_dlq_change {
+    size_t size;
+    const struct sluice_dlq_filter *filter; /* NULL: all */
+    double rate;                  /* messages per second; 0: as fast as it goes */
+    uint64_t limit;               /* messages in all; 0: no bound */
+    bool dry_run;                 /* counts what would be changed, and changes nothing */
+};
+/* Begin a task and return; `task` is its number. `change` NULL: all. [block]
+ * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, INVALID_ARGUMENT, LIMIT (too many tasks run). (SQS StartMessageMoveTask.) */
+SLUICE_API int sluice_dlq_redrive(struct sluice *s, const char *topic, const char *group, const struct sluice_dlq_change *change,
+                                  uint64_t *task, struct sluice_error *err);
+SLUICE_API int sluice_dlq_drop(struct sluice *s, const char *topic, const char *group, const struct sluice_dlq_change *change,
+                               uint64_t *task, struct sluice_error *err);
+
+enum sluice_task_act { SLUICE_TASK_REDRIVE = 1, SLUICE_TASK_DROP = 2 };
+enum sluice_task_state { SLUICE_TASK_RUNNING = 1, SLUICE_TASK_DONE, SLUICE_TASK_CANCELLED, SLUICE_TASK_FAILED };
+struct sluice_task {
+    uint64_t id;
+    const char *topic, *group;
+    int act;                      /* enum sluice_task_act */
+    int state;                    /* enum sluice_task_state */
+    bool dry_run;
+    uint64_t seen, matched, changed; /* messages looked at; that the filter took; redriven or dropped */
+    uint64_t started_ms, ended_ms; /* wall; ended 0: it has not */
+    double rate;                  /* as it was asked for */
+    const char *error;            /* why it failed, else "" */
+};
+struct sluice_task_list { size_t count; const struct sluice_task *tasks; };
+/* `id` 0: all that run and those that ended lately, in order of their numbers; else that one, or TASK_NOT_FOUND. [blocks] */
+SLUICE_API int sluice_tasks(struct sluice *s, uint64_t id, struct sluice_task_list **out, struct sluice_error *err);
+SLUICE_API void sluice_tasks_free(struct sluice_task_list *l);
+/* Ends a task after its present step; what it did stays done. One that has ended is fine. [blocks] TASK_NOT_FOUND. */
+SLUICE_API int sluice_task_cancel(struct sluice *s, uint64_t id, struct sluice_error *err);
+
+/* ---------------------------------------------------------------- what waits for its time */
+
+struct sluice_scheduled {
+    const char *topic, *name;     /* the name is unique in the topic */
+    const char *cron;             /* "": once */
+    uint32_t partition;           /* index in the topic; UINT32_MAX: not known */
+    uint32_t count;               /* messages */
+    uint64_t due_ms, created_ms;  /* wall */
+    uint64_t bytes;
+};
+struct sluice_schedule_list {
+    size_t count;
+    const struct sluice_scheduled *rows; /* in order of due_ms */
+    bool more;
+};
+struct sluice_schedule_options {
+    size_t size;
+    size_t limit;                 /* rows of this page; 0: 100; at most 1,000 */
+    const struct sluice_schedule_list *after; /* continue behind the last one of this page; NULL: from the start */
+};
+/* A page of what waits, which the caller frees. `topic` NULL: of all; `name` given (then `topic` too): that one, or
+ * SCHEDULE_NOT_FOUND. [blocks] */
+SLUICE_API int sluice_schedules(struct sluice *s, const char *topic, const char *name, const struct sluice_schedule_options *options,
+                                struct sluice_schedule_list **out, struct sluice_error *err);
+SLUICE_API void sluice_schedules_free(struct sluice_schedule_list *l);
+/* It does not come any more; or comes at at_ms (wall), or delay_ms from now: one of them. Both are as durable as a publish.
+ * Errors: TOPIC_NOT_FOUND, SCHEDULE_NOT_FOUND (it was appended, or never waited), INVALID_ARGUMENT. [block] */
+SLUICE_API int sluice_schedule_cancel(struct sluice *s, const char *topic, const char *name, struct sluice_error *err);
+SLUICE_API int sluice_schedule_move(struct sluice *s, const char *topic, const char *name, uint64_t at_ms, uint64_t delay_ms,
+                                    struct sluice_error *err);
+
+/* ---------------------------------------------------------------- why does it not come? */
+
+/* The one fact that keeps a message, a key or a group from being delivered. */
+enum sluice_fact {
+    SLUICE_FACT_READY = 1,        /* nothing: the next receive gets it */
+    SLUICE_FACT_DONE,             /* acknowledged or dropped */
+    SLUICE_FACT_LEASED,           /* `session` holds it until until_ms */
+    SLUICE_FACT_RETRYING,         /* it failed, and waits until until_ms */
+    SLUICE_FACT_PARKED,           /* a dead letter, for `reason` */
+    SLUICE_FACT_BEHIND,           /* an older message of its key blocks: partition and offset say which */
+    SLUICE_FACT_THROTTLED,        /* a limit of rate or concurrency, of its group or key */
+    SLUICE_FACT_EXPIRED,          /* its ttl passed */
+    SLUICE_FACT_PAUSED,           /* the group is paused */
+    SLUICE_FACT_BACKLOG,          /* not read ahead yet: `depth` messages before it */
+    SLUICE_FACT_NO_RECEIVER,      /* nobody asks */
+    SLUICE_FACT_NOT_VISIBLE,      /* appended, not yet on disk */
+    SLUICE_FACT_NO_SUCH_OFFSET,   /* never appended, or gone */
+    SLUICE_FACT_EMPTY,            /* of a key or a group: nothing of it waits */
+    SLUICE_FACT_SCHEDULED         /* waits for its time before it is appended */
+};
+struct sluice_explanation {
+    size_t size;                  /* in: sizeof */
+    int fact;                     /* enum sluice_fact; a newer broker may know others */
+    char text[256];               /* a sentence. What follows is 0 or "" where it says nothing of the fact */
+    uint32_t partition;           /* index in the topic; UINT32_MAX: none */
+    uint64_t offset;
+    uint64_t since_ms, until_ms;  /* wall */
+    uint64_t depth;
+    uint32_t attempts;            /* failures so far */
+    char session[SLUICE_NAME_MAX + 1], reason[SLUICE_NAME_MAX + 1];
+};
+/* Of the message at (partition, offset) if `one`, else of the key unless it is absent, else of the group. [blocks] Changes nothing. */
+struct sluice_explain_options {
+    size_t size;
+    struct sluice_bytes key;
+    bool one;
+    uint32_t partition;           /* its index */
+    uint64_t offset;
+};
+SLUICE_API int sluice_explain(struct sluice *s, const char *topic, const char *group, const struct sluice_explain_options *of,
+                              struct sluice_explanation *out, struct sluice_error *err);
 
 /* ---------------------------------------------------------------- the broker */
 
@@ -407,7 +689,8 @@ struct sluice_health {
     char version[32];
     uint32_t epoch, topics, groups, sessions;
     uint64_t turn, durable_turn, uptime_ms;
-    char http[128];               /* "127.0.0.1:7480", "" when there is none */
+    char http[128];               /* "127.0.0.1:7480", "" when there is none; a broker that listens everywhere is given the host
+                                     that this client dialled */
 };
 SLUICE_API int sluice_health(struct sluice *s, uint32_t timeout_ms, struct sluice_health *out, struct sluice_error *err);
 
