@@ -48,6 +48,20 @@ void answer(struct engine *en, struct op *op, int code, const char *fmt, ...)
     hand_back(en, op);
 }
 
+void answer_standing(struct engine *en, struct op *op, enum durability level, int code, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    err_vset(&op->error, code, fmt, args);
+    va_end(args);
+    op->reply.code = (uint16_t)code;
+    op->turn = en->turn;
+    op->level = level;
+    if (level == DURABILITY_DISK)
+        en->fx.need_sync = true;
+    hand_back(en, op);
+}
+
 void answer_now(struct engine *en, struct op *op)
 {
     op->turn = 0;

@@ -65,7 +65,7 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
     dedup_begin(en);
     enum dedup_step step = dedup_check(en, op, p->topic, w->count, &op->batch, &op->reply.produce);
     if (step == DEDUP_SOME) {
-        answer(en, op, E_DUPLICATE, "%u of %u records", op->reply.produce.duplicates_n, w->count);
+        answer_standing(en, op, p->topic->config.durability, E_DUPLICATE, "%u of %u records", op->reply.produce.duplicates_n, w->count);
         return;
     }
     if (step == DEDUP_NEW) {

@@ -301,6 +301,8 @@ void mark_dirty(struct list *dirty, struct list_node *n);
 
 /* Hands an operation back. Exactly one of these per operation. `turn`s and levels: see op.h. */
 void answer(struct engine *en, struct op *op, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* A refusal that says what was done before: it leaves as that does. */
+void answer_standing(struct engine *en, struct op *op, enum durability level, int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
 void answer_now(struct engine *en, struct op *op);                 /* op->reply is filled; stands on nothing */
 void answer_change(struct engine *en, struct op *op, enum durability level); /* stands on this turn; kept as its lane's result */
 void *op_take(struct engine *en, struct op *op, size_t n, size_t size); /* zeroed, from its arena; never NULL */

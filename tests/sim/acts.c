@@ -5,22 +5,20 @@
 #include "base/mem.h"
 #include "client.h"
 
-void batch_build(struct world *w, struct batch *out, int part, uint32_t count, int unit, struct buf *bytes)
+void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
 {
     struct batch_builder *b = batch_builder_new();
     struct err e = {0};
-    *out = (struct batch){.part = part, .count = count, .at = bytes->size};
-    for (uint32_t i = 0; i < count; i++) {
-        int key = (int)rng_below(&w->rng, KEYS + 1);
-        bool keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(part % PARTITIONS);
-        struct message *m = model_new_message(w, w->model->parts[part].topic, part, keyed ? key : NONE);
+    out->at = bytes->size;
+    for (uint32_t i = 0; i < out->count; i++) {
+        const struct message *m = model_message(w, out->ids[i]);
         char value[32];
-        int value_size = snprintf(value, sizeof value, "m%llu", (unsigned long long)m->id);
+        int value_size = snprintf(value, sizeof value, "m%llu", (unsigned long long)m->value);
         struct record record = {.timestamp_ms = w->now.wall_ms, .value = view_of(value, (size_t)value_size)};
-        if (keyed)
-            record.key = key_name(key);
-        m->unit = unit;
-        out->ids[i] = m->id;
+        if (m->key != NONE)
+            record.key = key_name(m->key);
+        if (m->has_id)
+            record.message_id = message_id_hash(record.value);
         if (batch_builder_add(b, &record, &e) != E_OK)
             world_fail(w, "a batch does not build: %s", e.text);
     }
@@ -29,18 +27,79 @@ void batch_build(struct world *w, struct batch *out, int part, uint32_t count, i
     out->size = bytes->size - out->at;
 }
 
+void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
+{
+    bool ids = rng_chance(&w->rng, 1, 2);
+    for (uint32_t i = 0; i < count; i++) {
+        int key = (int)rng_below(&w->rng, KEYS + 1);
+        bool keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
+        struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
+        m->unit = unit;
+        m->has_id = ids && rng_chance(&w->rng, 9, 10);
+        b->ids[b->count++] = m->id;
+    }
+}
+
+void request_batch(struct world *w, struct request *r)
+{
+    struct buf bytes = {0};
+    batch_encode(w, &r->batch, &bytes);
+    ref_drop(r->bytes);
+    r->bytes = ref_new_copy(bytes.data, bytes.size);
+    buf_free(&bytes);
+}
+
+static bool batch_has(const struct batch *b, uint64_t id)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->ids[i] == id)
+            return true;
+    return false;
+}
+
+/* What an earlier session of this client produced, and does not know whether it was appended. */
+static void add_again(struct world *w, struct client *c, struct batch *b)
+{
+    for (size_t i = 0; i < c->again_n && b->count < BATCH_MAX - 1;) {
+        const struct message *m = model_message(w, c->again[i]);
+        if (m->part != b->part) {
+            i++;
+            continue;
+        }
+        if (!batch_has(b, m->id))
+            b->ids[b->count++] = m->id;
+        c->again[i] = c->again[--c->again_n];
+    }
+}
+
+/* What somebody produced already. */
+static void add_old(struct world *w, struct batch *b)
+{
+    for (int i = 0; i < 8 && w->model->messages_n > 0 && b->count < 3; i++) {
+        const struct message *m = model_message(w, rng_below(&w->rng, w->model->messages_n));
+        bool known = m->unit == NONE || model_unit(w, m->unit)->outcome == OUTCOME_OK;
+        if (m->has_id && m->value == m->id && m->part == b->part && known && !batch_has(b, m->id))
+            b->ids[b->count++] = m->id;
+    }
+}
+
 static void produce(struct world *w, struct client *c)
 {
     int part = (int)rng_below(&w->rng, PARTS);
+    if (c->again_n > 0 && rng_chance(&w->rng, 1, 2))
+        part = model_message(w, c->again[0])->part;
     if (c->lanes[part].next - c->lanes[part].seen > 8)
         return;
     struct request *r = client_request(c, R_PRODUCE, VERB_PRODUCE);
-    struct buf bytes = {0};
-    batch_build(w, &r->batch, part, (uint32_t)rng_between(&w->rng, 1, BATCH_MAX), NONE, &bytes);
+    r->batch.part = part;
+    add_again(w, c, &r->batch);
+    if (rng_chance(&w->rng, 1, 12))
+        add_old(w, &r->batch);
+    if (r->batch.count == 0 || rng_chance(&w->rng, 1, 3))
+        batch_add_new(w, &r->batch, (uint32_t)rng_between(&w->rng, 1, BATCH_MAX - r->batch.count), NONE);
     r->lane = w->model->parts[part].id;
     r->seq = c->lanes[part].next++;
-    r->bytes = ref_new_copy(bytes.data, bytes.size);
-    buf_free(&bytes);
+    request_batch(w, r);
 }
 
 int client_free_slot(const struct client *c) { return !c->slot_busy[0] ? 0 : !c->slot_busy[1] ? 1 : NONE; }
@@ -107,9 +166,9 @@ void client_act(struct world *w, struct client *c)
     uint64_t x = rng_below(&w->rng, 1000);
     if (w->draining)
         x = x < 500 ? 400 : 600;
-    if (x < 300)
+    if (x < 220)
         produce(w, c);
-    else if (x < 500)
+    else if (x < 450)
         receive(w, c);
     else if (x < 900)
         client_settle(w, c);
@@ -125,5 +184,7 @@ void client_act(struct world *w, struct client *c)
         client_request(c, R_BYE, VERB_BYE);
     else if (x >= 980 && x < 990)
         client_lose_pipe(w, c, true);
+    else if (x >= 990 && x < 995)
+        client_crash(w, c);
     client_send_due(w, c);
 }

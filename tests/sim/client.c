@@ -1,6 +1,7 @@
 /* Clients: see client.h. Sessions, their lanes, and requests that are sent until they are answered. */
 #include "client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -49,6 +50,21 @@ static struct wire_receive *receive_of(const struct request *r, struct arena *a)
     return out;
 }
 
+static const struct id128 *ids_of(const struct client *c, const struct batch *b, struct arena *a)
+{
+    struct id128 *ids = arena_take(a, BATCH_MAX * sizeof *ids);
+    bool any = false;
+    for (uint32_t i = 0; i < b->count; i++) {
+        char value[32];
+        if (!model_message(c->world, b->ids[i])->has_id)
+            continue;
+        int size = snprintf(value, sizeof value, "m%llu", (unsigned long long)b->ids[i]);
+        ids[i] = message_id_hash(view_of(value, (size_t)size));
+        any = true;
+    }
+    return any ? ids : NULL;
+}
+
 static void unit_fill(const struct client *c, const struct request *r, const struct unit *u, struct wire_unit *out, struct op_batch *checked,
                       struct arena *a)
 {
@@ -59,7 +75,7 @@ static void unit_fill(const struct client *c, const struct request *r, const str
         items[i] = u->items[i].wire;
     for (uint32_t i = 0; i < u->batches_n; i++) {
         produces[i] = wire_of(c, r, &u->batches[i]);
-        checked[i].last_delta = u->batches[i].count - 1;
+        checked[i] = (struct op_batch){.last_delta = u->batches[i].count - 1, .message_ids = ids_of(c, &u->batches[i], a)};
     }
     for (uint32_t i = 0; i < u->puts_n; i++)
         puts[i] = (struct wire_state_put){.group = c->world->model->group_ids[u->puts[i].group], .key = key_name(u->puts[i].key),
@@ -99,7 +115,7 @@ static void fill(struct client *c, struct request *r, struct op *op)
         break;
     case R_PRODUCE:
         w->produce = wire_of(c, r, &r->batch);
-        op->batch.last_delta = r->batch.count - 1;
+        op->batch = (struct op_batch){.last_delta = r->batch.count - 1, .message_ids = ids_of(c, &r->batch, &op->arena)};
         break;
     case R_RECEIVE:
         w->receive = *receive_of(r, &op->arena);
@@ -178,6 +194,7 @@ static void send_one(struct client *c, struct request *r)
     so->client = c;
     so->request = r;
     so->pipe = c->pipe;
+    so->hash = r->batch.hash;
     arena_init(&so->op.arena, 1 << 20);
     fill(c, r, &so->op);
     so->op.pipe = c->pipe;
@@ -262,6 +279,9 @@ void client_forget_session(struct world *w, struct client *c)
         struct request *r = container_of(list_first(&c->requests), struct request, link);
         if (r->kind == R_ADMIN)
             w->admin_busy = false;
+        for (uint32_t i = 0; r->kind == R_PRODUCE && i < r->batch.count && c->again_n < AGAIN_MAX; i++)
+            if (model_message(w, r->batch.ids[i])->has_id)
+                c->again[c->again_n++] = r->batch.ids[i];
         request_end(r);
     }
     leases_until(c, client_now(c));
@@ -274,6 +294,13 @@ void client_forget_session(struct world *w, struct client *c)
     memset(c->slot_counter, 0, sizeof c->slot_counter);
     memset(c->slot_busy, 0, sizeof c->slot_busy);
     memset(c->state, 0, sizeof c->state);
+}
+
+void client_crash(struct world *w, struct client *c)
+{
+    client_lose_pipe(w, c, true);
+    client_forget_session(w, c);
+    w->totals->clients_anew++;
 }
 
 /* ---------------------------------------------------------------- what is known */

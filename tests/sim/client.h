@@ -11,7 +11,7 @@
 #include "model.h"
 
 enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_BYE };
-enum { SETTLE_MAX = 8, UNITS_MAX = 3 };
+enum { SETTLE_MAX = 8, UNITS_MAX = 3, AGAIN_MAX = 32 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
 
@@ -65,6 +65,8 @@ struct client {
     bool slot_busy[2];
     struct held *held;
     size_t held_n, held_cap;
+    uint64_t again[AGAIN_MAX]; /* messages with ids of earlier sessions that may not have been appended */
+    size_t again_n;
     struct { bool known; uint64_t version, count; } state[GROUPS][KEYS];
     uint64_t paused_until;     /* does nothing until then */
 };
@@ -73,7 +75,7 @@ struct sim_op {
     struct op op;
     struct client *client;
     struct request *request;
-    uint64_t pipe;
+    uint64_t pipe, hash;       /* hash: of the batch that was sent, which a refusal speaks of */
 };
 
 void clients_init(struct world *w);
@@ -83,13 +85,16 @@ void client_act(struct world *w, struct client *c);
 void client_connect(struct world *w, struct client *c);
 void client_send_due(struct world *w, struct client *c);
 void client_lose_pipe(struct world *w, struct client *c, bool tell);
+void client_crash(struct world *w, struct client *c); /* it comes back as another session */
 void client_forget_session(struct world *w, struct client *c); /* expired or said bye: what is unanswered stays unknown */
 struct request *client_request(struct client *c, enum request_kind kind, enum wire_verb verb);
 void client_hold(struct client *c, struct held h);
 void client_lane_answered(struct client *c, const struct request *r);
 void request_end(struct request *r);
-/* Builds `count` new messages for a partition into `bytes`. */
-void batch_build(struct world *w, struct batch *b, int part, uint32_t count, int unit, struct buf *bytes);
+/* New messages for a batch; its bytes, behind others in `bytes`; those of a request with one batch. */
+void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit);
+void batch_encode(struct world *w, struct batch *b, struct buf *bytes);
+void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);
 void client_settle(struct world *w, struct client *c);
 void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */

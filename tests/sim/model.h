@@ -45,7 +45,9 @@ struct group_view {
 };
 
 struct message {
-    uint64_t id;
+    uint64_t id, value;        /* value: the id that its bytes say; another's, where that was produced again after the window */
+    bool has_id;               /* a message id, made of `value` */
+    uint64_t latest_ms;        /* append time of the last with this value */
     int topic, part, key;      /* part: index into model.parts; key NONE: no key */
     bool acked;                /* the producer was told */
     int64_t offset;            /* where the log has it; -1: not there */
@@ -60,6 +62,7 @@ struct part_view {
     int topic;
     int64_t *log;              /* offset -> message id, as the store's rows say */
     size_t end, cap;
+    size_t known;              /* while the log is read again: how far `log` holds what stood there before */
     size_t synced_end;         /* what a power cut would leave */
 };
 
@@ -121,7 +124,7 @@ struct model {
 void model_init(struct world *w);
 void model_free(struct world *w);
 struct message *model_message(const struct world *w, uint64_t id);
-struct message *model_new_message(struct world *w, int topic, int part, int key);
+struct message *model_new_message(struct world *w, int part, int key);
 int model_part(const struct world *w, uint32_t partition_id);
 int model_group(const struct world *w, uint32_t group_id);
 static inline struct group_view *model_view(struct message *m, int group) { return &m->group[group % GROUPS_PER_TOPIC]; }
@@ -139,8 +142,10 @@ void model_log_row(struct world *w, struct view key, struct view value);
 void model_log_again(struct world *w);
 void model_log_check(struct world *w);
 int64_t model_id_of(struct view value);
-/* The producer was told that this message has this offset. */
-void model_acked(struct world *w, struct message *m, int64_t offset);
+/* The producer was told that the message with this value stands at this offset. */
+void model_acked(struct world *w, int part, uint64_t value, uint64_t offset);
+/* ... that it was produced before. */
+void model_duplicate(struct world *w, uint64_t value);
 void model_granted(struct world *w, int group, struct message *m);
 
 /* ---------------------------------------------------------------- model_unit.c */

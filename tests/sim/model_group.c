@@ -20,9 +20,9 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
 {
     uint64_t granted_at = turn_time(w, turn);
     int64_t id = model_id_of(value);
-    struct message *m = id >= 0 ? model_message(w, (uint64_t)id) : NULL;
     int part = model_part(w, r->partition);
-    if (m == NULL || part == NONE || group == NONE || w->model->parts[part].end <= r->offset || w->model->parts[part].log[r->offset] != id) {
+    struct message *m = part != NONE && r->offset < w->model->parts[part].end ? model_message(w, (uint64_t)w->model->parts[part].log[r->offset]) : NULL;
+    if (m == NULL || group == NONE || m->value != (uint64_t)id) {
         world_fail(w, "client %d was given partition %u offset %llu with message %lld, which the log has not there", client, r->partition,
                    (unsigned long long)r->offset, (long long)id);
         return false;

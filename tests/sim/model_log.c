@@ -25,7 +25,7 @@ struct message *model_message(const struct world *w, uint64_t id)
     return id < w->model->messages_n ? &w->model->messages[id] : NULL;
 }
 
-struct message *model_new_message(struct world *w, int topic, int part, int key)
+struct message *model_new_message(struct world *w, int part, int key)
 {
     struct model *o = w->model;
     if (o->messages_n == o->messages_cap) {
@@ -33,8 +33,9 @@ struct message *model_new_message(struct world *w, int topic, int part, int key)
         o->messages = mem_resize(o->messages, o->messages_cap, sizeof *o->messages);
     }
     struct message *m = &o->messages[o->messages_n];
-    *m = (struct message){.id = o->messages_n++, .topic = topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
+    *m = (struct message){.id = o->messages_n, .value = o->messages_n, .topic = o->parts[part].topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
                           .unit = NONE};
+    o->messages_n++;
     for (int g = 0; g < GROUPS_PER_TOPIC; g++)
         m->group[g].holder = m->group[g].by_unit = NONE;
     return m;
@@ -68,28 +69,44 @@ int64_t model_id_of(struct view value)
     return strtoll(text + 1, NULL, 10);
 }
 
-static void log_append(struct world *w, struct part_view *p, int64_t id, const struct stored_header *h)
+/* The message that a value at the end of a log stands for: what was produced again after the window of its topic is another one. */
+static struct message *message_of(struct world *w, const struct part_view *p, uint64_t value, uint64_t at_ms)
+{
+    struct message *m = model_message(w, value);
+    if (p->end < p->known && model_message(w, (uint64_t)p->log[p->end])->value == value)
+        return model_message(w, (uint64_t)p->log[p->end]);
+    if (m == NULL || m->offset < 0)
+        return m;
+    uint64_t window = w->model->topic_config[m->topic].dedup_ms; /* the most there is: off */
+    if (!m->has_id || (window != UINT64_MAX && at_ms - m->latest_ms < window)) {
+        world_fail(w, "message %llu stands in the log twice, at %lld and %zu", (unsigned long long)value, (long long)m->offset, p->end);
+        return m;
+    }
+    struct message *again = model_new_message(w, m->part, m->key);
+    again->value = value;
+    w->totals->produced_again++;
+    return again;
+}
+
+static void log_append(struct world *w, struct part_view *p, int64_t value, const struct stored_header *h)
 {
     if (p->end == p->cap) {
         p->cap = p->cap > 0 ? 2 * p->cap : 64;
         p->log = mem_resize(p->log, p->cap, sizeof *p->log);
     }
-    struct message *m = id >= 0 ? model_message(w, (uint64_t)id) : NULL;
-    if (m == NULL) {
-        world_fail(w, "the log holds an unknown message %lld", (long long)id);
+    struct message *m = value >= 0 ? message_of(w, p, (uint64_t)value, h->append_time_ms) : NULL;
+    if (m == NULL || &w->model->parts[m->part] != p) {
+        world_fail(w, "the log holds message %lld, which was not produced there", (long long)value);
         return;
     }
-    if (m->offset >= 0)
-        world_fail(w, "message %lld stands in the log twice, at %lld and %zu", (long long)id, (long long)m->offset, p->end);
-    if (&w->model->parts[m->part] != p)
-        world_fail(w, "message %lld was produced to another partition", (long long)id);
     m->offset = (int64_t)p->end;
     m->append_ms = h->append_time_ms;
-    p->log[p->end++] = id;
+    model_message(w, m->value)->latest_ms = h->append_time_ms;
+    p->log[p->end++] = (int64_t)m->id;
     if (m->unit != NONE)
         model_unit_seen(w, m->unit);
     if (m->acked && m->acked_offset != m->offset)
-        world_fail(w, "message %lld was acked at %lld and stands at %lld", (long long)id, (long long)m->acked_offset, (long long)m->offset);
+        world_fail(w, "message %llu was acked at %lld and stands at %lld", (unsigned long long)m->id, (long long)m->acked_offset, (long long)m->offset);
 }
 
 void model_log_row(struct world *w, struct view key, struct view value)
@@ -134,14 +151,16 @@ void model_log_again(struct world *w)
     for (size_t i = 0; i < o->messages_n; i++)
         o->messages[i].offset = -1;
     for (int i = 0; i < PARTS; i++)
-        o->parts[i].end = 0;
+        o->parts[i].known = o->parts[i].end, o->parts[i].end = 0;
     struct store_iter *it = store_iter(w->mem, FAM_LOG_DAYS);
     for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
         model_log_row(w, store_iter_key(it), store_iter_value(it));
     store_iter_close(it);
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < PARTS; i++) {
+        o->parts[i].known = 0;
         if (model_disk(w, o->parts[i].topic) && o->parts[i].synced_end > o->parts[i].end)
             world_fail(w, "part %d was synced up to %zu and ends at %zu", i, o->parts[i].synced_end, o->parts[i].end);
+    }
 }
 
 void model_log_check(struct world *w)
@@ -154,12 +173,23 @@ void model_log_check(struct world *w)
     }
 }
 
-void model_acked(struct world *w, struct message *m, int64_t offset)
+void model_acked(struct world *w, int part, uint64_t value, uint64_t offset)
 {
-    if (m->acked && m->acked_offset != offset)
-        world_fail(w, "message %llu was acked at %lld, and again at %lld", (unsigned long long)m->id, (long long)m->acked_offset, (long long)offset);
+    const struct part_view *p = &w->model->parts[part];
+    struct message *m = offset < p->end ? model_message(w, (uint64_t)p->log[offset]) : NULL;
+    if (m == NULL || m->value != value) {
+        world_fail(w, "message %llu acked at %llu stands elsewhere", (unsigned long long)value, (unsigned long long)offset);
+        return;
+    }
     m->acked = true;
-    m->acked_offset = offset;
-    if (m->offset != offset)
-        world_fail(w, "message %llu acked at %lld stands at %lld", (unsigned long long)m->id, (long long)offset, (long long)m->offset);
+    m->acked_offset = (int64_t)offset;
+}
+
+void model_duplicate(struct world *w, uint64_t value)
+{
+    const struct message *m = model_message(w, value);
+    if (m->offset < 0)
+        world_fail(w, "message %llu was answered as produced before, and is not there", (unsigned long long)value);
+    else
+        model_acked(w, m->part, value, (uint64_t)m->offset);
 }

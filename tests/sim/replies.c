@@ -26,15 +26,44 @@ static void batch_acked(struct world *w, const struct batch *b, const struct wir
 {
     if (p->partition != w->model->parts[b->part].id || p->count != b->count)
         world_fail(w, "a batch of %u messages was answered as %u in partition %u", b->count, p->count, p->partition);
-    for (uint32_t i = 0; i < b->count; i++)
-        model_acked(w, model_message(w, b->ids[i]), (int64_t)p->base_offset + i);
-    w->totals->produced += b->count;
+    w->totals->duplicates += p->duplicate;
+    w->totals->produced += p->duplicate ? 0 : b->count;
+    for (uint32_t i = 0; i < b->count && !w->failed; i++) {
+        if (p->duplicate && !model_message(w, b->ids[i])->has_id)
+            world_fail(w, "message %llu has no id and was answered as produced before", (unsigned long long)b->ids[i]);
+        if (i == 0 || !p->duplicate)
+            model_acked(w, b->part, b->ids[i], p->base_offset + i);
+        else
+            model_duplicate(w, b->ids[i]);
+    }
+}
+
+/* Some were produced before: the others are sent under the same number. */
+static void produce_rest(struct client *c, struct request *r, const struct wire_produced *p)
+{
+    struct world *w = c->world;
+    uint32_t n = 0;
+    w->totals->duplicate_parts++;
+    for (uint32_t i = 0, k = 0; i < r->batch.count && !w->failed; i++) {
+        if (k == p->duplicates_n || p->duplicates[k] != i)
+            r->batch.ids[n++] = r->batch.ids[i];
+        else if (!model_message(w, r->batch.ids[i])->has_id)
+            world_fail(w, "message %llu has no id and was answered as produced before", (unsigned long long)r->batch.ids[i]);
+        else
+            model_duplicate(w, r->batch.ids[i]), k++;
+    }
+    if (n == 0 || n == r->batch.count) {
+        world_fail(w, "%u of %u messages were produced before", r->batch.count - n, r->batch.count);
+        return;
+    }
+    r->batch.count = n;
+    request_batch(w, r);
+    r->sent = false;
 }
 
 static void produce_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
-    struct world *w = c->world;
-    batch_acked(w, &r->batch, &reply->produce);
+    batch_acked(c->world, &r->batch, &reply->produce);
     client_lane_answered(c, r);
     request_end(r);
 }
@@ -252,7 +281,7 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
         for (uint32_t i = 0; i < h.count && !w->failed; i++) {
             struct record record;
             char text[32];
-            int n = snprintf(text, sizeof text, "m%lld", (long long)p->log[h.base_offset + i]);
+            int n = snprintf(text, sizeof text, "m%lld", (long long)model_message(w, (uint64_t)p->log[h.base_offset + i])->value);
             if (batch_reader_get(&reader, i, &record, &e) != E_OK || !view_eq(record.value, view_of(text, (size_t)n)))
                 world_fail(w, "a fetch gave another message at offset %llu", (unsigned long long)(h.base_offset + i));
             w->totals->fetched++;
@@ -319,6 +348,11 @@ void reply_arrived(struct sim_op *so)
             c->ready = false;
             c->reconnect_at = 0;
         }
+        return;
+    }
+    if (r->kind == R_PRODUCE && reply->code == E_DUPLICATE) {
+        if (so->hash == r->batch.hash) /* else the rest is on its way already */
+            produce_rest(c, r, &reply->produce);
         return;
     }
     if (reply->code != E_OK && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {

@@ -37,7 +37,8 @@ static void make_topic(struct world *w, int topic)
 {
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
-    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK};
+    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
+                                                 .dedup_ms = topic == 0 ? 60000 : topic == 1 ? 30000 : rng_chance(&w->rng, 1, 2) ? UINT64_MAX : 45000};
     make(w, r);
 }
 

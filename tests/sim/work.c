@@ -89,8 +89,11 @@ static int unit_make(struct world *w, struct client *c, struct buf *bytes)
     if (w->draining)
         batches = puts = 0;
     for (uint32_t left = BATCH_MAX; u->batches_n < batches && left > 0; u->batches_n++) {
+        struct batch *b = &u->batches[u->batches_n];
         uint32_t n = (uint32_t)rng_between(&w->rng, 1, left);
-        batch_build(w, &u->batches[u->batches_n], (int)rng_below(&w->rng, PARTS), n, unit, bytes);
+        b->part = (int)rng_below(&w->rng, PARTS);
+        batch_add_new(w, b, n, unit);
+        batch_encode(w, b, bytes);
         left -= n;
     }
     for (uint32_t i = 0; i < puts; i++)

@@ -81,6 +81,7 @@ static void count_engine(struct world *w)
     w->totals->expired_leases += c->expired_leases;
     w->totals->returned_leases += c->returned_leases;
     w->totals->spilled += c->spilled_messages;
+    w->totals->generations += c->dedup_generations;
     w->totals->timers += c->expired_leases + c->nacked_messages;
 }
 

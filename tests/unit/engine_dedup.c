@@ -66,6 +66,20 @@ static void a_batch_of_which_some_were_produced_is_refused_with_which_and_its_nu
     kit_free(k);
 }
 
+static void a_client_is_told_that_some_were_produced_when_they_are_on_disk(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1);
+    kit_produce_ids(k, A, p, "x");
+    const struct wire_reply *r = kit_produce_ids(k, B, p, "x y");
+    const struct op *op = (const struct op *)((const char *)r - offsetof(struct op, reply));
+    assert_int_equal(r->code, E_DUPLICATE);
+    assert_int_equal(op->level, DURABILITY_DISK);
+    assert_in_range(op->turn, 1, k->durable);
+    kit_free(k);
+}
+
 static void an_id_twice_in_one_batch_is_a_duplicate_the_second_time(void **state)
 {
     (void)state;
@@ -329,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_with_an_id_that_was_produced_is_answered_with_where_it_is),
         cmocka_unit_test(a_batch_of_which_some_were_produced_is_refused_with_which_and_its_number_is_not_used),
+        cmocka_unit_test(a_client_is_told_that_some_were_produced_when_they_are_on_disk),
         cmocka_unit_test(an_id_twice_in_one_batch_is_a_duplicate_the_second_time),
         cmocka_unit_test(messages_without_ids_are_never_duplicates_and_leave_no_rows),
         cmocka_unit_test(a_repeat_is_found_over_a_restart_of_the_broker),
