@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "engine/filter.h"
 #include "schemas/errors.h"
 #include "schemas/records.h"
 #include "schemas/stored.h"
@@ -214,6 +215,13 @@ static uint64_t damage_span(struct walk *w, int code, bool found, const struct b
     return to < end ? to : end;
 }
 
+/* Bytes of the log before an offset of this batch. */
+static uint64_t log_bytes_before(const struct stored_header *h, uint64_t offset)
+{
+    uint64_t size = stored_entry_size(h->size), in = offset - h->base_offset < h->count ? offset - h->base_offset : h->count;
+    return h->cumulative_bytes - size + size * in / h->count;
+}
+
 /* ---------------------------------------------------------------- read-ahead */
 
 static int load_batch(const struct effect_load *load, const struct batch *b, struct loaded *out, struct buf *records, struct err *e)
@@ -235,6 +243,7 @@ static int load_batch(const struct effect_load *load, const struct batch *b, str
         buf_append(records, &r, sizeof r);
         out->records_n++;
         out->next = offset + 1;
+        out->bytes = log_bytes_before(&b->h, out->next);
     }
     return E_OK;
 }
@@ -389,34 +398,42 @@ static uint32_t index_in_batch(const struct slicer *s, uint64_t offset)
     return low;
 }
 
-static int slice(struct slicer *s, const struct log_source *src, struct wire_record *r, struct buf *out, struct err *e)
+/* One record of the log and its place in the batch that is then open. Its bytes are good until the next call with this slicer. */
+static int slicer_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record,
+                      uint32_t *index, struct err *e)
 {
-    bool open = s->reading && s->w.partition == r->partition && r->offset >= s->b.h.base_offset && r->offset <= s->b.last_offset;
+    bool open = s->reading && s->w.partition == partition && offset >= s->b.h.base_offset && offset <= s->b.last_offset;
     if (!open) {
         if (s->reading)
             batch_reader_close(&s->reader);
         s->reading = false;
-        if (s->walking && s->w.partition != r->partition)
+        if (s->walking && s->w.partition != partition)
             slicer_stop(s);
-        if (!s->walking && !walk_open(&s->w, src, r->partition, r->offset))
-            return err_set(e, E_GAP, "partition id %u is gone", r->partition);
+        if (!s->walking && !walk_open(&s->w, src, partition, offset))
+            return err_set(e, E_GAP, "partition id %u is gone", partition);
         s->walking = true;
-        walk_seek(&s->w, r->offset);
+        walk_seek(&s->w, offset);
         bool found;
         int code = walk_next(&s->w, &s->b, &found, e);
         if (code != E_OK)
             return code;
-        if (!found || s->b.h.base_offset > r->offset)
-            return damaged(e, r->partition, r->offset, "the log has a hole");
+        if (!found || s->b.h.base_offset > offset)
+            return damaged(e, partition, offset, "the log has a hole");
         if ((code = batch_reader_open(&s->reader, s->b.bytes, e)) != E_OK)
             return code;
         s->reading = true;
     }
+    *index = index_in_batch(s, offset);
+    if (*index >= s->reader.c.count)
+        return damaged(e, partition, offset, "the batch ends before it");
+    return batch_reader_get(&s->reader, *index, record, e);
+}
+
+static int slice(struct slicer *s, const struct log_source *src, struct wire_record *r, struct buf *out, struct err *e)
+{
     struct record record;
-    uint32_t i = index_in_batch(s, r->offset);
-    if (i >= s->reader.c.count)
-        return damaged(e, r->partition, r->offset, "the batch ends before it");
-    int code = batch_reader_get(&s->reader, i, &record, e);
+    uint32_t i;
+    int code = slicer_get(s, src, r->partition, r->offset, &record, &i, e);
     if (code != E_OK)
         return code;
     const struct batch_columns *c = &s->reader.c;
@@ -516,6 +533,76 @@ static void fill_receive(const struct log_source *src, struct op *op, struct wir
     mem_free(ends);
 }
 
+/* ---------------------------------------------------------------- held messages: does a filter fit their bytes */
+
+struct fitting { const struct log_source *src; struct slicer s; int code; };
+
+/* What is damaged or gone does not fit; whether the rest does is not known when the code says so. */
+static bool fits(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f)
+{
+    struct fitting *x = user;
+    struct record record;
+    struct err e = {0};
+    uint32_t index;
+    int code = slicer_get(&x->s, x->src, partition, offset, &record, &index, &e);
+    if (code != E_OK && code != E_DAMAGED && code != E_GAP)
+        x->code = code;
+    return code == E_OK && filter_bytes(f, record.key, record.headers);
+}
+
+void log_match(const struct log_source *src, struct match *m)
+{
+    struct fitting x = {.src = src};
+    for (uint32_t i = 0; i < m->places_n && x.code == E_OK; i++)
+        m->places[i].fits = fits(&x, m->places[i].partition, m->places[i].offset, &m->filter);
+    slicer_stop(&x.s);
+    m->code = x.code;
+}
+
+static void fill_held(const struct log_source *src, struct op *op)
+{
+    struct fitting x = {.src = src};
+    int code = held_page(src->store, op, fits, &x);
+    slicer_stop(&x.s);
+    if (code == E_OK && x.code != E_OK) {
+        op->reply.code = (uint16_t)x.code;
+        op->reply.body = BODY_NONE;
+        return;
+    }
+    if (code == E_OK && op->reply.held.has_delivery) {
+        fill_delivery(src, &op->reply.held.delivery, &op->payload, NULL, NULL);
+        op->reply.held.delivery.data = buf_view(&op->payload);
+    }
+}
+
+/* ---------------------------------------------------------------- what the index says of a message */
+
+static void fill_ask(const struct log_source *src, struct op_ask *a)
+{
+    struct walk w;
+    struct batch b;
+    struct batch_columns c;
+    struct err e = {0};
+    bool found;
+    if (!walk_open(&w, src, a->partition, a->offset))
+        return;
+    if (walk_next(&w, &b, &found, &e) == E_OK && found && b.h.base_offset <= a->offset && codec_batch_open(b.bytes, &c, &e) == E_OK) {
+        uint64_t delta = a->offset - b.h.base_offset;
+        uint32_t i = c.offset_delta == NULL ? (uint32_t)delta : 0;
+        while (c.offset_delta != NULL && i < c.count && c.offset_delta[i] < delta)
+            i++;
+        a->found = i < c.count && (c.offset_delta == NULL || c.offset_delta[i] == delta);
+        a->append_time_ms = b.h.append_time_ms;
+        a->bytes = log_bytes_before(&b.h, a->offset);
+        if (a->found) {
+            a->has_key = c.key_size != NULL && c.key_size[i] > 0;
+            a->key_hash = a->has_key ? c.key_hash[i] : 0;
+            a->ttl_ms = c.ttl_ms != NULL ? c.ttl_ms[i] : 0;
+        }
+    }
+    walk_close(&w);
+}
+
 /* ---------------------------------------------------------------- offset for a time */
 
 static void fill_offset(const struct log_source *src, struct op *op)
@@ -564,10 +651,13 @@ void log_fill(const struct log_source *src, struct op *op, log_unreadable_fn *un
             fill_receive(src, op, &op->reply.receive, unreadable, user);
         else if (op->reply.body == BODY_SETTLE)
             fill_receive(src, op, &op->reply.settle.receive, unreadable, user);
-        else if (op->reply.body == BODY_HELD) {
-            fill_delivery(src, &op->reply.held.delivery, &op->payload, NULL, NULL);
-            op->reply.held.delivery.data = buf_view(&op->payload);
-        }
+        break;
+    case READ_HELD:
+        fill_held(src, op);
+        break;
+    case READ_INDEX:
+        for (uint32_t i = 0; i < op->asks_n; i++)
+            fill_ask(src, &op->asks[i]);
         break;
     case READ_OFFSET:
         fill_offset(src, op);

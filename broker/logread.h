@@ -12,6 +12,9 @@ struct log_source { struct store *store; struct tail *tail; };
 /* Read-ahead for a queue group. `out->records` is in `records`. A store that fails otherwise than by damage: that code, `e` filled. */
 int log_load(const struct log_source *src, const struct effect_load *load, struct loaded *out, struct buf *records, struct err *e);
 
+/* Which places of `m` fit its filter. What does not read as a message does not fit; m->code: what kept it from being looked at now. */
+void log_match(const struct log_source *src, struct match *m);
+
 /* What a granted message turned out to be unreadable as. */
 struct log_unreadable { uint32_t group, partition; uint64_t offset, token; int code; struct err error; };
 typedef void log_unreadable_fn(void *user, const struct log_unreadable *u);

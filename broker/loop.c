@@ -17,7 +17,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -27,6 +27,7 @@ _Static_assert(sizeof(struct event) <= sizeof(((struct op *)0)->node), "an opera
 
 struct event_pipe { struct event event; uint64_t pipe; };
 struct event_loaded { struct event event; struct loaded loaded; struct loaded_record records[]; };
+struct event_matched { struct event event; struct match *match; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
 
 /* A turn that was written and waits for the disk, with the replies that stand on it. */
@@ -197,6 +198,8 @@ static void turn_written(struct loop *l)
     assert(list_empty(&fx->done));
     for (size_t i = 0; i < fx->loads_n; i++)
         readers_load(l->readers, &fx->loads[i]);
+    for (size_t i = 0; i < fx->matches_n; i++)
+        readers_match(l->readers, fx->matches[i]);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
         l->options.hint(l->options.user, fx->hints[i].group, fx->hints[i].topic, fx->hints[i].name);
     engine_effects_clear(l->engine);
@@ -258,6 +261,12 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_LOADED: {
         struct event_loaded *p = container_of(ev, struct event_loaded, event);
         engine_loaded(l->engine, &p->loaded);
+        mem_free(p);
+        break;
+    }
+    case EVENT_MATCHED: {
+        struct event_matched *p = container_of(ev, struct event_matched, event);
+        engine_matched(l->engine, p->match);
         mem_free(p);
         break;
     }
@@ -430,6 +439,15 @@ static void on_loaded(void *user, const struct loaded *loaded)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_matched(void *user, struct match *m)
+{
+    struct loop *l = user;
+    struct event_matched *p = mem_zalloc(sizeof *p);
+    p->event.kind = EVENT_MATCHED;
+    p->match = m;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_unreadable(void *user, const struct log_unreadable *u)
 {
     struct loop *l = user;
@@ -444,7 +462,19 @@ static void on_unreadable(void *user, const struct log_unreadable *u)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
-static void on_filled(void *user, struct op *op) { finish(user, op); }
+/* What was asked of the log for the engine goes back to it; everything else leaves. */
+static void on_filled(void *user, struct op *op)
+{
+    struct loop *l = user;
+    if (op->read != READ_INDEX) {
+        finish(l, op);
+        return;
+    }
+    struct event *ev = (struct event *)(void *)op->node;
+    ev->kind = EVENT_OP;
+    inbox_push(&l->inbox, &ev->node, op->bytes);
+}
+
 static void on_failed(void *user, const struct err *why) { fatal(user, why); }
 
 void loop_status(struct loop *l, struct loop_status *out)
@@ -486,7 +516,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .unreadable = on_unreadable, .filled = on_filled, .failed = on_failed, .user = l};
+    struct readers_hooks hooks = {.loaded = on_loaded, .matched = on_matched, .unreadable = on_unreadable, .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);
         return E_INTERNAL;
@@ -578,13 +608,19 @@ static void drop_everything(struct loop *l)
             answer_with(container_of(o, struct op, wait), E_STORE_FAILED);
         mem_free(t);
     }
+    for (size_t i = 0; i < fx->matches_n; i++)
+        match_free(fx->matches[i]);
     l->blocked = false;
     for (struct inbox_node *n = take_events(l), *next; n != NULL; n = next) {
         struct event *ev = container_of(n, struct event, node);
         next = n->next;
-        if (ev->kind == EVENT_OP)
+        if (ev->kind == EVENT_OP) {
             answer_with(op_of(ev), E_SHUTTING_DOWN);
-        else if (ev->kind != EVENT_STOP)
+            continue;
+        }
+        if (ev->kind == EVENT_MATCHED)
+            match_free(container_of(ev, struct event_matched, event)->match);
+        if (ev->kind != EVENT_STOP)
             mem_free(ev); /* the event is the first field of each */
     }
 }

@@ -9,7 +9,8 @@
 struct job {
     struct list_node link;
     struct effect_load load;
-    struct op *op; /* NULL: a load */
+    struct op *op;       /* a reply to fill */
+    struct match *match; /* else a filter to apply; NULL: a load */
 };
 
 struct readers {
@@ -31,6 +32,12 @@ static void do_load(struct readers *r, const struct effect_load *load, struct bu
         r->hooks.failed(r->hooks.user, &e);
     else
         r->hooks.loaded(r->hooks.user, &l);
+}
+
+static void do_match(struct readers *r, struct match *m)
+{
+    log_match(&r->src, m);
+    r->hooks.matched(r->hooks.user, m);
 }
 
 static void do_fill(struct readers *r, struct op *op)
@@ -56,6 +63,8 @@ static void *reader_main(void *arg)
         pthread_mutex_unlock(&r->lock);
         if (j->op != NULL)
             do_fill(r, j->op);
+        else if (j->match != NULL)
+            do_match(r, j->match);
         else
             do_load(r, &j->load, &records);
         pthread_mutex_lock(&r->lock);
@@ -87,12 +96,13 @@ int readers_start(struct readers **out, const struct log_source *src, uint32_t t
     return 0;
 }
 
-static void give(struct readers *r, const struct effect_load *load, struct op *op)
+static void give(struct readers *r, const struct effect_load *load, struct match *match, struct op *op)
 {
     pthread_mutex_lock(&r->lock);
     struct list_node *n = list_pop_front(&r->spare);
     struct job *j = n != NULL ? container_of(n, struct job, link) : mem_zalloc(sizeof *j);
     j->op = op;
+    j->match = match;
     if (load != NULL)
         j->load = *load;
     list_push_back(&r->jobs, &j->link);
@@ -103,7 +113,7 @@ static void give(struct readers *r, const struct effect_load *load, struct op *o
 void readers_load(struct readers *r, const struct effect_load *load)
 {
     if (r->threads_n > 0) {
-        give(r, load, NULL);
+        give(r, load, NULL, NULL);
         return;
     }
     struct buf records = {0};
@@ -111,10 +121,18 @@ void readers_load(struct readers *r, const struct effect_load *load)
     buf_free(&records);
 }
 
+void readers_match(struct readers *r, struct match *m)
+{
+    if (r->threads_n > 0)
+        give(r, NULL, m, NULL);
+    else
+        do_match(r, m);
+}
+
 void readers_fill(struct readers *r, struct op *op)
 {
     if (r->threads_n > 0)
-        give(r, NULL, op);
+        give(r, NULL, NULL, op);
     else
         do_fill(r, op);
 }

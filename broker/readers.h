@@ -12,6 +12,7 @@ struct readers_hooks {
     /* Any reader thread. */
     void (*loaded)(void *user, const struct loaded *l);                  /* copied before it returns */
     void (*unreadable)(void *user, const struct log_unreadable *u);
+    void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
     void (*filled)(void *user, struct op *op);
     void (*failed)(void *user, const struct err *why);                   /* the store failed */
     void *user;
@@ -19,6 +20,7 @@ struct readers_hooks {
 /* threads 0: work is done at once, in the thread that gives it. */
 int readers_start(struct readers **out, const struct log_source *src, uint32_t threads, const struct readers_hooks *hooks, struct err *e);
 void readers_load(struct readers *r, const struct effect_load *load);
+void readers_match(struct readers *r, struct match *m); /* takes it */
 void readers_fill(struct readers *r, struct op *op);
 /* Finishes what was given, ends the threads. NULL is fine. */
 void readers_stop(struct readers *r);

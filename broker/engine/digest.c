@@ -69,7 +69,7 @@ uint64_t engine_digest(const struct engine *en)
             set += mix_text(mix(s->id.lo, s->id.hi), s->name);
     const struct dedup_generation_row *d = &en->dedup.row;
     h = mix(mix(mix(mix(h, d->current), d->began_ms), d->count), d->before_began_ms);
-    return mix(h, set);
+    return mix(task_digest(en, mix), mix(h, set));
 }
 
 bool engine_census(const struct engine *en, struct view topic, struct view group, struct engine_census *out)

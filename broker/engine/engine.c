@@ -236,6 +236,8 @@ void engine_turn_end(struct engine *en)
     for (struct list_node *n; (n = list_pop_front(&en->dirty_lanes)) != NULL;)
         lane_write(en, container_of(n, struct lane, dirty));
     dedup_write(en);
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_tasks)) != NULL;)
+        task_write(en, n);
 
     struct effects *fx = &en->fx;
     fx->puts.epoch = en->epoch;
@@ -247,6 +249,8 @@ void engine_turn_end(struct engine *en)
     }
     fx->loads = (const struct effect_load *)(void *)en->loads.data;
     fx->loads_n = en->loads.size / sizeof *fx->loads;
+    fx->matches = (struct match *const *)(void *)en->matches.data;
+    fx->matches_n = en->matches.size / sizeof *fx->matches;
     fx->appends = (const struct effect_append *)(void *)en->appends_fx.data;
     fx->appends_n = en->appends_fx.size / sizeof *fx->appends;
     fx->hints = (const struct effect_hint *)(void *)en->hints.data;
@@ -263,12 +267,13 @@ void engine_effects_clear(struct engine *en)
     assert(!en->in_turn);
     puts_clear(&en->fx.puts);
     buf_clear(&en->loads);
+    buf_clear(&en->matches);
     buf_clear(&en->appends);
     buf_clear(&en->appends_fx);
     buf_clear(&en->hints);
     buf_clear(&en->partitions_fx);
     buf_clear(&en->drops);
-    en->fx.loads_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
+    en->fx.loads_n = en->fx.matches_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
     en->fx.need_sync = en->fx.shows_when_written = false;
 }
 
@@ -318,6 +323,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     en->store = store;
     en->limits = limits;
     en->now = now;
+    en->began_ms = now.mono_ms;
     en->disk_free = UINT64_MAX;
     rng_seed(&en->rng, seed);
     puts_init(&en->fx.puts);
@@ -327,6 +333,8 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     list_init(&en->dirty_keys);
     list_init(&en->dirty_leases);
     list_init(&en->dirty_lanes);
+    list_init(&en->dirty_tasks);
+    list_init(&en->tasks);
     list_init(&en->stirred);
     int code = engine_load(en, e);
     if (code != E_OK) {
@@ -344,6 +352,7 @@ void engine_close(struct engine *en)
         return;
     assert(heap_peek(&en->waits) == NULL);
     sessions_close(en);
+    tasks_forget(en, NULL);
     for (size_t i = 0; i < en->topics_n; i++) {
         for (size_t k = 0; k < en->topics[i]->groups_n; k++)
             group_free(en, en->topics[i]->groups[k]);
@@ -358,7 +367,7 @@ void engine_close(struct engine *en)
     heap_free(&en->timers);
     heap_free(&en->waits);
     puts_free(&en->fx.puts);
-    struct buf *bufs[] = {&en->loads, &en->hints, &en->partitions_fx, &en->drops, &en->appends_fx, &en->appends, &en->scratch, &en->row};
+    struct buf *bufs[] = {&en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops, &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
     mem_free(en->for_written.at);

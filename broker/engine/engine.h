@@ -39,6 +39,18 @@ struct engine_now { uint64_t mono_ms, wall_ms; };
 
 /* Read ahead for a queue group: index columns of at most `records` records from `from` on. Answered by engine_loaded. */
 struct effect_load { uint32_t group, partition, records; uint64_t from, end; enum store_family family; };
+/* Held messages of which a task must know whether their bytes fit its filter. Who takes it from the effects gives it back with
+ * engine_matched, or frees it. */
+struct match_place { uint32_t partition, skipped; uint64_t offset; bool fits; };
+struct match {
+    uint64_t task;
+    struct wire_held_filter filter; /* its bytes are those of `hold` */
+    struct ref *hold;
+    int code;                       /* OK: each place says whether it fits; else why it could not be looked at now */
+    uint32_t places_n;
+    struct match_place places[];
+};
+void match_free(struct match *m); /* any thread; NULL is fine */
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -50,6 +62,7 @@ struct effects {
     struct puts puts;
     struct list done;            /* of struct op, by `wait`: their replies may leave as op->turn and op->level say */
     const struct effect_load *loads; size_t loads_n;
+    struct match *const *matches; size_t matches_n;
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
@@ -91,10 +104,12 @@ struct loaded_record { uint64_t offset, key_hash, append_time_ms; uint32_t size;
 struct loaded {
     uint32_t group, partition, records_n;
     uint64_t from, next;
+    uint64_t bytes; /* of the log before `next`, where records were read; else 0 */
     const struct loaded_record *records;
     int code;
 };
 void engine_loaded(struct engine *en, const struct loaded *l);
+void engine_matched(struct engine *en, struct match *m);
 /* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
 void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
 /* Free disk space, looked at once a second or so. */
@@ -110,6 +125,11 @@ void engine_durable(struct engine *en, uint64_t turn);
 
 /* When something is due, in mono ms; UINT64_MAX: nothing. */
 uint64_t engine_deadline(const struct engine *en);
+
+/* ---- readers, any thread: the rows that READ_HELD asks for. `fits` says whether the bytes of a message fit the filter; it is asked only
+ * where the filter needs them. An error is put into the reply. */
+typedef bool held_fits_fn(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f);
+int held_page(struct store *store, struct op *op, held_fits_fn *fits, void *user);
 
 /* ---- for tests: a digest of everything that survives a restart; equal for the live engine and one opened from its store. */
 uint64_t engine_digest(const struct engine *en);

@@ -60,6 +60,8 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
         p->partition = &t->partitions[i];
         list_init(&p->fresh);
         list_init(&p->unsure);
+        lag_scanned(p, UINT64_MAX);
+        p->low_at = UINT64_MAX;
     }
     bool found;
     size_t at = group_place(t, row->name, &found);
@@ -116,6 +118,7 @@ void group_drop(struct engine *en, struct group *g, int code)
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* rows of retries stand in order of time, not of groups */
         for (struct map_it it = map_iter(&g->parts[i].entries); map_next(&it);)
             entry_row_remove(en, it.value);
+    tasks_forget(en, g);
     struct key k = key_group(g->id);
     row_remove(en, FAM_META, &k);
     remove_rows(en, FAM_GROUPS, key_cursor_prefix(g->id));
@@ -237,6 +240,7 @@ void group_create(struct engine *en, struct op *op, struct session *s)
         uint64_t from = config.from == FROM_END ? p->partition->row.end : p->partition->row.start;
         done_raise(&p->done, from);
         p->cursor = p->scanned = from;
+        lag_scanned(p, config.from == FROM_END ? p->partition->row.end_bytes : p->partition->row.start_bytes);
         p->cursor_time_ms = config.from == FROM_END ? en->wall_ms : 0;
         mark_dirty(&en->dirty_parts, &p->dirty);
     }

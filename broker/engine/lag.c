@@ -93,26 +93,106 @@ static uint64_t time_at(const struct partition *p, uint64_t offset)
     return p->row.last_time_ms;
 }
 
-/* ---------------------------------------------------------------- of a group */
+/* ---------------------------------------------------------------- what is known, and what the log must be asked for */
 
-/* Append time of the oldest message that is not done, or a later one where that is not known without reading the log. */
-static uint64_t oldest_time(const struct group_part *p)
+enum { MINUTE_MS = 60000, ASKS_MAX = 4096 }; /* of one request; what is beyond is estimated */
+
+void lag_scanned(struct group_part *p, uint64_t bytes) { p->cursor_bytes = bytes; }
+
+static uint64_t not_done(const struct group_part *p) { return p->partition->row.end - p->done.floor - p->done.count; }
+
+/* Append time of the message at the floor, the oldest that is not done. False: only the log knows. */
+static bool oldest_time(const struct group_part *p, uint64_t *time)
 {
     const struct partition *log = p->partition;
-    if (p->done.floor >= log->row.end)
-        return UINT64_MAX;
-    if (p->done.floor <= log->row.start)
-        return log->row.first_time_ms;
     const struct entry *e = map_get(&p->entries, p->done.floor);
-    if (e != NULL && e->append_time_ms != 0)
-        return e->append_time_ms;
-    uint64_t time = time_at(log, p->done.floor);
+    if (p->done.floor <= log->row.start)
+        *time = log->row.first_time_ms;
+    else if (e != NULL && e->append_time_ms != 0)
+        *time = e->append_time_ms;
+    else if (p->low_at == p->done.floor)
+        *time = p->low_time_ms;
+    else
+        return false;
+    return true;
+}
+
+/* Append time of the oldest message that is not done, or a later one where that is not known without reading the log. */
+static uint64_t oldest_or_later(const struct group_part *p)
+{
+    uint64_t time;
+    if (oldest_time(p, &time))
+        return time;
+    time = time_at(p->partition, p->done.floor);
     return p->cursor > p->done.floor && p->cursor_time_ms != 0 && p->cursor_time_ms < time ? p->cursor_time_ms : time;
+}
+
+/* Of the part that was not scanned: the difference of two cumulative counts of the log. */
+static bool unscanned_bytes(const struct group_part *p, uint64_t *bytes)
+{
+    const struct partition_row *row = &p->partition->row;
+    bool known = p->cursor >= row->end || p->cursor_bytes != UINT64_MAX;
+    *bytes = p->cursor >= row->end || !known || p->cursor_bytes > row->end_bytes ? 0 : row->end_bytes - p->cursor_bytes;
+    return known;
+}
+
+static double mean_bytes(const struct partition_row *row)
+{
+    return row->end > row->start ? (double)(row->end_bytes - row->start_bytes) / (double)(row->end - row->start) : 0;
+}
+
+static void ask(struct buf *asks, const struct group_part *p, uint64_t offset)
+{
+    size_t n = asks->size / sizeof(struct op_ask);
+    const struct op_ask *last = n > 0 ? (const struct op_ask *)(const void *)asks->data + n - 1 : NULL;
+    const struct op_ask a = {.group = p->group->id, .partition = p->partition->id, .offset = offset};
+    bool same = last != NULL && last->group == a.group && last->partition == a.partition && last->offset == a.offset;
+    if (n < ASKS_MAX && !same)
+        buf_append(asks, &a, sizeof a);
+}
+
+static void ask_unknown(struct buf *asks, const struct group *g)
+{
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        const struct group_part *p = &g->parts[i];
+        uint64_t known;
+        if (not_done(p) == 0)
+            continue;
+        if (!oldest_time(p, &known))
+            ask(asks, p, p->done.floor);
+        if (!unscanned_bytes(p, &known))
+            ask(asks, p, p->cursor);
+    }
+}
+
+/* What the log said is remembered as long as floor and cursor stand where they did. */
+static void learn(struct engine *en, const struct op_ask *a)
+{
+    struct group *g = map_get(&en->groups, a->group);
+    const struct partition *partition = map_get(&en->partitions, a->partition);
+    if (g == NULL || partition == NULL || !a->found)
+        return;
+    struct group_part *p = group_part(g, partition);
+    if (p->done.floor == a->offset) {
+        p->low_at = a->offset;
+        p->low_time_ms = a->append_time_ms;
+    }
+    if (p->cursor == a->offset)
+        p->cursor_bytes = a->bytes;
+}
+
+/* ---------------------------------------------------------------- a row */
+
+/* What receivers could do now, and do. `waiting` includes what waits for a retry or holds back its key. */
+static uint64_t drainable_of(const struct group *g, uint64_t waiting)
+{
+    uint64_t held = g->retrying + g->blocked;
+    return waiting > held ? waiting - held : 0;
 }
 
 static uint64_t drain_of(const struct engine *en, const struct group *g, uint64_t waiting)
 {
-    uint64_t held = g->retrying + g->blocked, drainable = waiting > held ? waiting - held : 0, rate = rate_milli(&g->acks, en->now.mono_ms);
+    uint64_t drainable = drainable_of(g, waiting), rate = rate_milli(&g->acks, en->now.mono_ms);
     return drainable == 0 ? 0 : rate == 0 ? UINT64_MAX : drainable * 1000 * 1000 / rate;
 }
 
@@ -121,7 +201,7 @@ void group_backlog(const struct engine *en, const struct group *g, struct group_
     *out = (struct group_backlog){.oldest_ms = UINT64_MAX, .waiting = g->redriven /* done once, and to be delivered again */};
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
-        uint64_t waiting = p->partition->row.end - p->done.floor - p->done.count, time = waiting > 0 ? oldest_time(p) : UINT64_MAX;
+        uint64_t waiting = not_done(p), time = waiting > 0 ? oldest_or_later(p) : UINT64_MAX;
         out->waiting += waiting;
         if (time < out->oldest_ms)
             out->oldest_ms = time;
@@ -129,29 +209,58 @@ void group_backlog(const struct engine *en, const struct group *g, struct group_
     out->drain_ms = drain_of(en, g, out->waiting);
 }
 
+/* Nothing was acknowledged for a minute, or for the length of a lease while somebody works, though there is something to do. */
+static uint8_t status_of(const struct engine *en, const struct group *g, const struct wire_lag *l)
+{
+    if (l->scale_value == 0 || l->oldest_age_ms < MINUTE_MS)
+        return LAG_OK;
+    uint64_t acked_ms = g->acks.second * 1000 > en->began_ms ? g->acks.second * 1000 : en->began_ms;
+    uint64_t quiet_ms = en->now.mono_ms > acked_ms ? en->now.mono_ms - acked_ms : 0;
+    uint64_t most_ms = l->in_flight > 0 && g->config.lease_ms > MINUTE_MS ? g->config.lease_ms : MINUTE_MS;
+    return !g->paused && quiet_ms >= most_ms && l->oldest_age_ms >= most_ms ? LAG_STALL : LAG_WARN;
+}
+
 static void lag_of(const struct engine *en, struct op *op, const struct group *g, struct wire_lag *out)
 {
-    const uint64_t minute = 60000;
-    uint64_t bytes = 0, parked = 0;
     struct group_backlog b;
+    uint64_t parked = 0;
+    double bytes = 0;
     group_backlog(en, g, &b);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
         const struct partition_row *row = &p->partition->row;
-        uint64_t waiting = row->end - p->done.floor - p->done.count;
+        uint64_t n = not_done(p), unscanned = row->end > p->cursor ? row->end - p->cursor : 0, exact;
         parked += p->parked;
-        if (row->end > row->start)
-            bytes += (uint64_t)((double)waiting * (double)(row->end_bytes - row->start_bytes) / (double)(row->end - row->start));
+        if (n > 0 && unscanned_bytes(p, &exact))
+            bytes += (double)exact + mean_bytes(row) * (double)(n > unscanned ? n - unscanned : 0);
+        else
+            bytes += mean_bytes(row) * (double)n;
     }
-    uint64_t lag = b.waiting, held = g->retrying + g->blocked, drainable = lag > held ? lag - held : 0,
-             rate = rate_milli(&g->acks, en->now.mono_ms), age = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0;
     *out = (struct wire_lag){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .group_id = g->id,
-                             .lag_messages = lag, .lag_bytes = bytes, .in_flight = g->leased, .delayed = g->retrying,
-                             .parked = parked, .oldest_age_ms = age, .ack_rate_milli = rate, .scale_value = drainable,
-                             .mode = g->config.mode};
-    out->drain_eta_ms = b.drain_ms;
-    if (drainable > 0 && age >= minute)
-        out->status = rate == 0 ? LAG_STALL : LAG_WARN;
+                             .lag_messages = b.waiting > g->blocked ? b.waiting - g->blocked : 0, .lag_bytes = (uint64_t)bytes,
+                             .in_flight = g->leased, .delayed = g->retrying, .parked = parked,
+                             .oldest_age_ms = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0,
+                             .ack_rate_milli = rate_milli(&g->acks, en->now.mono_ms), .drain_eta_ms = b.drain_ms,
+                             .scale_value = drainable_of(g, b.waiting), .mode = g->config.mode};
+    out->status = status_of(en, g, out);
+}
+
+/* What only the log knows is asked of readers first; the operation comes back with it. */
+static bool asked(struct engine *en, struct op *op, struct group **page, size_t n)
+{
+    struct buf asks = {0};
+    for (size_t i = 0; i < n; i++)
+        ask_unknown(&asks, page[i]);
+    bool any = asks.size > 0;
+    if (any) {
+        op->asks_n = (uint32_t)(asks.size / sizeof *op->asks);
+        op->asks = op_take(en, op, op->asks_n, sizeof *op->asks);
+        memcpy(op->asks, asks.data, asks.size);
+        op->read = READ_INDEX;
+        answer_now(en, op);
+    }
+    buf_free(&asks);
+    return any;
 }
 
 void lag_list(struct engine *en, struct op *op)
@@ -159,8 +268,10 @@ void lag_list(struct engine *en, struct op *op)
     size_t n;
     bool more;
     struct group **page = groups_page(en, op, &n, &more);
-    if (page == NULL)
+    if (page == NULL || (op->asks == NULL && asked(en, op, page, n)))
         return;
+    for (uint32_t i = 0; i < op->asks_n; i++)
+        learn(en, &op->asks[i]);
     struct wire_lag *rows = op_take(en, op, n, sizeof *rows);
     for (size_t i = 0; i < n; i++)
         lag_of(en, op, page[i], &rows[i]);

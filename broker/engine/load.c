@@ -165,6 +165,15 @@ static int load_done(struct engine *en, struct view key, struct view value, stru
     return code;
 }
 
+static int load_task(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group;
+    uint64_t id;
+    if (!key_read_task(key, &group, &id) || map_get(&en->groups, group) == NULL)
+        return damaged(e, "a task's key", 0);
+    return task_load(en, map_get(&en->groups, group), id, value, e);
+}
+
 static int load_key_headers(struct engine *en, struct err *e)
 {
     struct store_iter *it = store_iter(en->store, FAM_KEYS);
@@ -336,12 +345,13 @@ static struct key prefix_of(char tag)
 
 int engine_load(struct engine *en, struct err *e)
 {
-    struct key cursors = prefix_of('c'), done = prefix_of('d'), sessions = prefix_of('s'), all = {0};
+    struct key cursors = prefix_of('c'), done = prefix_of('d'), tasks = prefix_of('k'), sessions = prefix_of('s'), all = {0};
     int code;
     if ((code = load_meta(en, e)) != E_OK ||
         (code = each_row(en, FAM_SESSIONS, &sessions, load_session, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &cursors, load_cursor, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &done, load_done, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &tasks, load_task, e)) != E_OK ||
         (code = load_key_headers(en, e)) != E_OK ||
         (code = each_row(en, FAM_SCHED, &all, load_retry, e)) != E_OK ||
         (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||

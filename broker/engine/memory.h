@@ -191,6 +191,8 @@ struct group_part {
     struct list fresh;          /* READY, found by the scan, ascending, no row of their own */
     struct list unsure;         /* keys with a front whose head the scan may still find */
     uint64_t cursor_time_ms;    /* append time of the last scanned message */
+    uint64_t cursor_bytes;      /* of the log before the cursor; UINT64_MAX: not known */
+    uint64_t low_at, low_time_ms; /* append time of the message at low_at, as the log was asked for it; UINT64_MAX: of none */
     uint32_t loading;           /* records asked of a reader; 0: none */
     struct list_node dirty;     /* in engine.dirty_parts: cursor row or chunks */
 };
@@ -227,6 +229,7 @@ struct group {
     uint64_t mark;              /* of the last receive that looked at it */
     uint64_t ready, leased, retrying, blocked, waiting, behind; /* messages in each state */
     uint64_t redriven;          /* entries whose offset is done */
+    uint64_t asked_ms;          /* mono: the last receive; 0: none since the start */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
@@ -257,7 +260,7 @@ struct engine {
     const struct engine_limits *limits;
     struct engine_counters counters;
     struct effects fx;
-    struct buf loads, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
+    struct buf loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
     struct buf scratch, row;    /* for encoding */
     struct rng rng;
@@ -277,11 +280,14 @@ struct engine {
     struct map pipes;           /* pipe -> session */
     size_t sessions_n;
     struct heap timers, waits;
-    struct list dirty_partitions, dirty_parts, dirty_keys, dirty_leases, dirty_lanes, stirred;
+    struct list dirty_partitions, dirty_parts, dirty_keys, dirty_leases, dirty_lanes, dirty_tasks, stirred;
+    struct list tasks;          /* by id; those that run and the last that ended */
+    uint32_t tasks_n, tasks_running;
     struct pending for_written, for_durable;
     struct dedup dedup;
     uint64_t ready, loading;    /* messages: in all groups */
     uint64_t disk_free;
+    uint64_t began_ms;          /* mono */
     bool stopping, in_turn;
     struct err failed;
 };
@@ -498,6 +504,10 @@ void sched_change(struct engine *en, struct op *op, struct session *s);
 void held_change(struct engine *en, struct op *op, struct session *s);
 void task_list(struct engine *en, struct op *op);
 void task_cancel(struct engine *en, struct op *op, struct session *s);
+int task_load(struct engine *en, struct group *g, uint64_t id, struct view value, struct err *e);
+void task_write(struct engine *en, struct list_node *dirty);
+void tasks_forget(struct engine *en, const struct group *g); /* of a group that goes, with their rows; NULL: all of them, memory only */
+uint64_t task_digest(const struct engine *en, uint64_t (*mix)(uint64_t, uint64_t));
 
 /* ---------------------------------------------------------------- explain.c, state.c */
 
@@ -515,6 +525,7 @@ uint64_t rate_milli(const struct rate *r, uint64_t mono_ms); /* per 1,000 s, ove
 void lag_list(struct engine *en, struct op *op);
 void group_backlog(const struct engine *en, const struct group *g, struct group_backlog *out);
 void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms); /* at an append */
+void lag_scanned(struct group_part *p, uint64_t bytes); /* the log's bytes before its cursor; UINT64_MAX: not known */
 int engine_load(struct engine *en, struct err *e);
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return &g->parts[p->index]; }

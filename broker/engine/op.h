@@ -18,8 +18,20 @@
 enum op_read {
     READ_NONE,
     READ_FETCH,  /* reply.fetch.parts: data from wants[i] on, bounded by wants[i].max_bytes */
-    READ_RECORDS, /* reply.receive, reply.settle.receive or reply.held: fill in records and data */
-    READ_OFFSET  /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
+    READ_RECORDS, /* reply.receive or reply.settle.receive: fill in records and data */
+    READ_OFFSET, /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
+    READ_HELD,   /* reply.held: rows, then records and data (held_page) */
+    READ_INDEX   /* `asks` are filled in, and the operation goes back to the engine, which answers it then */
+};
+
+/* What the log's index says of one message. */
+struct op_ask {
+    uint32_t group, partition;   /* the group for which it is asked: the engine's note */
+    uint64_t offset;
+    /* filled in */
+    bool found, has_key;
+    uint64_t key_hash, append_time_ms, ttl_ms; /* ttl_ms 0: it names none */
+    uint64_t bytes;              /* of the log before it, as end_bytes counts them; a batch that it parts counts by its share */
 };
 
 /* What api found when it checked a batch. */
@@ -56,6 +68,8 @@ struct op {
     bool with_state;             /* READ_RECORDS: with the state rows of the messages' keys */
     const struct wire_fetch_from *wants; /* READ_FETCH: beside reply.fetch.parts */
     uint32_t fetch_bytes;        /* READ_FETCH: bound over all parts */
+    struct op_ask *asks;         /* READ_INDEX: in `arena`. Not NULL when the engine gets the operation: it is back with them */
+    uint32_t asks_n;
     struct buf payload;          /* what was read; the reply's data points into it. The maker frees it */
 };
 

@@ -178,6 +178,7 @@ void queue_loaded(struct engine *en, const struct loaded *l)
     for (; at < l->next; at++)
         scan_hole(en, p, at, l->code);
     p->cursor = l->next;
+    lag_scanned(p, l->records_n > 0 ? l->bytes : UINT64_MAX);
     if (p->cursor >= p->scanned) {
         p->scanned = p->cursor;
         keys_sure(en, p);
@@ -316,6 +317,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
             continue;
         if (g->demand < wanted)
             g->demand = wanted;
+        g->asked_ms = en->now.mono_ms;
         if (!waited) /* or two groups that cannot give would stir each other for ever */
             group_stir(en, g);
         if (g->paused || g->ready == 0 || left == 0)

@@ -7,6 +7,10 @@ foreach(module done keylist lane session lease settle unit held queue topics log
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
+foreach(module task) # dead letters
+    sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
+endforeach()
+
 foreach(module front) # the order of a key, and who goes first
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()

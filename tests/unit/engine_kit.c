@@ -2,6 +2,8 @@
 #include "engine_kit.h"
 
 #include "base/mem.h"
+#include "engine/filter.h"
+#include "schemas/records.h"
 
 static char *next_text(void)
 {
@@ -58,6 +60,9 @@ static void engine_end(struct kit *k)
         container_of(n, struct call, op.wait)->answered = true;
     engine_close(k->engine);
     k->engine = NULL;
+    while (k->matches_n > 0)
+        match_free(k->matches[--k->matches_n]);
+    k->asking_n = 0;
 }
 
 void kit_free(struct kit *k)
@@ -126,12 +131,52 @@ static void answer_load(struct kit *k, const struct effect_load *l)
     }
     for (; answer.next < l->end && answer.records_n < l->records; answer.next++) {
         const struct kit_record *r = &log->records[answer.next];
-        if (!r->gone)
-            records[answer.records_n++] = (struct loaded_record){.offset = answer.next, .key_hash = r->hash, .append_time_ms = r->time,
-                                                                 .size = r->size, .has_key = r->has_key};
+        if (r->gone)
+            continue;
+        answer.bytes = r->bytes;
+        records[answer.records_n++] = (struct loaded_record){.offset = answer.next, .key_hash = r->hash, .append_time_ms = r->time,
+                                                             .size = r->size, .has_key = r->has_key};
     }
     engine_loaded(k->engine, &answer);
     mem_free(records);
+}
+
+static bool fits(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f)
+{
+    const struct kit_record *r = &((struct kit *)user)->logs[partition].records[offset];
+    return !r->gone && filter_bytes(f, r->has_key ? view_of_str(r->key) : (struct view){0}, (struct view){0});
+}
+
+static void answer_ask(const struct kit *k, struct op_ask *a)
+{
+    const struct kit_log *log = &k->logs[a->partition];
+    if (log->damaged || a->offset >= log->n || log->records[a->offset].gone)
+        return;
+    const struct kit_record *r = &log->records[a->offset];
+    a->found = true;
+    a->has_key = r->has_key;
+    a->key_hash = r->hash;
+    a->append_time_ms = r->time;
+    a->bytes = a->offset > 0 ? log->records[a->offset - 1].bytes : 0;
+}
+
+/* What readers were asked comes back to the engine. */
+static void answer_reads(struct kit *k)
+{
+    size_t matches = k->hold_matches ? 0 : k->matches_n, asking = k->hold_asks ? 0 : k->asking_n;
+    for (size_t i = 0; i < matches; i++) {
+        struct match *m = k->matches[i];
+        for (uint32_t p = 0; p < m->places_n; p++)
+            m->places[p].fits = fits(k, m->places[p].partition, m->places[p].offset, &m->filter);
+        engine_matched(k->engine, m);
+    }
+    k->matches_n -= matches;
+    for (size_t i = 0; i < asking; i++) {
+        for (uint32_t a = 0; a < k->asking[i]->op.asks_n; a++)
+            answer_ask(k, &k->asking[i]->op.asks[a]);
+        engine_op(k->engine, &k->asking[i]->op);
+    }
+    k->asking_n -= asking;
 }
 
 void kit_begin(struct kit *k)
@@ -142,6 +187,7 @@ void kit_begin(struct kit *k)
     for (size_t i = 0; i < k->loads_n && !k->hold_loads; i++)
         answer_load(k, &k->loads[i]);
     k->loads_n = k->hold_loads ? k->loads_n : 0;
+    answer_reads(k);
 }
 
 void kit_end(struct kit *k)
@@ -161,6 +207,9 @@ void kit_end(struct kit *k)
     for (size_t i = 0; i < fx->loads_n; i++)
         k->loads[k->loads_n++] = fx->loads[i];
     k->loads_made += fx->loads_n;
+    for (size_t i = 0; i < fx->matches_n; i++)
+        k->matches[k->matches_n++] = fx->matches[i];
+    k->matches_made += fx->matches_n;
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)
@@ -170,6 +219,13 @@ void kit_end(struct kit *k)
     for (struct list_node *n; (n = list_pop_front(&fx->done)) != NULL;) {
         struct call *c = container_of(n, struct call, op.wait);
         assert_false(c->answered);
+        if (c->op.read == READ_INDEX) {
+            k->asking[k->asking_n++] = c;
+            k->asks_made++;
+            continue;
+        }
+        if (c->op.read == READ_HELD)
+            held_page(k->store, &c->op, fits, k);
         c->answered = true;
     }
     engine_effects_clear(k->engine);
@@ -181,7 +237,8 @@ void kit_end(struct kit *k)
 static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
-    return (k->loads_n > 0 && !k->hold_loads) || written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
+    return (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) || (k->asking_n > 0 && !k->hold_asks) ||
+           written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
 }
 
 void kit_quiet(struct kit *k)
@@ -361,11 +418,11 @@ static void log_add(struct kit *k, uint32_t partition, const char *key, size_t s
         log->cap = log->cap > 0 ? 2 * log->cap : 64;
         log->records = mem_resize(log->records, log->cap, sizeof *log->records);
     }
-    uint64_t hash = 0;
-    for (size_t i = 0; i < size; i++)
-        hash = hash * 131 + (uint8_t)key[i];
     bool has_key = !(size == 1 && key[0] == '-');
-    log->records[log->n++] = (struct kit_record){.hash = hash, .has_key = has_key, .size = k->message_size, .time = k->now.wall_ms};
+    struct kit_record *r = &log->records[log->n++];
+    *r = (struct kit_record){.hash = key_hash(view_of(key, size)), .has_key = has_key, .size = k->message_size, .time = k->now.wall_ms};
+    assert_true(size < sizeof r->key);
+    memcpy(r->key, key, size);
 }
 
 static int produce(struct kit *k, int who, uint32_t partition, uint32_t count)
@@ -373,7 +430,14 @@ static int produce(struct kit *k, int who, uint32_t partition, uint32_t count)
     struct wire_request r = kit_request(k, who, VERB_PRODUCE);
     r.lane = partition;
     r.produce = (struct wire_produce){.partition = partition, .count = count, .batch = VIEW_LIT("the engine never looks inside")};
-    return kit_ask_numbered(k, r, who)->code;
+    const struct partition *p = map_get(&k->engine->partitions, partition);
+    uint64_t before = p != NULL ? p->row.end_bytes : 0;
+    int code = kit_ask_numbered(k, r, who)->code;
+    for (uint32_t i = 1; code == E_OK && i <= count; i++) { /* each has its share of the batch */
+        struct kit_log *log = &k->logs[partition];
+        log->records[log->n - count - 1 + i].bytes = before + (p->row.end_bytes - before) * i / count;
+    }
+    return code;
 }
 
 static uint32_t log_add_all(struct kit *k, uint32_t partition, const char *keys)

@@ -27,7 +27,7 @@ struct call {
     bool answered;
 };
 
-struct kit_record { uint64_t hash, time; uint32_t size; bool has_key, gone; };
+struct kit_record { uint64_t hash, time, bytes; uint32_t size; bool has_key, gone; char key[16]; }; /* bytes: of the log up to its end */
 struct kit_log { struct kit_record *records; size_t n, cap; bool damaged; };
 
 struct kit {
@@ -37,7 +37,11 @@ struct kit {
     struct engine_now now;
     uint64_t durable, written;      /* turns, as the loop would know them */
     bool watch;                     /* compare with a restart after every turn */
-    bool hold_loads, hold_syncs;    /* the loop is slow */
+    bool hold_loads, hold_syncs, hold_matches, hold_asks; /* the loop is slow */
+    struct match *matches[64];      /* not answered */
+    size_t matches_n, matches_made;
+    struct call *asking[64];        /* operations that asked the log for something, not yet back */
+    size_t asking_n, asks_made;
     struct effect_load loads[64];   /* not answered */
     size_t loads_n, loads_made;
     size_t hints, drops;
