@@ -240,6 +240,8 @@ static int load_batch(const struct effect_load *load, const struct batch *b, str
         r.has_key = key > 0;
         r.key_hash = r.has_key ? c.key_hash[i] : 0;
         r.size = (key > 0 ? key - 1 : 0) + headers + (value > 0 ? value - 1 : 0);
+        r.ttl_ms = c.ttl_ms != NULL ? c.ttl_ms[i] : 0;
+        r.priority = c.priority != NULL ? c.priority[i] : 0;
         buf_append(records, &r, sizeof r);
         out->records_n++;
         out->next = offset + 1;
@@ -449,30 +451,65 @@ static int slice(struct slicer *s, const struct log_source *src, struct wire_rec
     return E_OK;
 }
 
-/* Fills one delivery. With `unreadable`, what does not read is taken out; else it stays, marked as damaged. */
+/* One record of a delivery, and where its bytes are. */
+struct piece { struct wire_record record; uint32_t place; bool good; size_t begin, size; };
+
+static int piece_order(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+    return record_order(&x->record, &y->record);
+}
+
+static int place_order(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* Fills one delivery, in the order in which its messages were granted; the log is read in its own order. With `unreadable`, what does
+ * not read is taken out; else it stays, marked as damaged. */
 static void fill_delivery(const struct log_source *src, struct wire_delivery *d, struct buf *out, log_unreadable_fn *unreadable, void *user)
 {
     struct wire_record *records = (struct wire_record *)(uintptr_t)d->records;
+    struct piece *pieces = mem_array(d->records_n, sizeof *pieces);
+    struct buf bytes = {0};
     struct slicer s = {0};
-    uint32_t kept = 0;
-    if (unreadable != NULL)
-        qsort(records, d->records_n, sizeof *records, record_order);
+    bool in_order = true;
     for (uint32_t i = 0; i < d->records_n; i++) {
+        pieces[i] = (struct piece){.record = records[i], .place = i};
+        in_order &= i == 0 || record_order(&records[i - 1], &records[i]) <= 0;
+    }
+    if (!in_order)
+        qsort(pieces, d->records_n, sizeof *pieces, piece_order);
+    struct buf *to = in_order ? out : &bytes;
+    for (uint32_t i = 0; i < d->records_n; i++) {
+        struct piece *p = &pieces[i];
         struct err e = {0};
-        struct wire_record r = records[i];
-        int code = slice(&s, src, &r, out, &e);
-        if (code == E_OK) {
-            records[kept++] = r;
-        } else if (unreadable == NULL) {
-            r.flags |= RECORD_DAMAGED;
-            records[kept++] = r;
-        } else {
-            unreadable(user, &(struct log_unreadable){.group = d->group, .partition = r.partition, .offset = r.offset,
+        p->begin = to->size;
+        int code = slice(&s, src, &p->record, to, &e);
+        p->size = to->size - p->begin;
+        p->good = code == E_OK;
+        if (p->good)
+            continue;
+        if (unreadable == NULL)
+            p->record.flags |= RECORD_DAMAGED;
+        else
+            unreadable(user, &(struct log_unreadable){.group = d->group, .partition = p->record.partition, .offset = p->record.offset,
                                                       .token = d->token, .code = code, .error = e});
-        }
     }
     slicer_stop(&s);
+    if (!in_order)
+        qsort(pieces, d->records_n, sizeof *pieces, place_order);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < d->records_n; i++) {
+        if (!in_order)
+            buf_append(out, bytes.data + pieces[i].begin, pieces[i].size);
+        if (pieces[i].good || unreadable == NULL)
+            records[kept++] = pieces[i].record;
+    }
     d->records_n = kept;
+    buf_free(&bytes);
+    mem_free(pieces);
 }
 
 /* ---------------------------------------------------------------- state rows of the records' keys */

@@ -19,7 +19,7 @@ static uint64_t entry_digest(const struct entry *e)
 {
     uint64_t h = mix(e->offset, e->part->partition->id);
     h = mix(h, e->state == ENTRY_LEASED ? 1 : e->has_row ? 2 : 3);
-    h = mix(mix(mix(h, e->token), e->grants), e->failures);
+    h = mix(mix(mix(mix(mix(h, e->token), e->grants), e->failures), e->priority), e->ttl_until_ms);
     if (e->state == ENTRY_LEASED)
         return mix(mix(mix(h, e->lease->session->id.lo), e->lease->slot), e->lease->counter);
     return mix(h, e->has_row ? e->due_ms : 0);

@@ -186,13 +186,12 @@ void done_write(struct engine *en, struct group_part *p)
             mem_free(c);
         }
     }
-    const struct list_node *oldest = list_first(&p->fresh);
     struct key k = key_cursor(group, partition);
     buf_clear(&en->row);
     cursor_row_put(&en->row, &(struct cursor_row){
                                  .floor = d->floor,
                                  .cursor = p->cursor > p->scanned ? p->cursor : p->scanned,
-                                 .ready_low = oldest != NULL ? container_of(oldest, struct entry, link)->offset : p->cursor,
+                                 .ready_low = part_ready_low(p),
                                  .parked = p->parked});
     row_put(en, FAM_GROUPS, &k);
 }

@@ -100,7 +100,7 @@ bool engine_reads(enum wire_verb verb);
 void engine_pipe_lost(struct engine *en, uint64_t pipe);
 
 /* The answer to effect_load. `next`: the offset behind what was looked at; records ascending. code: OK, or why nothing could be read. */
-struct loaded_record { uint64_t offset, key_hash, append_time_ms; uint32_t size; bool has_key; };
+struct loaded_record { uint64_t offset, key_hash, append_time_ms; uint32_t size, ttl_ms; uint8_t priority; bool has_key; };
 struct loaded {
     uint32_t group, partition, records_n;
     uint64_t from, next;

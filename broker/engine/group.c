@@ -51,14 +51,16 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
     g->created_ms = row->created_ms;
     g->config = row->config;
     g->paused = row->paused;
-    list_init(&g->again);
+    for (int i = 0; i < PRIORITIES; i++)
+        list_init(&g->again[i]);
     list_init(&g->waiters);
     g->parts = mem_array(t->config.partitions, sizeof *g->parts);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         struct group_part *p = &g->parts[i];
         p->group = g;
         p->partition = &t->partitions[i];
-        list_init(&p->fresh);
+        for (int k = 0; k < PRIORITIES; k++)
+            list_init(&p->fresh[k]);
         list_init(&p->unsure);
         lag_scanned(p, UINT64_MAX);
         p->low_at = UINT64_MAX;
@@ -96,6 +98,7 @@ void group_free(struct engine *en, struct group *g)
         key_queue_free(it.value);
     map_free(&g->keys);
     map_free(&g->leases);
+    timer_clear(en, &g->later);
     list_remove(&g->stirred);
     mem_free(g->parts);
     mem_free(g->name);

@@ -12,7 +12,8 @@ static void row_write(struct engine *en, struct entry *e, uint8_t state, bool bl
     buf_clear(&en->row);
     held_row_put(&en->row, &(struct held_row){.state = state, .due_ms = e->due_ms, .at_ms = en->wall_ms, .token = e->token,
                                               .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
-                                              .grants = e->grants, .failures = e->failures, .reason = reason, .error = error});
+                                              .grants = e->grants, .failures = e->failures, .reason = reason, .error = error, .priority = e->priority,
+                                              .expires_ms = e->ttl_until_ms});
     row_put(en, FAM_HELD, &k);
     if (state == HELD_PARKED && !blocking)
         return;
@@ -191,6 +192,7 @@ static struct entry *parked_entry(struct group_part *p, uint64_t offset, const s
     e->has_key = row->has_key;
     e->key_hash = row->key_hash;
     e->size = row->size;
+    e->priority = priority_bounded(row->priority);
     e->redriven = done_has(&p->done, offset);
     p->group->redriven += e->redriven;
     if (e->has_key && p->group->config.order == ORDER_KEY)
@@ -213,6 +215,7 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
     }
     e->grants = e->failures = 0;
     e->token = 0;
+    e->ttl_until_ms = 0; /* who redrives it wants it delivered */
     entry_row_write(en, e);
     p->parked--;
     en->counters.redriven_messages++;

@@ -139,6 +139,8 @@ void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
     e->key_hash = k->hash;
     e->has_key = true;
     e->size = p.size;
+    e->priority = priority_bounded(p.priority);
+    e->ttl_until_ms = p.expires_ms;
     k->head = e;
     k->list.head_in_list = true;
     g->behind--;

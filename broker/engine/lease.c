@@ -106,7 +106,8 @@ void lease_write(struct engine *en, struct lease *l)
     LIST_EACH (node, &l->entries) {
         const struct entry *e = container_of(node, struct entry, link);
         rows[n++] = (struct lease_entry){.partition = e->part->partition->id, .offset = e->offset, .key_hash = e->key_hash,
-                                         .has_key = e->has_key, .size = e->size, .grants = e->grants, .failures = e->failures};
+                                         .has_key = e->has_key, .size = e->size, .grants = e->grants, .failures = e->failures,
+                                         .priority = e->priority, .expires_ms = e->ttl_until_ms};
     }
     buf_clear(&en->row);
     lease_row_put(&en->row, &(struct lease_row){.session = l->session != NULL ? l->session->id : (struct id128){0},

@@ -235,6 +235,8 @@ static int load_retry(struct engine *en, struct view key, struct view value, str
     x->size = row.size;
     x->grants = row.grants;
     x->failures = row.failures;
+    x->priority = priority_bounded(row.priority);
+    x->ttl_until_ms = row.expires_ms;
     if (row.state != HELD_PARKED && due <= en->wall_ms) {
         if (x->key != NULL)
             key_enter(en, x);
@@ -287,6 +289,8 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         n->size = x.size;
         n->grants = x.grants;
         n->failures = x.failures;
+        n->priority = priority_bounded(x.priority);
+        n->ttl_until_ms = x.expires_ms;
         if (n->key != NULL)
             key_take(en, n);
         lease_take(en, l, n, en->now.mono_ms + l->lease_ms);

@@ -21,6 +21,7 @@
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "schemas/errors.h"
+#include "schemas/records.h"
 #include "schemas/stored.h"
 #include "store/keys.h"
 
@@ -112,7 +113,10 @@ struct session {
     struct session *collision;  /* next with the same low half */
 };
 
-/* ---------------------------------------------------------------- queue groups (group.c, queue.c, done.c, keylist.c, lease.c, held.c) */
+/* ---------------------------------------------------------------- queue groups
+ * group.c, queue.c, ready.c, grant.c, key.c, keylist.c, done.c, lease.c, held.c */
+
+enum { PRIORITIES = BATCH_PRIORITY_MAX + 1 };
 
 /*        scanned          granted                 ack
  *  log ──────────> READY ─────────> LEASED ──────────────────> done
@@ -133,7 +137,7 @@ enum entry_state {
 
 /* A message that is in the flow of a group and not merely behind its key. */
 struct entry {
-    struct list_node link;      /* READY: part.fresh or group.again; LEASED: lease.entries */
+    struct list_node link;      /* READY: part.fresh or group.again of its priority; LEASED: lease.entries */
     struct list_node of_key;    /* key.front */
     struct timer timer;         /* RETRYING: when due */
     struct group_part *part;
@@ -143,10 +147,13 @@ struct entry {
     uint64_t token;             /* (row) of the last grant; 0: never granted, or given back unstarted */
     uint64_t key_hash;
     uint64_t lease_until_ms;    /* LEASED: mono */
+    uint64_t ready_ms;          /* READY: since then, mono */
+    uint64_t ttl_until_ms;      /* wall; 0: it does not expire. Looked at when it is about to be granted */
     uint64_t append_time_ms;    /* 0: not known */
     uint64_t due_ms;            /* has_row: the wall time in its rows */
     uint32_t size, grants, failures;
     uint8_t state;              /* enum entry_state */
+    uint8_t priority;           /* higher goes first */
     bool has_key;
     bool has_row;               /* a held row and a sched row stand for it */
     bool redriven;              /* present again though its offset is done */
@@ -188,7 +195,7 @@ struct group_part {
     uint64_t scanned;           /* (row) below it every message was scanned before: not appended to lists again */
     uint64_t parked;            /* (row) */
     struct map entries;         /* offset -> entry */
-    struct list fresh;          /* READY, found by the scan, ascending, no row of their own */
+    struct list fresh[PRIORITIES]; /* READY, found by the scan, ascending, no row of their own */
     struct list unsure;         /* keys with a front whose head the scan may still find */
     uint64_t cursor_time_ms;    /* append time of the last scanned message */
     uint64_t cursor_bytes;      /* of the log before the cursor; UINT64_MAX: not known */
@@ -222,7 +229,11 @@ struct group {
     struct group_part *parts;
     struct map keys;            /* hash -> key_queue */
     struct map leases;          /* token -> lease */
-    struct list again;          /* READY: came back, or the next of its key */
+    struct list again[PRIORITIES]; /* READY: came back, or the next of its key */
+    uint64_t ready_at[PRIORITIES]; /* READY by priority, in all its lists */
+    uint16_t ready_mask;        /* bit i: ready_at[i] > 0 */
+    bool expiring;              /* enough expired in this turn: nothing is granted until `later` */
+    struct timer later;         /* looks again for what can be handed out */
     struct list waiters;        /* of struct place: receives that wait */
     uint32_t next_part, next_load; /* round robin: granting, reading ahead */
     uint64_t loading;           /* sum over its parts */
@@ -407,7 +418,7 @@ void group_drop(struct engine *en, struct group *g, int code); /* out of everyth
 void group_free(struct engine *en, struct group *g);
 void group_stir(struct engine *en, struct group *g);
 
-/* ---------------------------------------------------------------- queue.c: scanning, handing out */
+/* ---------------------------------------------------------------- queue.c, ready.c, grant.c: scanning, handing out */
 
 void queue_receive(struct engine *en, struct op *op, struct session *s);
 void receive_empty(struct engine *en, struct op *op);
@@ -422,6 +433,9 @@ struct entry *entry_new(struct group_part *p, uint64_t offset);
 void entry_ready(struct engine *en, struct entry *e);       /* came back, or is the next of its key */
 void entry_ready_fresh(struct engine *en, struct entry *e); /* found by the scan: nothing else stands for it */
 void entry_unready(struct engine *en, struct entry *e);
+/* The lowest offset that is ready and stands nowhere else: a restart scans from there. */
+uint64_t part_ready_low(const struct group_part *p);
+struct entry *ready_next(const struct engine *en, struct group *g); /* NULL: none */
 void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
 
 /* ---------------------------------------------------------------- done.c */
@@ -527,6 +541,9 @@ void group_backlog(const struct engine *en, const struct group *g, struct group_
 void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms); /* at an append */
 void lag_scanned(struct group_part *p, uint64_t bytes); /* the log's bytes before its cursor; UINT64_MAX: not known */
 int engine_load(struct engine *en, struct err *e);
+
+/* What rows and batches say is not trusted as an index. */
+static inline uint8_t priority_bounded(uint8_t priority) { return priority < PRIORITIES ? priority : PRIORITIES - 1; }
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return &g->parts[p->index]; }
 

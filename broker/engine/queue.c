@@ -1,6 +1,6 @@
-/* Handing out the messages of queue groups: the scan of the log, the ready messages, the grants, and who waits for them.
+/* Reading the log for queue groups, and who waits for its messages.
  *
- *      log ── load (a reader, outside) ──> scan ──> READY ──> grant: one lease row per group and receive
+ *      log ── load (a reader, outside) ──> scan ──> READY (ready.c) ──> grant (grant.c): one lease row per group and receive
  *                                            │
  *                                            └── its key has a head already: behind it (keylist.c)
  *
@@ -8,49 +8,11 @@
  */
 #include "engine/memory.h"
 
-/* ---------------------------------------------------------------- ready messages */
-
-struct entry *entry_new(struct group_part *p, uint64_t offset)
-{
-    struct entry *e = mem_zalloc(sizeof *e);
-    e->part = p;
-    e->offset = offset;
-    map_put(&p->entries, offset, e);
-    return e;
-}
-
-void entry_forget(struct entry *e)
-{
-    assert(!list_linked(&e->link) && !list_linked(&e->of_key) && e->lease == NULL && e->key == NULL);
-    map_del(&e->part->entries, e->offset);
-    mem_free(e);
-}
-
-static void ready(struct engine *en, struct entry *e, struct list *where)
-{
-    e->state = ENTRY_READY;
-    list_push_back(where, &e->link);
-    e->part->group->ready++;
-    en->ready++;
-    group_stir(en, e->part->group);
-}
-
-void entry_ready(struct engine *en, struct entry *e) { ready(en, e, &e->part->group->again); }
-void entry_ready_fresh(struct engine *en, struct entry *e) { ready(en, e, &e->part->fresh); }
-
-void entry_unready(struct engine *en, struct entry *e)
-{
-    assert(e->state == ENTRY_READY);
-    list_remove(&e->link);
-    e->part->group->ready--;
-    en->ready--;
-}
-
-void group_stir(struct engine *en, struct group *g) { mark_dirty(&en->stirred, &g->stirred); }
-
 /* ---------------------------------------------------------------- the scan */
 
 enum { LOAD_RECORDS_MIN = 64 };
+
+void group_stir(struct engine *en, struct group *g) { mark_dirty(&en->stirred, &g->stirred); }
 
 /* Something of this partition is not scanned. */
 static bool part_has_more(const struct group_part *p) { return p->cursor < p->partition->row.end; }
@@ -94,10 +56,18 @@ static void read_ahead(struct engine *en, struct group *g)
     }
 }
 
+/* The wall time from which on it is not delivered; 0: it does not expire. */
+static uint64_t ttl_until(const struct group *g, const struct loaded_record *r)
+{
+    uint64_t ttl = r->ttl_ms != 0 ? r->ttl_ms : g->topic->config.ttl_ms;
+    return ttl != 0 && ttl <= UINT64_MAX - r->append_time_ms ? r->append_time_ms + ttl : 0;
+}
+
 static void behind_key(struct engine *en, struct group *g, struct key_queue *k, const struct group_part *p,
                        const struct loaded_record *r)
 {
-    key_list_append(en, g, k, (struct list_position){.partition = p->partition->id, .offset = r->offset, .size = r->size});
+    key_list_append(en, g, k, (struct list_position){.partition = p->partition->id, .offset = r->offset, .size = r->size,
+                                                   .priority = priority_bounded(r->priority), .expires_ms = ttl_until(g, r)});
     g->behind++;
     en->counters.spilled_messages++;
 }
@@ -131,6 +101,8 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     e->has_key = r->has_key;
     e->size = r->size;
     e->append_time_ms = r->append_time_ms;
+    e->priority = priority_bounded(r->priority);
+    e->ttl_until_ms = ttl_until(g, r);
     e->key = k;
     if (k != NULL && (k->head != NULL || !list_empty(&k->front))) { /* others of its key were redriven before it was found again */
         entry_row_write(en, e);
@@ -184,161 +156,6 @@ void queue_loaded(struct engine *en, const struct loaded *l)
         keys_sure(en, p);
     }
     mark_dirty(&en->dirty_parts, &p->dirty);
-}
-
-/* ---------------------------------------------------------------- granting */
-
-/* The next ready message: what came back first, then each partition in turn. */
-static struct entry *next_ready(struct group *g)
-{
-    struct list_node *n = list_first(&g->again);
-    if (n != NULL)
-        return container_of(n, struct entry, link);
-    uint32_t parts = g->topic->config.partitions;
-    for (uint32_t i = 0; i < parts; i++) {
-        struct group_part *p = &g->parts[(g->next_part + i) % parts];
-        n = list_first(&p->fresh);
-        if (n != NULL) {
-            g->next_part = (g->next_part + i + 1) % parts;
-            return container_of(n, struct entry, link);
-        }
-    }
-    return NULL;
-}
-
-static void grant(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms)
-{
-    struct group *g = e->part->group;
-    entry_unready(en, e);
-    if (e->key != NULL && e->key->list.head_in_list)
-        key_list_pop(en, g, e->key); /* from now on the lease's row stands for it */
-    entry_row_remove(en, e);
-    e->grants++;
-    if (e->failures > 0)
-        en->counters.redelivered_messages++;
-    e->token = l->token;
-    lease_take(en, l, e, expires_ms);
-    en->counters.delivered_messages++;
-}
-
-static void record_of(const struct entry *e, struct wire_record *r)
-{
-    *r = (struct wire_record){.offset = e->offset, .partition = e->part->partition->id, .grants = e->grants, .failures = e->failures,
-                              .append_time_ms = e->append_time_ms};
-}
-
-/* Grants from one group; NULL: nothing. One message fits whatever its size, if it is the `first` of the reply. */
-static const struct lease *grant_group(struct engine *en, struct group *g, struct session *s, const struct wire_receive *r,
-                                       uint32_t messages, uint64_t *bytes_left, bool first, struct wire_record *records, uint32_t *n)
-{
-    uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
-    struct lease *l = NULL;
-    uint64_t lease_ms = r->lease_ms != 0 ? r->lease_ms : g->config.lease_ms;
-    if (lease_ms > en->limits->lease_ms_max)
-        lease_ms = en->limits->lease_ms_max;
-    *n = 0;
-    for (struct entry *e; *n < messages && g->leased < in_flight_max && (e = next_ready(g)) != NULL;) {
-        if (e->size > *bytes_left && (*n > 0 || !first))
-            break;
-        if (e->grants >= 4 * g->config.max_deliveries) {
-            entry_park(en, e, VIEW_LIT("grants"), VIEW_LIT("granted too often without an answer"));
-            continue;
-        }
-        if (l == NULL) {
-            l = lease_new(en, g, s, (uint64_t)en->epoch << 40 | ++en->token_last);
-            l->slot = r->slot;
-            l->counter = r->counter;
-            l->lease_ms = (uint32_t)lease_ms;
-            l->granted_ms = en->wall_ms;
-        }
-        *bytes_left -= e->size < *bytes_left ? e->size : *bytes_left;
-        grant(en, l, e, en->now.mono_ms + lease_ms);
-        record_of(e, &records[(*n)++]);
-    }
-    if (l != NULL)
-        lease_arm(en, l);
-    return l;
-}
-
-/* A repeat of a receive that was granted: the same leases, as far as they still stand. */
-static bool grant_again(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
-{
-    uint32_t n = 0, at = 0;
-    LIST_EACH (node, &s->leases) {
-        const struct lease *l = container_of(node, struct lease, of_session);
-        n += l->slot == r->slot && l->counter == r->counter && l->entries_n > 0;
-    }
-    if (n == 0)
-        return false;
-    struct wire_delivery *deliveries = op_take(en, op, n, sizeof *deliveries);
-    LIST_EACH (node, &s->leases) {
-        const struct lease *l = container_of(node, struct lease, of_session);
-        if (l->slot != r->slot || l->counter != r->counter || l->entries_n == 0)
-            continue;
-        struct wire_record *records = op_take(en, op, l->entries_n, sizeof *records);
-        uint32_t k = 0;
-        uint64_t left = UINT64_MAX;
-        LIST_EACH (entry_node, &l->entries) {
-            const struct entry *e = container_of(entry_node, struct entry, link);
-            record_of(e, &records[k++]);
-            if (e->lease_until_ms < left)
-                left = e->lease_until_ms;
-        }
-        left = left > en->now.mono_ms ? left - en->now.mono_ms : 0;
-        deliveries[at++] = (struct wire_delivery){.group = l->group->id, .token = l->token, .lease_ms = (uint32_t)left,
-                                                  .records = records, .records_n = k};
-    }
-    en->counters.repeats++;
-    out->deliveries = deliveries;
-    out->deliveries_n = n;
-    return true;
-}
-
-static uint32_t messages_wanted(const struct engine *en, const struct wire_receive *r)
-{
-    uint32_t n = r->max_messages != 0 ? r->max_messages : 1;
-    return n < en->limits->lease_messages_max ? n : (uint32_t)en->limits->lease_messages_max;
-}
-
-bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
-{
-    *out = (struct wire_receive_reply){.counter = r->counter};
-    bool waited = list_linked(&op->wait); /* then it is no repeat: it was looked at before */
-    if (!waited && r->counter == s->slot_counter[r->slot] && grant_again(en, op, s, r, out))
-        return true;
-    if (!waited)
-        s->slot_counter[r->slot] = r->counter;
-    uint32_t wanted = messages_wanted(en, r), left = quota_in_flight_left(en, s, wanted), n = 0;
-    uint64_t bytes_left = r->max_bytes == 0 || r->max_bytes > en->limits->reply_bytes_max ? en->limits->reply_bytes_max : r->max_bytes;
-    struct wire_delivery *deliveries = NULL;
-    for (uint32_t i = 0; i < r->groups_n && wanted > 0; i++) {
-        struct group *g = map_get(&en->groups, r->groups[i]);
-        if (g == NULL)
-            continue;
-        if (g->demand < wanted)
-            g->demand = wanted;
-        g->asked_ms = en->now.mono_ms;
-        if (!waited) /* or two groups that cannot give would stir each other for ever */
-            group_stir(en, g);
-        if (g->paused || g->ready == 0 || left == 0)
-            continue;
-        uint64_t most = g->ready < left ? g->ready : left;
-        struct wire_record *records = op_take(en, op, most, sizeof *records);
-        if (deliveries == NULL)
-            deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
-        uint32_t got;
-        const struct lease *l = grant_group(en, g, s, r, (uint32_t)most, &bytes_left, n == 0, records, &got);
-        if (l == NULL)
-            continue;
-        group_stir(en, g);
-        deliveries[n++] = (struct wire_delivery){.group = g->id, .token = l->token, .lease_ms = l->lease_ms, .records = records,
-                                                 .records_n = got};
-        wanted -= got;
-        left -= got;
-    }
-    out->deliveries = deliveries;
-    out->deliveries_n = n;
-    return n > 0;
 }
 
 /* ---------------------------------------------------------------- receiving */
@@ -407,6 +224,8 @@ static bool more_is_coming(struct engine *en, const struct wire_receive *r)
         if (g->paused || g->mark == mark)
             continue;
         g->mark = mark;
+        if (g->expiring)
+            return true;
         for (uint32_t k = 0; k < g->topic->config.partitions; k++)
             if (part_has_more(&g->parts[k]))
                 return true;

@@ -11,7 +11,7 @@ foreach(module task) # dead letters
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
-foreach(module front) # the order of a key, and who goes first
+foreach(module front priority) # the order of a key, and who goes first
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 

@@ -135,7 +135,8 @@ static void answer_load(struct kit *k, const struct effect_load *l)
             continue;
         answer.bytes = r->bytes;
         records[answer.records_n++] = (struct loaded_record){.offset = answer.next, .key_hash = r->hash, .append_time_ms = r->time,
-                                                             .size = r->size, .has_key = r->has_key};
+                                                             .size = r->size, .has_key = r->has_key, .ttl_ms = r->ttl_ms,
+                                                             .priority = r->priority};
     }
     engine_loaded(k->engine, &answer);
     mem_free(records);
@@ -420,7 +421,8 @@ static void log_add(struct kit *k, uint32_t partition, const char *key, size_t s
     }
     bool has_key = !(size == 1 && key[0] == '-');
     struct kit_record *r = &log->records[log->n++];
-    *r = (struct kit_record){.hash = key_hash(view_of(key, size)), .has_key = has_key, .size = k->message_size, .time = k->now.wall_ms};
+    *r = (struct kit_record){.hash = key_hash(view_of(key, size)), .has_key = has_key, .size = k->message_size, .time = k->now.wall_ms,
+                            .ttl_ms = k->message_ttl_ms, .priority = k->message_priority};
     assert_true(size < sizeof r->key);
     memcpy(r->key, key, size);
 }

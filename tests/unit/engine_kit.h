@@ -27,7 +27,7 @@ struct call {
     bool answered;
 };
 
-struct kit_record { uint64_t hash, time, bytes; uint32_t size; bool has_key, gone; char key[16]; }; /* bytes: of the log up to its end */
+struct kit_record { uint64_t hash, time, bytes; uint32_t size, ttl_ms; uint8_t priority; bool has_key, gone; char key[16]; }; /* bytes: of the log up to its end */
 struct kit_log { struct kit_record *records; size_t n, cap; bool damaged; };
 
 struct kit {
@@ -56,7 +56,8 @@ struct kit {
     uint64_t counter[CLIENTS][LANE_WINDOW];
     struct { uint32_t group, partition; uint64_t offset, token; } tokens[4096];
     size_t tokens_n;
-    uint32_t message_size;
+    uint32_t message_size, message_ttl_ms; /* of what is produced from now on */
+    uint8_t message_priority;
     const struct id128 *message_ids; /* of the next produce, or the produces of the next units, one after another */
 };
 

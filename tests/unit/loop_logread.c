@@ -273,6 +273,33 @@ static const struct store_ops fail_ops = {.iter = fail_iter};
 
 static void note_unreadable(void *user, const struct log_unreadable *u) { *(struct log_unreadable *)user = *u; }
 
+/* What a group orders and times by stands in the columns of a batch. */
+static void priority_and_ttl_of_a_record_decide_when_and_whether_it_is_delivered(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new(NULL);
+    const struct record records[] = {
+        {.value = VIEW_LIT("low")},  {.value = VIEW_LIT("short"), .ttl_ms = 20}, {.value = VIEW_LIT("high"), .priority = 7},
+        {.value = VIEW_LIT("long"), .ttl_ms = 600000}, {.value = VIEW_LIT("higher"), .priority = 8},
+    };
+    struct call *c = kit_produce(k, DISK, "a b c d e");
+    struct batch_builder *b = batch_builder_new();
+    struct buf bytes = {0};
+    struct err e = {0};
+    for (size_t i = 0; i < ARRAY_LEN(records); i++)
+        assert_int_equal(batch_builder_add(b, &records[i], &e), E_OK);
+    assert_int_equal(batch_builder_finish(b, BATCH_NONE, &bytes, &c->op.request.produce.batch_hash, &e), E_OK);
+    batch_builder_free(b);
+    ref_drop(c->op.hold);
+    c->op.hold = ref_new_copy(bytes.data, bytes.size);
+    c->op.request.produce.batch = ref_view(c->op.hold);
+    buf_free(&bytes);
+    kit_ask(k, c);
+    kit_pass(k, 20);
+    assert_string_equal(kit_values(kit_ask(k, kit_receive(k, DISK, 10, 1000))), "4=higher 2=high 0=low 3=long");
+    kit_free(k);
+}
+
 /* Were bugs: an input/output error was answered as a damaged gap, which a reader would skip, and parked as damaged. */
 static void a_store_that_fails_is_no_damage(void **state)
 {
@@ -324,6 +351,7 @@ int main(void)
         cmocka_unit_test(a_row_that_is_missing_is_damage_and_not_a_silent_jump),
         cmocka_unit_test(what_is_parked_and_damaged_is_listed_and_marked),
         cmocka_unit_test(an_offset_for_a_time_is_the_first_appended_then_or_later),
+        cmocka_unit_test(priority_and_ttl_of_a_record_decide_when_and_whether_it_is_delivered),
         cmocka_unit_test(a_store_that_fails_is_no_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

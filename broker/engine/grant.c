@@ -1,0 +1,177 @@
+/* Granting: ready messages become leased, one lease row for each group and receive. A receive that is repeated gets the same again. */
+#include "engine/memory.h"
+
+/* ---------------------------------------------------------------- one message */
+
+static void grant(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms)
+{
+    struct group *g = e->part->group;
+    entry_unready(en, e);
+    if (e->key != NULL && e->key->list.head_in_list)
+        key_list_pop(en, g, e->key); /* from now on the lease's row stands for it */
+    entry_row_remove(en, e);
+    e->grants++;
+    if (e->failures > 0)
+        en->counters.redelivered_messages++;
+    e->token = l->token;
+    lease_take(en, l, e, expires_ms);
+    en->counters.delivered_messages++;
+}
+
+static void record_of(const struct entry *e, struct wire_record *r)
+{
+    *r = (struct wire_record){.offset = e->offset, .partition = e->part->partition->id, .grants = e->grants, .failures = e->failures,
+                              .append_time_ms = e->append_time_ms};
+}
+
+/* ---------------------------------------------------------------- what its time passed */
+
+enum { EXPIRED_PER_TURN = 1024 };
+
+static bool expired(const struct engine *en, const struct entry *e) { return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms; }
+
+static void expire(struct engine *en, struct entry *e)
+{
+    en->counters.expired_messages++;
+    if (e->part->group->config.expired == EXPIRED_PARK)
+        entry_park(en, e, VIEW_LIT("expired"), VIEW_LIT("its time to live passed before it was delivered"));
+    else
+        entry_done(en, e);
+}
+
+/* ---------------------------------------------------------------- from a group */
+
+static void look_again(struct engine *en, struct timer *t)
+{
+    struct group *g = container_of(t, struct group, later);
+    g->expiring = false;
+    group_stir(en, g);
+}
+
+static void group_later(struct engine *en, struct group *g, uint64_t mono_ms)
+{
+    if (!heap_contains(&en->timers, &g->later.node) || mono_ms < g->later.node.due)
+        timer_set(en, &g->later, mono_ms, look_again);
+}
+
+/* Grants from one group; NULL: nothing. One message fits whatever its size, if it is the `first` of the reply. */
+static const struct lease *grant_group(struct engine *en, struct group *g, struct session *s, const struct wire_receive *r,
+                                       uint32_t messages, uint64_t *bytes_left, bool first, struct wire_record *records, uint32_t *n)
+{
+    uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
+    struct lease *l = NULL;
+    uint32_t late = 0;
+    uint64_t lease_ms = r->lease_ms != 0 ? r->lease_ms : g->config.lease_ms;
+    if (lease_ms > en->limits->lease_ms_max)
+        lease_ms = en->limits->lease_ms_max;
+    *n = 0;
+    for (struct entry *e; *n < messages && !g->expiring && g->leased < in_flight_max && (e = ready_next(en, g)) != NULL;) {
+        if (expired(en, e)) { /* a bounded number of them, the others in turns to come */
+            expire(en, e);
+            g->expiring = ++late == EXPIRED_PER_TURN;
+            if (g->expiring)
+                group_later(en, g, en->now.mono_ms + 1);
+            continue;
+        }
+        if (e->size > *bytes_left && (*n > 0 || !first))
+            break;
+        if (e->grants >= 4 * g->config.max_deliveries) {
+            entry_park(en, e, VIEW_LIT("grants"), VIEW_LIT("granted too often without an answer"));
+            continue;
+        }
+        if (l == NULL) {
+            l = lease_new(en, g, s, (uint64_t)en->epoch << 40 | ++en->token_last);
+            l->slot = r->slot;
+            l->counter = r->counter;
+            l->lease_ms = (uint32_t)lease_ms;
+            l->granted_ms = en->wall_ms;
+        }
+        *bytes_left -= e->size < *bytes_left ? e->size : *bytes_left;
+        grant(en, l, e, en->now.mono_ms + lease_ms);
+        record_of(e, &records[(*n)++]);
+    }
+    if (l != NULL)
+        lease_arm(en, l);
+    return l;
+}
+
+/* A repeat of a receive that was granted: the same leases, as far as they still stand. */
+static bool grant_again(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
+{
+    uint32_t n = 0, at = 0;
+    LIST_EACH (node, &s->leases) {
+        const struct lease *l = container_of(node, struct lease, of_session);
+        n += l->slot == r->slot && l->counter == r->counter && l->entries_n > 0;
+    }
+    if (n == 0)
+        return false;
+    struct wire_delivery *deliveries = op_take(en, op, n, sizeof *deliveries);
+    LIST_EACH (node, &s->leases) {
+        const struct lease *l = container_of(node, struct lease, of_session);
+        if (l->slot != r->slot || l->counter != r->counter || l->entries_n == 0)
+            continue;
+        struct wire_record *records = op_take(en, op, l->entries_n, sizeof *records);
+        uint32_t k = 0;
+        uint64_t left = UINT64_MAX;
+        LIST_EACH (entry_node, &l->entries) {
+            const struct entry *e = container_of(entry_node, struct entry, link);
+            record_of(e, &records[k++]);
+            if (e->lease_until_ms < left)
+                left = e->lease_until_ms;
+        }
+        left = left > en->now.mono_ms ? left - en->now.mono_ms : 0;
+        deliveries[at++] = (struct wire_delivery){.group = l->group->id, .token = l->token, .lease_ms = (uint32_t)left,
+                                                  .records = records, .records_n = k};
+    }
+    en->counters.repeats++;
+    out->deliveries = deliveries;
+    out->deliveries_n = n;
+    return true;
+}
+
+static uint32_t messages_wanted(const struct engine *en, const struct wire_receive *r)
+{
+    uint32_t n = r->max_messages != 0 ? r->max_messages : 1;
+    return n < en->limits->lease_messages_max ? n : (uint32_t)en->limits->lease_messages_max;
+}
+
+bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
+{
+    *out = (struct wire_receive_reply){.counter = r->counter};
+    bool waited = list_linked(&op->wait); /* then it is no repeat: it was looked at before */
+    if (!waited && r->counter == s->slot_counter[r->slot] && grant_again(en, op, s, r, out))
+        return true;
+    if (!waited)
+        s->slot_counter[r->slot] = r->counter;
+    uint32_t wanted = messages_wanted(en, r), left = quota_in_flight_left(en, s, wanted), n = 0;
+    uint64_t bytes_left = r->max_bytes == 0 || r->max_bytes > en->limits->reply_bytes_max ? en->limits->reply_bytes_max : r->max_bytes;
+    struct wire_delivery *deliveries = NULL;
+    for (uint32_t i = 0; i < r->groups_n && wanted > 0; i++) {
+        struct group *g = map_get(&en->groups, r->groups[i]);
+        if (g == NULL)
+            continue;
+        if (g->demand < wanted)
+            g->demand = wanted;
+        g->asked_ms = en->now.mono_ms;
+        if (!waited) /* or two groups that cannot give would stir each other for ever */
+            group_stir(en, g);
+        if (g->paused || g->ready == 0 || left == 0)
+            continue;
+        uint64_t most = g->ready < left ? g->ready : left;
+        struct wire_record *records = op_take(en, op, most, sizeof *records);
+        if (deliveries == NULL)
+            deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
+        uint32_t got;
+        const struct lease *l = grant_group(en, g, s, r, (uint32_t)most, &bytes_left, n == 0, records, &got);
+        if (l == NULL)
+            continue;
+        group_stir(en, g);
+        deliveries[n++] = (struct wire_delivery){.group = g->id, .token = l->token, .lease_ms = l->lease_ms, .records = records,
+                                                 .records_n = got};
+        wanted -= got;
+        left -= got;
+    }
+    out->deliveries = deliveries;
+    out->deliveries_n = n;
+    return n > 0;
+}

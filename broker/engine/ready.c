@@ -1,0 +1,99 @@
+/* The ready messages of a group, and which of them goes next.
+ *
+ * They stand in one list for each priority: what came back, or follows in its key, in the group's; what the scan found in its
+ * partition's, so that the lowest of them says where a restart has to scan from. Next is the highest of priority + waited /
+ * priority_age_ms, so whoever waits long enough goes before everybody; at the same priority what came back goes first, then each
+ * partition in turn. A group whose messages all have one priority does not look at the others.
+ */
+#include "engine/memory.h"
+
+struct entry *entry_new(struct group_part *p, uint64_t offset)
+{
+    struct entry *e = mem_zalloc(sizeof *e);
+    e->part = p;
+    e->offset = offset;
+    map_put(&p->entries, offset, e);
+    return e;
+}
+
+void entry_forget(struct entry *e)
+{
+    assert(!list_linked(&e->link) && !list_linked(&e->of_key) && e->lease == NULL && e->key == NULL);
+    map_del(&e->part->entries, e->offset);
+    mem_free(e);
+}
+
+static void ready(struct engine *en, struct entry *e, struct list *where)
+{
+    struct group *g = e->part->group;
+    e->state = ENTRY_READY;
+    e->ready_ms = en->now.mono_ms;
+    list_push_back(where, &e->link);
+    g->ready++;
+    g->ready_at[e->priority]++;
+    g->ready_mask |= (uint16_t)(1u << e->priority);
+    en->ready++;
+    group_stir(en, g);
+}
+
+void entry_ready(struct engine *en, struct entry *e) { ready(en, e, &e->part->group->again[e->priority]); }
+void entry_ready_fresh(struct engine *en, struct entry *e) { ready(en, e, &e->part->fresh[e->priority]); }
+
+void entry_unready(struct engine *en, struct entry *e)
+{
+    struct group *g = e->part->group;
+    assert(e->state == ENTRY_READY);
+    list_remove(&e->link);
+    g->ready--;
+    if (--g->ready_at[e->priority] == 0)
+        g->ready_mask &= (uint16_t)~(1u << e->priority);
+    en->ready--;
+}
+
+uint64_t part_ready_low(const struct group_part *p)
+{
+    uint64_t low = p->cursor;
+    for (int i = 0; i < PRIORITIES; i++) {
+        const struct list_node *n = list_first(&p->fresh[i]);
+        uint64_t offset = n != NULL ? container_of(n, struct entry, link)->offset : low;
+        low = offset < low ? offset : low;
+    }
+    return low;
+}
+
+/* ---------------------------------------------------------------- next */
+
+/* The next of one priority, which there is; `turn`: the partition that comes after it. */
+static struct entry *next_at(const struct group *g, int priority, uint32_t *turn)
+{
+    uint32_t parts = g->topic->config.partitions;
+    struct list_node *n = list_first(&g->again[priority]);
+    *turn = g->next_part;
+    for (uint32_t i = 0; n == NULL; i++) {
+        assert(i < parts);
+        n = list_first(&g->parts[(g->next_part + i) % parts].fresh[priority]);
+        *turn = (g->next_part + i + 1) % parts;
+    }
+    return container_of(n, struct entry, link);
+}
+
+struct entry *ready_next(const struct engine *en, struct group *g)
+{
+    struct entry *best = NULL;
+    uint64_t best_rank = 0;
+    uint32_t best_turn = 0, turn;
+    for (unsigned left = g->ready_mask; left != 0;) {
+        int i = 31 - __builtin_clz(left);
+        left &= ~(1u << i);
+        struct entry *e = next_at(g, i, &turn);
+        uint64_t rank = (uint64_t)i * en->limits->priority_age_ms + (en->now.mono_ms - e->ready_ms);
+        if (best == NULL || rank > best_rank) {
+            best = e;
+            best_rank = rank;
+            best_turn = turn;
+        }
+    }
+    if (best != NULL)
+        g->next_part = best_turn;
+    return best;
+}
