@@ -17,7 +17,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -28,6 +28,7 @@ _Static_assert(sizeof(struct event) <= sizeof(((struct op *)0)->node), "an opera
 struct event_pipe { struct event event; uint64_t pipe; };
 struct event_loaded { struct event event; struct loaded loaded; struct loaded_record records[]; };
 struct event_matched { struct event event; struct match *match; };
+struct event_due { struct event event; struct due due; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
 
 /* A turn that was written and waits for the disk, with the replies that stand on it. */
@@ -200,6 +201,8 @@ static void turn_written(struct loop *l)
         readers_load(l->readers, &fx->loads[i]);
     for (size_t i = 0; i < fx->matches_n; i++)
         readers_match(l->readers, fx->matches[i]);
+    if (fx->due != NULL)
+        readers_due(l->readers, fx->due);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
         l->options.hint(l->options.user, fx->hints[i].group, fx->hints[i].topic, fx->hints[i].name);
     engine_effects_clear(l->engine);
@@ -267,6 +270,13 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_MATCHED: {
         struct event_matched *p = container_of(ev, struct event_matched, event);
         engine_matched(l->engine, p->match);
+        mem_free(p);
+        break;
+    }
+    case EVENT_DUE: {
+        struct event_due *p = container_of(ev, struct event_due, event);
+        engine_due(l->engine, &p->due);
+        ref_drop(p->due.hold);
         mem_free(p);
         break;
     }
@@ -448,6 +458,19 @@ static void on_matched(void *user, struct match *m)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_due(void *user, const struct due *d)
+{
+    struct loop *l = user;
+    struct event_due *p = mem_zalloc(sizeof *p);
+    for (uint32_t i = 0; i < d->batches_n; i++)
+        if (d->batches[i].code != E_OK)
+            log_error("a batch that was due at %llu for partition id %u does not fit its checksum: it is not appended, and stays listed",
+                      (unsigned long long)d->batches[i].due_ms, d->batches[i].partition);
+    p->event.kind = EVENT_DUE;
+    p->due = *d;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_unreadable(void *user, const struct log_unreadable *u)
 {
     struct loop *l = user;
@@ -516,7 +539,8 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .matched = on_matched, .unreadable = on_unreadable, .filled = on_filled, .failed = on_failed, .user = l};
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .matched = on_matched, .unreadable = on_unreadable,
+                                  .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);
         return E_INTERNAL;
@@ -620,6 +644,8 @@ static void drop_everything(struct loop *l)
         }
         if (ev->kind == EVENT_MATCHED)
             match_free(container_of(ev, struct event_matched, event)->match);
+        if (ev->kind == EVENT_DUE)
+            ref_drop(container_of(ev, struct event_due, event)->due.hold);
         if (ev->kind != EVENT_STOP)
             mem_free(ev); /* the event is the first field of each */
     }

@@ -6,11 +6,17 @@
 #include "base/list.h"
 #include "base/mem.h"
 
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_MATCH, JOB_FILL };
+
 struct job {
     struct list_node link;
-    struct effect_load load;
-    struct op *op;       /* a reply to fill */
-    struct match *match; /* else a filter to apply; NULL: a load */
+    enum job_kind kind;
+    union {
+        struct effect_load load;
+        struct effect_due due;
+        struct match *match;
+        struct op *op;
+    };
 };
 
 struct readers {
@@ -40,10 +46,38 @@ static void do_match(struct readers *r, struct match *m)
     r->hooks.matched(r->hooks.user, m);
 }
 
+static void do_due(struct readers *r, const struct effect_due *want)
+{
+    struct due d;
+    struct err e = {0};
+    if (due_read(r->src.store, want, &d, &e) != 0)
+        r->hooks.failed(r->hooks.user, &e);
+    else
+        r->hooks.due(r->hooks.user, &d);
+}
+
 static void do_fill(struct readers *r, struct op *op)
 {
     log_fill(&r->src, op, r->hooks.unreadable, r->hooks.user);
     r->hooks.filled(r->hooks.user, op);
+}
+
+static void do_job(struct readers *r, const struct job *j, struct buf *records)
+{
+    switch (j->kind) {
+    case JOB_LOAD:
+        do_load(r, &j->load, records);
+        break;
+    case JOB_DUE:
+        do_due(r, &j->due);
+        break;
+    case JOB_MATCH:
+        do_match(r, j->match);
+        break;
+    case JOB_FILL:
+        do_fill(r, j->op);
+        break;
+    }
 }
 
 static void *reader_main(void *arg)
@@ -61,12 +95,7 @@ static void *reader_main(void *arg)
         }
         struct job *j = container_of(n, struct job, link);
         pthread_mutex_unlock(&r->lock);
-        if (j->op != NULL)
-            do_fill(r, j->op);
-        else if (j->match != NULL)
-            do_match(r, j->match);
-        else
-            do_load(r, &j->load, &records);
+        do_job(r, j, &records);
         pthread_mutex_lock(&r->lock);
         list_push_back(&r->spare, &j->link);
     }
@@ -96,46 +125,28 @@ int readers_start(struct readers **out, const struct log_source *src, uint32_t t
     return 0;
 }
 
-static void give(struct readers *r, const struct effect_load *load, struct match *match, struct op *op)
+static void give(struct readers *r, struct job what)
 {
+    if (r->threads_n == 0) {
+        struct buf records = {0};
+        do_job(r, &what, &records);
+        buf_free(&records);
+        return;
+    }
     pthread_mutex_lock(&r->lock);
     struct list_node *n = list_pop_front(&r->spare);
     struct job *j = n != NULL ? container_of(n, struct job, link) : mem_zalloc(sizeof *j);
-    j->op = op;
-    j->match = match;
-    if (load != NULL)
-        j->load = *load;
+    what.link = j->link;
+    *j = what;
     list_push_back(&r->jobs, &j->link);
     pthread_cond_signal(&r->more);
     pthread_mutex_unlock(&r->lock);
 }
 
-void readers_load(struct readers *r, const struct effect_load *load)
-{
-    if (r->threads_n > 0) {
-        give(r, load, NULL, NULL);
-        return;
-    }
-    struct buf records = {0};
-    do_load(r, load, &records);
-    buf_free(&records);
-}
-
-void readers_match(struct readers *r, struct match *m)
-{
-    if (r->threads_n > 0)
-        give(r, NULL, m, NULL);
-    else
-        do_match(r, m);
-}
-
-void readers_fill(struct readers *r, struct op *op)
-{
-    if (r->threads_n > 0)
-        give(r, NULL, NULL, op);
-    else
-        do_fill(r, op);
-}
+void readers_load(struct readers *r, const struct effect_load *load) { give(r, (struct job){.kind = JOB_LOAD, .load = *load}); }
+void readers_due(struct readers *r, const struct effect_due *due) { give(r, (struct job){.kind = JOB_DUE, .due = *due}); }
+void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
+void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }
 
 void readers_stop(struct readers *r)
 {

@@ -57,6 +57,7 @@ uint64_t engine_digest(const struct engine *en)
     for (size_t i = 0; i < en->topics_n; i++) {
         const struct topic *t = en->topics[i];
         h = mix_text(mix(h, t->id), t->name);
+        h = mix(mix(h, t->waiting.batches), t->waiting.messages);
         for (uint32_t k = 0; k < t->config.partitions; k++) {
             const struct partition_row *r = &t->partitions[k].row;
             h = mix(mix(mix(mix(h, t->partitions[k].id), r->start), r->end), r->end_bytes);

@@ -101,7 +101,8 @@ static void do_health(struct engine *en, struct op *op)
     struct wire_health_reply *h = &op->reply.health;
     op->reply.body = BODY_HEALTH;
     h->status = op_text(op, en->stopping ? "stopping" : en->disk_free < en->limits->disk_reserve_bytes ? "read_only" : "ok");
-    h->reason = op_text(op, en->stopping ? "" : en->disk_free < en->limits->disk_reserve_bytes ? "disk below its reserve" : "");
+    h->reason = op_text(op, en->stopping ? "" : en->disk_free < en->limits->disk_reserve_bytes ? "disk below its reserve"
+                            : en->wall_suspect ? "the wall clock was set: what goes by it pauses until it is back or the broker restarts" : "");
     h->epoch = en->epoch;
     h->turn = en->turn;
     h->topics = (uint32_t)en->topics_n;
@@ -197,6 +198,25 @@ void engine_op(struct engine *en, struct op *op)
 
 /* ---------------------------------------------------------------- a turn */
 
+/* The wall clock never goes back, and is believed while it goes as the monotonic one does, or comes back to a time that was seen before. A step
+ * of more than clock_step_ms_max is not: time then goes on from where both were last seen to agree, until the clock is back there. A restart
+ * takes the clock as it is. */
+static void clock_look(struct engine *en)
+{
+    uint64_t max = en->limits->clock_step_ms_max, wall = en->now.wall_ms;
+    uint64_t expected = en->clock.wall_ms + (en->now.mono_ms - en->clock.mono_ms);
+    uint64_t ahead = expected > en->wall_ms ? expected : en->wall_ms;
+    bool stepped = max != 0 && ((wall > ahead && wall - ahead > max) || (wall < expected && expected - wall > max));
+    en->counters.clock_steps += stepped && !en->wall_suspect;
+    en->wall_suspect = stepped;
+    if (stepped)
+        wall = expected;
+    else
+        en->clock = en->now;
+    if (wall > en->wall_ms)
+        en->wall_ms = wall;
+}
+
 void engine_turn_begin(struct engine *en, struct engine_now now)
 {
     assert(!en->in_turn);
@@ -205,8 +225,7 @@ void engine_turn_begin(struct engine *en, struct engine_now now)
     en->turn++;
     en->counters.turns++;
     en->now = now;
-    if (now.wall_ms > en->wall_ms)
-        en->wall_ms = now.wall_ms;
+    clock_look(en);
     timers_fire(en);
 }
 
@@ -223,6 +242,7 @@ void engine_turn_end(struct engine *en)
 {
     assert(en->in_turn);
     queue_stirred(en);
+    sched_turn_end(en);
     for (struct list_node *n; (n = list_pop_front(&en->dirty_partitions)) != NULL;)
         log_write(en, container_of(n, struct partition, dirty));
     for (struct list_node *n; (n = list_pop_front(&en->dirty_keys)) != NULL;) {
@@ -266,6 +286,10 @@ void engine_effects_clear(struct engine *en)
 {
     assert(!en->in_turn);
     puts_clear(&en->fx.puts);
+    for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
+        ref_drop(((struct ref **)(void *)en->holds.data)[i]);
+    buf_clear(&en->holds);
+    en->fx.due = NULL;
     buf_clear(&en->loads);
     buf_clear(&en->matches);
     buf_clear(&en->appends);
@@ -280,6 +304,7 @@ void engine_effects_clear(struct engine *en)
 void engine_written(struct engine *en, uint64_t turn) { log_visible(en, &en->for_written, turn); }
 void engine_durable(struct engine *en, uint64_t turn) { log_visible(en, &en->for_durable, turn); }
 void engine_loaded(struct engine *en, const struct loaded *l) { queue_loaded(en, l); }
+void engine_due(struct engine *en, const struct due *d) { sched_due(en, d); }
 void engine_disk(struct engine *en, uint64_t free_bytes) { en->disk_free = free_bytes; }
 
 void engine_pipe_lost(struct engine *en, uint64_t pipe)
@@ -322,8 +347,9 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     struct engine *en = mem_zalloc(sizeof *en);
     en->store = store;
     en->limits = limits;
-    en->now = now;
+    en->now = en->clock = now;
     en->began_ms = now.mono_ms;
+    en->sched.next_ms = UINT64_MAX;
     en->disk_free = UINT64_MAX;
     rng_seed(&en->rng, seed);
     puts_init(&en->fx.puts);
@@ -367,7 +393,10 @@ void engine_close(struct engine *en)
     heap_free(&en->timers);
     heap_free(&en->waits);
     puts_free(&en->fx.puts);
-    struct buf *bufs[] = {&en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops, &en->appends_fx, &en->appends, &en->scratch, &en->row};
+    for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
+        ref_drop(((struct ref **)(void *)en->holds.data)[i]);
+    struct buf *bufs[] = {&en->holds, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
+                          &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
     mem_free(en->for_written.at);
@@ -378,7 +407,9 @@ void engine_close(struct engine *en)
 void engine_totals(const struct engine *en, struct engine_totals *out)
 {
     *out = (struct engine_totals){.topics = (uint32_t)en->topics_n, .partitions = (uint32_t)map_count(&en->partitions),
-                                  .groups = en->groups_n, .sessions = (uint32_t)en->sessions_n, .ready = en->ready};
+                                  .groups = en->groups_n, .sessions = (uint32_t)en->sessions_n, .ready = en->ready,
+                                  .scheduled_batches = en->sched.batches, .scheduled_messages = en->sched.messages,
+                                  .clock_stepped = en->wall_suspect};
     for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
         const struct group *g = it.value;
         out->leased += g->leased;

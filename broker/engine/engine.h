@@ -51,6 +51,8 @@ struct match {
     struct match_place places[];
 };
 void match_free(struct match *m); /* any thread; NULL is fine */
+/* Fetch the batches that are due from `from_ms` up to `to_ms` (wall): at most this many rows and bytes, one at least. Answered by engine_due. */
+struct effect_due { uint64_t from_ms, to_ms, bytes_max; uint32_t rows_max; };
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -63,6 +65,7 @@ struct effects {
     struct list done;            /* of struct op, by `wait`: their replies may leave as op->turn and op->level say */
     const struct effect_load *loads; size_t loads_n;
     struct match *const *matches; size_t matches_n;
+    const struct effect_due *due; /* NULL: none */
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
@@ -86,7 +89,11 @@ const struct err *engine_failed(const struct engine *en); /* NULL: fine */
 uint32_t engine_epoch(const struct engine *en);
 uint64_t engine_turn(const struct engine *en); /* the current or last one */
 const struct engine_counters *engine_counters(const struct engine *en);
-struct engine_totals { uint32_t topics, partitions, groups, sessions; uint64_t ready, leased, waiting, held; };
+struct engine_totals {
+    uint32_t topics, partitions, groups, sessions;
+    uint64_t ready, leased, waiting, held, scheduled_batches, scheduled_messages;
+    bool clock_stepped; /* what goes by the wall clock pauses */
+};
 void engine_totals(const struct engine *en, struct engine_totals *out);
 
 /* ---- a turn */
@@ -110,6 +117,18 @@ struct loaded {
 };
 void engine_loaded(struct engine *en, const struct loaded *l);
 void engine_matched(struct engine *en, struct match *m);
+/* The answer to effect_due. `next_ms`: what else waits is not due before; UINT64_MAX: nothing waits. `hold` keeps the batches' bytes; a batch
+ * with another code than OK is damaged. */
+struct due_batch {
+    uint64_t due_ms;
+    struct id128 id;
+    uint32_t topic, partition, count;
+    int code;
+    uint64_t last_delta, batch_hash;
+    struct view batch;
+};
+struct due { const struct due_batch *batches; uint32_t batches_n; uint64_t next_ms; struct ref *hold; };
+void engine_due(struct engine *en, const struct due *d);
 /* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
 void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
 /* Free disk space, looked at once a second or so. */

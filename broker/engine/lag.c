@@ -238,7 +238,7 @@ static void lag_of(const struct engine *en, struct op *op, const struct group *g
     }
     *out = (struct wire_lag){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .group_id = g->id,
                              .lag_messages = b.waiting > g->blocked ? b.waiting - g->blocked : 0, .lag_bytes = (uint64_t)bytes,
-                             .in_flight = g->leased, .delayed = g->retrying, .parked = parked,
+                             .in_flight = g->leased, .delayed = g->retrying + g->topic->waiting.messages, .parked = parked,
                              .oldest_age_ms = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0,
                              .ack_rate_milli = rate_milli(&g->acks, en->now.mono_ms), .drain_eta_ms = b.drain_ms,
                              .scale_value = drainable_of(g, b.waiting), .mode = g->config.mode};

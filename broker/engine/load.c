@@ -6,6 +6,8 @@
  */
 #include "engine/memory.h"
 
+#include "store/sched_walk.h"
+
 typedef int load_fn(struct engine *en, struct view key, struct view value, struct err *e);
 
 /* Calls `fn` for every row of a family that begins with `prefix`. */
@@ -214,9 +216,8 @@ static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_
     return e;
 }
 
-static int load_retry(struct engine *en, struct view key, struct view value, struct err *e)
+static int load_retry(struct engine *en, struct view key, struct err *e)
 {
-    (void)value;
     uint64_t due, offset;
     uint32_t group, partition;
     struct group_part *p = key_read_sched_retry(key, &due, &group, &partition, &offset) ? part_of(en, group, partition) : NULL;
@@ -253,6 +254,19 @@ static int load_retry(struct engine *en, struct view key, struct view value, str
         entry_retry_arm(en, x, due - en->wall_ms);
     }
     return E_OK;
+}
+
+static int load_retries(struct engine *en, struct err *e)
+{
+    struct key from = key_sched_from(0, SCHED_KIND_RETRY);
+    struct sched_walk w;
+    int code = E_OK;
+    for (sched_walk_open(&w, en->store, SCHED_KIND_RETRY, &from, UINT32_MAX); code == E_OK && sched_walk_valid(&w); sched_walk_next(&w))
+        code = load_retry(en, store_iter_key(w.it), e);
+    if (code == E_OK)
+        code = sched_walk_status(&w, e);
+    sched_walk_close(&w);
+    return code;
 }
 
 static int load_lease(struct engine *en, struct view key, struct view value, struct err *e)
@@ -357,7 +371,8 @@ int engine_load(struct engine *en, struct err *e)
         (code = each_row(en, FAM_GROUPS, &done, load_done, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &tasks, load_task, e)) != E_OK ||
         (code = load_key_headers(en, e)) != E_OK ||
-        (code = each_row(en, FAM_SCHED, &all, load_retry, e)) != E_OK ||
+        (code = load_retries(en, e)) != E_OK ||
+        (code = sched_load(en, e)) != E_OK ||
         (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||
         (code = load_list_heads(en, e)) != E_OK ||
         (code = load_state(en, e)) != E_OK ||

@@ -51,14 +51,26 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
         group_stir(en, p->topic->groups[i]);
 }
 
+void log_take(struct engine *en, struct op *op, struct session *s, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out)
+{
+    struct partition *p = map_get(&en->partitions, w->partition);
+    quota_take(en, s, w->count, w->batch.size);
+    if (sched_asked(w))
+        sched_add(en, op, w, b, out);
+    else
+        log_append(en, p, w, b->last_delta, op->hold, out);
+    dedup_note(en, p->topic, p->id, out->due_ms != 0 ? UINT64_MAX : out->base_offset, w->count, b);
+}
+
 void log_produce(struct engine *en, struct op *op, struct session *s)
 {
     const struct wire_produce *w = &op->request.produce;
     struct partition *p = map_get(&en->partitions, w->partition);
     struct refusal refused;
     assert(p != NULL); /* lane_begin looked */
-    if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0) {
-        answer(en, op, E_UNSUPPORTED, "delayed messages");
+    struct err e = {0};
+    if (sched_asked(w) && sched_check(en, w, &e) != E_OK) {
+        answer(en, op, e.code, "%s", e.text);
         return;
     }
     op->reply.body = BODY_PRODUCE;
@@ -73,9 +85,7 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
             quota_answer(en, op, &refused);
             return;
         }
-        quota_take(en, s, w->count, w->batch.size);
-        log_append(en, p, w, op->batch.last_delta, op->hold, &op->reply.produce);
-        dedup_note(en, p->topic, p->id, op->reply.produce.base_offset, w->count, &op->batch);
+        log_take(en, op, s, w, &op->batch, &op->reply.produce);
     }
     answer_change(en, op, p->topic->config.durability);
 }
@@ -124,6 +134,7 @@ void log_write(struct engine *en, struct partition *p)
         bool os = p->topic->config.durability == DURABILITY_OS;
         pending_add(os ? &en->for_written : &en->for_durable, end);
         en->fx.shows_when_written |= os;
+        en->fx.need_sync |= !os;
     }
     p->row.epoch = en->epoch;
     p->row.turn = en->turn;

@@ -57,6 +57,7 @@ struct topic {
     uint64_t created_ms;        /* (row) */
     struct wire_topic_config config; /* (row) defaults filled in */
     uint8_t log_class;          /* (row) */
+    struct sched_count_row waiting; /* (row) for their time */
     struct partition *partitions;
     struct group **groups;      /* sorted by name */
     size_t groups_n;
@@ -264,6 +265,19 @@ struct dedup {
     uint64_t mark;
 };
 
+/* ---------------------------------------------------------------- batches that wait for their time (sched.c) */
+
+struct sched {
+    struct timer timer;         /* when the wall clock is looked at again */
+    uint64_t next_ms;           /* no batch row is due before; UINT64_MAX: none waits */
+    uint64_t low_ms;            /* (row) readers begin here: no batch row is left before */
+    uint64_t batches, messages; /* sums over topics */
+    uint64_t names;             /* made in this epoch */
+    bool asked;                 /* a reader fetches what is due */
+    struct effect_due due;
+    struct buf name;
+};
+
 /* ---------------------------------------------------------------- the engine */
 
 struct engine {
@@ -273,12 +287,16 @@ struct engine {
     struct effects fx;
     struct buf loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
+    struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
     struct buf scratch, row;    /* for encoding */
     struct rng rng;
     uint32_t epoch;             /* (row) */
     uint64_t turn;              /* (row) */
     uint64_t wall_ms;           /* (row) never goes back */
     struct engine_now now;
+    struct engine_now clock;    /* when the two clocks were last seen to agree */
+    bool wall_suspect;          /* the wall clock stepped: what goes by it pauses */
+    struct sched sched;
     uint64_t token_last;        /* counter of this epoch */
     uint64_t mark;              /* the last that was given: to see what was met before */
     struct next_row next;       /* (row) */
@@ -369,6 +387,8 @@ void log_produce(struct engine *en, struct op *op, struct session *s);
  * written. `last_delta`: offset of the last record minus the first's. Groups are told. */
 void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
                 struct wire_produced *out);
+/* Does a produce, alone or of a unit, that was checked: by sched_check, dedup_check, quota_refuses. */
+void log_take(struct engine *en, struct op *op, struct session *s, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out);
 void log_fetch(struct engine *en, struct op *op, struct session *s);
 bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */
 void log_offset_for(struct engine *en, struct op *op);
@@ -510,6 +530,16 @@ void held_list(struct engine *en, struct op *op);
 
 /* ---------------------------------------------------------------- sched.c: batches that wait for their time */
 
+bool sched_asked(const struct wire_produce *w);                              /* it has a delay, a time or a cron */
+/* Whether sched_add would take it: OK, LIMIT (too far away), INVALID_ARGUMENT (cron). */
+int sched_check(const struct engine *en, const struct wire_produce *w, struct err *e);
+/* Lets a batch wait that sched_check would take, in place of what waits under its name; one whose time has come is appended. `out` is what is
+ * answered of it, in the arena of `op`, which also keeps the batch's bytes. */
+void sched_add(struct engine *en, struct op *op, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out);
+void sched_due(struct engine *en, const struct due *d);
+void sched_turn_end(struct engine *en);                                      /* asks for what is due, or sets the timer */
+void sched_topic_gone(struct engine *en, struct topic *t);                   /* names at once; batches when they are due */
+int sched_load(struct engine *en, struct err *e);
 void sched_list(struct engine *en, struct op *op);
 void sched_change(struct engine *en, struct op *op, struct session *s);
 

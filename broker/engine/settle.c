@@ -121,8 +121,9 @@ static int outputs_check(struct engine *en, struct op *op, const struct session 
         struct refusal refused;
         if (p == NULL)
             return E_PARTITION_NOT_FOUND;
-        if (w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0)
-            return E_UNSUPPORTED;
+        struct err e = {0};
+        if (sched_asked(w) && sched_check(en, w, &e) != E_OK)
+            return e.code;
         enum dedup_step step = dedup_check(en, op, p->topic, w->count, &o.batches[i], &o.produced[i]);
         if (step == DEDUP_SOME)
             return E_DUPLICATE;
@@ -138,12 +139,8 @@ static void outputs_apply(struct engine *en, struct op *op, struct session *s, c
 {
     for (uint32_t i = 0; i < u->produces_n; i++) {
         const struct wire_produce *w = &u->produces[i];
-        struct partition *p = map_get(&en->partitions, w->partition);
-        if (o.produced[i].duplicate)
-            continue;
-        quota_take(en, s, w->count, w->batch.size);
-        log_append(en, p, w, o.batches[i].last_delta, op->hold, &o.produced[i]);
-        dedup_note(en, p->topic, p->id, o.produced[i].base_offset, w->count, &o.batches[i]);
+        if (!o.produced[i].duplicate)
+            log_take(en, op, s, w, &o.batches[i], &o.produced[i]);
     }
 }
 

@@ -245,6 +245,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
     }
     struct key k = key_topic(t->id);
     row_remove(en, FAM_META, &k);
+    sched_topic_gone(en, t);
     memmove(en->topics + at, en->topics + at + 1, (en->topics_n - at - 1) * sizeof(struct topic *));
     en->topics_n--;
     dedup_windows_changed(en);

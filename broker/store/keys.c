@@ -182,11 +182,27 @@ struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
     return k;
 }
 
-struct key key_sched_name_prefix(uint32_t topic)
+struct key key_sched_from(uint64_t due_ms, enum sched_kind kind)
 {
     struct key k = {0};
-    add_u64(&k, 0);
-    add_u8(&k, SCHED_KIND_NAME);
+    add_u64(&k, due_ms);
+    add_u8(&k, (uint8_t)kind);
+    return k;
+}
+
+struct key key_sched_name_prefix(uint32_t topic)
+{
+    struct key k = key_sched_from(0, SCHED_KIND_NAME);
+    add_u32(&k, topic);
+    return k;
+}
+
+struct key key_sched_count_prefix(void) { return key_sched_from(0, SCHED_KIND_COUNT); }
+struct key key_sched_low(void) { return key_sched_from(0, SCHED_KIND_LOW); }
+
+struct key key_sched_count(uint32_t topic)
+{
+    struct key k = key_sched_count_prefix();
     add_u32(&k, topic);
     return k;
 }
@@ -360,7 +376,7 @@ enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms)
     struct cur c = cur_of(key);
     *due_ms = cur_u64be(&c);
     uint8_t kind = cur_u8(&c);
-    bool known = !c.bad && (kind == SCHED_KIND_RETRY || kind == SCHED_KIND_BATCH || kind == SCHED_KIND_NAME);
+    bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("rdicl", kind) != NULL;
     return known ? (enum sched_kind)kind : SCHED_KIND_NONE;
 }
 
@@ -373,6 +389,15 @@ bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, st
     *topic = cur_u32be(&c);
     id->hi = cur_u64be(&c);
     id->lo = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_sched_count(struct view key, uint32_t *topic)
+{
+    struct cur c = cur_of(key);
+    if (cur_u64be(&c) != 0 || cur_u8(&c) != SCHED_KIND_COUNT)
+        c.bad = true;
+    *topic = cur_u32be(&c);
     return cur_done(&c);
 }
 

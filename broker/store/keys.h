@@ -23,6 +23,8 @@
  *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry
  *             due u64 | 'd' | topic | id 16         a batch that is appended when due, with its bytes
  *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
+ *             0 u64   | 'c' | topic                 how many batches and messages of the topic wait
+ *             0 u64   | 'l'                         no batch is due before: what was is appended, and its rows are gone
  *   sessions  's' id 16                             session
  *             'l' id 16 | lane u32                  numbers and kept results of a lane
  *   dedup.*   topic | id 16                         where the message of this message_id is, since when
@@ -70,6 +72,9 @@ struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, 
 struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id);
 struct key key_sched_name(uint32_t topic, struct id128 id);
 struct key key_sched_name_prefix(uint32_t topic);
+struct key key_sched_count(uint32_t topic);
+struct key key_sched_count_prefix(void);
+struct key key_sched_low(void);
 struct key key_task(uint32_t group, uint64_t task);
 struct key key_dedup_generation(void);
 struct key key_dedup(uint32_t topic, struct id128 id);
@@ -90,9 +95,13 @@ bool key_read_lease(struct view key, uint32_t *group, uint64_t *token);
 bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk);
 bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset);
 bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
-enum sched_kind { SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i' };
+enum sched_kind {
+    SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i', SCHED_KIND_COUNT = 'c', SCHED_KIND_LOW = 'l'
+};
+struct key key_sched_from(uint64_t due_ms, enum sched_kind kind); /* where rows of that kind and time begin */
 enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms);
 bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, struct id128 *id);
+bool key_read_sched_count(struct view key, uint32_t *topic);
 bool key_read_task(struct view key, uint32_t *group, uint64_t *task);
 bool key_read_session(struct view key, struct id128 *id);
 bool key_read_lane(struct view key, struct id128 *id, uint32_t *lane);
@@ -153,6 +162,8 @@ struct held_row {
 /* A batch that waits: what its append needs. The bytes stand last. */
 struct sched_batch_row { uint32_t partition, count; uint64_t last_delta, batch_hash; struct view batch; };
 struct sched_name_row { struct view name, cron; uint64_t due_ms, created_ms, bytes; uint32_t partition, count; };
+struct sched_count_row { uint64_t batches, messages; };
+struct sched_low_row { uint64_t low_ms; };
 struct task_row {
     uint8_t act, state;        /* enum task_act, enum task_state */
     bool dry_run, has_filter, has_at;
@@ -200,6 +211,10 @@ void sched_batch_row_put(struct buf *b, const struct sched_batch_row *r);
 int sched_batch_row_get(struct view v, struct sched_batch_row *r, struct err *e);
 void sched_name_row_put(struct buf *b, const struct sched_name_row *r);
 int sched_name_row_get(struct view v, struct sched_name_row *r, struct err *e);
+void sched_count_row_put(struct buf *b, const struct sched_count_row *r);
+int sched_count_row_get(struct view v, struct sched_count_row *r, struct err *e);
+void sched_low_row_put(struct buf *b, const struct sched_low_row *r);
+int sched_low_row_get(struct view v, struct sched_low_row *r, struct err *e);
 void task_row_put(struct buf *b, const struct task_row *r);
 int task_row_get(struct view v, struct task_row *r, struct err *e);
 void dedup_generation_row_put(struct buf *b, const struct dedup_generation_row *r);

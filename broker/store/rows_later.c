@@ -55,6 +55,40 @@ int sched_name_row_get(struct view v, struct sched_name_row *r, struct err *e)
     return row_close(&c, "scheduled name", e);
 }
 
+void sched_count_row_put(struct buf *b, const struct sched_count_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->batches);
+    buf_put_varint(b, r->messages);
+}
+
+int sched_count_row_get(struct view v, struct sched_count_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "scheduled count", e);
+    if (code != E_OK)
+        return code;
+    r->batches = cur_varint(&c);
+    r->messages = cur_varint(&c);
+    return row_close(&c, "scheduled count", e);
+}
+
+void sched_low_row_put(struct buf *b, const struct sched_low_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->low_ms);
+}
+
+int sched_low_row_get(struct view v, struct sched_low_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "first due time", e);
+    if (code != E_OK)
+        return code;
+    r->low_ms = cur_varint(&c);
+    return row_close(&c, "first due time", e);
+}
+
 /* ---------------------------------------------------------------- tasks */
 
 enum { TASK_DRY_RUN = 1, TASK_HAS_FILTER = 2, TASK_HAS_AT = 4, FILTER_KEY = 1, FILTER_HEADER_VALUE = 2, FILTER_OFFSET = 4 };

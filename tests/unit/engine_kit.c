@@ -2,6 +2,7 @@
 #include "engine_kit.h"
 
 #include "base/mem.h"
+#include "broker/dueread.h"
 #include "engine/filter.h"
 #include "schemas/records.h"
 
@@ -26,6 +27,13 @@ static char *add(char *at, const char *fmt, ...)
 
 /* ---------------------------------------------------------------- life */
 
+static void due_drop(struct kit *k)
+{
+    if (k->due_fetched)
+        ref_drop(k->due.hold);
+    k->due_fetched = false;
+}
+
 static void engine_begin(struct kit *k)
 {
     struct err e = {0};
@@ -33,6 +41,7 @@ static void engine_begin(struct kit *k)
         fail_msg("the engine does not open: %s", e.text);
     k->durable = k->written = engine_turn(k->engine);
     k->loads_n = 0;
+    due_drop(k);
     kit_begin(k);
     kit_end(k);
 }
@@ -68,6 +77,7 @@ static void engine_end(struct kit *k)
 void kit_free(struct kit *k)
 {
     engine_end(k);
+    due_drop(k);
     for (struct list_node *n; (n = list_pop_front(&k->calls)) != NULL;) {
         struct call *c = container_of(n, struct call, link);
         arena_free(&c->op.arena);
@@ -189,6 +199,10 @@ void kit_begin(struct kit *k)
         answer_load(k, &k->loads[i]);
     k->loads_n = k->hold_loads ? k->loads_n : 0;
     answer_reads(k);
+    if (k->due_fetched && !k->hold_due) {
+        engine_due(k->engine, &k->due);
+        due_drop(k);
+    }
 }
 
 void kit_end(struct kit *k)
@@ -211,6 +225,12 @@ void kit_end(struct kit *k)
     for (size_t i = 0; i < fx->matches_n; i++)
         k->matches[k->matches_n++] = fx->matches[i];
     k->matches_made += fx->matches_n;
+    if (fx->due != NULL) {
+        assert_false(k->due_fetched); /* one at a time */
+        if (due_read(k->store, fx->due, &k->due, &e) != E_OK)
+            fail_msg("what is due does not read: %s", e.text);
+        k->due_fetched = true;
+    }
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)
@@ -238,7 +258,8 @@ void kit_end(struct kit *k)
 static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
-    return (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) || (k->asking_n > 0 && !k->hold_asks) ||
+    return (k->due_fetched && !k->hold_due) || (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
+           (k->asking_n > 0 && !k->hold_asks) ||
            written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
 }
 

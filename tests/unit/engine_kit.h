@@ -44,6 +44,9 @@ struct kit {
     size_t asking_n, asks_made;
     struct effect_load loads[64];   /* not answered */
     size_t loads_n, loads_made;
+    bool hold_due;                  /* what is due was fetched, and is not brought */
+    struct due due;                 /* fetched when the turn that asked was written */
+    bool due_fetched;
     size_t hints, drops;
     uint64_t dropped_pipe;
     uint32_t gone_partitions;

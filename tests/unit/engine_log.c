@@ -268,19 +268,6 @@ static void a_topic_that_is_full_says_how_much_it_holds(void **state)
     kit_free(k);
 }
 
-static void a_delayed_message_is_refused_as_long_as_there_is_no_schedule(void **state)
-{
-    (void)state;
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    struct wire_request r = kit_request(k, B, VERB_PRODUCE);
-    r.lane = p;
-    r.seq = 1;
-    r.produce = (struct wire_produce){.partition = p, .count = 1, .batch = VIEW_LIT("x"), .delay_ms = 1};
-    assert_int_equal(kit_ask(k, r, B)->code, E_UNSUPPORTED);
-    kit_free(k);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,7 +282,6 @@ int main(void)
         cmocka_unit_test(an_offset_beyond_the_end_and_an_unknown_partition_are_said_in_their_parts),
         cmocka_unit_test(below_the_disk_reserve_produces_are_refused_and_acks_go_on),
         cmocka_unit_test(a_topic_that_is_full_says_how_much_it_holds),
-        cmocka_unit_test(a_delayed_message_is_refused_as_long_as_there_is_no_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

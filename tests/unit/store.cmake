@@ -1,6 +1,7 @@
 foreach(module puts keys rows)
     sluice_unit_test(store-${module} SOURCES store_${module}.c LINKS store)
 endforeach()
+sluice_unit_test(store-sched-walk SOURCES store_sched_walk.c LINKS store_mem)
 sluice_unit_test(store-mem SOURCES store_mem.c LINKS store_mem)
 
 # The same questions to each store. ThreadSanitizer takes RocksDB, which is built without it, for full of races.

@@ -216,7 +216,10 @@ static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **
     assert_int_equal(key_read_sched_kind(key_view(&name), &due), SCHED_KIND_NAME);
     assert_int_equal(due, 0);
     assert_int_equal(key_read_sched_kind(view_of(retry.bytes, 8), &due), SCHED_KIND_NONE);
-    retry.bytes[8] = 'c';
+    struct key count = key_sched_count(7), low = key_sched_low();
+    assert_int_equal(key_read_sched_kind(key_view(&count), &due), SCHED_KIND_COUNT);
+    assert_int_equal(key_read_sched_kind(key_view(&low), &due), SCHED_KIND_LOW);
+    retry.bytes[8] = 'x';
     assert_int_equal(key_read_sched_kind(key_view(&retry), &due), SCHED_KIND_NONE);
 }
 
@@ -231,8 +234,15 @@ static void ids_of_messages_names_and_state_are_keys_of_their_owner(void **state
     assert_true(view_eq(key_view(&kept), expected));
     assert_true(view_eq(key_view(&name),
                         VIEW_LIT("\0\0\0\0\0\0\0\0i\1\2\3\4\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50")));
-    struct key due = key_sched_retry(1, 0, 0, 0);
+    struct key due = key_sched_retry(1, 0, 0, 0), count = key_sched_count(0x01020304), low = key_sched_low();
+    uint32_t topic;
     assert_true(view_cmp(key_view(&name), key_view(&due)) < 0);
+    assert_true(view_eq(key_view(&count), VIEW_LIT("\0\0\0\0\0\0\0\0c\1\2\3\4")));
+    assert_true(view_eq(key_view(&low), VIEW_LIT("\0\0\0\0\0\0\0\0l")));
+    assert_true(key_read_sched_count(key_view(&count), &topic));
+    assert_int_equal(topic, 0x01020304);
+    assert_false(key_read_sched_count(key_view(&low), &topic));
+    assert_false(key_read_sched_count(key_view(&name), &topic));
     struct key generation = key_dedup_generation();
     assert_true(view_eq(key_view(&generation), VIEW_LIT("m")));
 }

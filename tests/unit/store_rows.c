@@ -46,6 +46,8 @@ static const struct sched_batch_row batches[] = {{.batch = {(const uint8_t *)"",
 static const struct sched_name_row names[] = {
     {.name = {(const uint8_t *)"", 0}, .cron = {(const uint8_t *)"", 0}},
     {{(const uint8_t *)"n\0", 2}, {(const uint8_t *)"* * * * *", 9}, MAX64, MAX64 - 1, MAX64 - 2, MAX32, MAX32 - 1}};
+static const struct sched_count_row counts[] = {{0}, {MAX64, MAX64 - 1}};
+static const struct sched_low_row lows[] = {{0}, {MAX64}};
 static const struct task_row tasks[] = {
     {.act = TASK_REDRIVE, .state = TASK_RUNNING, .error = {(const uint8_t *)"", 0}},
     {.act = TASK_DROP,
@@ -177,6 +179,8 @@ enum kind {
     LANE,
     SCHED_BATCH,
     SCHED_NAME,
+    SCHED_COUNT,
+    SCHED_LOW,
     TASK,
     GENERATION,
     DEDUP,
@@ -248,6 +252,12 @@ static void put(enum kind kind, bool x, struct buf *b)
     case SCHED_NAME:
         sched_name_row_put(b, &names[x]);
         break;
+    case SCHED_COUNT:
+        sched_count_row_put(b, &counts[x]);
+        break;
+    case SCHED_LOW:
+        sched_low_row_put(b, &lows[x]);
+        break;
     case TASK:
         task_row_put(b, &tasks[x]);
         break;
@@ -283,6 +293,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct lane_row lane;
         struct sched_batch_row batch;
         struct sched_name_row name;
+        struct sched_count_row count;
+        struct sched_low_row low;
         struct task_row task;
         struct dedup_generation_row generation;
         struct dedup_row dedup;
@@ -319,6 +331,10 @@ static int get(enum kind kind, struct view v, struct err *e)
         return sched_batch_row_get(v, &r.batch, e);
     case SCHED_NAME:
         return sched_name_row_get(v, &r.name, e);
+    case SCHED_COUNT:
+        return sched_count_row_get(v, &r.count, e);
+    case SCHED_LOW:
+        return sched_low_row_get(v, &r.low, e);
     case TASK:
         return task_row_get(v, &r.task, e);
     case GENERATION:
@@ -571,6 +587,21 @@ static void what_waits_for_its_time_comes_back(void **state)
         EQ(count);                           \
     } while (0)
     ROUND_TRIP(sched_name_row, sched_name_row, names)
+#undef SAME
+#define SAME(x, y)                            \
+    do {                                      \
+        struct sched_count_row a = x, b_ = y; \
+        EQ(batches);                          \
+        EQ(messages);                         \
+    } while (0)
+    ROUND_TRIP(sched_count_row, sched_count_row, counts)
+#undef SAME
+#define SAME(x, y)                          \
+    do {                                    \
+        struct sched_low_row a = x, b_ = y; \
+        EQ(low_ms);                         \
+    } while (0)
+    ROUND_TRIP(sched_low_row, sched_low_row, lows)
 #undef SAME
 }
 
@@ -1075,6 +1106,8 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         {STATE, "\1\0\0\0", 4},
         {SCHED_BATCH, "\1\0\0\0\0\0\0\0\0\0\0\0\0", 13},
         {SCHED_NAME, "\1\0\0\0\0\0\0\0", 8},
+        {SCHED_COUNT, "\1\0\0", 3},
+        {SCHED_LOW, "\1\0", 2},
         {TASK, "\1\1\1\0\0\0\0\0\0\0\0\0\0\0", 14},
         {PARTITION, "\1\0\0\0\0\0\0\0\0", 9},
         {CURSOR, "\1\0\0\0\0", 5},

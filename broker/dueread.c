@@ -1,0 +1,79 @@
+/* Reading what is due: see dueread.h. */
+#include "broker/dueread.h"
+
+#include "base/mem.h"
+#include "schemas/errors.h"
+#include "schemas/records.h"
+#include "schemas/stored.h"
+#include "store/sched_walk.h"
+
+enum { SEEKS_MAX = 1000 }; /* over rows of retries */
+
+/* What a reference to fetched batches stands for. */
+struct fetched { struct buf batches, bytes; };
+
+static void fetched_free(struct ref *r)
+{
+    struct fetched *f = r->owner;
+    buf_free(&f->batches);
+    buf_free(&f->bytes);
+    mem_free(f);
+}
+
+/* One row's batch; its bytes go behind those there, aligned as batches are in a log. `batch.size` is right, `batch.data` is not yet. */
+static int read_row(struct fetched *f, struct store_iter *it, struct err *e)
+{
+    struct due_batch b = {0};
+    struct sched_batch_row row;
+    static const uint8_t zeros[STORED_ALIGN];
+    if (!key_read_sched_batch(store_iter_key(it), &b.due_ms, &b.topic, &b.id))
+        return err_set(e, E_DAMAGED, "a key of a scheduled batch does not read");
+    struct view value = store_iter_value(it);
+    int code = store_iter_status(it, e);
+    if (code == E_OK)
+        code = sched_batch_row_get(value, &row, e);
+    if (code != E_OK)
+        return code;
+    b.partition = row.partition;
+    b.count = row.count;
+    b.last_delta = row.last_delta;
+    b.batch_hash = row.batch_hash;
+    b.batch.size = row.batch.size;
+    b.code = batch_hash(row.batch) == row.batch_hash ? E_OK : E_DAMAGED;
+    buf_append(&f->batches, &b, sizeof b);
+    buf_append(&f->bytes, row.batch.data, row.batch.size);
+    buf_append(&f->bytes, zeros, (STORED_ALIGN - row.batch.size % STORED_ALIGN) % STORED_ALIGN);
+    return E_OK;
+}
+
+int due_read(struct store *s, const struct effect_due *want, struct due *out, struct err *e)
+{
+    struct fetched *f = mem_zalloc(sizeof *f);
+    struct key from = key_sched_from(want->from_ms, SCHED_KIND_BATCH);
+    struct sched_walk w;
+    uint32_t n = 0;
+    int code = E_OK;
+    sched_walk_open(&w, s, SCHED_KIND_BATCH, &from, SEEKS_MAX);
+    while (code == E_OK && sched_walk_valid(&w) && sched_walk_low(&w) <= want->to_ms && n < want->rows_max &&
+           (n == 0 || f->bytes.size + store_iter_value(w.it).size <= want->bytes_max)) {
+        code = read_row(f, w.it, e);
+        n++;
+        sched_walk_next(&w);
+    }
+    if (code == E_OK)
+        code = sched_walk_status(&w, e);
+    *out = (struct due){.next_ms = sched_walk_low(&w), .batches_n = n};
+    sched_walk_close(&w);
+    struct ref *hold = ref_wrap(f->bytes.data, f->bytes.size, fetched_free, f);
+    if (code != E_OK) {
+        ref_drop(hold);
+        *out = (struct due){0};
+        return code;
+    }
+    struct due_batch *batches = (struct due_batch *)(void *)f->batches.data;
+    for (size_t i = 0, at = 0; i < n; at += (batches[i].batch.size + STORED_ALIGN - 1) / STORED_ALIGN * STORED_ALIGN, i++)
+        batches[i].batch.data = f->bytes.data + at; /* only now do they no longer move */
+    out->batches = batches;
+    out->hold = hold;
+    return E_OK;
+}
