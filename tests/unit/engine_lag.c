@@ -81,6 +81,123 @@ static void nothing_acked_for_a_minute_is_a_stall_and_slow_is_a_warning(void **s
     kit_free(k);
 }
 
+static void dead_letters_are_no_lag_and_redriven_ones_are(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    const struct wire_group_config config = {.park = PARK_KEY};
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", &config);
+    kit_produce(k, p, "a a -");
+    kit_receive(k, A, g, 3);
+    kit_settle(k, A, g, SETTLE_PARK, "0 2");
+    struct wire_lag lag = kit_lag(k, "t", "g");
+    assert_int_equal(lag.lag_messages, 1); /* 1, behind what blocks its key */
+    assert_int_equal(lag.parked, 2);
+    assert_int_equal(lag.scale_value, 1);
+    struct wire_request r = kit_request(k, A, VERB_HELD_CHANGE);
+    r.held_change = (struct wire_held_change){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .act = TASK_REDRIVE};
+    assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
+    kit_pass(k, 10);
+    lag = kit_lag(k, "t", "g");
+    assert_int_equal(lag.lag_messages, 3);
+    assert_int_equal(lag.parked, 0);
+    assert_int_equal(lag.scale_value, 3);
+    kit_free(k);
+}
+
+static void bytes_of_what_was_not_read_are_those_of_the_log(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    const struct wire_group_config config = {.order = ORDER_NONE}, end = {.from = FROM_END};
+    uint32_t p = kit_topic(k, "t", 1);
+    kit_group(k, "t", "g", &config);
+    const struct partition_row *row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    kit_produce_many(k, p, "-", 10000);
+    uint64_t first = row->end_bytes;
+    kit_group(k, "t", "late", &end);
+    for (int i = 0; i < 9; i++) /* batches of one: the mean says nothing of them */
+        kit_produce(k, p, "-");
+    assert_int_equal(kit_lag(k, "t", "g").lag_bytes, row->end_bytes);
+    assert_int_equal(kit_lag(k, "t", "late").lag_bytes, row->end_bytes - first);
+    assert_true(row->end_bytes - first > 100 * (first / 10000));
+
+    kit_restart(k); /* the place of its cursor in bytes is forgotten */
+    row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    size_t asked = k->asks_made;
+    assert_int_equal(kit_lag(k, "t", "late").lag_bytes, row->end_bytes - first);
+    assert_int_equal(k->asks_made, asked + 1);
+    assert_int_equal(kit_lag(k, "t", "late").lag_bytes, row->end_bytes - first);
+    assert_int_equal(k->asks_made, asked + 1); /* it was told, and remembers */
+    assert_int_equal(kit_lag(k, "t", "g").lag_bytes, row->end_bytes);
+    kit_free(k);
+}
+
+static void the_age_is_known_after_a_restart_too(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a");
+    kit_pass(k, 10000);
+    kit_produce(k, p, "b b");
+    kit_pass(k, 10000);
+    kit_produce(k, p, "c");
+    kit_receive(k, A, g, 10);
+    kit_ack(k, A, g, "0");
+    kit_settle_delay(k, A, g, SETTLE_NACK, "1", 300000); /* its row does not say when it was appended */
+    kit_pass(k, 5000);
+    kit_restart(k);
+    assert_in_range(kit_lag(k, "t", "g").oldest_age_ms, 15000, 15200);
+    kit_pass(k, 20000);
+    size_t asked = k->asks_made;
+    assert_in_range(kit_lag(k, "t", "g").oldest_age_ms, 35000, 35200);
+    assert_int_equal(k->asks_made, asked);
+    kit_pass(k, 275000);
+    assert_string_equal(kit_receive(k, A, g, 10), "3 1");
+    kit_ack(k, A, g, "1"); /* 2 is the head from its list, which says no time either */
+    assert_in_range(kit_lag(k, "t", "g").oldest_age_ms, 310000, 310500);
+    kit_free(k);
+}
+
+static void a_damaged_log_leaves_an_estimate(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b c d");
+    kit_receive(k, A, g, 2);
+    kit_ack(k, A, g, "0");
+    kit_restart(k);
+    k->logs[p].damaged = true;
+    struct wire_lag lag = kit_lag(k, "t", "g");
+    assert_int_equal(lag.lag_messages, 3);
+    assert_true(lag.lag_bytes > 0);
+    kit_free(k);
+}
+
+static void long_work_a_pause_and_a_new_start_are_no_stall(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    const struct wire_group_config config = {.lease_ms = 600000};
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", &config);
+    kit_produce(k, p, "a b");
+    kit_receive(k, A, g, 1);
+    kit_pass(k, 300000);
+    assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN); /* somebody works, and may for ten minutes */
+    kit_restart(k);
+    kit_pass(k, 30000);
+    assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN);
+    kit_receive(k, A, g, 1);
+    kit_pass(k, 570000);
+    assert_int_equal(kit_lag(k, "t", "g").status, LAG_STALL);
+    ((struct group *)map_get(&k->engine->groups, g))->paused = true;
+    assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN);
+    k->watch = false;
+    kit_free(k);
+}
+
 static void the_rate_is_that_of_the_last_minute(void **state)
 {
     (void)state;
@@ -104,6 +221,11 @@ int main(void)
         cmocka_unit_test(a_group_that_is_through_has_no_lag_and_no_age),
         cmocka_unit_test(the_age_is_that_of_the_oldest_message_that_is_not_done),
         cmocka_unit_test(nothing_acked_for_a_minute_is_a_stall_and_slow_is_a_warning),
+        cmocka_unit_test(dead_letters_are_no_lag_and_redriven_ones_are),
+        cmocka_unit_test(bytes_of_what_was_not_read_are_those_of_the_log),
+        cmocka_unit_test(the_age_is_known_after_a_restart_too),
+        cmocka_unit_test(a_damaged_log_leaves_an_estimate),
+        cmocka_unit_test(long_work_a_pause_and_a_new_start_are_no_stall),
         cmocka_unit_test(the_rate_is_that_of_the_last_minute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,345 @@
+/* The one fact that keeps a message, a key or a group from being delivered. */
+#include "engine_kit.h"
+
+struct world { struct kit *k; uint32_t p, g; };
+
+static struct world begin(struct wire_group_config config)
+{
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 2);
+    return (struct world){k, p, kit_group(k, "t", "g", &config)};
+}
+
+static const struct wire_explain_reply *explain_of(struct world w, struct wire_explain x)
+{
+    struct wire_request r = kit_request(w.k, A, VERB_EXPLAIN);
+    r.explain = x;
+    r.explain.topic = VIEW_LIT("t");
+    r.explain.group = VIEW_LIT("g");
+    const struct wire_reply *reply = kit_ask(w.k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    assert_int_equal(reply->body, BODY_EXPLAIN);
+    return &reply->explain;
+}
+
+static const struct wire_explain_reply *message(struct world w, uint32_t index, uint64_t offset)
+{
+    return explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p + index, .offset = offset});
+}
+
+static const struct wire_explain_reply *key(struct world w, const char *text)
+{
+    return explain_of(w, (struct wire_explain){.has_key = true, .key = view_of_str(text)});
+}
+
+static const struct wire_explain_reply *group(struct world w) { return explain_of(w, (struct wire_explain){0}); }
+
+static void assert_text(const struct wire_explain_reply *r, const char *text)
+{
+    char copy[1024];
+    snprintf(copy, sizeof copy, "%.*s", (int)r->text.size, (const char *)r->text.data);
+    assert_string_equal(copy, text);
+}
+
+/* Somebody asks, and goes on asking: what is ready is only waiting to be taken. */
+static void ask(struct world w) { kit_receive(w.k, C, w.g, 1); }
+
+/* ---------------------------------------------------------------- of a message */
+
+static void a_leased_message_names_who_holds_it_and_until_when(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.max_deliveries = 5, .lease_ms = 30000});
+    kit_produce(w.k, w.p, "a");
+    kit_receive(w.k, A, w.g, 1);
+    kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 0);
+    kit_receive(w.k, A, w.g, 1);
+    uint64_t granted = w.k->now.wall_ms; /* 2023-11-14T22:13:20Z and a moment */
+    kit_pass(w.k, 12300);
+    const struct wire_explain_reply *r = message(w, 0, 0);
+    assert_int_equal(r->fact, EXPLAIN_LEASED);
+    assert_text(r, "leased to 'test' until 2023-11-14T22:13:50Z (attempt 2 of 5), held 12.3 s so far");
+    assert_int_equal(r->until_ms, granted + 30000);
+    assert_int_equal(r->since_ms, granted);
+    assert_int_equal(r->attempts, 2);
+    assert_true(view_eq(r->session, VIEW_LIT("test")));
+    kit_restart(w.k); /* a full new term */
+    assert_int_equal(message(w, 0, 0)->until_ms, w.k->now.wall_ms + 30000);
+    kit_free(w.k);
+}
+
+static void a_retrying_message_says_when_it_comes_back(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a a");
+    kit_receive(w.k, A, w.g, 1);
+    kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 60000);
+    const struct wire_explain_reply *r = message(w, 0, 0);
+    assert_int_equal(r->fact, EXPLAIN_RETRYING);
+    assert_int_equal(r->until_ms, w.k->now.wall_ms + 60000);
+    assert_int_equal(r->attempts, 1);
+    assert_non_null(strstr((const char *)r->text.data, "retrying after 1 failures, next at 2023-11-14T22:14:20Z"));
+    r = message(w, 0, 1);
+    assert_int_equal(r->fact, EXPLAIN_BEHIND);
+    assert_int_equal(r->offset, 0);
+    kit_free(w.k);
+}
+
+static void a_parked_message_says_why_and_since_when_whether_it_blocks_its_key_or_not(void **state)
+{
+    (void)state;
+    for (int park = PARK_MESSAGE; park <= PARK_KEY; park++) {
+        struct world w = begin((struct wire_group_config){.max_deliveries = 1, .park = (uint8_t)park});
+        kit_produce(w.k, w.p, "a a");
+        kit_receive(w.k, A, w.g, 1);
+        kit_settle(w.k, A, w.g, SETTLE_NACK, "0");
+        uint64_t since = w.k->now.wall_ms;
+        kit_pass(w.k, 5000);
+        const struct wire_explain_reply *r = message(w, 0, 0);
+        assert_int_equal(r->fact, EXPLAIN_PARKED);
+        assert_text(r, "parked since 2023-11-14T22:13:20Z after 1 failed attempts (max_deliveries): redrive or drop it");
+        assert_int_equal(r->since_ms, since);
+        assert_true(view_eq(r->reason, VIEW_LIT("max_deliveries")));
+        r = message(w, 0, 1);
+        if (park == PARK_KEY) {
+            assert_int_equal(r->fact, EXPLAIN_BEHIND);
+            assert_int_equal(r->partition, w.p);
+            assert_int_equal(r->offset, 0);
+            assert_text(r, "behind partition 0 offset 0 of the same key, which is parked since 2023-11-14T22:13:20Z after 1 failed attempts "
+                           "(max_deliveries): redrive or drop it");
+        } else {
+            assert_int_equal(r->fact, EXPLAIN_NO_RECEIVER);
+        }
+        kit_free(w.k);
+    }
+}
+
+static void what_is_behind_its_key_is_found_by_the_bytes_of_the_log(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a b b a");
+    kit_receive(w.k, A, w.g, 10);
+    size_t asked = w.k->asks_made;
+    const struct wire_explain_reply *r = message(w, 0, 3);
+    assert_int_equal(w.k->asks_made, asked + 1);
+    assert_int_equal(r->fact, EXPLAIN_BEHIND);
+    assert_int_equal(r->offset, 0);
+    assert_int_equal(message(w, 0, 2)->offset, 1);
+    kit_ack(w.k, A, w.g, "0");
+    r = message(w, 0, 3); /* now it is the head */
+    assert_int_equal(r->fact, EXPLAIN_READY);
+    assert_text(r, "ready: the next receive gets it");
+    kit_free(w.k);
+}
+
+static void what_was_not_read_ahead_says_how_many_are_before_it(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
+    kit_produce_many(w.k, w.p, "-", 3000);
+    ask(w);
+    kit_ack(w.k, C, w.g, "0");
+    const struct wire_explain_reply *r = message(w, 0, 2500);
+    assert_int_equal(r->fact, EXPLAIN_BACKLOG);
+    assert_int_equal(r->depth, 2499);
+    assert_text(r, "2499 messages of its partition are before it");
+    kit_pass(w.k, 60000);
+    r = message(w, 0, 2500);
+    assert_int_equal(r->fact, EXPLAIN_NO_RECEIVER);
+    assert_text(r, "nobody asks for messages of this group: no receive for 60.0 s");
+    kit_free(w.k);
+}
+
+static void done_gone_and_never_there_are_told_apart(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a b c");
+    kit_receive(w.k, A, w.g, 10);
+    kit_ack(w.k, A, w.g, "0 2");
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_DONE); /* below the floor */
+    assert_int_equal(message(w, 0, 2)->fact, EXPLAIN_DONE); /* above it */
+    assert_text(message(w, 0, 2), "acknowledged or dropped");
+    assert_int_equal(message(w, 0, 1)->fact, EXPLAIN_LEASED);
+    const struct wire_explain_reply *r = message(w, 0, 3);
+    assert_int_equal(r->fact, EXPLAIN_NO_SUCH_OFFSET);
+    assert_text(r, "partition 0 ends at offset 3");
+    assert_int_equal(message(w, 1, 0)->fact, EXPLAIN_NO_SUCH_OFFSET);
+    struct wire_request q = kit_request(w.k, A, VERB_EXPLAIN);
+    q.explain = (struct wire_explain){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .has_offset = true, .partition = 99};
+    assert_int_equal(kit_ask(w.k, q, A)->code, E_PARTITION_NOT_FOUND);
+    q.explain.group = VIEW_LIT("nobody");
+    assert_int_equal(kit_ask(w.k, q, A)->code, E_GROUP_NOT_FOUND);
+    kit_free(w.k);
+}
+
+static void what_is_not_yet_on_disk_says_so(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    w.k->hold_syncs = true;
+    kit_produce(w.k, w.p, "a");
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_NOT_VISIBLE);
+    w.k->hold_syncs = false;
+    kit_begin(w.k);
+    kit_end(w.k);
+    kit_quiet(w.k);
+    kit_pass(w.k, 1);
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_NO_RECEIVER);
+    kit_free(w.k);
+}
+
+static void what_outlived_its_ttl_says_so_wherever_it_waits(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    struct world w = {.k = k, .p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .ttl_ms = 10000})};
+    w.g = kit_group(k, "t", "g", &(struct wire_group_config){.expired = EXPIRED_PARK});
+    kit_produce(k, w.p, "a a b c");
+    assert_string_equal(kit_receive(k, A, w.g, 1), "0");
+    kit_pass(k, 9000);
+    assert_int_equal(message(w, 0, 1)->fact, EXPLAIN_BEHIND);
+    kit_pass(k, 1000);
+    const struct wire_explain_reply *r = message(w, 0, 1); /* behind its key */
+    assert_int_equal(r->fact, EXPLAIN_EXPIRED);
+    assert_text(r, "its ttl ended at 2023-11-14T22:13:30Z: it is parked when its turn comes");
+    assert_int_equal(message(w, 0, 2)->fact, EXPLAIN_EXPIRED); /* ready */
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_LEASED);  /* it has begun */
+    kit_free(k);
+}
+
+static void a_redriven_message_is_what_it_is_now_and_not_done(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a a");
+    kit_receive(w.k, A, w.g, 1);
+    kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
+    kit_receive(w.k, A, w.g, 1);
+    struct wire_request r = kit_request(w.k, A, VERB_HELD_CHANGE);
+    r.held_change = (struct wire_held_change){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .act = TASK_REDRIVE};
+    assert_int_equal(kit_ask_numbered(w.k, r, A)->code, E_OK);
+    kit_pass(w.k, 100);
+    const struct wire_explain_reply *x = message(w, 0, 0); /* in the front: 1 is leased */
+    assert_int_equal(x->fact, EXPLAIN_BEHIND);
+    assert_int_equal(x->offset, 1);
+    kit_ack(w.k, A, w.g, "1");
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_READY);
+    kit_free(w.k);
+}
+
+/* ---------------------------------------------------------------- of a key, of a group */
+
+static void of_a_key_its_head_speaks(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a a a");
+    kit_receive(w.k, A, w.g, 10);
+    const struct wire_explain_reply *r = key(w, "a");
+    assert_int_equal(r->fact, EXPLAIN_LEASED);
+    assert_int_equal(r->offset, 0);
+    assert_int_equal(r->depth, 2);
+    assert_int_equal(key(w, "z")->fact, EXPLAIN_EMPTY);
+    assert_int_equal(key(w, "z")->depth, 0);
+    kit_free(w.k);
+    w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "z");
+    assert_int_equal(key(w, "z")->fact, EXPLAIN_EMPTY);
+    assert_int_equal(key(w, "z")->depth, 1); /* it may be the one that was not read */
+    kit_free(w.k);
+    w = begin((struct wire_group_config){.order = ORDER_NONE});
+    assert_int_equal(key(w, "a")->fact, EXPLAIN_EMPTY);
+    kit_free(w.k);
+}
+
+static void a_full_group_says_its_limit(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.in_flight_max = 2});
+    kit_produce(w.k, w.p, "a b c");
+    kit_receive(w.k, A, w.g, 10);
+    const struct wire_explain_reply *r = group(w);
+    assert_int_equal(r->fact, EXPLAIN_THROTTLED);
+    assert_text(r, "group limit: 2 of 2 in flight");
+    assert_int_equal(message(w, 0, 2)->fact, EXPLAIN_THROTTLED);
+    kit_free(w.k);
+}
+
+static void of_a_group_the_most_of_what_it_has_speaks(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    const struct wire_explain_reply *r = group(w);
+    assert_int_equal(r->fact, EXPLAIN_EMPTY);
+    assert_text(r, "the group is through with its topic; 0 messages are parked");
+    kit_produce(w.k, w.p, "a a");
+    assert_int_equal(group(w)->fact, EXPLAIN_NO_RECEIVER);
+    assert_int_equal(group(w)->depth, 2);
+    kit_receive(w.k, A, w.g, 10);
+    assert_int_equal(group(w)->fact, EXPLAIN_LEASED);
+    assert_text(group(w), "1 messages are leased, 1 wait behind their keys, nothing else is there");
+    kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 100000);
+    assert_int_equal(group(w)->fact, EXPLAIN_RETRYING);
+    kit_pass(w.k, 100000);
+    kit_receive(w.k, A, w.g, 10);
+    kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
+    r = group(w);
+    assert_int_equal(r->fact, EXPLAIN_PARKED);
+    assert_text(r, "1 parked messages hold back their keys and 1 messages behind them: redrive or drop them");
+    kit_free(w.k);
+}
+
+static void a_paused_group_says_so_of_what_could_go_out(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a b");
+    ask(w);
+    ((struct group *)map_get(&w.k->engine->groups, w.g))->paused = true;
+    w.k->watch = false;
+    assert_int_equal(group(w)->fact, EXPLAIN_PAUSED);
+    assert_int_equal(message(w, 0, 1)->fact, EXPLAIN_PAUSED);
+    assert_int_equal(message(w, 0, 0)->fact, EXPLAIN_LEASED);
+    kit_free(w.k);
+}
+
+static void explaining_changes_nothing(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    kit_produce(w.k, w.p, "a a b -");
+    kit_receive(w.k, A, w.g, 10);
+    kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
+    uint64_t digest = engine_digest(w.k->engine), puts = engine_counters(w.k->engine)->puts;
+    for (uint64_t o = 0; o < 5; o++)
+        message(w, 0, o);
+    key(w, "a");
+    group(w);
+    assert_int_equal(engine_counters(w.k->engine)->puts, puts);
+    assert_true(engine_digest(w.k->engine) == digest);
+    kit_free(w.k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_leased_message_names_who_holds_it_and_until_when),
+        cmocka_unit_test(a_retrying_message_says_when_it_comes_back),
+        cmocka_unit_test(a_parked_message_says_why_and_since_when_whether_it_blocks_its_key_or_not),
+        cmocka_unit_test(what_is_behind_its_key_is_found_by_the_bytes_of_the_log),
+        cmocka_unit_test(what_was_not_read_ahead_says_how_many_are_before_it),
+        cmocka_unit_test(done_gone_and_never_there_are_told_apart),
+        cmocka_unit_test(what_is_not_yet_on_disk_says_so),
+        cmocka_unit_test(what_outlived_its_ttl_says_so_wherever_it_waits),
+        cmocka_unit_test(a_redriven_message_is_what_it_is_now_and_not_done),
+        cmocka_unit_test(of_a_key_its_head_speaks),
+        cmocka_unit_test(a_full_group_says_its_limit),
+        cmocka_unit_test(of_a_group_the_most_of_what_it_has_speaks),
+        cmocka_unit_test(a_paused_group_says_so_of_what_could_go_out),
+        cmocka_unit_test(explaining_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
