@@ -4,6 +4,7 @@
  */
 #include "talk.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -222,6 +223,138 @@ static void a_crash_costs_its_message_one_delivery_and_the_others_none(void **st
     assert_true(counted("sluice_redelivered_messages_total") == 1);
 }
 
+/* Everything that this group gave up. */
+static size_t dead_letters(char *error, size_t size)
+{
+    struct sluice_error e;
+    struct sluice_dlq *d;
+    must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
+    size_t n = sluice_dlq_count(d);
+    if (n > 0)
+        snprintf(error, size, "%s", sluice_dlq_at(d, 0)->last_error);
+    sluice_dlq_free(d);
+    return n;
+}
+
+static void remake_group(int park)
+{
+    struct sluice_error e;
+    must(sluice_group_delete(client, "t", "g", &e), &e);
+    must(sluice_group_create(client, "t", "g",
+                             &(struct sluice_group_options){.size = sizeof(struct sluice_group_options),
+                                                            .park = park,
+                                                            .max_deliveries = 3,
+                                                            .backoff_min_ms = 10,
+                                                            .backoff_max_ms = 20},
+                             NULL, &e),
+         &e);
+}
+
+/* ---- a message that kills its handler until it is mended: the first of key "bad", whose others are logged */
+
+static char fix_path[96], log_path[96];
+
+static void publish_bad_and_good(void)
+{
+    char key[8], value[300];
+    snprintf(fix_path, sizeof fix_path, "%s/fix", gate.dir);
+    snprintf(log_path, sizeof log_path, "%s/log", gate.dir);
+    unlink(fix_path);
+    unlink(log_path);
+    snprintf(value, sizeof value, "broken %s %s 0", fix_path, log_path);
+    publish("bad", value);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "%d", i % 10);
+        publish(key, "ack");
+        if (i % 25 == 0) {
+            snprintf(value, sizeof value, "log %s %d", log_path, i / 25 + 1);
+            publish("bad", value);
+        }
+    }
+}
+
+static void assert_logged(const char *expected)
+{
+    char text[256];
+    FILE *f = fopen(log_path, "r");
+    size_t n = f != NULL ? fread(text, 1, sizeof text - 1, f) : 0;
+    text[n] = '\0';
+    if (f != NULL)
+        fclose(f);
+    assert_string_equal(text, expected);
+}
+
+static void mend_and_redrive(void)
+{
+    struct sluice_error e;
+    struct sluice_task_list *l;
+    uint64_t task;
+    bool done = false;
+    close(open(fix_path, O_CREAT | O_WRONLY, 0666));
+    must(sluice_dlq_redrive(client, "t", "g", NULL, &task, &e), &e);
+    while (!done) {
+        must(sluice_tasks(client, task, &l, &e), &e);
+        done = l->tasks[0].state == SLUICE_TASK_DONE;
+        sluice_tasks_free(l);
+    }
+}
+
+static void a_key_whose_message_crashes_its_handler_waits_and_comes_in_order_after_the_fix(void **state)
+{
+    (void)state;
+    char error[256] = "";
+    remake_group(SLUICE_PARK_KEY);
+    publish_bad_and_good();
+    start_ready("    processes: 2\n");
+    UNTIL_COUNTED("sluice_parked_messages_total", 1);
+    UNTIL_COUNTED("sluice_acked_messages_total", 100);
+    assert_int_equal(dead_letters(error, sizeof error), 1);
+    assert_string_equal(error, "killed by SIGSEGV");
+    assert_true(counted("sluice_nacked_messages_total") == 3);
+    assert_logged(""); /* the rest of its key waits */
+    mend_and_redrive();
+    UNTIL_COUNTED("sluice_acked_messages_total", 105);
+    assert_logged("0\n1\n2\n3\n4\n");
+    assert_int_equal(dead_letters(error, sizeof error), 0);
+    stop_daemon();
+}
+
+static void a_key_goes_on_past_a_message_that_crashes_its_handler(void **state)
+{
+    (void)state;
+    char error[256] = "";
+    remake_group(SLUICE_PARK_MESSAGE);
+    publish_bad_and_good();
+    start_ready("    processes: 2\n");
+    UNTIL_COUNTED("sluice_acked_messages_total", 104);
+    assert_int_equal(dead_letters(error, sizeof error), 1);
+    assert_logged("1\n2\n3\n4\n");
+    mend_and_redrive();
+    UNTIL_COUNTED("sluice_acked_messages_total", 105);
+    assert_logged("1\n2\n3\n4\n0\n");
+    stop_daemon();
+}
+
+static void twenty_kills_of_the_broker_park_no_task_that_is_good(void **state)
+{
+    (void)state;
+    char error[256] = "";
+    for (int i = 0; i < 100; i++)
+        publish(NULL, "nap 250");
+    start_ready("    processes: 4\n");
+    for (int i = 0; i < 20; i++) {
+        uint64_t before = lag().lag_messages;
+        broker_kill(&broker);
+        broker_restart(&broker);
+        EVENTUALLY(60000, lag().lag_messages < before || before == 0); /* tasks end between any two */
+    }
+    UNTIL_DONE();
+    assert_int_equal(dead_letters(error, sizeof error), 0);
+    assert_true(counted("sluice_redelivered_messages_total") == 0); /* nothing failed */
+    stop_daemon();
+    assert_non_null(strstr(w->said, "drained handler=tester done=100 retried=0 parked=0 crashed=0"));
+}
+
 static void a_lease_outlives_its_term_while_its_child_works(void **state)
 {
     (void)state;
@@ -370,6 +503,8 @@ static int remove_gate(void **state)
 {
     (void)state;
     unlink(config_path);
+    unlink(fix_path);
+    unlink(log_path);
     return gate_remove(&gate);
 }
 
@@ -383,6 +518,9 @@ int main(void)
         TALK(every_message_is_worked_on_once_if_nothing_fails),
         TALK(a_parked_message_keeps_its_reason),
         TALK(a_crash_costs_its_message_one_delivery_and_the_others_none),
+        TALK(a_key_whose_message_crashes_its_handler_waits_and_comes_in_order_after_the_fix),
+        TALK(a_key_goes_on_past_a_message_that_crashes_its_handler),
+        TALK(twenty_kills_of_the_broker_park_no_task_that_is_good),
         TALK(a_lease_outlives_its_term_while_its_child_works),
         TALK(a_killed_broker_is_met_again_and_nothing_is_done_twice),
         TALK_SHORT_GRACE(a_daemon_that_was_away_too_long_opens_a_new_session),

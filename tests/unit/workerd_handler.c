@@ -4,6 +4,9 @@
  *     ack | bad N                  its verdict; `bad` returns N, which is none
  *     retry [MS] | park REASON     with the error "because the message says so"
  *     segv | abort | exit N        ends the process
+ *     broken PATH LOG TEXT         as segv until there is a file at PATH; then as log
+ *     log LOG TEXT                 appends TEXT to the file LOG, and acks
+ *     nap MS                       takes so long, and acks
  *     deaf                         closes its pipe, and hangs
  *     hang                         does not come back, whatever it is told
  *     hold PATH                    waits at the gate PATH (workerd_gate.h)
@@ -52,6 +55,29 @@ static int init(const struct sluice_host *host, void **process, char *error, siz
     close(open(path, O_CREAT | O_WRONLY, 0666));
     snprintf(error, size, "%s was missing", path);
     return 1;
+}
+
+static void crash(void)
+{
+    signal(SIGSEGV, SIG_DFL); /* also where a sanitizer would rather say something */
+    raise(SIGSEGV);
+}
+
+static int log_line(const char *rest, bool fixed_by_file)
+{
+    char fix[128] = "", path[128] = "", text[64] = "";
+    if (fixed_by_file)
+        sscanf(rest, "%127s %127s %63s", fix, path, text);
+    else
+        sscanf(rest, "%127s %63s", path, text);
+    if (fixed_by_file && access(fix, F_OK) != 0)
+        crash();
+    FILE *f = fopen(path, "a");
+    if (f == NULL)
+        exit(8);
+    fprintf(f, "%s\n", text);
+    fclose(f);
+    return SLUICE_VERDICT_ACK;
 }
 
 static void hold(const char *gate)
@@ -120,9 +146,13 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
         v->delay_ms = (uint32_t)atoi(rest);
         return SLUICE_VERDICT_RETRY;
     }
-    if (strcmp(word, "segv") == 0) {
-        signal(SIGSEGV, SIG_DFL); /* also where a sanitizer would rather say something */
-        raise(SIGSEGV);
+    if (strcmp(word, "segv") == 0)
+        crash();
+    if (strcmp(word, "broken") == 0 || strcmp(word, "log") == 0)
+        return log_line(rest, word[0] == 'b');
+    if (strcmp(word, "nap") == 0) {
+        usleep((useconds_t)atoi(rest) * 1000);
+        return SLUICE_VERDICT_ACK;
     }
     if (strcmp(word, "abort") == 0) {
         signal(SIGABRT, SIG_DFL);
