@@ -327,6 +327,8 @@ static void explain_group(struct engine *en, struct op *op, const struct group *
     } else if (g->blocked > 0) {
         say(op, EXPLAIN_PARKED, "%llu parked messages hold back their keys and %llu messages behind them: redrive or drop them", N(g->blocked),
             N(g->behind));
+    } else if (g->topic->waiting.messages > 0) {
+        say(op, EXPLAIN_SCHEDULED, "the group is through with its topic; %llu messages wait for their time to be appended", N(g->topic->waiting.messages));
     } else {
         say(op, EXPLAIN_EMPTY, "the group is through with its topic; %llu messages are parked", N(parked));
     }

@@ -9,10 +9,10 @@ static const struct family {
     double per;
 } families[LAG_FAMILIES] = {
 #define FIELD(field) offsetof(struct wire_lag, field)
-    {"sluice_group_lag_messages", "messages not done: waiting, in flight, delayed", FIELD(lag_messages), 1},
+    {"sluice_group_lag_messages", "messages neither done nor parked: waiting, in flight, delayed", FIELD(lag_messages), 1},
     {"sluice_group_lag_bytes", "their bytes", FIELD(lag_bytes), 1},
     {"sluice_group_in_flight", "messages leased to a receiver", FIELD(in_flight), 1},
-    {"sluice_group_delayed", "messages that wait for their retry", FIELD(delayed), 1},
+    {"sluice_group_delayed", "messages that wait for their retry or for their time to be appended", FIELD(delayed), 1},
     {"sluice_group_parked", "dead letters", FIELD(parked), 1},
     {"sluice_group_oldest_age_seconds", "age of the oldest message that is not done", FIELD(oldest_age_ms),
      1000},

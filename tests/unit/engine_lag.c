@@ -184,11 +184,16 @@ static void long_work_a_pause_and_a_new_start_are_no_stall(void **state)
     uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", &config);
     kit_produce(k, p, "a b");
     kit_receive(k, A, g, 1);
+    kit_group(k, "t", "idle", NULL);
     kit_pass(k, 300000);
     assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN); /* somebody works, and may for ten minutes */
+    assert_int_equal(kit_lag(k, "t", "idle").status, LAG_STALL);
     kit_restart(k);
     kit_pass(k, 30000);
     assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN);
+    assert_int_equal(kit_lag(k, "t", "idle").status, LAG_WARN);
+    kit_pass(k, 31000);
+    assert_int_equal(kit_lag(k, "t", "idle").status, LAG_STALL);
     kit_receive(k, A, g, 1);
     kit_pass(k, 570000);
     assert_int_equal(kit_lag(k, "t", "g").status, LAG_STALL);

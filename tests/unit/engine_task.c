@@ -262,6 +262,8 @@ static void each_condition_of_a_filter_holds_alone_and_together(void **state)
                         "0 parked(x) 1 parked(x) 2 parked(y) 3 parked(y)");
     assert_string_equal(after_drop(w, &(struct wire_held_filter){.reason = VIEW_LIT("x"), .after_ms = begun + 5000}),
                         "0 parked(x) 1 parked(x) 2 parked(y) 3 parked(y)");
+    assert_string_equal(after_drop(w, &(struct wire_held_filter){.reason = VIEW_LIT("y"), .before_ms = begun + 5000}),
+                        "0 parked(x) 1 parked(x) 2 parked(y) 3 parked(y)");
     assert_string_equal(after_drop(w, &(struct wire_held_filter){.before_ms = begun + 5000, .has_key = true, .key = VIEW_LIT("b")}),
                         "0 parked(x) 2 parked(y) 3 parked(y)");
     assert_string_equal(after_drop(w, &(struct wire_held_filter){.reason = VIEW_LIT("x")}), "2 parked(y) 3 parked(y)");
@@ -304,6 +306,55 @@ static void what_was_dropped_while_readers_looked_is_not_dropped_again(void **st
     kit_pass(w.k, 100);
     assert_string_equal(task(w, slow), "done seen 2 matched 1 changed 1");
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 2");
+    kit_free(w.k);
+}
+
+static void what_was_parked_again_while_readers_looked_stays_parked(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a");
+    park(w, 1, "bad");
+    w.k->hold_matches = true;
+    uint64_t slow = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("a")}});
+    kit_pass(w.k, 100);
+    start(w, (struct wire_held_change){.act = TASK_REDRIVE});
+    kit_pass(w.k, 100);
+    park(w, 1, "worse");
+    w.k->hold_matches = false;
+    kit_pass(w.k, 100);
+    kit_pass(w.k, 100);
+    assert_string_equal(task(w, slow), "done seen 1 matched 0 changed 0");
+    assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "0 parked(worse)");
+    kit_free(w.k);
+}
+
+static void tasks_that_meet_a_message_in_the_same_turn_do_it_once(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
+    kit_produce_many(w.k, w.p, "-", 600);
+    park(w, 600, "bad");
+    kit_begin(w.k);
+    uint64_t ids[3];
+    struct call *calls[3];
+    for (int i = 0; i < 3; i++) {
+        struct wire_request r = kit_request(w.k, A, VERB_HELD_CHANGE);
+        r.seq = ++w.k->seq[A][0];
+        r.replies_seen = r.seq - 1;
+        r.held_change = (struct wire_held_change){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .act = i == 1 ? TASK_REDRIVE : TASK_DROP};
+        calls[i] = kit_call(w.k, r, A);
+    }
+    kit_end(w.k);
+    for (int i = 0; i < 3; i++)
+        ids[i] = kit_reply(calls[i])->tasks.tasks[0].id;
+    kit_pass(w.k, 1000);
+    uint64_t changed = 0;
+    for (int i = 0; i < 3; i++)
+        changed += list(w, (struct wire_task){.id = ids[i]})->tasks.tasks[0].changed;
+    assert_int_equal(changed, 600);
+    assert_int_equal(engine_counters(w.k->engine)->dropped_messages + engine_counters(w.k->engine)->redriven_messages, 600);
+    assert_int_equal(kit_lag(w.k, "t", "g").parked, 0);
     kit_free(w.k);
 }
 
@@ -537,6 +588,8 @@ int main(void)
         cmocka_unit_test(each_condition_of_a_filter_holds_alone_and_together),
         cmocka_unit_test(a_key_is_compared_by_its_bytes_and_by_readers),
         cmocka_unit_test(what_was_dropped_while_readers_looked_is_not_dropped_again),
+        cmocka_unit_test(what_was_parked_again_while_readers_looked_stays_parked),
+        cmocka_unit_test(tasks_that_meet_a_message_in_the_same_turn_do_it_once),
         cmocka_unit_test(readers_that_cannot_look_now_are_asked_again),
         cmocka_unit_test(a_task_keeps_to_its_rate),
         cmocka_unit_test(what_readers_found_is_kept_while_the_rate_holds_it_back),
