@@ -54,6 +54,7 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
     for (int i = 0; i < PRIORITIES; i++)
         list_init(&g->again[i]);
     list_init(&g->waiters);
+    list_init(&g->headless);
     g->parts = mem_array(t->config.partitions, sizeof *g->parts);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         struct group_part *p = &g->parts[i];

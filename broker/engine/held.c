@@ -128,13 +128,20 @@ void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
 
 void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
 {
+    bool yields = key_yields(e);
     entry_leave(en, e);
     e->due_ms = en->wall_ms + delay_ms;
     row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
-    if (delay_ms == 0)
-        entry_ready(en, e);
-    else
+    if (delay_ms > 0) {
         entry_retry_arm(en, e, delay_ms);
+    } else if (yields) {
+        e->state = ENTRY_WAITING;
+        e->part->group->waiting++;
+    } else {
+        entry_ready(en, e);
+    }
+    if (yields)
+        key_yield(en, e);
 }
 
 /* Exponential with full jitter: a function of message and attempt, so that a repeat of this turn would choose the same. */
@@ -165,7 +172,7 @@ void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
 void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error)
 {
     struct group_part *p = e->part;
-    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL;
+    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL, yields = blocks && key_yields(e);
     entry_leave(en, e);
     if (blocks && e->key->head != e)
         key_front_add(e);
@@ -178,6 +185,8 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
     if (blocks) {
         e->state = ENTRY_BLOCKED;
         p->group->blocked++;
+        if (yields)
+            key_yield(en, e);
         group_stir(en, p->group);
     } else {
         entry_absent(en, e);

@@ -116,6 +116,18 @@ void key_enter(struct engine *en, struct entry *e)
         wait_in_front(e);
 }
 
+bool key_yields(const struct entry *e)
+{
+    const struct entry *first = e->key != NULL && e->key->head == e ? front_first(e->key) : NULL;
+    return first != NULL && older(first, e);
+}
+
+void key_yield(struct engine *en, struct entry *e)
+{
+    key_front_add(e);
+    head_from_front(en, e->key);
+}
+
 void key_take(struct engine *en, struct entry *e)
 {
     if (e->key->head != NULL)
@@ -152,11 +164,21 @@ void key_left(struct engine *en, struct key_queue *k, const struct entry *e)
         forget(k);
 }
 
-void keys_sure(struct engine *en, struct group_part *p)
+static void sure(struct engine *en, struct group *g, struct list *keys)
 {
-    for (struct list_node *n; (n = list_pop_front(&p->unsure)) != NULL;) {
+    for (struct list_node *n; (n = list_pop_front(keys)) != NULL;) {
         struct key_queue *k = container_of(n, struct key_queue, unsure);
         if (k->head == NULL)
-            key_advance(en, p->group, k);
+            key_advance(en, g, k);
     }
+}
+
+void keys_sure(struct engine *en, struct group_part *p)
+{
+    struct group *g = p->group;
+    sure(en, g, &p->unsure);
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++)
+        if (scans_again(&g->parts[i]))
+            return;
+    sure(en, g, &g->headless);
 }

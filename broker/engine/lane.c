@@ -111,6 +111,16 @@ void lane_write(struct engine *en, struct lane *l)
 
 /* ---------------------------------------------------------------- results: what a reply was, short enough to keep */
 
+static struct view text_decode(struct engine *en, struct op *op, struct cur *c)
+{
+    struct view text = cur_bytes(c);
+    if (text.size == 0)
+        return (struct view){0};
+    char *copy = op_take(en, op, text.size, 1);
+    memcpy(copy, text.data, text.size);
+    return view_of(copy, text.size);
+}
+
 static void produced_encode(struct buf *b, const struct wire_produced *p)
 {
     buf_put_varint(b, p->base_offset);
@@ -131,13 +141,34 @@ static struct wire_produced produced_decode(struct engine *en, struct op *op, st
         return p;
     p.duplicate = cur_u8(c) != 0;
     p.due_ms = cur_varint(c);
-    struct view name = cur_bytes(c);
-    if (name.size > 0) {
-        char *copy = op_take(en, op, name.size, 1);
-        memcpy(copy, name.data, name.size);
-        p.name = view_of(copy, name.size);
-    }
+    p.name = text_decode(en, op, c);
     return p;
+}
+
+/* A task as it was when it was answered; it may have gone on since. */
+static void task_encode(struct buf *b, const struct wire_task_row *t)
+{
+    const uint64_t numbers[] = {t->id, t->act, t->state, t->dry_run, t->rate_milli, t->seen, t->matched, t->changed, t->started_ms, t->ended_ms};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        buf_put_varint(b, numbers[i]);
+    buf_put_bytes(b, t->topic);
+    buf_put_bytes(b, t->group);
+    buf_put_bytes(b, t->error);
+}
+
+static void task_decode(struct engine *en, struct op *op, struct cur *c, struct wire_task_row *t)
+{
+    t->id = cur_varint(c);
+    t->act = (uint8_t)cur_varint(c);
+    t->state = (uint8_t)cur_varint(c);
+    t->dry_run = cur_varint(c) != 0;
+    t->rate_milli = (uint32_t)cur_varint(c);
+    uint64_t *numbers[] = {&t->seen, &t->matched, &t->changed, &t->started_ms, &t->ended_ms};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        *numbers[i] = cur_varint(c);
+    t->topic = text_decode(en, op, c);
+    t->group = text_decode(en, op, c);
+    t->error = text_decode(en, op, c);
 }
 
 static void result_encode(struct buf *b, const struct op *op)
@@ -162,6 +193,10 @@ static void result_encode(struct buf *b, const struct op *op)
         break;
     case VERB_GROUP_CREATE:
         buf_put_u8(b, r->groups.created);
+        break;
+    case VERB_HELD_CHANGE:
+    case VERB_TASK_CANCEL:
+        task_encode(b, &r->tasks.tasks[0]);
         break;
     default:
         break;
@@ -203,6 +238,15 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
         r->body = BODY_GROUPS;
         r->groups.created = cur_u8(&c);
         break;
+    case VERB_HELD_CHANGE:
+    case VERB_TASK_CANCEL: {
+        struct wire_task_row *task = op_take(en, op, 1, sizeof *task);
+        task_decode(en, op, &c, task);
+        r->body = BODY_TASKS;
+        r->tasks.tasks = task;
+        r->tasks.tasks_n = 1;
+        break;
+    }
     default:
         break;
     }

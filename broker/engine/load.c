@@ -314,7 +314,6 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
     return bad ? damaged(e, "lease", token) : E_OK;
 }
 
-/* A head that stands in its list and nowhere else. */
 static int load_state(struct engine *en, struct err *e)
 {
     int code = E_OK;
@@ -323,18 +322,33 @@ static int load_state(struct engine *en, struct err *e)
     return code;
 }
 
+static bool group_scans_again(const struct group *g)
+{
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++)
+        if (g->parts[i].cursor < g->parts[i].scanned)
+            return true;
+    return false;
+}
+
+/* Keys whose head stands in their list and nowhere else; and those whose rows say no head: it was ready and the scan finds it, or it was
+ * settled late, while it was redriven and waited for that scan. */
 static int load_list_heads(struct engine *en, struct err *e)
 {
     for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
         struct group *g = it.value;
+        bool again = group_scans_again(g);
         for (struct map_it keys = map_iter(&g->keys); map_next(&keys);) {
             struct key_queue *k = keys.value;
-            if (k->head == NULL && k->list.head_in_list) {
-                bool dirty = list_linked(&k->dirty);
-                key_head_from_list(en, g, k);
-                if (!dirty)
-                    list_remove(&k->dirty);
+            if (k->head != NULL || k->list.count == 0 || list_linked(&k->unsure))
+                continue;
+            if (!k->list.head_in_list && again) {
+                list_push_back(&g->headless, &k->unsure);
+                continue;
             }
+            bool dirty = list_linked(&k->dirty);
+            key_head_from_list(en, g, k);
+            if (!dirty)
+                list_remove(&k->dirty);
         }
     }
     return en->failed.code != E_OK ? err_set(e, en->failed.code, "%s", en->failed.text) : E_OK;

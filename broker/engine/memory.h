@@ -167,7 +167,7 @@ struct key_queue {
     uint64_t hash;
     struct entry *head;         /* NULL after a restart until the scan finds it again */
     struct list front;          /* of struct entry, by of_key: sorted, each with a row */
-    struct list_node unsure;    /* in part.unsure */
+    struct list_node unsure;    /* in part.unsure or group.headless */
     struct list_header_row list;/* (row) if count > 0 */
     struct buf first_bytes, last_bytes; /* chunks `first` and `last` as in their rows; last_bytes serves both when they are one */
     struct list_position last_at; /* the last position appended */
@@ -228,6 +228,7 @@ struct group {
     struct wire_group_config config; /* (row) defaults filled in */
     bool paused;                /* (row) */
     struct group_part *parts;
+    struct list headless;       /* after a restart: keys with a list and no head that rows say; the scan finds it, or there is none */
     struct map keys;            /* hash -> key_queue */
     struct map leases;          /* token -> lease */
     struct list again[PRIORITIES]; /* READY: came back, or the next of its key */
@@ -476,6 +477,10 @@ void key_enter(struct engine *en, struct entry *e);
 /* Only places it: true, it is the head; false, it is to be put into the front, or to wait there. Its state is the caller's. */
 bool key_place(struct engine *en, struct entry *e);
 void key_front_add(struct entry *e);
+/* A head that comes back, or is parked and blocks: whether one of its front is older, and goes before it. `e` is out of what held it and in its
+ * new state, but for being ready. */
+bool key_yields(const struct entry *e);
+void key_yield(struct engine *en, struct entry *e);
 void key_take(struct engine *en, struct entry *e); /* it is leased, and so the head whatever else there is */
 /* The head is out of the way: the next of the front or of the list takes its place, or the key is forgotten. */
 void key_advance(struct engine *en, struct group *g, struct key_queue *k);

@@ -17,6 +17,8 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
         struct record record = {.timestamp_ms = w->now.wall_ms, .value = view_of(value, (size_t)value_size)};
         if (m->key != NONE)
             record.key = key_name(m->key);
+        if (m->header != NONE)
+            record.headers = header_bytes(m->header);
         if (m->has_id)
             record.message_id = message_id_hash(record.value);
         if (batch_builder_add(b, &record, &e) != E_OK)
@@ -35,6 +37,7 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
         bool keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
         struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
         m->unit = unit;
+        m->header = (int)rng_below(&w->rng, HEADERS) - 1;
         m->has_id = ids && rng_chance(&w->rng, 9, 10);
         b->ids[b->count++] = m->id;
     }
@@ -176,6 +179,8 @@ void client_act(struct world *w, struct client *c)
         client_state_get(c, (int)rng_below(&w->rng, GROUPS_PER_TOPIC), (int)rng_below(&w->rng, KEYS));
     else if (x < 940)
         fetch(w, c);
+    else if (x < 945)
+        client_operate(w, c);
     else if (x < 960 && c->index == 0)
         admin(w, c);
     else if (x < 975)

@@ -132,6 +132,16 @@ static void fill(struct client *c, struct request *r, struct op *op)
     case R_FETCH:
         w->fetch = (struct wire_fetch){.from = &r->from, .from_n = 1, .max_bytes = 100000, .wait_ms = r->wait_ms};
         break;
+    case R_TASK:
+        if (r->verb == VERB_TASK_CANCEL) {
+            w->task = (struct wire_task){.id = r->task};
+            break;
+        }
+        w->held_change = r->change;
+        setup_names(r->change_group, &w->held_change.topic, &w->held_change.group);
+        if (r->change.filter != NULL)
+            w->held_change.filter = &r->filter;
+        break;
     case R_STATE:
         w->state_get = (struct wire_state_get){.group = c->world->model->group_ids[r->state_group], .key = key_name(r->state_key)};
         break;

@@ -3,6 +3,7 @@
  *   client.c    sessions, lanes, sending and sending again
  *   acts.c      what a client does next
  *   work.c      what it settles: acks and the like, and units with outputs and state
+ *   operate.c   what operators do: tasks over dead letters
  *   replies.c   what it makes of an answer
  */
 #ifndef SIM_CLIENT_H
@@ -10,7 +11,7 @@
 
 #include "model.h"
 
-enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_BYE };
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_BYE };
 enum { SETTLE_MAX = 8, UNITS_MAX = 3, AGAIN_MAX = 32 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
@@ -44,6 +45,11 @@ struct request {
     struct wire_group_config group_config;
     /* fetch */
     struct wire_fetch_from from;
+    /* tasks */
+    int change_group;
+    struct wire_held_change change;
+    struct wire_held_filter filter;
+    uint64_t task;             /* to cancel */
     /* state */
     int state_group, state_key;
 };
@@ -96,6 +102,7 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit);
 void batch_encode(struct world *w, struct batch *b, struct buf *bytes);
 void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);
+void client_operate(struct world *w, struct client *c);
 void client_settle(struct world *w, struct client *c);
 void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */
 int client_free_slot(const struct client *c); /* NONE: both wait */

@@ -5,6 +5,7 @@
  *   model_grant.c  what must hold when messages are granted, looked at in the lease rows
  *   model_group.c  what receivers see: deliveries, settles
  *   model_unit.c   units: whole or absent; state rows
+ *   model_task.c   dead letters: redriven and dropped by tasks, as these say
  *   model_count.c  counters against a recount
  *
  * A message is in one place of each group; what the rows say of it is a `spot`. Each list of rows that is written is followed first, then
@@ -21,7 +22,8 @@ struct spot {
     bool done, blocking;
     uint8_t held;              /* enum held_state; 0: no row */
     uint64_t token;            /* of its lease; 0: none */
-    uint64_t due_ms;           /* held: wall */
+    uint64_t due_ms, held_ms;  /* held: until when, since when; wall */
+    char reason[16];           /* held: its beginning */
     uint32_t failures, grants;
 };
 
@@ -38,6 +40,9 @@ struct group_view {
     bool given_back;           /* a nack or release of this token was sent: whether it counted is not known */
     uint64_t not_before;       /* nacked with a delay: comes back then, mono ms */
     int by_unit;               /* the unit that is known to have settled it: its outputs or state were seen. NONE */
+    bool park_known;           /* it was parked, and for a reason, before it was redriven or dropped */
+    bool redriven, dropped;
+    uint64_t redriven_turn;
     /* told by rows */
     struct spot is, was;       /* now, and before the list that is being followed */
     bool touched;
@@ -49,6 +54,7 @@ struct message {
     bool has_id;               /* a message id, made of `value` */
     uint64_t latest_ms;        /* append time of the last with this value */
     int topic, part, key;      /* part: index into model.parts; key NONE: no key */
+    int header;                /* the value of its header; NONE: it has none */
     bool acked;                /* the producer was told */
     int64_t offset;            /* where the log has it; -1: not there */
     int64_t acked_offset;
@@ -97,6 +103,22 @@ static inline bool unit_shows(const struct unit *u) { return u->batches_n > 0 ||
 struct state_step { bool present; uint64_t version, count, turn; int unit; };
 struct state_chain { struct state_step *at; size_t n, cap; uint64_t *versions; size_t versions_n, versions_cap; };
 
+/* ---------------------------------------------------------------- tasks */
+
+/* A filter over dead letters, as far as clients use it. */
+struct dlq_filter { bool any; int key, header; const char *reason; uint32_t attempts_min, attempts_max; };
+
+struct task_view {
+    uint64_t id;
+    int group;
+    bool told;                 /* a client was */
+    struct task_row row;       /* its filter's bytes are not kept: */
+    struct dlq_filter filter;
+    uint64_t began_mono, changed; /* by our own count */
+    uint64_t end_turn;
+    bool unsure;               /* another may have changed what we count */
+};
+
 enum { LEASE_IDS = 64 };
 struct lease_view { uint32_t group_id, n; uint64_t token, ids[LEASE_IDS]; };
 
@@ -117,6 +139,8 @@ struct model {
     size_t seen_n, seen_cap;
     struct state_chain state[GROUPS][KEYS];
     bool state_removed;
+    struct task_view *tasks;
+    size_t tasks_n, tasks_cap;
     struct lease_view *leases;
     size_t leases_n, leases_cap;
 };
@@ -163,6 +187,18 @@ void model_state_told(struct world *w, int group, int key, bool found, uint64_t 
 void model_units_cut(struct world *w); /* what is not known to be on disk may be gone */
 void model_units_again(struct world *w);
 void model_units_free(struct model *o);
+
+/* ---------------------------------------------------------------- model_task.c */
+
+void model_task_row(struct world *w, struct view key, const struct view *value); /* NULL: removed */
+void model_task_told(struct world *w, uint64_t id, uint8_t act);
+/* A message is parked no longer: by which task? */
+void model_unparked(struct world *w, int group, struct message *m);
+void model_tasks_check(struct world *w); /* those that ended in this list */
+void model_tasks_cut(struct world *w);
+void model_tasks_again(struct world *w);
+void model_tasks_list(struct world *w);
+bool model_tasks_idle(const struct world *w);
 
 /* ---------------------------------------------------------------- model_group.c */
 

@@ -64,7 +64,7 @@ void model_census(struct world *w)
 
 /* ---------------------------------------------------------------- the recount */
 
-struct recount { uint64_t floor, end, done, leased, blocked, behind, held, parked, seen, unseen; };
+struct recount { uint64_t floor, end, done, leased, blocked, behind, held, parked, redriven, seen, unseen; };
 
 /* Offsets that stand in lists behind their keys; a head that is still in its list does not count. */
 struct listed { uint8_t *at[PARTS]; }; /* 1: behind, 2: the head */
@@ -111,14 +111,15 @@ static void lists_read(struct world *w, int group, struct listed *l)
 static void count_one(struct world *w, int group, struct message *m, uint8_t listed, bool scanned, struct recount *r)
 {
     const struct spot *s = &model_view(m, group)->is;
-    bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking;
-    int places = (s->done && !dead) + (s->token != 0) + (s->held != 0) + (listed != 0);
-    if (places > 1 || dead != (parked && s->done))
+    bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking, redriven = s->done && !spot_absent(s);
+    int places = (s->done && !dead && !redriven) + (s->token != 0) + (s->held != 0) + (listed != 0);
+    if (places > 1 || (dead && !s->done) || (redriven && !model_view(m, group)->redriven))
         world_fail(w, "message %llu of group %d is in %d places: done %d leased %d held %d%s listed %d", (unsigned long long)m->id, group, places,
                    s->done, s->token != 0, s->held, s->blocking ? " blocking" : "", listed);
     if (places > 0 && !scanned)
         world_fail(w, "message %llu of group %d is behind the cursor and somewhere", (unsigned long long)m->id, group);
     r->parked += parked;
+    r->redriven += redriven;
     r->done += s->done && (uint64_t)m->offset >= w->model->rows[group][m->part % PARTITIONS].floor;
     r->leased += s->token != 0;
     r->blocked += parked && s->blocking;
@@ -174,6 +175,7 @@ void model_recount(struct world *w)
         same(w, i, "blocked", c.blocked, r.blocked);
         same(w, i, "behind", c.behind, r.behind);
         same(w, i, "parked", c.parked, r.parked);
+        same(w, i, "redriven", c.redriven, r.redriven);
         if (!c.scanning_again) {
             same(w, i, "not scanned", c.unscanned, r.unseen);
             same(w, i, "ready and retrying", c.ready + c.retrying + c.waiting + c.throttled, r.held + r.seen);

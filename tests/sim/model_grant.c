@@ -8,8 +8,8 @@ static void check_key(struct world *w, int group, const struct message *m, uint6
     for (size_t o = 0; o < p->end; o++) {
         struct message *other = &w->model->messages[p->log[o]];
         const struct spot *s = &model_view(other, group)->is;
-        if (other->key != m->key || other == m || s->token == token)
-            continue;
+        if (other->key != m->key || other == m || s->token == token || model_view(other, group)->redriven_turn == w->model->turn)
+            continue; /* what is redriven in this turn may come after the grant */
         if (s->token != 0)
             world_fail(w, "message %llu of key %d was granted in group %d while %llu of the same key is leased", (unsigned long long)m->id,
                        m->key, group, (unsigned long long)other->id);
@@ -26,7 +26,9 @@ void model_granted(struct world *w, int group, struct message *m)
     unsigned long long id = (unsigned long long)m->id;
     if (g->acked)
         world_fail(w, "message %llu was acked in group %d and is granted again", id, group);
-    if (g->was.held == HELD_PARKED)
+    if (g->dropped)
+        world_fail(w, "message %llu was dropped in group %d and is granted", id, group);
+    if (g->was.held == HELD_PARKED && g->redriven_turn != w->model->turn)
         world_fail(w, "message %llu is parked in group %d and was granted", id, group);
     if (g->is.failures >= c->max_deliveries)
         world_fail(w, "message %llu was granted in group %d after %u failures", id, group, g->is.failures);

@@ -34,6 +34,8 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
                 (unsigned long long)m->id, group, r->failures, r->grants, (unsigned long long)token, (unsigned long long)granted_at, lease_ms);
     if (token > g->row_token && g->row_turn != turn) /* one that was given back in the turn that granted it has none */
         world_fail(w, "message %llu was delivered under a lease that has no row", (unsigned long long)m->id);
+    if (turn < g->redriven_turn)
+        return true; /* of a grant before it was parked and redriven */
     if (token < g->token) /* the reply of an older grant, overtaken by a newer one's: its lease is over */
         return true;
     if (g->acked)
@@ -101,7 +103,7 @@ void model_end(struct world *w)
                 w->totals->parked += parked;
                 if (parked && g->acked)
                     world_fail(w, "message %llu is acked and parked in group %d", (unsigned long long)m->id, i);
-                if (!g->is.done && !parked && !behind_parked)
+                if (!spot_absent(&g->is) && !parked && !behind_parked)
                     world_fail(w, "message %llu (part %d offset %zu) never reached an end in group %d", (unsigned long long)m->id, p, at, i);
                 if (m->key != NONE)
                     key_blocked[m->key] |= g->is.blocking;

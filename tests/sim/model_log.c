@@ -16,6 +16,7 @@ void model_free(struct world *w)
     mem_free(o->messages);
     mem_free(o->touched);
     mem_free(o->leases);
+    mem_free(o->tasks);
     model_units_free(o);
     mem_free(o);
 }
@@ -34,7 +35,7 @@ struct message *model_new_message(struct world *w, int part, int key)
     }
     struct message *m = &o->messages[o->messages_n];
     *m = (struct message){.id = o->messages_n, .value = o->messages_n, .topic = o->parts[part].topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
-                          .unit = NONE};
+                          .unit = NONE, .header = NONE};
     o->messages_n++;
     for (int g = 0; g < GROUPS_PER_TOPIC; g++)
         m->group[g].holder = m->group[g].by_unit = NONE;

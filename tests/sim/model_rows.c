@@ -158,6 +158,10 @@ static void held_row(struct world *w, struct view key, const struct view *value)
     s->held = row.state;
     s->blocking = row.blocking;
     s->due_ms = row.due_ms;
+    s->held_ms = row.at_ms;
+    memset(s->reason, 0, sizeof s->reason);
+    if (row.reason.size > 0)
+        memcpy(s->reason, row.reason.data, row.reason.size < sizeof s->reason ? row.reason.size : sizeof s->reason - 1);
     if (value != NULL) {
         s->failures = row.failures;
         s->grants = row.grants;
@@ -178,6 +182,8 @@ static void row_put(struct world *w, enum store_family f, struct view key, struc
             cursor_row(w, key, value);
         else if (key.data[0] == 'd')
             done_row(w, key, value);
+        else if (key.data[0] == 'k')
+            model_task_row(w, key, &value);
         break;
     case FAM_LEASES:
         lease_row(w, key, &value);
@@ -201,11 +207,13 @@ static void row_removed(struct world *w, enum store_family f, struct view key)
         held_row(w, key, NULL);
     else if (f == FAM_STATE)
         model_state_row(w, key, NULL);
+    else if (f == FAM_GROUPS && key.data[0] == 'k')
+        model_task_row(w, key, NULL);
 }
 
 /* ---------------------------------------------------------------- why it moved */
 
-bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING; }
+bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING && !s->blocking; }
 
 static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group, uint8_t verb)
 {
@@ -221,14 +229,14 @@ static bool unit_did(const struct world *w, const struct group_view *g, const st
 static bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || unit_did(w, g, m, group, SETTLE_ACK);
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || unit_did(w, g, m, group, SETTLE_ACK);
 }
 
 static bool park_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
-    return g->parked_by_client || g->asked_park > 0 || unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+    return g->parked_by_client || g->park_known || g->asked_park > 0 || unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
 }
 
 static void moved(struct world *w, int group, struct message *m)
@@ -237,21 +245,21 @@ static void moved(struct world *w, int group, struct message *m)
     const struct spot *is = &g->is, *was = &g->was;
     unsigned long long id = (unsigned long long)m->id;
     bool parked = is->held == HELD_PARKED, was_parked = was->held == HELD_PARKED;
-    world_trace(w, "    turn %llu: message %llu of group %d is %s (token %llx, failures %u, grants %u)", (unsigned long long)w->model->turn, id,
-                group, is->token != 0 ? "leased" : is->held != 0 ? parked ? "parked" : "held" : is->done ? "done" : "ready",
+    world_trace(w, "    turn %llu: message %llu (part %d offset %lld key %d) of group %d is %s (token %llx, failures %u, grants %u)",
+                (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group, is->token != 0 ? "leased" : is->held != 0 ? parked ? "parked" : "held" : is->done ? "done" : "ready",
                 (unsigned long long)is->token, is->failures, is->grants);
-    if (is->token != 0 && (is->held != 0 || is->done))
+    if (was_parked && !parked)
+        model_unparked(w, group, m);
+    else if (is->failures < was->failures && !is->done)
+        world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures, is->failures);
+    if (is->token != 0 && (is->held != 0 || (is->done && !g->redriven)))
         world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
     if (was->done && !is->done)
         world_fail(w, "message %llu was done in group %d and is not any more", id, group);
-    if (is->done && !was->done && !done_has_reason(w, group, m))
+    if (spot_absent(is) && !spot_absent(was) && !done_has_reason(w, group, m))
         world_fail(w, "message %llu became done in group %d, and nobody settled it", id, group);
     if (parked && !was_parked && !park_has_reason(w, group, m))
         world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group, is->failures, is->grants);
-    if (was_parked && !parked)
-        world_fail(w, "message %llu was parked in group %d and is not any more", id, group);
-    if (!is->done && is->failures < was->failures)
-        world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures, is->failures);
     if (is->token != 0 && is->token != was->token)
         model_granted(w, group, m);
 }
@@ -295,6 +303,7 @@ void model_written(void *world, const struct puts *p)
     clear_touched(w);
     if (!w->failed)
         model_units_check(w);
+    model_tasks_check(w);
 }
 
 /* ---------------------------------------------------------------- after a crash */
@@ -312,7 +321,8 @@ static void forget_unsynced(struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
         const struct group_view g = m->group[i];
-        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
+        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped,
+                                         .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
     }
     m->acked_offset = -1;
     m->acked = false;
@@ -323,11 +333,13 @@ static void check_message(struct world *w, struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
         int group = m->topic * GROUPS_PER_TOPIC + i;
-        const struct group_view *g = &m->group[i];
+        struct group_view *g = &m->group[i];
         unsigned long long id = (unsigned long long)m->id;
+        g->redriven = g->is.done && (g->is.token != 0 || g->is.held == HELD_RETRYING || g->is.blocking);
+        g->dropped &= g->is.held != HELD_PARKED;
         if (g->acked && !g->is.done)
             world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id, group);
-        if (g->is.done && !done_has_reason(w, group, m))
+        if (spot_absent(&g->is) && !done_has_reason(w, group, m))
             world_fail(w, "message %llu is done in group %d after the crash, and nobody settled it", id, group);
         if (g->is.held == HELD_PARKED && !park_has_reason(w, group, m))
             world_fail(w, "message %llu is parked in group %d after the crash, without a reason", id, group);
@@ -347,12 +359,14 @@ void model_after_crash(struct world *w, bool cut)
     memset(o->rows, 0, sizeof o->rows);
     o->leases_n = 0;
     model_units_cut(w);
+    model_tasks_cut(w);
     model_log_again(w);
     family_again(w, FAM_META);
     family_again(w, FAM_GROUPS);
     family_again(w, FAM_LEASES);
     family_again(w, FAM_HELD);
     clear_touched(w);
+    model_tasks_again(w);
     model_units_again(w);
     model_log_check(w);
     for (size_t i = 0; i < o->messages_n && !w->failed; i++)

@@ -144,7 +144,7 @@ static void item_ok(struct client *c, const struct item *i, uint64_t at)
     struct group_view *g = model_view(m, i->group);
     uint8_t verb = i->wire.verb;
     g->acked |= verb == SETTLE_ACK;
-    g->parked_by_client |= verb == SETTLE_PARK;
+    g->parked_by_client |= verb == SETTLE_PARK && g->is.held == HELD_PARKED;
     if (verb == SETTLE_NACK && (i->wire.flags & SETTLE_HAS_DELAY) != 0)
         model_nacked(w, i->group, m, i->wire.token, c->pipe_since, at, i->wire.delay_ms);
     if (verb == SETTLE_EXTEND)
@@ -156,7 +156,7 @@ static void item_ok(struct client *c, const struct item *i, uint64_t at)
     w->totals->extended += verb == SETTLE_EXTEND;
     if (verb == SETTLE_ACK && !g->is.done)
         world_fail(w, "message %llu was acked and its rows do not say so", (unsigned long long)m->id);
-    if (verb == SETTLE_PARK && g->is.held != HELD_PARKED)
+    if (verb == SETTLE_PARK && g->is.held != HELD_PARKED && !g->park_known) /* else it may be redriven or dropped by now */
         world_fail(w, "message %llu was parked and is not", (unsigned long long)m->id);
 }
 
@@ -248,6 +248,17 @@ static void settle_reply(struct client *c, struct request *r, const struct wire_
         if (s->has_receive && !w->failed)
             received(c, r, &s->receive, op);
     }
+    client_lane_answered(c, r);
+    request_end(r);
+}
+
+static void task_reply(struct client *c, struct request *r, const struct wire_reply *reply)
+{
+    if (reply->code == E_OK && reply->tasks.tasks_n != 1)
+        world_fail(c->world, "a task was answered with %u rows", reply->tasks.tasks_n);
+    else if (reply->code == E_OK)
+        model_task_told(c->world, reply->tasks.tasks[0].id, r->change.act);
+    c->world->totals->tasks_cancelled += r->verb == VERB_TASK_CANCEL && reply->code == E_OK;
     client_lane_answered(c, r);
     request_end(r);
 }
@@ -355,7 +366,7 @@ void reply_arrived(struct sim_op *so)
             produce_rest(c, r, &reply->produce);
         return;
     }
-    if (reply->code != E_OK && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {
+    if (reply->code != E_OK && !(r->kind == R_TASK && reply->code == E_TASK_NOT_FOUND) && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {
         world_fail(c->world, "client %d: verb %d lane %u seq %llu was answered %s: %.*s", c->index, r->verb, r->lane, (unsigned long long)r->seq,
                    error_name(reply->code), (int)reply->detail.size, (const char *)reply->detail.data);
         return;
@@ -375,6 +386,9 @@ void reply_arrived(struct sim_op *so)
         break;
     case R_FETCH:
         fetch_reply(c, r, reply);
+        break;
+    case R_TASK:
+        task_reply(c, r, reply);
         break;
     case R_STATE:
         state_reply(c, r, reply);

@@ -16,6 +16,21 @@ struct view key_name(int key)
     return view_of_str(names[key]);
 }
 
+struct view header_value(int header)
+{
+    static const char *values[HEADERS] = {"0", "1", "2", "3"};
+    return view_of_str(values[header]);
+}
+
+struct view header_bytes(int header)
+{
+    static struct buf encoded[HEADERS];
+    struct err e = {0};
+    if (encoded[header].size == 0 && headers_put(&encoded[header], VIEW_LIT("h"), header_value(header), &e) != E_OK)
+        buf_clear(&encoded[header]);
+    return buf_view(&encoded[header]);
+}
+
 static void make(struct world *w, struct request *r)
 {
     struct client *c = &w->clients[0];

@@ -184,6 +184,8 @@ static void turn(struct world *w)
     }
     if (!w->failed && rng_chance(&w->rng, 1, 100))
         model_lag(w);
+    if (!w->failed && rng_chance(&w->rng, 1, 100))
+        model_tasks_list(w);
 }
 
 void world_sync(struct world *w)
@@ -282,7 +284,7 @@ static bool drained(struct world *w)
         LIST_EACH (n, &w->clients[i].requests)
             if (container_of(n, struct request, link)->kind != R_RECEIVE)
                 return false;
-    return true;
+    return model_tasks_idle(w);
 }
 
 static void drain(struct world *w)

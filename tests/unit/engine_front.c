@@ -309,6 +309,62 @@ static void under_park_key_a_late_park_blocks_in_its_place(void **state)
     }
 }
 
+static void a_key_whose_head_fails_goes_on_with_an_older_one_that_was_redriven_meanwhile(void **state)
+{
+    (void)state;
+    for (int retry = 0; retry < 2; retry++) {
+        struct world w = begin((struct wire_group_config){0});
+        kit_produce(w.k, w.p, "a a a");
+        park(w, "0");
+        assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
+        kit_redrive(w.k, w.g, w.p, 0);
+        kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "1", retry ? 5000 : 0);
+        assert_string_equal(kit_receive(w.k, B, w.g, 10), "0");
+        assert_string_equal(kit_ack(w.k, B, w.g, "0"), "");
+        kit_pass(w.k, 5000);
+        take(w, "1 2");
+        kit_free(w.k);
+    }
+}
+
+static void under_park_key_a_head_that_is_parked_lets_an_older_redriven_one_go_first(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    kit_produce(w.k, w.p, "a a a");
+    park(w, "0");
+    ((struct group *)map_get(&w.k->engine->groups, w.g))->config.park = PARK_KEY; /* as an alter would */
+    assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
+    kit_redrive(w.k, w.g, w.p, 0);
+    assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, "1"), "");
+    take(w, "0");
+    kit_redrive(w.k, w.g, w.p, 1);
+    take(w, "1 2");
+    kit_free(w.k);
+}
+
+static void a_key_goes_on_after_a_restart_when_its_redriven_head_was_acknowledged_before_it_was_found(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.lease_ms = 1000});
+    kit_produce(w.k, w.p, "a a a -");
+    park(w, "0");
+    assert_string_equal(kit_receive(w.k, A, w.g, 1), "1");
+    kit_redrive(w.k, w.g, w.p, 0);
+    assert_string_equal(kit_ack(w.k, A, w.g, "1"), "");
+    assert_string_equal(kit_receive(w.k, A, w.g, 1), "0");
+    kit_pass(w.k, 1000); /* runs out; its token is still good */
+    kit_produce(w.k, w.p, "-");
+    assert_string_equal(kit_receive(w.k, B, w.g, 1), "3");
+    w.k->hold_loads = true; /* 4 was read ahead, and is to be found again */
+    kit_restart(w.k);
+    assert_string_equal(kit_ack(w.k, A, w.g, "0"), "");
+    kit_restart(w.k);
+    w.k->hold_loads = false;
+    assert_string_equal(kit_receive(w.k, B, w.g, 10), "2 4");
+    kit_free(w.k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +382,9 @@ int main(void)
         cmocka_unit_test(a_dropped_message_is_gone_and_under_park_key_its_key_goes_on),
         cmocka_unit_test(a_late_ack_of_a_message_that_stepped_down_counts),
         cmocka_unit_test(under_park_key_a_late_park_blocks_in_its_place),
+        cmocka_unit_test(a_key_whose_head_fails_goes_on_with_an_older_one_that_was_redriven_meanwhile),
+        cmocka_unit_test(under_park_key_a_head_that_is_parked_lets_an_older_redriven_one_go_first),
+        cmocka_unit_test(a_key_goes_on_after_a_restart_when_its_redriven_head_was_acknowledged_before_it_was_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

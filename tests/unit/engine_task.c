@@ -79,6 +79,22 @@ static int cancel(struct world w, uint64_t id)
     return kit_ask_numbered(w.k, r, A)->code;
 }
 
+static void a_repeat_of_the_request_that_began_a_task_is_answered_with_that_task(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .rate_milli = 5000});
+    w.k->seq[A][0]--; /* the same number again */
+    const struct wire_reply *again = change(w, (struct wire_held_change){.act = TASK_DROP, .rate_milli = 5000});
+    assert_int_equal(again->code, E_OK);
+    assert_int_equal(again->tasks.tasks_n, 1);
+    assert_int_equal(again->tasks.tasks[0].id, id);
+    assert_int_equal(again->tasks.tasks[0].rate_milli, 5000);
+    assert_true(view_eq(again->tasks.tasks[0].group, VIEW_LIT("g")));
+    assert_int_equal(list(w, (struct wire_task){0})->tasks.tasks_n, 1);
+    kit_free(w.k);
+}
+
 /* ---------------------------------------------------------------- dropping */
 
 static void a_drop_leaves_nothing_parked_and_touches_nothing_else(void **state)
@@ -577,6 +593,7 @@ static void a_deleted_group_takes_its_tasks_along(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_repeat_of_the_request_that_began_a_task_is_answered_with_that_task),
         cmocka_unit_test(a_drop_leaves_nothing_parked_and_touches_nothing_else),
         cmocka_unit_test(dropping_what_blocks_a_key_lets_the_key_go_on),
         cmocka_unit_test(what_is_parked_after_a_task_began_is_not_meant),
