@@ -2,9 +2,11 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/units.h"
@@ -51,6 +53,26 @@ static int parse_duration(const struct option *o, const char *text, uint64_t *nu
     return check_range(o, text, *number, duration_format, e);
 }
 
+/* How often, as messages per 1,000 seconds. */
+static int parse_rate(const char *text, uint64_t *number, struct err *e)
+{
+    *number = 0;
+    if (strcmp(text, "none") == 0)
+        return 0;
+    char *end = NULL;
+    double n = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;
+    double per = end == NULL              ? 0
+                 : strcmp(end, "/s") == 0 ? 1
+                 : strcmp(end, "/m") == 0 ? 60
+                 : strcmp(end, "/h") == 0 ? 3600
+                                          : 0;
+    double milli = per > 0 ? n * 1000 / per : -1;
+    if (!(milli >= 0.5 && milli <= UINT32_MAX))
+        return err_set(e, STATUS_USAGE, "'%s' is no rate: 50/s, 0.5/s, 100/m, or none", text);
+    *number = (uint64_t)(milli + 0.5);
+    return 0;
+}
+
 static const char *what_of(const char *metavariable)
 {
     return strcmp(metavariable, "GROUP") == 0 ? "group" : "topic";
@@ -69,15 +91,22 @@ int option_parse(const struct option *o, const char *text, uint64_t *number, str
         return count_parse(text, o->min, o->max, number, e) != 0 ? STATUS_USAGE : 0;
     case OPTION_TERM:
         *number = UINT64_MAX;
-        if (strcmp(text, "forever") == 0)
+        if (strcmp(text, "forever") == 0 || strcmp(text, "none") == 0 || strcmp(text, "off") == 0)
             return 0;
         return parse_duration(o, text, number, e);
     case OPTION_DURATION:
         return parse_duration(o, text, number, e);
     case OPTION_SIZE:
+        *number = UINT64_MAX;
+        if (o->max == UINT64_MAX && strcmp(text, "none") == 0)
+            return 0;
         if (size_parse(text, number, e) != 0)
             return STATUS_USAGE;
         return check_range(o, text, *number, size_format, e);
+    case OPTION_RATE:
+        return parse_rate(text, number, e);
+    case OPTION_TIME:
+        return time_parse(text, clock_wall_ms(), number, e) != 0 ? STATUS_USAGE : 0;
     case OPTION_CHOICE:
         *number = choice_place(o->value, text);
         if (*number == 0)
@@ -279,12 +308,18 @@ static int add_option(struct args *a, const struct token *t, struct err *e)
     return 0;
 }
 
+/* Whether a NAME of the noun follows the rule of names; what a schedule is called does not. */
+static bool noun_is_named(const char *noun)
+{
+    return strcmp(noun, "sched") != 0;
+}
+
 /* An operand by its name in the table: those that are names are checked as names. */
 static int check_operand(const struct args *a, const char *word, size_t word_size, const char *operand,
                          struct err *e)
 {
     const char *what = NULL;
-    if (word_size == 4 && memcmp(word, "NAME", 4) == 0)
+    if (word_size == 4 && memcmp(word, "NAME", 4) == 0 && noun_is_named(a->noun))
         what = a->noun;
     else if (word_size == 5 && memcmp(word, "TOPIC", 5) == 0)
         what = "topic";

@@ -1,5 +1,6 @@
 #include "cli/client.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -44,6 +45,9 @@ int client_open(const struct args *a, struct sluice **out)
         .connect_timeout_ms = client_timeout_ms(a),
         .memory_max = MEMORY_MAX,
         .log = pass_on,
+        .connect_once = !args_has(a, "timeout"), /* who says how long to wait, waits */
+        .tls_ca_file = args_text(a, "tls-ca", NULL),
+        .tls_cert_file = args_text(a, "tls-cert", NULL),
     };
     if (sluice_open(out, &options, &err) == 0)
         return 0;
@@ -67,6 +71,8 @@ int status_of(int code)
     case SLUICE_GROUP_NOT_FOUND:
     case SLUICE_PARTITION_NOT_FOUND:
     case SLUICE_TOPIC_DELETED:
+    case SLUICE_TASK_NOT_FOUND:
+    case SLUICE_SCHEDULE_NOT_FOUND:
         return STATUS_NOT_FOUND;
     case SLUICE_UNAUTHENTICATED:
     case SLUICE_FORBIDDEN:
@@ -91,11 +97,21 @@ int client_fail(const struct sluice_error *err, const char *topic, const char *g
     if (err->code == SLUICE_GROUP_NOT_FOUND && group != NULL && !hinted)
         talk("create it with: sluice group create %s --topic %s --mode queue", group,
              topic != NULL ? topic : "TOPIC");
-    if (err->retry_after_ms != 0) {
-        char after[UNITS_TEXT_MAX];
-        talk("it may succeed again in %s", short_seconds(after, err->retry_after_ms / 1000.0));
-    }
+    client_say_when(err);
     return status_of(err->code);
+}
+
+void client_say_when(const struct sluice_error *err)
+{
+    char text[UNITS_TEXT_MAX];
+    if (err->depth != 0 && err->drain_ms != 0)
+        talk("%" PRIu64 " message%s wait there; at the present rate that is worked off in %s", err->depth,
+             PLURAL(err->depth),
+             short_seconds(text, err->drain_ms == UINT64_MAX ? -1 : (double)err->drain_ms / 1000));
+    else if (err->depth != 0)
+        talk("%" PRIu64 " message%s wait there", err->depth, PLURAL(err->depth));
+    if (err->retry_after_ms != 0)
+        talk("it may succeed again in %s", short_seconds(text, err->retry_after_ms / 1000.0));
 }
 
 bool client_again(const struct sluice_error *err)

@@ -29,6 +29,9 @@ int status_of(int code);
    the call named; NULL: none. */
 int client_fail(const struct sluice_error *err, const char *topic, const char *group);
 
+/* Says what a refusal for load tells beside its text: what waits there, how long that takes, when to come again. */
+void client_say_when(const struct sluice_error *err);
+
 /* Whether a long-running command asks again: the broker refused for the moment, and is there. Waits as long as it said. */
 bool client_again(const struct sluice_error *err);
 

@@ -35,9 +35,11 @@ enum { LEASE_MS_MIN = 100, LEASE_MS_MAX = 43200000, PARALLEL_MAX = 512, MS_MAX =
 
 const struct option options_everywhere[] = {
     TEXT("broker", 'b', 0, "URL", "default $SLUICE_BROKER, then tcp://127.0.0.1:7400"),
+    TEXT("tls-ca", 0, 0, "FILE", "who may have signed a tls+tcp broker's certificate (PEM)"),
+    TEXT("tls-cert", 0, 0, "FILE", "our own certificate and key, if it asks (PEM)"),
     CHOICE("output", 'o', "text|json", "text for people, or one JSON object a line"),
     NUMBER("timeout", 0, OPTION_DURATION, "D", 1, MS_MAX,
-           "how long to wait for the broker; default 10s, health 1s"),
+           "how long to wait for the broker; default 10s, health 1s; and not for one that is not there"),
     SWITCH("help", 'h', "what the command does"),
     SWITCH("version", 0, "which version this is"),
     END,
@@ -67,7 +69,12 @@ static const char topic_create_details[] =
     "\n"
     "Settings for --set: retention, retention-bytes, durability as below; hard-cap, the age at\n"
     "which even a durable group holds nothing back (default 30d); compacted (true or false);\n"
-    "message-bytes-max (default 1MiB, at most 64MiB); backlog-bytes-max (default no bound).";
+    "message-bytes-max (default 1MiB, at most 64MiB); backlog-bytes-max and backlog-age-max, what\n"
+    "queue groups may leave undone until producers are refused (or none); dedup, how long a\n"
+    "message id is known (or off); ttl, after which messages expire that name no other (or none).";
+static const char topic_alter_details[] =
+    "Changes what is named and leaves the rest. The settings are those of `topic create`. What\n"
+    "cannot change is refused by name.";
 
 static const struct option destroy_options[] = {DRY_RUN, YES, END};
 
@@ -77,7 +84,12 @@ static const struct option produce_options[] = {
     TEXT("key", 'k', 0, "KEY", "the key of every message"),
     TEXT("key-separator", 'K', 0, "SEP", "the key stands before the first SEP of a line (\\t: tab)"),
     TEXT("header", 'H', OPTION_REPEAT, "NAME=VALUE", "a header of every message"),
-    NUMBER("delay", 0, OPTION_DURATION, "D", 1, UINT64_MAX, "messages become visible only then"),
+    NUMBER("delay", 0, OPTION_DURATION, "D", 1, UINT64_MAX, "they come so much later"),
+    NUMBER("at", 0, OPTION_TIME, "TIME", 0, 0, "they come then (2026-11-22T04:32:39Z)"),
+    TEXT("cron", 0, 0, "EXPR", "a copy comes each time: minute hour day month weekday, UTC"),
+    TEXT("name", 0, 0, "N", "what the one that waits is called, for sched rm and move"),
+    NUMBER("ttl", 0, OPTION_DURATION, "D", 1, UINT32_MAX, "they expire after so long"),
+    NUMBER("priority", 0, OPTION_COUNT, "N", 0, 9, "9 is handed out before 0; default 0"),
     TEXT("message-id", 0, 0, "ID", "a repeat of the message under this id has no effect"),
     END,
 };
@@ -85,7 +97,11 @@ static const char produce_details[] =
     "Publishes each line of FILE, or of standard input (-), as a message, and prints where the\n"
     "acknowledged ones are. A line may hold any bytes; an empty one is an empty message, and the\n"
     "last one needs no newline. At the first line that fails it stops, prints what was\n"
-    "acknowledged, and names the line.";
+    "acknowledged, and names the line.\n"
+    "\n"
+    "With --delay, --at or --cron each message waits at the broker, on disk, and is listed by\n"
+    "`sched ls`; it has an offset, and its place in its key, only when it comes. A --name that\n"
+    "waits already is replaced. --name and --message-id are for one message.";
 
 static const struct option consume_options[] = {
     NAME("group", 'g', 0, "GROUP", "consume as this group; without it the log is read"),
@@ -115,6 +131,18 @@ static const char consume_details[] =
 
 /* ---- group ---- */
 
+/* Those that can be changed. */
+#define GROUP_SETTINGS                                                                                                    \
+    NUMBER("backoff-min", 0, OPTION_DURATION, "D", 1, MS_MAX, "the first retry waits up to this; default 1s"),            \
+    NUMBER("backoff-max", 0, OPTION_DURATION, "D", 1, MS_MAX, "no retry waits longer; default 5m"),                       \
+    NUMBER("run-max", 0, OPTION_COUNT, "N", 1, UINT32_MAX, "messages of a key that one consumer may hold; default 1"),    \
+    NUMBER("max-in-flight", 0, OPTION_COUNT, "N", 1, UINT32_MAX, "messages leased at once"),                              \
+    NUMBER("key-max-in-flight", 0, OPTION_COUNT, "N", 1, UINT32_MAX, "the same, of one key (order none)"),                \
+    NUMBER("rate", 0, OPTION_RATE, "N/s", 0, 0, "how many are handed out (50/s, 100/m, none)"),                           \
+    NUMBER("key-rate", 0, OPTION_RATE, "N/s", 0, 0, "the same, of one key"),                                              \
+    CHOICE("expired", 0, "drop|park", "what happens to a message whose ttl passed; default drop"),                        \
+    NUMBER("idle-expiry", 0, OPTION_TERM, "D", 1, UINT64_MAX, "the group goes when unused for so long; default forever")
+
 static const struct option group_create_options[] = {
     NAME("topic", 0, OPTION_REQUIRED, "TOPIC", "the topic that it reads"),
     CHOICE("mode", 0, "queue|stream", "leased one by one (default), or partitions owned"),
@@ -124,10 +152,23 @@ static const struct option group_create_options[] = {
     NUMBER("max-deliveries", 0, OPTION_COUNT, "N", 1, 1000, "failures until it is a dead letter; default 5"),
     CHOICE("park", 0, "message|key", "a dead letter lets its key go on (default), or holds it"),
     CHOICE("from", 0, "start|end", "where the group begins; default start"),
-    NUMBER("backoff-min", 0, OPTION_DURATION, "D", 1, MS_MAX, "the first retry waits up to this; default 1s"),
-    NUMBER("backoff-max", 0, OPTION_DURATION, "D", 1, MS_MAX, "no retry waits longer; default 5m"),
+    GROUP_SETTINGS,
     END,
 };
+static const struct option group_alter_options[] = {
+    TOPIC,
+    NUMBER("lease", 0, OPTION_DURATION, "D", LEASE_MS_MIN, LEASE_MS_MAX, "how long a message is a consumer's"),
+    NUMBER("max-deliveries", 0, OPTION_COUNT, "N", 1, 1000, "failures until it is a dead letter"),
+    CHOICE("park", 0, "message|key", "a dead letter lets its key go on, or holds it"),
+    GROUP_SETTINGS,
+    END,
+};
+static const char group_alter_details[] =
+    "Changes what is named and leaves the rest; leases that are out keep what they were granted\n"
+    "under. Mode, order and where it began cannot change.";
+static const char group_purge_details[] =
+    "Gives up everything that waits in the group now, for good: it is done. Dead letters stay, and\n"
+    "so do the messages in the log and what other groups have of them.";
 static const struct option group_options[] = {TOPIC, END};
 static const struct option group_lag_options[] = {
     TOPIC,
@@ -142,11 +183,63 @@ static const struct option group_rm_options[] = {TOPIC, DRY_RUN, YES, END};
 
 /* ---- dlq ---- */
 
+#define LETTERS                                                                                                           \
+    NAME("group", 'g', OPTION_REQUIRED, "GROUP", "the group that gave up on them"),                                       \
+    TEXT("key", 'k', 0, "KEY", "only those of this key"),                                                                 \
+    TEXT("header", 'H', 0, "NAME[=VALUE]", "only those with this header"),                                                \
+    TEXT("reason", 0, 0, "R", "only those parked for this reason"),                                                       \
+    NUMBER("since", 0, OPTION_TIME, "TIME", 0, 0, "parked then or later (2026-11-22T04:32:39Z, -15m)"),                   \
+    NUMBER("until", 0, OPTION_TIME, "TIME", 0, 0, "parked before"),                                                       \
+    NUMBER("min-attempts", 0, OPTION_COUNT, "N", 0, UINT32_MAX, "with so many failures or more"),                         \
+    NUMBER("max-attempts", 0, OPTION_COUNT, "N", 1, UINT32_MAX, "with so many failures or fewer"),                        \
+    TEXT("offset", 0, 0, "P:O", "only the one at this partition and offset")
+#define TASK                                                                                                              \
+    NUMBER("rate", 0, OPTION_RATE, "N/s", 0, 0, "at most so many (50/s, 100/m); default as fast as it goes"),             \
+    NUMBER("limit", 0, OPTION_COUNT, "N", 1, UINT64_MAX, "stop after so many"),                                           \
+    SWITCH("detach", 0, "print the task's number and do not wait for it")
+
 static const struct option dlq_ls_options[] = {
-    NAME("group", 'g', OPTION_REQUIRED, "GROUP", "the group that gave up on them"),
+    LETTERS,
     NUMBER("count", 'n', OPTION_COUNT, "N", 1, UINT64_MAX, "at most so many"),
     END,
 };
+static const struct option dlq_redrive_options[] = {
+    LETTERS,
+    TASK,
+    SWITCH("dry-run", 0, "count them, and leave them"),
+    END,
+};
+static const struct option dlq_drop_options[] = {LETTERS, TASK, DRY_RUN, YES, END};
+static const char dlq_redrive_details[] =
+    "Makes dead letters present again, each at its old place in its key, with its attempts at 0.\n"
+    "All of the group, or those for which everything that is said holds. The broker does it, as a\n"
+    "task that goes on over its restarts; this command waits for it and shows how far it is. If it\n"
+    "is interrupted the task goes on: see `task ls`.";
+static const char dlq_drop_details[] =
+    "Gives up dead letters for good: all of the group, or those for which everything that is said\n"
+    "holds. A task of the broker, as `dlq redrive` is.";
+
+/* ---- task, sched, explain ---- */
+
+static const struct option sched_ls_options[] = {
+    TEXT("name", 0, 0, "N", "only the one of this name"),
+    NUMBER("count", 'n', OPTION_COUNT, "N", 1, UINT64_MAX, "at most so many"),
+    END,
+};
+static const struct option sched_move_options[] = {
+    NUMBER("delay", 0, OPTION_DURATION, "D", 1, UINT64_MAX, "so much later than now"),
+    NUMBER("at", 0, OPTION_TIME, "TIME", 0, 0, "then (2026-11-22T04:32:39Z)"),
+    END,
+};
+static const struct option explain_options[] = {
+    NAME("group", 'g', OPTION_REQUIRED, "GROUP", "the group that does not get it"),
+    TEXT("key", 'k', 0, "KEY", "of the next message of this key"),
+    TEXT("offset", 0, 0, "P:O", "of the message at this partition and offset"),
+    END,
+};
+static const char explain_details[] =
+    "Says the one fact that keeps a message, the messages of a key, or a whole group from being\n"
+    "delivered, and changes nothing.";
 
 static const char completion_details[] =
     "Prints what makes a shell complete this command's words:\n"
@@ -159,8 +252,7 @@ const struct command commands[] = {
     {"topic", "create", "NAME", "make a topic", topic_create_details, topic_create_options, topic_create},
     {"topic", "ls", "", "list topics", NULL, none, topic_ls},
     {"topic", "show", "TOPIC", "a topic's settings and partitions", NULL, none, topic_show},
-    {"topic", "alter", "TOPIC", "change a topic's settings (not in this version)", NULL, topic_create_options,
-     topic_alter},
+    {"topic", "alter", "TOPIC", "change a topic's settings", topic_alter_details, topic_create_options, topic_alter},
     {"topic", "rm", "TOPIC", "delete a topic, its messages and its groups", NULL, destroy_options, topic_rm},
     {"produce", NULL, "TOPIC [FILE]", "publish lines as messages", produce_details, produce_options, produce},
     {"consume", NULL, "TOPIC", "read messages, or work on them as a group", consume_details, consume_options,
@@ -168,9 +260,22 @@ const struct command commands[] = {
     {"group", "create", "NAME", "make a consumer group", NULL, group_create_options, group_create},
     {"group", "ls", "", "list groups", NULL, group_options, group_ls},
     {"group", "show", "GROUP", "a group's settings", NULL, group_options, group_show},
+    {"group", "alter", "GROUP", "change a group's settings", group_alter_details, group_alter_options, group_alter},
     {"group", "lag", "[GROUP]", "how far groups are behind", group_lag_details, group_lag_options, group_lag},
+    {"group", "pause", "GROUP", "hand out nothing until it is resumed", NULL, group_options, group_pause},
+    {"group", "resume", "GROUP", "hand out messages again", NULL, group_options, group_resume},
+    {"group", "purge", "GROUP", "give up everything that waits", group_purge_details, group_rm_options, group_purge},
     {"group", "rm", "GROUP", "delete a group and what it knows", NULL, group_rm_options, group_rm},
     {"dlq", "ls", "TOPIC", "list a group's dead letters", NULL, dlq_ls_options, dlq_ls},
+    {"dlq", "peek", "TOPIC", "show dead letters whole, one unless -n says more", NULL, dlq_ls_options, dlq_peek},
+    {"dlq", "redrive", "TOPIC", "have them delivered again", dlq_redrive_details, dlq_redrive_options, dlq_redrive},
+    {"dlq", "drop", "TOPIC", "give them up for good", dlq_drop_details, dlq_drop_options, dlq_drop},
+    {"task", "ls", "[ID]", "tasks over dead letters, and how far they are", NULL, none, task_ls},
+    {"task", "cancel", "ID", "end a task; what it did stays done", NULL, none, task_cancel},
+    {"sched", "ls", "[TOPIC]", "what waits for its time", NULL, sched_ls_options, sched_ls},
+    {"sched", "rm", "TOPIC NAME", "it does not come any more", NULL, destroy_options, sched_rm},
+    {"sched", "move", "TOPIC NAME", "it comes at another time", NULL, sched_move_options, sched_move},
+    {"explain", NULL, "TOPIC", "what keeps a message from being delivered", explain_details, explain_options, explain},
     {"health", NULL, "", "whether the broker is well: exit 0, or 10", NULL, none, health},
     {"completion", NULL, "bash|zsh|fish [WORD...]", "what makes a shell complete these words",
      completion_details, none, completion},

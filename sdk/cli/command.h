@@ -28,8 +28,10 @@ enum option_kind {
     OPTION_NAME,     /* of a topic or group, by `value`: TOPIC or GROUP; no number */
     OPTION_COUNT,    /* a whole number from min to max */
     OPTION_DURATION, /* milliseconds from min to max */
-    OPTION_TERM,     /* a duration, or "forever": UINT64_MAX */
-    OPTION_SIZE,     /* bytes from min to max */
+    OPTION_TERM,     /* a duration, or "forever", "none", "off": UINT64_MAX */
+    OPTION_SIZE,     /* bytes from min to max; "none" is UINT64_MAX, if that is the max */
+    OPTION_RATE,     /* "50/s", "0.5/s", "100/m": per 1,000 seconds; "none" is 0 */
+    OPTION_TIME,     /* milliseconds since 1970 */
     OPTION_CHOICE,   /* one of the words in `value`; the number is its place, from 1 */
 };
 
@@ -90,8 +92,21 @@ int group_create(const struct args *a);
 int group_ls(const struct args *a);
 int group_show(const struct args *a);
 int group_lag(const struct args *a);
+int group_alter(const struct args *a);
+int group_pause(const struct args *a);
+int group_resume(const struct args *a);
+int group_purge(const struct args *a);
 int group_rm(const struct args *a);
 int dlq_ls(const struct args *a);
+int dlq_peek(const struct args *a);
+int dlq_redrive(const struct args *a);
+int dlq_drop(const struct args *a);
+int task_ls(const struct args *a);
+int task_cancel(const struct args *a);
+int sched_ls(const struct args *a);
+int sched_rm(const struct args *a);
+int sched_move(const struct args *a);
+int explain(const struct args *a);
 int health(const struct args *a);
 int completion(const struct args *a);
 int help(const struct args *a);

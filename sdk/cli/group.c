@@ -1,9 +1,11 @@
-/* sluice group create | ls | show | lag | rm */
+/* sluice group create | ls | show | alter | lag | pause | resume | purge | rm */
 #include <inttypes.h>
 #include <math.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "cli/client.h"
+#include "cli/help.h"
 #include "cli/out.h"
 #include "cli/stop.h"
 
@@ -12,6 +14,7 @@
 /* The words of each choice are in the order of the library's enum, so that a word's place is its value. */
 static struct sluice_group_options options_of(const struct args *a)
 {
+    uint64_t idle = args_number(a, "idle-expiry", 0); /* forever: 0, which is never */
     return (struct sluice_group_options){
         .size = sizeof(struct sluice_group_options),
         .mode = (int)args_number(a, "mode", 0),
@@ -22,6 +25,13 @@ static struct sluice_group_options options_of(const struct args *a)
         .max_deliveries = (uint32_t)args_number(a, "max-deliveries", 0),
         .backoff_min_ms = (uint32_t)args_number(a, "backoff-min", 0),
         .backoff_max_ms = (uint32_t)args_number(a, "backoff-max", 0),
+        .run_max = (uint32_t)args_number(a, "run-max", 0),
+        .in_flight_max = (uint32_t)args_number(a, "max-in-flight", 0),
+        .expired = (int)args_number(a, "expired", 0),
+        .rate = (double)args_number(a, "rate", 0) / 1000,
+        .key_rate = (double)args_number(a, "key-rate", 0) / 1000,
+        .key_in_flight_max = (uint32_t)args_number(a, "key-max-in-flight", 0),
+        .idle_expiry_ms = idle != UINT64_MAX ? idle : 0,
     };
 }
 
@@ -47,6 +57,143 @@ int group_create(const struct args *a)
     return status;
 }
 
+/* ---- alter ---- */
+
+static uint64_t fields_of(const struct args *a)
+{
+    static const struct {
+        const char *option;
+        uint64_t field;
+    } fields[] = {
+        {"lease", SLUICE_GROUP_LEASE_MS},
+        {"max-deliveries", SLUICE_GROUP_MAX_DELIVERIES},
+        {"park", SLUICE_GROUP_PARK},
+        {"backoff-min", SLUICE_GROUP_BACKOFF_MIN_MS},
+        {"backoff-max", SLUICE_GROUP_BACKOFF_MAX_MS},
+        {"run-max", SLUICE_GROUP_RUN_MAX},
+        {"max-in-flight", SLUICE_GROUP_IN_FLIGHT_MAX},
+        {"expired", SLUICE_GROUP_EXPIRED},
+        {"rate", SLUICE_GROUP_RATE},
+        {"key-rate", SLUICE_GROUP_KEY_RATE},
+        {"key-max-in-flight", SLUICE_GROUP_KEY_IN_FLIGHT_MAX},
+        {"idle-expiry", SLUICE_GROUP_IDLE_EXPIRY_MS},
+    };
+    uint64_t given = 0;
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        given |= args_has(a, fields[i].option) ? fields[i].field : 0;
+    return given;
+}
+
+/* Does something to the group that the line names, and returns the status. */
+static int with_group(const struct args *a,
+                      int (*does)(const struct args *a, struct sluice *s, const struct sluice_group *g))
+{
+    struct sluice *s;
+    int status = client_open(a, &s);
+    if (status != 0)
+        return status;
+    struct sluice_group_list *list;
+    status = client_find_group(s, args_text(a, "topic", NULL), args_operand(a, 0), &list);
+    if (status == 0) {
+        status = does(a, s, &list->groups[0]);
+        sluice_groups_free(list);
+    }
+    client_close(a, s);
+    return status;
+}
+
+/* What was done to a group, as data or talk. */
+static int say_done(const struct args *a, const struct sluice_group *g, const char *what)
+{
+    if (args_json(a))
+        out_json(json_pack("{s:s, s:s, s:b}", "topic", g->topic, "group", g->name, what, 1));
+    else
+        talk("%s group '%s' of topic '%s'", what, g->name, g->topic);
+    return STATUS_OK;
+}
+
+static int alter(const struct args *a, struct sluice *s, const struct sluice_group *g)
+{
+    const struct sluice_group_options options = options_of(a);
+    struct sluice_error err = {0};
+    if (sluice_group_alter(s, g->topic, g->name, &options, fields_of(a), &err) != 0)
+        return client_fail(&err, g->topic, g->name);
+    return say_done(a, g, "altered");
+}
+
+int group_alter(const struct args *a)
+{
+    return fields_of(a) != 0 ? with_group(a, alter) : help_refuse(a, "say what is to be changed");
+}
+
+/* ---- pause, resume, purge ---- */
+
+static int pause_group(const struct args *a, struct sluice *s, const struct sluice_group *g)
+{
+    struct sluice_error err = {0};
+    if (sluice_group_pause(s, g->topic, g->name, &err) != 0)
+        return client_fail(&err, g->topic, g->name);
+    return say_done(a, g, "paused");
+}
+
+int group_pause(const struct args *a)
+{
+    return with_group(a, pause_group);
+}
+
+static int resume_group(const struct args *a, struct sluice *s, const struct sluice_group *g)
+{
+    struct sluice_error err = {0};
+    if (sluice_group_resume(s, g->topic, g->name, &err) != 0)
+        return client_fail(&err, g->topic, g->name);
+    return say_done(a, g, "resumed");
+}
+
+int group_resume(const struct args *a)
+{
+    return with_group(a, resume_group);
+}
+
+/* What waits in a group now. */
+static int waiting_in(struct sluice *s, const struct sluice_group *g, uint64_t *waiting)
+{
+    struct sluice_lag_list *list;
+    struct sluice_error err = {0};
+    if (sluice_group_lag(s, g->topic, g->name, &list, &err) != 0)
+        return client_fail(&err, g->topic, g->name);
+    *waiting = list->count == 1 ? list->rows[0].lag_messages : 0;
+    sluice_lag_free(list);
+    return STATUS_OK;
+}
+
+static int purge_group(const struct args *a, struct sluice *s, const struct sluice_group *g)
+{
+    uint64_t messages = 0;
+    bool dry = args_has(a, "dry-run");
+    struct sluice_error err = {0};
+    int status = waiting_in(s, g, &messages);
+    if (status != 0)
+        return status;
+    if (!dry &&
+        !confirm(a, &status, "purge group '%s' of topic '%s': give up %" PRIu64 " message%s that wait?",
+                 g->name, g->topic, messages, PLURAL(messages)))
+        return status;
+    if (!dry && sluice_group_purge(s, g->topic, g->name, &messages, &err) != 0)
+        return client_fail(&err, g->topic, g->name);
+    if (args_json(a))
+        out_json(json_pack("{s:s, s:s, s:b, s:I}", "topic", g->topic, "group", g->name, "purged", !dry,
+                           "messages", (json_int_t)messages));
+    else
+        talk("%s group '%s' of topic '%s': %" PRIu64 " message%s", dry ? "would purge" : "purged", g->name,
+             g->topic, messages, PLURAL(messages));
+    return STATUS_OK;
+}
+
+int group_purge(const struct args *a)
+{
+    return with_group(a, purge_group);
+}
+
 /* ---- what there is ---- */
 
 static const char *mode_name(int mode)
@@ -69,11 +216,16 @@ static const char *from_name(int from)
     return from == SLUICE_FROM_END ? "end" : "start";
 }
 
+static const char *expired_name(int expired)
+{
+    return expired == SLUICE_EXPIRED_PARK ? "park" : "drop";
+}
+
 static json_t *group_json(const struct sluice_group *g)
 {
     const struct sluice_group_options *o = &g->options;
     /* clang-format off */
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:b, s:I}",
                      "topic", g->topic,
                      "group", g->name,
                      "id", (json_int_t)g->id,
@@ -85,6 +237,14 @@ static json_t *group_json(const struct sluice_group *g)
                      "max_deliveries", (json_int_t)o->max_deliveries,
                      "backoff_min_ms", (json_int_t)o->backoff_min_ms,
                      "backoff_max_ms", (json_int_t)o->backoff_max_ms,
+                     "run_max", (json_int_t)o->run_max,
+                     "in_flight_max", (json_int_t)o->in_flight_max,
+                     "expired", expired_name(o->expired),
+                     "rate", o->rate > 0 ? json_real(o->rate) : json_null(),
+                     "key_rate", o->key_rate > 0 ? json_real(o->key_rate) : json_null(),
+                     "key_in_flight_max", o->key_in_flight_max > 0 ? json_integer(o->key_in_flight_max) : json_null(),
+                     "idle_expiry_ms", o->idle_expiry_ms > 0 ? json_integer((json_int_t)o->idle_expiry_ms) : json_null(),
+                     "paused", g->paused,
                      "created_ms", (json_int_t)g->created_ms);
     /* clang-format on */
 }
@@ -110,6 +270,14 @@ static void list_text(const struct sluice_group_list *l)
         talk("there are no groups");
 }
 
+static void sheet_rate(const char *name, double rate)
+{
+    if (rate > 0)
+        sheet_line(name, "%.6g/s", rate);
+    else
+        sheet_line(name, "none");
+}
+
 static void show_text(const struct sluice_group *g)
 {
     const struct sluice_group_options *o = &g->options;
@@ -125,6 +293,16 @@ static void show_text(const struct sluice_group *g)
     sheet_line("from", "%s", from_name(o->from));
     sheet_line("backoff-min", "%s", duration_format(text, o->backoff_min_ms));
     sheet_line("backoff-max", "%s", duration_format(text, o->backoff_max_ms));
+    sheet_line("run-max", "%" PRIu32, o->run_max);
+    sheet_line("max-in-flight", "%" PRIu32, o->in_flight_max);
+    sheet_line("expired", "%s", expired_name(o->expired));
+    sheet_rate("rate", o->rate);
+    sheet_rate("key-rate", o->key_rate);
+    if (o->key_in_flight_max > 0)
+        sheet_line("key-max-in-flight", "%" PRIu32, o->key_in_flight_max);
+    sheet_line("idle-expiry", "%s",
+               o->idle_expiry_ms > 0 ? duration_format(text, o->idle_expiry_ms) : "never");
+    sheet_line("paused", "%s", g->paused ? "yes" : "no");
 }
 
 int group_ls(const struct args *a)
@@ -314,16 +492,5 @@ static int remove_group(const struct args *a, struct sluice *s, const struct slu
 
 int group_rm(const struct args *a)
 {
-    struct sluice *s;
-    int status = client_open(a, &s);
-    if (status != 0)
-        return status;
-    struct sluice_group_list *list;
-    status = client_find_group(s, args_text(a, "topic", NULL), args_operand(a, 0), &list);
-    if (status == 0) {
-        status = remove_group(a, s, &list->groups[0]);
-        sluice_groups_free(list);
-    }
-    client_close(a, s);
-    return status;
+    return with_group(a, remove_group);
 }

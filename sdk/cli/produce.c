@@ -2,7 +2,8 @@
  * sluice produce TOPIC [FILE]
  *
  * One thread reads lines and hands them to the library, which gathers them into batches; the library's thread calls back as they
- * are acknowledged. Acknowledged offsets are kept as runs: a partition and a range without holes.
+ * are acknowledged. Acknowledged offsets are kept as runs: a partition and a range without holes. What waits for its time is a row
+ * of its own, and so is what was produced before.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,11 +23,14 @@
 #include "cli/out.h"
 #include "cli/stop.h"
 
-/* Acknowledged messages of one partition with consecutive offsets. */
+/* Acknowledged messages of one partition with consecutive offsets; or one that waits; or duplicates whose offsets are not known. */
 struct run {
     uint32_t partition;
     int durability;
-    uint64_t base_offset, count;
+    uint64_t base_offset, count; /* base_offset UINT64_MAX: not known */
+    uint64_t due_ms;
+    char *name; /* under which it waits; NULL: it does not */
+    bool duplicate;
 };
 
 struct producer {
@@ -66,7 +70,12 @@ static struct run *run_of(struct producer *p, const struct sluice_receipt *r)
     }
     size_t last = p->last_run[r->partition];
     struct run *run = last != 0 ? &p->runs[last - 1] : NULL;
-    if (run != NULL && run->base_offset + run->count == r->offset && run->durability == r->durability)
+    bool waits = r->schedule[0] != '\0';
+    if (run != NULL && !waits && run->name == NULL && run->durability == r->durability &&
+        run->duplicate == r->duplicate &&
+        (r->offset == UINT64_MAX
+             ? run->base_offset == UINT64_MAX
+             : run->base_offset != UINT64_MAX && run->base_offset + run->count == r->offset))
         return run;
 
     if (p->runs_count == p->runs_cap) {
@@ -74,7 +83,12 @@ static struct run *run_of(struct producer *p, const struct sluice_receipt *r)
         p->runs = mem_resize(p->runs, p->runs_cap, sizeof *p->runs);
     }
     run = &p->runs[p->runs_count++];
-    *run = (struct run){.partition = r->partition, .durability = r->durability, .base_offset = r->offset};
+    *run = (struct run){.partition = r->partition,
+                        .durability = r->durability,
+                        .base_offset = r->offset,
+                        .due_ms = r->due_ms,
+                        .name = waits ? mem_strdup(r->schedule) : NULL,
+                        .duplicate = r->duplicate};
     p->last_run[r->partition] = p->runs_count;
     return run;
 }
@@ -110,7 +124,42 @@ static int compare_runs(const void *left, const void *right)
     const struct run *a = left, *b = right;
     if (a->partition != b->partition)
         return a->partition < b->partition ? -1 : 1;
+    if (a->name != NULL && b->name != NULL && a->due_ms != b->due_ms)
+        return a->due_ms < b->due_ms ? -1 : 1;
     return a->base_offset < b->base_offset ? -1 : a->base_offset > b->base_offset;
+}
+
+static const char *durability_of(const struct run *r)
+{
+    return r->durability == SLUICE_OS ? "os" : "disk";
+}
+
+static json_t *run_json(const char *topic, const struct run *r)
+{
+    json_t *o = json_pack(
+        "{s:s, s:I, s:o, s:I, s:s}", "topic", topic, "partition", (json_int_t)r->partition, "base_offset",
+        r->base_offset != UINT64_MAX ? json_integer((json_int_t)r->base_offset) : json_null(), "count",
+        (json_int_t)r->count, "durability", durability_of(r));
+    if (r->name != NULL) {
+        json_object_set_new(o, "name", json_string(r->name));
+        json_object_set_new(o, "due_ms", json_integer((json_int_t)r->due_ms));
+    }
+    if (r->duplicate)
+        json_object_set_new(o, "duplicate", json_true());
+    return o;
+}
+
+static void run_text(const char *topic, const struct run *r)
+{
+    char text[UNITS_TEXT_MAX];
+    out_text("%s/%" PRIu32 ": %" PRIu64 " message%s", topic, r->partition, r->count, PLURAL(r->count));
+    if (r->name != NULL)
+        out_text(" at %s as %s", time_format(text, r->due_ms), r->name);
+    else if (r->duplicate)
+        out_text(" produced before");
+    if (r->base_offset != UINT64_MAX)
+        out_text(r->duplicate ? ", at offset %" PRIu64 : " from offset %" PRIu64, r->base_offset);
+    out_text(" (%s)\n", durability_of(r));
 }
 
 static void print_runs(struct producer *p)
@@ -119,15 +168,10 @@ static void print_runs(struct producer *p)
     if (p->runs_count > 0)
         qsort(p->runs, p->runs_count, sizeof *p->runs, compare_runs);
     for (size_t i = 0; i < p->runs_count; i++) {
-        const struct run *r = &p->runs[i];
-        const char *durability = r->durability == SLUICE_OS ? "os" : "disk";
         if (args_json(p->args))
-            out_json(json_pack("{s:s, s:I, s:I, s:I, s:s}", "topic", topic, "partition",
-                               (json_int_t)r->partition, "base_offset", (json_int_t)r->base_offset, "count",
-                               (json_int_t)r->count, "durability", durability));
+            out_json(run_json(topic, &p->runs[i]));
         else
-            out_text("%s/%" PRIu32 ": %" PRIu64 " message%s from offset %" PRIu64 " (%s)\n", topic,
-                     r->partition, r->count, PLURAL(r->count), r->base_offset, durability);
+            run_text(topic, &p->runs[i]);
     }
 }
 
@@ -252,7 +296,7 @@ static void send_all(struct producer *p)
     }
 }
 
-/* With --message-id: the one line of the input, which must not have two. */
+/* With --message-id or --name: the one line of the input, which must not have two. */
 static int send_only(struct producer *p)
 {
     struct view line;
@@ -265,8 +309,8 @@ static int send_only(struct producer *p)
     result = lines_next(&p->lines, &line);
     int status = STATUS_OK;
     if (result == LINES_LINE) {
-        talk("produce: --message-id names one message, and the input has more lines than one; nothing was "
-             "published");
+        talk("produce: --%s names one message, and the input has more lines than one; nothing was published",
+             p->common.message_id != NULL ? "message-id" : "name");
         status = STATUS_USAGE;
     } else if (result == LINES_END) {
         send_line(p, buf_view(&first));
@@ -300,6 +344,7 @@ static int conclude(struct producer *p)
         out_flush(); /* first what is, then what is not */
         talk("%s: line %" PRIu64 ": %s (%" PRIu64 " message%s acked)", p->common.topic, p->failed_line,
              p->failure.text, p->acked, PLURAL(p->acked));
+        client_say_when(&p->failure);
         int status = status_of(p->failure.code);
         return status != STATUS_OK ? status : STATUS_ERROR;
     }
@@ -348,7 +393,16 @@ static int read_options(struct producer *p)
         .key = sluice_str(args_text(a, "key", NULL)),
         .message_id = args_text(a, "message-id", NULL),
         .delay_ms = args_number(a, "delay", 0),
+        .at_ms = args_number(a, "at", 0),
+        .cron = args_text(a, "cron", NULL),
+        .schedule = args_text(a, "name", NULL),
+        .ttl_ms = (uint32_t)args_number(a, "ttl", 0),
+        .priority = (uint8_t)args_number(a, "priority", 0),
     };
+    if (args_has(a, "delay") + args_has(a, "at") + args_has(a, "cron") > 1)
+        return help_refuse(a, "--delay, --at and --cron say when: one of them");
+    if (args_has(a, "name") && !args_has(a, "delay") && !args_has(a, "at") && !args_has(a, "cron"))
+        return help_refuse(a, "--name is for what waits: it goes with --delay, --at or --cron");
     for (size_t i = 0; i < a->given_count; i++) {
         if (strcmp(a->given[i].option->name, "header") == 0 && add_header(p, a->given[i].text) != 0)
             return STATUS_USAGE;
@@ -398,7 +452,7 @@ static int produce_lines(struct producer *p)
         return status;
     p->lines.wake_fd[0] = stop_fd();
     p->lines.wake_fd[1] = p->failed_fd;
-    if (p->common.message_id != NULL)
+    if (p->common.message_id != NULL || p->common.schedule != NULL)
         status = send_only(p);
     else
         send_all(p);
@@ -425,6 +479,8 @@ int produce(const struct args *a)
         mem_free(p.names[i]);
     mem_free(p.names);
     mem_free(p.headers);
+    for (size_t i = 0; i < p.runs_count; i++)
+        mem_free(p.runs[i].name);
     mem_free(p.runs);
     mem_free(p.last_run);
     buf_free(&p.separator);

@@ -19,6 +19,9 @@ enum setting {
     SET_COMPACTED,
     SET_MESSAGE_BYTES_MAX,
     SET_BACKLOG_BYTES_MAX,
+    SET_BACKLOG_AGE_MAX,
+    SET_DEDUP,
+    SET_TTL,
     SETTINGS
 };
 
@@ -31,6 +34,23 @@ static const struct option settings[SETTINGS] = {
     [SET_COMPACTED] = {"compacted", 0, 0, OPTION_CHOICE, "false|true", NULL, 0, 0},
     [SET_MESSAGE_BYTES_MAX] = {"message-bytes-max", 0, 0, OPTION_SIZE, "S", NULL, 1, 64 << 20},
     [SET_BACKLOG_BYTES_MAX] = {"backlog-bytes-max", 0, 0, OPTION_SIZE, "S", NULL, 1, UINT64_MAX},
+    [SET_BACKLOG_AGE_MAX] = {"backlog-age-max", 0, 0, OPTION_TERM, "D", NULL, 1, UINT64_MAX},
+    [SET_DEDUP] = {"dedup", 0, 0, OPTION_TERM, "D", NULL, 1, UINT64_MAX},
+    [SET_TTL] = {"ttl", 0, 0, OPTION_TERM, "D", NULL, 1, UINT64_MAX},
+};
+
+/* What `alter` changes for each. */
+static const uint64_t fields[SETTINGS] = {
+    [SET_RETENTION] = SLUICE_TOPIC_RETENTION_MS,
+    [SET_RETENTION_BYTES] = SLUICE_TOPIC_RETENTION_BYTES,
+    [SET_HARD_CAP] = SLUICE_TOPIC_HARD_CAP_MS,
+    [SET_DURABILITY] = SLUICE_TOPIC_DURABILITY,
+    [SET_COMPACTED] = SLUICE_TOPIC_COMPACTED,
+    [SET_MESSAGE_BYTES_MAX] = SLUICE_TOPIC_MESSAGE_BYTES_MAX,
+    [SET_BACKLOG_BYTES_MAX] = SLUICE_TOPIC_BACKLOG_BYTES_MAX,
+    [SET_BACKLOG_AGE_MAX] = SLUICE_TOPIC_BACKLOG_AGE_MAX_MS,
+    [SET_DEDUP] = SLUICE_TOPIC_DEDUP_MS,
+    [SET_TTL] = SLUICE_TOPIC_TTL_MS,
 };
 
 static void apply(struct sluice_topic_options *o, enum setting s, uint64_t n)
@@ -56,6 +76,15 @@ static void apply(struct sluice_topic_options *o, enum setting s, uint64_t n)
         break;
     case SET_BACKLOG_BYTES_MAX:
         o->backlog_bytes_max = n;
+        break;
+    case SET_BACKLOG_AGE_MAX:
+        o->backlog_age_max_ms = n != UINT64_MAX ? n : 0; /* which is no bound */
+        break;
+    case SET_DEDUP:
+        o->dedup_ms = n;
+        break;
+    case SET_TTL:
+        o->ttl_ms = n != UINT64_MAX ? n : 0; /* which is for ever */
         break;
     case SETTINGS:
         break;
@@ -100,8 +129,9 @@ static int parse_set(const char *text, enum setting *s, uint64_t *n, struct err 
     return STATUS_USAGE;
 }
 
-/* Every option of the line that is a setting, and every --set; each at most once. */
-static int gather_settings(const struct args *a, struct sluice_topic_options *o, struct err *e)
+/* Every option of the line that is a setting, and every --set; each at most once. `*given` has their fields. */
+static int gather_settings(const struct args *a, struct sluice_topic_options *o, uint64_t *given,
+                           struct err *e)
 {
     bool seen[SETTINGS] = {false};
     for (size_t i = 0; i < a->given_count; i++) {
@@ -117,7 +147,12 @@ static int gather_settings(const struct args *a, struct sluice_topic_options *o,
         if (seen[s])
             return err_set(e, STATUS_USAGE, "%s is given twice", settings[s].name);
         seen[s] = true;
+        *given |= fields[s];
         apply(o, s, n);
+    }
+    if (args_has(a, "partitions")) {
+        o->partitions = (uint32_t)args_number(a, "partitions", 0);
+        *given |= SLUICE_TOPIC_PARTITIONS;
     }
     return 0;
 }
@@ -126,9 +161,9 @@ int topic_create(const struct args *a)
 {
     const char *name = args_operand(a, 0);
     struct sluice_topic_options options = {.size = sizeof options};
-    options.partitions = (uint32_t)args_number(a, "partitions", 0);
+    uint64_t given = 0;
     struct err e;
-    if (gather_settings(a, &options, &e) != 0)
+    if (gather_settings(a, &options, &given, &e) != 0)
         return help_refuse(a, "%s", e.text);
 
     struct sluice *s;
@@ -149,8 +184,28 @@ int topic_create(const struct args *a)
 
 int topic_alter(const struct args *a)
 {
-    talk("topic alter: not supported by this version; topic '%s' is as it was", args_operand(a, 0));
-    return STATUS_ERROR;
+    const char *name = args_operand(a, 0);
+    struct sluice_topic_options options = {.size = sizeof options};
+    uint64_t given = 0;
+    struct err e;
+    if (gather_settings(a, &options, &given, &e) != 0)
+        return help_refuse(a, "%s", e.text);
+    if (given == 0)
+        return help_refuse(a, "say what is to be changed");
+
+    struct sluice *s;
+    int status = client_open(a, &s);
+    if (status != 0)
+        return status;
+    struct sluice_error err = {0};
+    if (sluice_topic_alter(s, name, &options, given, &err) != 0)
+        status = client_fail(&err, name, NULL);
+    else if (args_json(a))
+        out_json(json_pack("{s:s, s:b}", "topic", name, "altered", 1));
+    else
+        talk("altered topic '%s'", name);
+    client_close(a, s);
+    return status;
 }
 
 /* ---- what there is ---- */
@@ -175,9 +230,9 @@ static const char *durability_name(int durability)
 }
 
 /* A time or size that may have no bound: null. */
-static json_t *bound_json(uint64_t n, uint64_t unbounded)
+static json_t *bound_json(uint64_t n)
 {
-    return n == unbounded ? json_null() : json_integer((json_int_t)n);
+    return n == 0 || n == UINT64_MAX ? json_null() : json_integer((json_int_t)n);
 }
 
 static json_t *topic_json(const struct sluice_topic *t)
@@ -185,7 +240,7 @@ static json_t *topic_json(const struct sluice_topic *t)
     const struct sluice_topic_options *o = &t->options;
     struct totals sum = totals_of(t);
     /* clang-format off */
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:I}",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:I}",
                      "topic", t->name,
                      "id", (json_int_t)t->id,
                      "partitions", (json_int_t)o->partitions,
@@ -193,12 +248,15 @@ static json_t *topic_json(const struct sluice_topic *t)
                      "bytes", (json_int_t)sum.bytes,
                      "groups", (json_int_t)t->groups,
                      "durability", durability_name(o->durability),
-                     "retention_ms", bound_json(o->retention_ms, UINT64_MAX),
-                     "retention_bytes", bound_json(o->retention_bytes, 0),
-                     "hard_cap_ms", bound_json(o->hard_cap_ms, UINT64_MAX),
+                     "retention_ms", bound_json(o->retention_ms),
+                     "retention_bytes", bound_json(o->retention_bytes),
+                     "hard_cap_ms", bound_json(o->hard_cap_ms),
                      "compacted", o->compacted,
                      "message_bytes_max", (json_int_t)o->message_bytes_max,
-                     "backlog_bytes_max", bound_json(o->backlog_bytes_max, 0),
+                     "backlog_bytes_max", bound_json(o->backlog_bytes_max),
+                     "backlog_age_max_ms", bound_json(o->backlog_age_max_ms),
+                     "dedup_ms", bound_json(o->dedup_ms),
+                     "ttl_ms", bound_json(o->ttl_ms),
                      "created_ms", (json_int_t)t->created_ms);
     /* clang-format on */
 }
@@ -248,7 +306,13 @@ static void show_json(const struct sluice_topic *t)
 static void sheet_size(const char *name, uint64_t bytes)
 {
     char text[UNITS_TEXT_MAX];
-    sheet_line(name, "%s", bytes != 0 ? size_format(text, bytes) : "no bound");
+    sheet_line(name, "%s", bytes != 0 && bytes != UINT64_MAX ? size_format(text, bytes) : "none");
+}
+
+static void sheet_term(const char *name, uint64_t ms, const char *unbounded)
+{
+    char text[UNITS_TEXT_MAX];
+    sheet_line(name, "%s", ms != 0 && ms != UINT64_MAX ? duration_format(text, ms) : unbounded);
 }
 
 static void show_text(const struct sluice_topic *topic)
@@ -263,12 +327,15 @@ static void show_text(const struct sluice_topic *topic)
     sheet_line("bytes", "%s", short_bytes(text, sum.bytes));
     sheet_line("groups", "%" PRIu32, topic->groups);
     sheet_line("durability", "%s", durability_name(o->durability));
-    sheet_line("retention", "%s", term_text(text, o->retention_ms));
+    sheet_term("retention", o->retention_ms, "forever");
     sheet_size("retention-bytes", o->retention_bytes);
-    sheet_line("hard-cap", "%s", term_text(text, o->hard_cap_ms));
+    sheet_term("hard-cap", o->hard_cap_ms, "forever");
     sheet_line("compacted", "%s", o->compacted ? "true" : "false");
     sheet_size("message-bytes-max", o->message_bytes_max);
     sheet_size("backlog-bytes-max", o->backlog_bytes_max);
+    sheet_term("backlog-age-max", o->backlog_age_max_ms, "none");
+    sheet_term("dedup", o->dedup_ms, "off");
+    sheet_term("ttl", o->ttl_ms, "none");
 
     struct table t;
     out_text("\n");

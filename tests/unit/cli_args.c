@@ -116,7 +116,7 @@ static void an_unknown_word_is_answered_with_the_nearest(void **state)
     refuse("topic creat t", "unknown verb 'creat'; did you mean 'create'?");
     refuse("topic create t --partition 3", "unknown option '--partition'; did you mean '--partitions'?");
     refuse("topic create t --durability dsk", "--durability: 'dsk' is not one of disk|os");
-    refuse("explain t", "unknown command 'explain'");
+    refuse("binding ls", "unknown command 'binding'");
     refuse("group seek g", "unknown verb 'seek'");
     refuse("", "a command is missing");
     refuse("group", "a verb is missing");
@@ -209,6 +209,44 @@ static void help_wins_over_what_is_missing(void **state)
     refuse("topic creat --help", "did you mean 'create'?");
 }
 
+static void a_rate_is_said_per_second_minute_or_hour(void **state)
+{
+    (void)state;
+    const struct option o = {.name = "rate", .kind = OPTION_RATE, .value = "N/s"};
+    static const struct {
+        const char *text;
+        uint64_t milli;
+    } good[] = {{"50/s", 50000}, {"0.5/s", 500}, {"100/m", 1667}, {"36/h", 10}, {"none", 0}};
+    static const char *const bad[] = {"50", "/s", "-1/s", "x/s", "1/d", "0/s", "1/h", "1e30/s", "1/s "};
+    uint64_t n;
+    struct err e;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(option_parse(&o, good[i].text, &n, &e), 0);
+        assert_int_equal(n, good[i].milli);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(option_parse(&o, bad[i], &n, &e), STATUS_USAGE);
+    assert_has(e.text, "is no rate");
+}
+
+static void none_and_forever_are_no_bound_where_there_may_be_none(void **state)
+{
+    (void)state;
+    const struct option term = {.name = "ttl", .kind = OPTION_TERM, .value = "D", .min = 1, .max = UINT64_MAX};
+    const struct option size = {.name = "s", .kind = OPTION_SIZE, .value = "S", .min = 1, .max = UINT64_MAX};
+    const struct option bounded = {.name = "s", .kind = OPTION_SIZE, .value = "S", .min = 1, .max = 100};
+    uint64_t n = 0;
+    struct err e;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(option_parse(&term, (const char *[]){"forever", "none", "off"}[i], &n, &e), 0);
+        assert_true(n == UINT64_MAX);
+    }
+    n = 0;
+    assert_int_equal(option_parse(&size, "none", &n, &e), 0);
+    assert_true(n == UINT64_MAX);
+    assert_int_equal(option_parse(&bounded, "none", &n, &e), STATUS_USAGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +256,8 @@ int main(void)
         cmocka_unit_test(the_last_of_two_counts_and_repeatable_ones_are_kept_in_order),
         cmocka_unit_test(an_empty_value_is_a_value),
         cmocka_unit_test(an_unknown_word_is_answered_with_the_nearest),
+        cmocka_unit_test(a_rate_is_said_per_second_minute_or_hour),
+        cmocka_unit_test(none_and_forever_are_no_bound_where_there_may_be_none),
         cmocka_unit_test(an_unknown_option_is_named_before_the_words_behind_it),
         cmocka_unit_test(an_option_of_another_command_is_unknown),
         cmocka_unit_test(operands_are_counted),
