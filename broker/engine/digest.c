@@ -47,6 +47,10 @@ static uint64_t group_digest(const struct group *g)
         const struct key_queue *k = it.value;
         if (k->list.count > 0)
             set += mix(mix(mix(mix(k->hash, k->list.first), k->list.skip), k->list.count), k->list.head_in_list);
+        uint64_t run = k->hash;
+        LIST_EACH (n, &k->run)
+            run = mix(run, container_of(n, struct entry, of_key)->offset);
+        set += run == k->hash ? 0 : mix(run, k->head->offset);
     }
     return mix(h, set);
 }

@@ -3,21 +3,6 @@
 
 /* ---------------------------------------------------------------- one message */
 
-static void grant(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms)
-{
-    struct group *g = e->part->group;
-    entry_unready(en, e);
-    if (e->key != NULL && e->key->list.head_in_list)
-        key_list_pop(en, g, e->key); /* from now on the lease's row stands for it */
-    entry_row_remove(en, e);
-    e->grants++;
-    if (e->failures > 0)
-        en->counters.redelivered_messages++;
-    e->token = l->token;
-    lease_take(en, l, e, expires_ms);
-    en->counters.delivered_messages++;
-}
-
 static void record_of(const struct entry *e, struct wire_record *r)
 {
     *r = (struct wire_record){.offset = e->offset, .partition = e->part->partition->id, .grants = e->grants, .failures = e->failures,
@@ -28,7 +13,8 @@ static void record_of(const struct entry *e, struct wire_record *r)
 
 enum { EXPIRED_PER_TURN = 1024 };
 
-static bool expired(const struct engine *en, const struct entry *e) { return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms; }
+bool entry_passed(const struct engine *en, const struct entry *e) { return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms; }
+bool entry_worn(const struct entry *e) { return e->grants >= 4 * e->part->group->config.max_deliveries; }
 
 static void expire(struct engine *en, struct entry *e)
 {
@@ -54,45 +40,79 @@ static void group_later(struct engine *en, struct group *g, uint64_t mono_ms)
         timer_set(en, &g->later, mono_ms, look_again);
 }
 
-/* Grants from one group; NULL: nothing. One message fits whatever its size, if it is the `first` of the reply. */
-static const struct lease *grant_group(struct engine *en, struct group *g, struct session *s, const struct wire_receive *r,
-                                       uint32_t messages, uint64_t *bytes_left, bool first, struct wire_record *records, uint32_t *n)
+/* What one receive is given from one group. */
+struct giving {
+    struct group *g;
+    struct session *s;
+    const struct wire_receive *r;
+    uint64_t lease_ms, bytes_left;
+    uint32_t most, n;           /* messages */
+    struct wire_record *records;
+    struct lease *l;            /* NULL: nothing so far */
+};
+
+/* From now on the lease's row stands for it. */
+static void give(struct engine *en, struct giving *w, struct entry *e)
 {
+    if (w->l == NULL) {
+        w->l = lease_new(en, w->g, w->s, (uint64_t)en->epoch << 40 | ++en->token_last);
+        w->l->slot = w->r->slot;
+        w->l->counter = w->r->counter;
+        w->l->lease_ms = (uint32_t)w->lease_ms;
+        w->l->granted_ms = en->wall_ms;
+    }
+    entry_row_remove(en, e);
+    e->grants++;
+    e->token = w->l->token;
+    lease_take(en, w->l, e, en->now.mono_ms + w->lease_ms);
+    w->bytes_left -= e->size < w->bytes_left ? e->size : w->bytes_left;
+    record_of(e, &w->records[w->n++]);
+    en->counters.delivered_messages++;
+    en->counters.redelivered_messages += e->failures > 0;
+}
+
+static bool may_give(const struct engine *en, const struct giving *w)
+{
+    const struct group *g = w->g;
     uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
-    struct lease *l = NULL;
+    return w->n < w->most && !g->expiring && g->leased < in_flight_max;
+}
+
+/* A ready message, and what of its key may go with it. */
+static void give_run(struct engine *en, struct giving *w, struct entry *e)
+{
+    struct key_queue *k = e->key;
+    entry_unready(en, e);
+    if (k != NULL && k->list.head_in_list)
+        key_list_pop(en, w->g, k);
+    give(en, w, e);
+    for (uint32_t i = 1; k != NULL && i < w->g->config.run_max && may_give(en, w); i++) {
+        struct entry *next = key_run_next(en, k, w->bytes_left);
+        if (next == NULL)
+            return;
+        give(en, w, next);
+    }
+}
+
+/* One message fits whatever its size, if it is the `first` of the reply. */
+static void give_ready(struct engine *en, struct giving *w, bool first)
+{
+    struct group *g = w->g;
     uint32_t late = 0;
-    uint64_t lease_ms = r->lease_ms != 0 ? r->lease_ms : g->config.lease_ms;
-    if (lease_ms > en->limits->lease_ms_max)
-        lease_ms = en->limits->lease_ms_max;
-    *n = 0;
-    for (struct entry *e; *n < messages && !g->expiring && g->leased < in_flight_max && (e = ready_next(en, g)) != NULL;) {
-        if (expired(en, e)) { /* a bounded number of them, the others in turns to come */
+    for (struct entry *e; may_give(en, w) && (e = ready_next(en, g)) != NULL;) {
+        if (entry_passed(en, e)) { /* a bounded number of them, the others in turns to come */
             expire(en, e);
             g->expiring = ++late == EXPIRED_PER_TURN;
             if (g->expiring)
                 group_later(en, g, en->now.mono_ms + 1);
-            continue;
-        }
-        if (e->size > *bytes_left && (*n > 0 || !first))
-            break;
-        if (e->grants >= 4 * g->config.max_deliveries) {
+        } else if (e->size > w->bytes_left && (w->n > 0 || !first)) {
+            return;
+        } else if (entry_worn(e)) {
             entry_park(en, e, VIEW_LIT("grants"), VIEW_LIT("granted too often without an answer"));
-            continue;
+        } else {
+            give_run(en, w, e);
         }
-        if (l == NULL) {
-            l = lease_new(en, g, s, (uint64_t)en->epoch << 40 | ++en->token_last);
-            l->slot = r->slot;
-            l->counter = r->counter;
-            l->lease_ms = (uint32_t)lease_ms;
-            l->granted_ms = en->wall_ms;
-        }
-        *bytes_left -= e->size < *bytes_left ? e->size : *bytes_left;
-        grant(en, l, e, en->now.mono_ms + lease_ms);
-        record_of(e, &records[(*n)++]);
     }
-    if (l != NULL)
-        lease_arm(en, l);
-    return l;
 }
 
 /* A repeat of a receive that was granted: the same leases, as far as they still stand. */
@@ -135,6 +155,19 @@ static uint32_t messages_wanted(const struct engine *en, const struct wire_recei
     return n < en->limits->lease_messages_max ? n : (uint32_t)en->limits->lease_messages_max;
 }
 
+static uint64_t lease_term(const struct engine *en, const struct group *g, const struct wire_receive *r)
+{
+    uint64_t ms = r->lease_ms != 0 ? r->lease_ms : g->config.lease_ms;
+    return ms < en->limits->lease_ms_max ? ms : en->limits->lease_ms_max;
+}
+
+/* No more than this can be given now, as far as is known without looking. */
+static uint32_t most_of(const struct group *g, uint32_t left)
+{
+    uint64_t most = g->ready * g->config.run_max;
+    return most < left ? (uint32_t)most : left;
+}
+
 bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out)
 {
     *out = (struct wire_receive_reply){.counter = r->counter};
@@ -157,19 +190,21 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
             group_stir(en, g);
         if (g->paused || g->ready == 0 || left == 0)
             continue;
-        uint64_t most = g->ready < left ? g->ready : left;
-        struct wire_record *records = op_take(en, op, most, sizeof *records);
+        struct giving w = {.g = g, .s = s, .r = r, .lease_ms = lease_term(en, g, r), .bytes_left = bytes_left,
+                           .most = most_of(g, left)};
+        w.records = op_take(en, op, w.most, sizeof *w.records);
         if (deliveries == NULL)
             deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
-        uint32_t got;
-        const struct lease *l = grant_group(en, g, s, r, (uint32_t)most, &bytes_left, n == 0, records, &got);
-        if (l == NULL)
+        give_ready(en, &w, n == 0);
+        if (w.l == NULL)
             continue;
+        lease_arm(en, w.l);
         group_stir(en, g);
-        deliveries[n++] = (struct wire_delivery){.group = g->id, .token = l->token, .lease_ms = l->lease_ms, .records = records,
-                                                 .records_n = got};
-        wanted -= got;
-        left -= got;
+        deliveries[n++] = (struct wire_delivery){.group = g->id, .token = w.l->token, .lease_ms = w.l->lease_ms, .records = w.records,
+                                                 .records_n = w.n};
+        bytes_left = w.bytes_left;
+        wanted -= w.n;
+        left -= w.n;
     }
     out->deliveries = deliveries;
     out->deliveries_n = n;

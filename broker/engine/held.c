@@ -128,6 +128,8 @@ void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
 
 void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
 {
+    assert(e->key == NULL || e->key->head == e);
+    key_run_cut(en, e);
     bool yields = key_yields(e);
     entry_leave(en, e);
     e->due_ms = en->wall_ms + delay_ms;
@@ -161,6 +163,7 @@ static uint64_t backoff(const struct entry *e)
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error)
 {
     e->failures++;
+    key_run_cut(en, e); /* also when it is the last failure and lets its key go on: who failed does not go on with the next */
     if (e->failures >= e->part->group->config.max_deliveries)
         entry_park(en, e, why, error);
     else
@@ -172,7 +175,10 @@ void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
 void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error)
 {
     struct group_part *p = e->part;
-    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL, yields = blocks && key_yields(e);
+    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL;
+    if (blocks)
+        key_run_cut(en, e);
+    bool yields = blocks && key_yields(e);
     entry_leave(en, e);
     if (blocks && e->key->head != e)
         key_front_add(e);

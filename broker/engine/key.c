@@ -1,12 +1,15 @@
-/* The head of a key and its front.
+/* The head of a key, its run and its front.
  *
- *     head ──> front: entries with rows, sorted ──> list: positions in rows (keylist.c)
+ *     head ──> run: leased together with it ──> front: entries with rows, sorted ──> list: positions in rows (keylist.c)
  *
  * A key has one head, and only the head goes out. What comes back while it has one waits in the front, in memory: redriven messages,
  * and heads that are younger than those. So the front is small. Everything in it has a row of its own, and so has the head of a key
  * with a front: that is how a restart tells them from what stands in the list, and from the one ready head that has no row.
  *
- * That head is found again by the scan. A redriven message whose partition is being scanned again does not go before the scan is
+ * Where a group allows runs, the next of the key are leased together with the head, as one lease and in order. The head is the first that is
+ * not settled; when it fails or is given back, the rest of the run was not begun, and goes to the front.
+ *
+ * The one ready head that has no row is found again by the scan. A redriven message whose partition is being scanned again does not go before the scan is
  * through: what it would pass might be older than the list behind it. Until then its key is `unsure`.
  */
 #include "engine/memory.h"
@@ -18,6 +21,7 @@ struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
         k = mem_zalloc(sizeof *k);
         k->group = g;
         k->hash = hash;
+        list_init(&k->run);
         list_init(&k->front);
         map_put(&g->keys, hash, k);
     }
@@ -130,9 +134,72 @@ void key_yield(struct engine *en, struct entry *e)
 
 void key_take(struct engine *en, struct entry *e)
 {
-    if (e->key->head != NULL)
-        step_down(en, e->key->head);
-    e->key->head = e;
+    struct key_queue *k = e->key;
+    if (k->head != NULL && k->head->state == ENTRY_LEASED) {
+        list_push_back(&k->run, &e->of_key);
+        return;
+    }
+    if (k->head != NULL)
+        step_down(en, k->head);
+    k->head = e;
+}
+
+/* ---------------------------------------------------------------- the run */
+
+struct entry *key_run_next(struct engine *en, struct key_queue *k, uint64_t bytes_max)
+{
+    struct group *g = k->group;
+    struct entry *e = front_first(k);
+    if (e != NULL) {
+        if (e->state != ENTRY_WAITING || e->size > bytes_max || entry_passed(en, e) || entry_worn(e))
+            return NULL;
+        list_remove(&e->of_key);
+        g->waiting--;
+    } else {
+        struct list_position p;
+        if (!key_list_first(en, g, k, &p) || p.size > bytes_max || (p.expires_ms != 0 && p.expires_ms <= en->wall_ms))
+            return NULL;
+        e = key_list_take(en, k, &p);
+    }
+    list_push_back(&k->run, &e->of_key);
+    return e;
+}
+
+struct entry *key_run_before(const struct entry *e)
+{
+    struct key_queue *k = e->key;
+    if (e->state != ENTRY_LEASED || k == NULL || k->head == e)
+        return NULL;
+    struct list_node *n = e->of_key.prev;
+    return n == &k->run.head ? k->head : container_of(n, struct entry, of_key);
+}
+
+static void give_back(struct engine *en, struct entry *e)
+{
+    list_remove(&e->of_key);
+    lease_leave(en, e);
+    e->grants -= e->grants > 0;
+    e->token = 0;
+    entry_row_write(en, e);
+    wait_in_front(e);
+}
+
+void key_run_cut(struct engine *en, struct entry *e)
+{
+    struct key_queue *k = e->key;
+    if (e->state != ENTRY_LEASED || k == NULL)
+        return;
+    struct list_node *n = k->head == e ? list_first(&k->run) : list_after(&k->run, &e->of_key);
+    for (struct list_node *next; n != NULL; n = next) {
+        next = list_after(&k->run, n);
+        give_back(en, container_of(n, struct entry, of_key));
+    }
+}
+
+void key_run_return(struct engine *en, struct entry *e)
+{
+    key_run_cut(en, e);
+    give_back(en, e);
 }
 
 /* ---------------------------------------------------------------- going on */
@@ -147,7 +214,10 @@ static void forget(struct key_queue *k)
 
 void key_advance(struct engine *en, struct group *g, struct key_queue *k)
 {
-    k->head = NULL;
+    struct list_node *n = list_pop_front(&k->run);
+    k->head = n != NULL ? container_of(n, struct entry, of_key) : NULL;
+    if (k->head != NULL)
+        return; /* it is leased already */
     if (!list_empty(&k->front))
         head_from_front(en, k);
     else if (k->list.count > 0)

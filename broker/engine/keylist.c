@@ -126,24 +126,35 @@ void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
     }
 }
 
+static struct entry *entry_of(struct engine *en, struct key_queue *k, const struct list_position *p)
+{
+    struct entry *e = entry_new(group_part(k->group, map_get(&en->partitions, p->partition)), p->offset);
+    e->key = k;
+    e->key_hash = k->hash;
+    e->has_key = true;
+    e->size = p->size;
+    e->priority = priority_bounded(p->priority);
+    e->ttl_until_ms = p->expires_ms;
+    k->group->behind--;
+    return e;
+}
+
+struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct list_position *first)
+{
+    struct entry *e = entry_of(en, k, first);
+    key_list_pop(en, k->group, k);
+    return e;
+}
+
 /* The first of the list becomes the head and is ready; it stays in the list until it is granted. */
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
 {
     struct list_position p;
     if (!key_list_first(en, g, k, &p))
         return;
-    const struct partition *partition = map_get(&en->partitions, p.partition);
-    struct group_part *part = group_part(g, partition);
-    struct entry *e = entry_new(part, p.offset);
-    e->key = k;
-    e->key_hash = k->hash;
-    e->has_key = true;
-    e->size = p.size;
-    e->priority = priority_bounded(p.priority);
-    e->ttl_until_ms = p.expires_ms;
+    struct entry *e = entry_of(en, k, &p);
     k->head = e;
     k->list.head_in_list = true;
-    g->behind--;
     mark_dirty(&en->dirty_keys, &k->dirty);
     entry_ready(en, e);
 }

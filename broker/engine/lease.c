@@ -58,10 +58,17 @@ void lease_leave(struct engine *en, struct entry *e)
 static void lease_expire(struct engine *en, struct timer *t)
 {
     struct lease *l = container_of(t, struct lease, timer);
-    LIST_EACH_SAFE (n, &l->entries) {
+    for (struct list_node *n = list_first(&l->entries); n != NULL;) {
         struct entry *e = container_of(n, struct entry, link);
+        n = list_after(&l->entries, n);
         if (e->lease_until_ms > en->now.mono_ms)
             continue;
+        while (n != NULL && e->key != NULL && container_of(n, struct entry, link)->key == e->key)
+            n = list_after(&l->entries, n); /* those behind it in its run go with it */
+        if (key_run_before(e) != NULL) {
+            key_run_return(en, e);
+            continue;
+        }
         en->counters.expired_leases++;
         entry_failed(en, e, 0, VIEW_LIT("lease expired"), (struct view){0});
     }
@@ -74,6 +81,22 @@ void lease_sooner(struct engine *en, struct lease *l, uint64_t ms)
 {
     if (!heap_contains(&en->timers, &l->timer.node) || ms < l->timer.node.due)
         timer_set(en, &l->timer, ms, lease_expire);
+}
+
+void lease_extend(struct engine *en, struct entry *e, uint64_t until_ms)
+{
+    e->lease_until_ms = until_ms;
+    lease_sooner(en, e->lease, until_ms);
+    if (e->key == NULL)
+        return;
+    const struct key_queue *k = e->key;
+    struct list_node *n = k->head == e ? list_first(&k->run) : list_after(&k->run, &e->of_key);
+    for (; n != NULL; n = list_after(&k->run, n)) {
+        struct entry *behind = container_of(n, struct entry, of_key);
+        if (behind->lease_until_ms >= until_ms)
+            return;
+        behind->lease_until_ms = until_ms;
+    }
 }
 
 /* The timer stands at the first expiry among the entries. */
@@ -121,9 +144,9 @@ void leases_return(struct engine *en, struct session *s)
 {
     LIST_EACH (n, &s->leases) {
         struct lease *l = container_of(n, struct lease, of_session);
-        LIST_EACH_SAFE (m, &l->entries) {
+        for (struct list_node *m; (m = list_first(&l->entries)) != NULL;) {
             en->counters.returned_leases++;
-            entry_retry(en, container_of(m, struct entry, link), 0);
+            entry_retry(en, container_of(m, struct entry, link), 0); /* the rest of its run goes with it */
         }
     }
 }

@@ -305,6 +305,8 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         n->failures = x.failures;
         n->priority = priority_bounded(x.priority);
         n->ttl_until_ms = x.expires_ms;
+        if (n->key != NULL && n->key->head != NULL && n->key->head->state == ENTRY_LEASED && n->key->head->lease != l)
+            return damaged(e, "a key that is leased twice, in lease", token);
         if (n->key != NULL)
             key_take(en, n);
         lease_take(en, l, n, en->now.mono_ms + l->lease_ms);

@@ -139,7 +139,7 @@ enum entry_state {
 /* A message that is in the flow of a group and not merely behind its key. */
 struct entry {
     struct list_node link;      /* READY: part.fresh or group.again of its priority; LEASED: lease.entries */
-    struct list_node of_key;    /* key.front */
+    struct list_node of_key;    /* key.run or key.front */
     struct timer timer;         /* RETRYING: when due */
     struct group_part *part;
     struct key_queue *key;      /* NULL: not ordered */
@@ -166,6 +166,7 @@ struct key_queue {
     struct group *group;
     uint64_t hash;
     struct entry *head;         /* NULL after a restart until the scan finds it again */
+    struct list run;            /* of struct entry, by of_key: leased together with the head, in order behind it */
     struct list front;          /* of struct entry, by of_key: sorted, each with a row */
     struct list_node unsure;    /* in part.unsure or group.headless */
     struct list_header_row list;/* (row) if count > 0 */
@@ -456,6 +457,8 @@ void entry_ready_fresh(struct engine *en, struct entry *e); /* found by the scan
 void entry_unready(struct engine *en, struct entry *e);
 /* The lowest offset that is ready and stands nowhere else: a restart scans from there. */
 uint64_t part_ready_low(const struct group_part *p);
+bool entry_passed(const struct engine *en, const struct entry *e); /* its time to live is over */
+bool entry_worn(const struct entry *e);                /* granted too often without an answer */
 struct entry *ready_next(const struct engine *en, struct group *g); /* NULL: none */
 void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
 
@@ -484,6 +487,13 @@ void key_yield(struct engine *en, struct entry *e);
 void key_take(struct engine *en, struct entry *e); /* it is leased, and so the head whatever else there is */
 /* The head is out of the way: the next of the front or of the list takes its place, or the key is forgotten. */
 void key_advance(struct engine *en, struct group *g, struct key_queue *k);
+/* The next of the key leaves the front or the list, to be leased behind the head; NULL: none that can go now and has at most
+ * `bytes_max` bytes. */
+struct entry *key_run_next(struct engine *en, struct key_queue *k, uint64_t bytes_max);
+/* What is leased behind this entry goes back to the front: nobody began it, so the grant is taken back. */
+void key_run_cut(struct engine *en, struct entry *e);
+void key_run_return(struct engine *en, struct entry *e); /* as that, with the entry itself, which is not the head */
+struct entry *key_run_before(const struct entry *e);     /* the member it is leased behind; NULL: none */
 /* An entry that is no longer of this key left it: its head, or one of its front. */
 void key_left(struct engine *en, struct key_queue *k, const struct entry *e);
 /* The scan has seen all of a partition that it may have met before: keys whose head was not found have none. */
@@ -494,6 +504,7 @@ void keys_sure(struct engine *en, struct group_part *p);
 void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p);
 bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p); /* false: empty or failed */
 void key_list_pop(struct engine *en, struct group *g, struct key_queue *k);
+struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct list_position *first); /* leaves the list, is an entry */
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k);
 void key_write(struct engine *en, struct group *g, struct key_queue *k);
 
@@ -502,6 +513,8 @@ void key_write(struct engine *en, struct group *g, struct key_queue *k);
 struct lease *lease_new(struct engine *en, struct group *g, struct session *s, uint64_t token);
 void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t expires_ms);
 void lease_leave(struct engine *en, struct entry *e);  /* the entry is no longer held; an empty lease goes with the turn */
+/* It runs until then, and what is leased behind it in its key at least as long: who is at the first has not begun the others. */
+void lease_extend(struct engine *en, struct entry *e, uint64_t until_ms);
 void lease_arm(struct engine *en, struct lease *l);
 void lease_sooner(struct engine *en, struct lease *l, uint64_t ms);
 void lease_write(struct engine *en, struct lease *l);

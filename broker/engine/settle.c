@@ -29,7 +29,9 @@ static int item_check(const struct engine *en, const struct wire_settle *w, cons
     int code;
     if (i->verb < SETTLE_ACK || i->verb > SETTLE_EXTEND || i->note > w->notes_n)
         return E_INVALID_ARGUMENT;
-    *out = item_entry(en, i, &code);
+    struct entry *e = *out = item_entry(en, i, &code);
+    if (code == E_OK && i->verb != SETTLE_EXTEND && key_run_before(e) != NULL)
+        return E_OUT_OF_ORDER; /* a run is settled from its beginning */
     return code;
 }
 
@@ -43,8 +45,7 @@ static uint64_t bounded_delay(const struct engine *en, const struct wire_settle_
 static void extend(struct engine *en, struct entry *e, uint32_t lease_ms)
 {
     uint64_t term = lease_ms != 0 ? lease_ms : e->lease->lease_ms;
-    e->lease_until_ms = en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max);
-    lease_sooner(en, e->lease, e->lease_until_ms);
+    lease_extend(en, e, en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max));
     en->counters.extended_leases++;
 }
 
@@ -97,17 +98,37 @@ static int single(struct engine *en, const struct wire_settle *w, const struct w
 /* What a unit says beside its messages: its outputs, and room for what is answered of them. */
 struct outputs { const struct op_batch *batches; struct wire_produced *produced; };
 
+/* What a unit does to a message, as the mark that it leaves on it while it is looked at. */
+enum { UNIT_EXTENDS = 1, UNIT_PASSES /* the next of its run may be settled too */, UNIT_GIVES_BACK, UNIT_MARKS };
+
+static uint64_t unit_mark(const struct wire_settle_item *i, const struct entry *e)
+{
+    if (i->verb == SETTLE_EXTEND)
+        return UNIT_EXTENDS;
+    bool passes = i->verb == SETTLE_ACK || (i->verb == SETTLE_PARK && e->part->group->config.park == PARK_MESSAGE);
+    return passes ? UNIT_PASSES : UNIT_GIVES_BACK;
+}
+
+/* Its predecessor in the run is settled by the same unit; or given back, and so is this. */
+static bool unit_goes_on(const struct wire_settle_item *i, const struct entry *before, uint64_t mark)
+{
+    return before->mark == mark + UNIT_PASSES || (before->mark == mark + UNIT_GIVES_BACK && i->verb == SETTLE_RELEASE);
+}
+
 static int items_check(struct engine *en, const struct wire_settle *w, const struct wire_unit *u)
 {
     int code = E_OK;
-    uint64_t mark = ++en->mark;
+    uint64_t mark = en->mark;
+    en->mark += UNIT_MARKS;
     for (uint32_t i = 0; i < u->items_n && code == E_OK; i++) {
         struct entry *e;
         code = item_check(en, w, &u->items[i], &e);
-        if (code == E_OK && e->mark == mark)
+        if (code == E_OUT_OF_ORDER && unit_goes_on(&u->items[i], key_run_before(e), mark))
+            code = E_OK;
+        if (code == E_OK && e->mark > mark)
             code = E_INVALID_ARGUMENT; /* the same message twice */
         if (code == E_OK)
-            e->mark = mark;
+            e->mark = mark + unit_mark(&u->items[i], e);
     }
     return code;
 }
@@ -157,7 +178,9 @@ static int unit(struct engine *en, struct op *op, struct session *s, const struc
         return code;
     for (uint32_t i = 0; i < u->items_n; i++) {
         int ignored;
-        item_apply(en, w, &u->items[i], item_entry(en, &u->items[i], &ignored));
+        struct entry *e = item_entry(en, &u->items[i], &ignored);
+        if (e != NULL) /* else it went back with its predecessor */
+            item_apply(en, w, &u->items[i], e);
     }
     outputs_apply(en, op, s, u, o);
     for (uint32_t i = 0; i < u->state_n; i++)
