@@ -144,17 +144,15 @@ static void say_leased(struct engine *en, struct op *op, const struct entry *e, 
         e->failures + 1, e->part->group->config.max_deliveries, how_long(en->wall_ms - l->granted_ms).text);
 }
 
-static void say_retrying(struct engine *en, struct op *op, const struct entry *e, const char *before)
+static void say_retrying(struct op *op, const struct held_row *row, const char *before)
 {
     struct wire_explain_reply *r = &op->reply.explain;
-    struct held_row row = {0};
-    held_row_of(en, op, e->part, e->offset, &row);
-    r->attempts = e->failures;
-    r->until_ms = e->due_ms;
-    r->since_ms = row.at_ms;
-    r->reason = row.reason;
-    say(op, EXPLAIN_RETRYING, "%sretrying after %u failures, next at %s%s%.*s", before, e->failures, when(e->due_ms).text,
-        row.reason.size > 0 ? ": " : "", TEXT(row.reason));
+    r->attempts = row->failures;
+    r->until_ms = row->due_ms;
+    r->since_ms = row->at_ms;
+    r->reason = row->reason;
+    say(op, EXPLAIN_RETRYING, "%sretrying after %u failed attempts, next at %s%s%.*s%s%.*s", before, row->failures, when(row->due_ms).text,
+        row->reason.size > 0 ? ": " : "", TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
 }
 
 static void say_behind(struct engine *en, struct op *op, const struct entry *head);
@@ -172,7 +170,8 @@ static void say_entry(struct engine *en, struct op *op, const struct entry *e, c
         say_leased(en, op, e, before);
         break;
     case ENTRY_RETRYING:
-        say_retrying(en, op, e, before);
+        if (held_row_of(en, op, e->part, e->offset, &row))
+            say_retrying(op, &row, before);
         break;
     case ENTRY_BLOCKED:
         if (held_row_of(en, op, e->part, e->offset, &row))
@@ -251,11 +250,13 @@ static void explain_message(struct engine *en, struct op *op, struct group *g)
         say_entry(en, op, e, "");
     } else if (w->offset >= partition->row.end) {
         say(op, EXPLAIN_NO_SUCH_OFFSET, "partition %u ends at offset %llu", partition->index, N(partition->row.end));
-    } else if (done_has(&p->done, w->offset)) {
-        if (held_row_of(en, op, p, w->offset, &row) && row.state == HELD_PARKED)
+    } else if (held_row_of(en, op, p, w->offset, &row)) {
+        if (row.state == HELD_PARKED)
             say_parked(op, &row, "");
         else
-            say(op, EXPLAIN_DONE, "acknowledged or dropped");
+            say_retrying(op, &row, "");
+    } else if (done_has(&p->done, w->offset)) {
+        say(op, EXPLAIN_DONE, "acknowledged or dropped");
     } else if (w->offset < partition->row.start) {
         say(op, EXPLAIN_NO_SUCH_OFFSET, "gone with retention: partition %u begins at offset %llu", partition->index, N(partition->row.start));
     } else if (op->asks == NULL) {

@@ -313,7 +313,8 @@ struct engine {
     struct heap timers, waits;
     struct list dirty_partitions, dirty_parts, dirty_keys, dirty_leases, dirty_lanes, dirty_tasks, stirred;
     struct list tasks;          /* by id; those that run and the last that ended */
-    uint32_t tasks_n, tasks_running;
+    uint32_t tasks_n, tasks_running, tasks_stepped; /* stepped: in turn tasks_turn */
+    uint64_t tasks_turn;
     struct pending for_written, for_durable;
     struct dedup dedup;
     uint64_t ready, loading;    /* messages: in all groups */

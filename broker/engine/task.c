@@ -11,7 +11,8 @@
 #include "engine/memory.h"
 
 enum {
-    STEP_ROWS = 256,            /* rows looked at in one turn */
+    STEP_ROWS = 256,            /* rows looked at in one step */
+    STEPS_MAX = 8,              /* steps of one turn, of all tasks: the others have the next */
     WAITING_MAX = 1000,         /* redriven messages of a group that are not done again: at so many its tasks rest */
     REST_MS = 100,
     RATE_STEP_MS = 10,          /* what a rate allows is taken so often at most */
@@ -356,11 +357,21 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
     return end && m == NULL;
 }
 
+static bool turn_is_full(struct engine *en)
+{
+    if (en->tasks_turn != en->turn)
+        en->tasks_stepped = 0;
+    en->tasks_turn = en->turn;
+    return en->tasks_stepped++ >= STEPS_MAX;
+}
+
 static void step(struct engine *en, struct task *t)
 {
-    uint64_t rest_ms = 1, may = allowance(en, t, &rest_ms);
     if (t->looking)
         return;
+    uint64_t rest_ms = 1, may = allowance(en, t, &rest_ms);
+    if (may > 0 && turn_is_full(en))
+        may = 0;
     if (en->stopping || may == 0) {
         arm(en, t, en->stopping ? REST_MS : rest_ms);
         return;

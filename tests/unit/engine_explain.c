@@ -97,7 +97,7 @@ static void a_retrying_message_says_when_it_comes_back(void **state)
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     assert_int_equal(r->until_ms, w.k->now.wall_ms + 60000);
     assert_int_equal(r->attempts, 1);
-    assert_non_null(strstr((const char *)r->text.data, "retrying after 1 failures, next at 2023-11-14T22:14:20Z"));
+    assert_non_null(strstr((const char *)r->text.data, "retrying after 1 failed attempts, next at 2023-11-14T22:14:20Z"));
     r = message(w, 0, 1);
     assert_int_equal(r->fact, EXPLAIN_BEHIND);
     assert_int_equal(r->offset, 0);

@@ -466,6 +466,35 @@ static void one_turn_looks_at_a_bounded_number_of_rows(void **state)
     kit_free(w.k);
 }
 
+static void many_tasks_share_a_turn_and_all_of_them_end(void **state)
+{
+    (void)state;
+    enum { TASKS = 30 };
+    struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
+    kit_produce_many(w.k, w.p, "-", 2000);
+    park(w, 2000, "bad");
+    w.k->watch = false;
+    for (int i = 0; i < TASKS; i++)
+        start(w, (struct wire_held_change){.act = TASK_DROP, .dry_run = true});
+    uint64_t before = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t seen = 0;
+        uint32_t ended = 0;
+        const struct wire_task_reply *all = &list(w, (struct wire_task){0})->tasks;
+        for (uint32_t t = 0; t < all->tasks_n; t++) {
+            seen += all->tasks[t].seen;
+            ended += all->tasks[t].state == TASK_DONE;
+        }
+        assert_true(seen - before <= 3 * 8 * 256); /* what was asked here had a turn of its own */
+        before = seen;
+        if (ended == TASKS)
+            break;
+        kit_pass(w.k, 1);
+    }
+    assert_int_equal(before, TASKS * 2000);
+    kit_free(w.k);
+}
+
 static void a_task_that_rests_asks_for_no_turns_but_its_own(void **state)
 {
     (void)state;
@@ -612,6 +641,7 @@ int main(void)
         cmocka_unit_test(what_readers_found_is_kept_while_the_rate_holds_it_back),
         cmocka_unit_test(a_limit_ends_a_task_after_so_many_matched),
         cmocka_unit_test(one_turn_looks_at_a_bounded_number_of_rows),
+        cmocka_unit_test(many_tasks_share_a_turn_and_all_of_them_end),
         cmocka_unit_test(a_task_that_rests_asks_for_no_turns_but_its_own),
         cmocka_unit_test(a_task_goes_on_where_it_was_after_a_restart),
         cmocka_unit_test(questions_to_readers_are_asked_again_after_a_restart),
