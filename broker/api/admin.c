@@ -55,6 +55,8 @@ int check_group_set(struct api *a, struct op *op, struct err *e)
     if (code == E_OK)
         code = check_choice("group.from", c->from, FROM_END, e);
     if (code == E_OK)
+        code = check_choice("group.expired", c->expired, EXPIRED_PARK, e);
+    if (code == E_OK)
         code = check_at_most("group.lease_ms", c->lease_ms, "lease_ms_max", a->limits->lease_ms_max, e);
     if (code == E_OK)
         code = check_at_most("group.max_deliveries", c->max_deliveries, "of deliveries", DELIVERIES_MAX, e);

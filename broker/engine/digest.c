@@ -28,7 +28,10 @@ static uint64_t entry_digest(const struct entry *e)
 static uint64_t group_digest(const struct group *g)
 {
     uint64_t h = mix_text(g->id, g->name), set = 0;
-    h = mix(mix(mix(h, g->config.mode), g->config.lease_ms), g->config.max_deliveries);
+    const struct wire_group_config *c = &g->config;
+    h = mix(mix(mix(mix(mix(h, c->mode), c->lease_ms), c->max_deliveries), c->order), c->park);
+    h = mix(mix(mix(mix(mix(h, c->backoff_min_ms), c->backoff_max_ms), c->run_max), c->in_flight_max), c->expired);
+    h = mix(mix(mix(mix(mix(h, c->rate_milli), c->key_rate_milli), c->key_in_flight_max), c->idle_expiry_ms), g->paused);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
         h = mix(mix(mix(mix(h, p->done.floor), p->done.count), p->parked), p->scanned);
@@ -60,8 +63,11 @@ uint64_t engine_digest(const struct engine *en)
     uint64_t h = mix(mix(mix(0, en->next.topic), en->next.partition), en->next.group), set = 0;
     for (size_t i = 0; i < en->topics_n; i++) {
         const struct topic *t = en->topics[i];
+        const struct wire_topic_config *c = &t->config;
         h = mix_text(mix(h, t->id), t->name);
         h = mix(mix(h, t->waiting.batches), t->waiting.messages);
+        h = mix(mix(mix(mix(h, c->retention_ms), c->retention_bytes), c->hard_cap_ms), c->message_bytes_max);
+        h = mix(mix(mix(mix(h, c->backlog_bytes_max), c->backlog_age_max_ms), c->dedup_ms), c->ttl_ms);
         for (uint32_t k = 0; k < t->config.partitions; k++) {
             const struct partition_row *r = &t->partitions[k].row;
             h = mix(mix(mix(mix(h, t->partitions[k].id), r->start), r->end), r->end_bytes);

@@ -144,6 +144,12 @@ void done_raise(struct done *d, uint64_t floor)
     floor_advance(d);
 }
 
+void done_all(struct done *d, uint64_t floor)
+{
+    done_free(d);
+    d->floor = floor;
+}
+
 /* The cursor's row, the chunks that changed, and the removal of chunks that fell below the floor. */
 void done_write(struct engine *en, struct group_part *p)
 {

@@ -1,23 +1,11 @@
 /* Groups: made, listed, deleted. What a queue group does with messages is in queue.c and the files it names. */
 #include "engine/memory.h"
 
+static const char *group_name(const void *group) { return ((const struct group *)group)->name; }
+
 static size_t group_place(const struct topic *t, struct view name, bool *found)
 {
-    size_t low = 0, high = t->groups_n;
-    *found = false;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        int order = view_cmp(view_of_str(t->groups[mid]->name), name);
-        if (order == 0) {
-            *found = true;
-            return mid;
-        }
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return name_place((void *const *)t->groups, t->groups_n, group_name, name, found);
 }
 
 static void group_unknown(struct engine *en, struct op *op, const struct topic *t, struct view name)
@@ -49,7 +37,7 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
     g->name = mem_strndup((const char *)row->name.data, row->name.size);
     g->topic = t;
     g->created_ms = row->created_ms;
-    g->config = row->config;
+    g->config = group_defaults(row->config);
     g->paused = row->paused;
     for (int i = 0; i < PRIORITIES; i++)
         list_init(&g->again[i]);
@@ -106,7 +94,7 @@ void group_free(struct engine *en, struct group *g)
     mem_free(g);
 }
 
-static void remove_rows(struct engine *en, enum store_family f, struct key begin)
+void group_rows_remove(struct engine *en, enum store_family f, struct key begin)
 {
     struct key end = key_after(&begin);
     puts_remove_range(&en->fx.puts, f, key_view(&begin), key_view(&end));
@@ -125,12 +113,12 @@ void group_drop(struct engine *en, struct group *g, int code)
     tasks_forget(en, g);
     struct key k = key_group(g->id);
     row_remove(en, FAM_META, &k);
-    remove_rows(en, FAM_GROUPS, key_cursor_prefix(g->id));
-    remove_rows(en, FAM_GROUPS, key_done_prefix(g->id));
-    remove_rows(en, FAM_LEASES, key_group_prefix(g->id));
-    remove_rows(en, FAM_KEYS, key_group_prefix(g->id));
-    remove_rows(en, FAM_HELD, key_group_prefix(g->id));
-    remove_rows(en, FAM_STATE, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_GROUPS, key_cursor_prefix(g->id));
+    group_rows_remove(en, FAM_GROUPS, key_done_prefix(g->id));
+    group_rows_remove(en, FAM_LEASES, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_HELD, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_STATE, key_group_prefix(g->id));
     struct topic *t = g->topic;
     bool found;
     size_t at = group_place(t, view_of_str(g->name), &found);
@@ -143,47 +131,10 @@ void group_drop(struct engine *en, struct group *g, int code)
 
 /* ---------------------------------------------------------------- requests */
 
-static struct wire_group_config with_defaults(struct wire_group_config c)
-{
-    c.mode = c.mode != 0 ? c.mode : MODE_QUEUE;
-    c.order = c.order != 0 ? c.order : ORDER_KEY;
-    c.park = c.park != 0 ? c.park : PARK_MESSAGE;
-    c.from = c.from != 0 ? c.from : FROM_START;
-    c.lease_ms = c.lease_ms != 0 ? c.lease_ms : 30000;
-    c.max_deliveries = c.max_deliveries != 0 ? c.max_deliveries : 5;
-    c.backoff_min_ms = c.backoff_min_ms != 0 ? c.backoff_min_ms : 1000;
-    c.backoff_max_ms = c.backoff_max_ms != 0 ? c.backoff_max_ms : 300000;
-    if (c.backoff_max_ms < c.backoff_min_ms)
-        c.backoff_max_ms = c.backoff_min_ms;
-    c.run_max = c.run_max != 0 ? c.run_max : 1;
-    return c;
-}
-
-static const char *config_difference(const struct wire_group_config *a, const struct wire_group_config *b)
-{
-    if (a->mode != b->mode)
-        return "mode";
-    if (a->order != b->order)
-        return "order";
-    if (a->park != b->park)
-        return "park";
-    if (a->from != b->from)
-        return "from";
-    if (a->lease_ms != b->lease_ms)
-        return "lease";
-    if (a->max_deliveries != b->max_deliveries)
-        return "max-deliveries";
-    if (a->backoff_min_ms != b->backoff_min_ms || a->backoff_max_ms != b->backoff_max_ms)
-        return "backoff";
-    if (a->run_max != b->run_max)
-        return "run-max";
-    return a->in_flight_max != b->in_flight_max ? "in-flight-max" : NULL;
-}
-
 static void describe(struct op *op, const struct group *g, struct wire_group *out)
 {
     *out = (struct wire_group){.topic = op_text(op, g->topic->name), .name = op_text(op, g->name), .id = g->id,
-                               .topic_id = g->topic->id, .config = g->config, .created_ms = g->created_ms};
+                               .topic_id = g->topic->id, .config = g->config, .created_ms = g->created_ms, .paused = g->paused};
 }
 
 static void answer_group(struct engine *en, struct op *op, const struct group *g, bool created)
@@ -212,7 +163,7 @@ void group_create(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
     const struct wire_group_set *set = &op->request.group;
-    struct wire_group_config config = with_defaults(set->config);
+    struct wire_group_config config = group_defaults(set->config);
     struct topic *t = topic_find(en, set->topic);
     if (t == NULL) {
         topic_unknown(en, op, set->topic);
@@ -221,7 +172,7 @@ void group_create(struct engine *en, struct op *op, struct session *s)
     bool found;
     size_t at = group_place(t, set->name, &found);
     if (found) {
-        const char *difference = config_difference(&t->groups[at]->config, &config);
+        const char *difference = group_difference(&t->groups[at]->config, &config);
         if (difference != NULL)
             answer(en, op, E_EXISTS, "group '%s' of topic '%s' differs in %s", t->groups[at]->name, t->name, difference);
         else
@@ -317,14 +268,46 @@ struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *mo
     return page;
 }
 
+/* ---------------------------------------------------------------- changing one */
+
+/* What was granted, parked or set back before stays as it is. */
 void group_alter(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
-    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
+    const struct wire_group_set *set = &op->request.group;
+    struct group *g = group_find(en, op, set->topic, set->name);
+    struct err e = {0};
+    if (g == NULL)
+        return;
+    if (group_settings_alter(&g->config, &set->config, set->mask, &e) != E_OK) {
+        answer(en, op, e.code, "group '%s' of topic '%s': %s", g->name, g->topic->name, e.text);
+        return;
+    }
+    group_write(en, g);
+    group_stir(en, g);
+    answer_group(en, op, g, false);
 }
 
 void group_control(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
-    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
+    const struct wire_group_control *c = &op->request.control;
+    struct group *g = group_find(en, op, c->topic, c->name);
+    if (g == NULL)
+        return;
+    switch ((enum group_act)c->act) {
+    case GROUP_PAUSE:
+    case GROUP_RESUME:
+        g->paused = c->act == GROUP_PAUSE;
+        group_write(en, g);
+        group_stir(en, g);
+        break;
+    case GROUP_PURGE:
+        op->reply.depth = group_purge(en, g);
+        break;
+    default:
+        answer(en, op, E_INVALID_ARGUMENT, "act %u", c->act);
+        return;
+    }
+    answer_group(en, op, g, false);
 }

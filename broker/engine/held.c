@@ -75,6 +75,7 @@ static void entry_leave(struct engine *en, struct entry *e)
         break;
     case ENTRY_BLOCKED:
         g->blocked--;
+        g->redriven_blocked -= e->redriven;
         break;
     case ENTRY_WAITING:
         g->waiting--;
@@ -191,6 +192,7 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
     if (blocks) {
         e->state = ENTRY_BLOCKED;
         p->group->blocked++;
+        p->group->redriven_blocked += e->redriven;
         if (yields)
             key_yield(en, e);
         group_stir(en, p->group);
@@ -224,6 +226,7 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
     bool blocked = e != NULL;
     if (blocked) {
         g->blocked--;
+        g->redriven_blocked -= e->redriven;
         entry_row_remove(en, e);
     } else {
         e = parked_entry(p, offset, row);
@@ -262,4 +265,4 @@ void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset,
     row_remove(en, FAM_HELD, &k);
 }
 
-uint64_t group_waiting(const struct group *g) { return g->redriven; }
+uint64_t group_waiting(const struct group *g) { return g->redriven - g->redriven_blocked; }

@@ -99,6 +99,22 @@ static void rows_remove(struct engine *en, struct key_queue *k)
     k->dirty_last = false;
 }
 
+static void list_forget(struct key_queue *k)
+{
+    k->list = (struct list_header_row){0};
+    k->last_cached = false;
+    k->last_n = k->first_n = 0;
+    buf_free(&k->first_bytes);
+    buf_free(&k->last_bytes);
+}
+
+void key_list_clear(struct key_queue *k)
+{
+    list_forget(k);
+    list_remove(&k->dirty);
+    k->has_rows = k->dirty_last = false;
+}
+
 void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
 {
     (void)g;
@@ -111,11 +127,7 @@ void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
     if (k->list.count == 0) {
         if (k->has_rows)
             rows_remove(en, k);
-        k->list = (struct list_header_row){0};
-        k->last_cached = false;
-        k->last_n = k->first_n = 0;
-        buf_free(&k->first_bytes);
-        buf_free(&k->last_bytes);
+        list_forget(k);
     } else if (k->list.skip == in_first) {
         struct key key = key_list(k->group->id, k->hash, k->list.first);
         row_remove(en, FAM_KEYS, &key);

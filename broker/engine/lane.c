@@ -191,6 +191,9 @@ static void result_encode(struct buf *b, const struct op *op)
     case VERB_TOPIC_CREATE:
         buf_put_u8(b, r->topics.created);
         break;
+    case VERB_GROUP_CONTROL:
+        buf_put_varint(b, r->depth);
+        break;
     case VERB_GROUP_CREATE:
         buf_put_u8(b, r->groups.created);
         break;
@@ -233,6 +236,16 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
     case VERB_TOPIC_CREATE:
         r->body = BODY_TOPICS;
         r->topics.created = cur_u8(&c);
+        break;
+    case VERB_TOPIC_ALTER:
+        r->body = BODY_TOPICS;
+        break;
+    case VERB_GROUP_ALTER:
+        r->body = BODY_GROUPS;
+        break;
+    case VERB_GROUP_CONTROL:
+        r->body = BODY_GROUPS;
+        r->depth = cur_varint(&c);
         break;
     case VERB_GROUP_CREATE:
         r->body = BODY_GROUPS;

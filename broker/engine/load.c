@@ -250,6 +250,7 @@ static int load_retry(struct engine *en, struct view key, struct err *e)
     if (row.state == HELD_PARKED) {
         x->state = ENTRY_BLOCKED;
         p->group->blocked++;
+        p->group->redriven_blocked += x->redriven;
     } else {
         entry_retry_arm(en, x, due - en->wall_ms);
     }

@@ -244,6 +244,7 @@ struct group {
     uint64_t ready, leased, retrying, blocked, waiting, behind; /* messages in each state */
     uint64_t redriven;          /* entries whose offset is done */
     uint64_t asked_ms;          /* mono: the last receive; 0: none since the start */
+    uint64_t redriven_blocked;  /* of those, the blocked ones */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
@@ -374,6 +375,8 @@ void lane_free(struct lane *l);
 
 /* ---------------------------------------------------------------- topics.c, log.c */
 
+/* Where the thing of this name is in a sorted list, or would be. */
+size_t name_place(void *const *things, size_t n, const char *(*name_of)(const void *), struct view name, bool *found);
 struct topic *topic_find(const struct engine *en, struct view name);
 struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *row);
 void topic_create(struct engine *en, struct op *op, struct session *s);
@@ -398,6 +401,17 @@ void log_offset_for(struct engine *en, struct op *op);
 void log_write(struct engine *en, struct partition *p);                /* this turn's appends and the partition's row */
 void log_visible(struct engine *en, struct pending *queue, uint64_t turn);
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone);
+
+/* ---------------------------------------------------------------- settings.c */
+
+struct wire_topic_config topic_defaults(struct wire_topic_config c); /* with defaults for what is 0 */
+struct wire_group_config group_defaults(struct wire_group_config c);
+/* The first setting in which two differ; NULL: none. */
+const char *topic_difference(const struct wire_topic_config *a, const struct wire_topic_config *b);
+const char *group_difference(const struct wire_group_config *a, const struct wire_group_config *b);
+/* What `mask` names is taken over from `to`, or nothing. Errors: INVALID_ARGUMENT; UNSUPPORTED with what to do instead. */
+int topic_settings_alter(struct wire_topic_config *c, const struct wire_topic_config *to, uint64_t mask, struct err *e);
+int group_settings_alter(struct wire_group_config *c, const struct wire_group_config *to, uint64_t mask, struct err *e);
 
 /* ---------------------------------------------------------------- dedup.c: what was produced before */
 
@@ -438,6 +452,8 @@ void group_control(struct engine *en, struct op *op, struct session *s);
 void group_delete(struct engine *en, struct op *op, struct session *s);
 void group_list(struct engine *en, struct op *op);
 void group_drop(struct engine *en, struct group *g, int code); /* out of everything, its rows too; waiting receives get `code` */
+void group_rows_remove(struct engine *en, enum store_family f, struct key begin); /* every row that begins so */
+uint64_t group_purge(struct engine *en, struct group *g);      /* purge.c; how many messages were done by it */
 void group_free(struct engine *en, struct group *g);
 void group_stir(struct engine *en, struct group *g);
 
@@ -469,12 +485,14 @@ bool done_has(const struct done *d, uint64_t offset);
 bool done_set(struct done *d, uint64_t offset);        /* false: it was done already */
 void done_load(struct done *d, uint64_t chunk, const uint8_t bits[DONE_CHUNK_BYTES]);
 void done_raise(struct done *d, uint64_t floor);       /* everything below is done */
+void done_all(struct done *d, uint64_t floor);         /* everything below is done, nothing above; its rows are the caller's */
 void done_write(struct engine *en, struct group_part *p);
 void done_free(struct done *d);
 
 /* ---------------------------------------------------------------- key.c: the head of a key and its front */
 
 struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make);
+void key_list_clear(struct key_queue *k);              /* it is empty; its rows are the caller's */
 void key_queue_free(struct key_queue *k);
 /* An entry with a row, due now: the head of its key and ready if it is the oldest and nobody holds the key, else in the front. */
 void key_enter(struct engine *en, struct entry *e);

@@ -136,7 +136,8 @@ void queue_loaded(struct engine *en, const struct loaded *l)
     if (g == NULL || partition == NULL)
         return;
     struct group_part *p = group_part(g, partition);
-    assert(p->loading > 0 && l->from == p->cursor);
+    if (p->loading == 0 || l->from != p->cursor)
+        return; /* the group was purged meanwhile, and is behind what was read */
     load_end(en, p);
     group_stir(en, g);
     uint64_t at = l->from;

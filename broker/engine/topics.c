@@ -23,57 +23,17 @@ static uint8_t class_of(const struct wire_topic_config *c)
     return c->retention_ms <= 24 * hour ? LOG_HOURS : c->retention_ms <= 14 * 24 * hour ? LOG_DAYS : LOG_WEEKS;
 }
 
-static struct wire_topic_config with_defaults(struct wire_topic_config c)
-{
-    const uint64_t day = 86400000;
-    c.partitions = c.partitions != 0 ? c.partitions : 1;
-    c.retention_ms = c.retention_ms != 0 ? c.retention_ms : 7 * day;
-    c.hard_cap_ms = c.hard_cap_ms != 0 ? c.hard_cap_ms : 30 * day;
-    if (c.hard_cap_ms < c.retention_ms)
-        c.hard_cap_ms = c.retention_ms;
-    c.retention_bytes = c.retention_bytes != 0 ? c.retention_bytes : UINT64_MAX;
-    c.durability = c.durability != 0 ? c.durability : DURABILITY_DISK;
-    c.message_bytes_max = c.message_bytes_max != 0 ? c.message_bytes_max : 1 << 20;
-    c.backlog_bytes_max = c.backlog_bytes_max != 0 ? c.backlog_bytes_max : UINT64_MAX;
-    c.dedup_ms = c.dedup_ms != 0 ? c.dedup_ms : 600000;
-    return c;
-}
-
-/* The first field in which two configurations differ; NULL: none. */
-static const char *config_difference(const struct wire_topic_config *a, const struct wire_topic_config *b)
-{
-    if (a->partitions != b->partitions)
-        return "partitions";
-    if (a->retention_ms != b->retention_ms)
-        return "retention";
-    if (a->retention_bytes != b->retention_bytes)
-        return "retention-bytes";
-    if (a->hard_cap_ms != b->hard_cap_ms)
-        return "hard-cap";
-    if (a->durability != b->durability)
-        return "durability";
-    if (a->compacted != b->compacted)
-        return "compacted";
-    if (a->message_bytes_max != b->message_bytes_max)
-        return "message-bytes-max";
-    if (a->backlog_bytes_max != b->backlog_bytes_max)
-        return "backlog-bytes-max";
-    if (a->backlog_age_max_ms != b->backlog_age_max_ms)
-        return "backlog-age-max";
-    if (a->dedup_ms != b->dedup_ms)
-        return "dedup";
-    return a->ttl_ms != b->ttl_ms ? "ttl" : NULL;
-}
-
 /* ---------------------------------------------------------------- the sorted list of topics */
 
-static size_t topic_place(const struct engine *en, struct view name, bool *found)
+static const char *topic_name(const void *topic) { return ((const struct topic *)topic)->name; }
+
+size_t name_place(void *const *things, size_t n, const char *(*name_of)(const void *), struct view name, bool *found)
 {
-    size_t low = 0, high = en->topics_n;
+    size_t low = 0, high = n;
     *found = false;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        int order = view_cmp(view_of_str(en->topics[mid]->name), name);
+        int order = view_cmp(view_of_str(name_of(things[mid])), name);
         if (order == 0) {
             *found = true;
             return mid;
@@ -84,6 +44,11 @@ static size_t topic_place(const struct engine *en, struct view name, bool *found
             high = mid;
     }
     return low;
+}
+
+static size_t topic_place(const struct engine *en, struct view name, bool *found)
+{
+    return name_place((void *const *)en->topics, en->topics_n, topic_name, name, found);
 }
 
 struct topic *topic_find(const struct engine *en, struct view name)
@@ -99,7 +64,7 @@ struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *
     t->id = id;
     t->name = mem_strndup((const char *)row->name.data, row->name.size);
     t->created_ms = row->created_ms;
-    t->config = with_defaults(row->config); /* a row of an older format has none for what it lacks */
+    t->config = topic_defaults(row->config); /* a row of an older format has none for what it lacks */
     t->log_class = row->log_class;
     t->partitions = mem_array(row->config.partitions, sizeof *t->partitions);
     for (uint32_t i = 0; i < row->config.partitions; i++) {
@@ -181,10 +146,10 @@ void topic_create(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
     const struct wire_topic_set *set = &op->request.topic;
-    struct wire_topic_config config = with_defaults(set->config);
+    struct wire_topic_config config = topic_defaults(set->config);
     struct topic *t = topic_find(en, set->name);
     if (t != NULL) {
-        const char *difference = config_difference(&t->config, &config);
+        const char *difference = topic_difference(&t->config, &config);
         if (difference != NULL)
             answer(en, op, E_EXISTS, "topic '%s' differs in %s", t->name, difference);
         else
@@ -286,8 +251,30 @@ void topic_list(struct engine *en, struct op *op)
     answer_now(en, op);
 }
 
+/* Takes effect at once: also for what is there already. */
 void topic_alter(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
-    answer(en, op, E_UNSUPPORTED, "verb %u", (unsigned)op->request.verb);
+    const struct wire_topic_set *set = &op->request.topic;
+    struct topic *t = topic_find(en, set->name);
+    struct err e = {0};
+    if (t == NULL) {
+        topic_unknown(en, op, set->name);
+        return;
+    }
+    uint32_t bytes_max = t->config.message_bytes_max;
+    if (topic_settings_alter(&t->config, &set->config, set->mask, &e) != E_OK) {
+        answer(en, op, e.code, "topic '%s': %s", t->name, e.text);
+        return;
+    }
+    uint32_t *ids = mem_array(t->config.partitions, sizeof *ids);
+    for (uint32_t i = 0; i < t->config.partitions; i++)
+        ids[i] = t->partitions[i].id;
+    topic_write(en, t, ids);
+    mem_free(ids);
+    for (uint32_t i = 0; i < t->config.partitions && t->config.message_bytes_max != bytes_max; i++)
+        log_partition_publish(en, &t->partitions[i], false);
+    dedup_windows_changed(en);
+    t->backlog.looked = false;
+    answer_topic(en, op, t, false);
 }

@@ -316,7 +316,7 @@ static void a_paused_group_says_so_of_what_could_go_out(void **state)
     struct world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a b");
     ask(w);
-    ((struct group *)map_get(&w.k->engine->groups, w.g))->paused = true;
+    kit_control(w.k, "t", "g", GROUP_PAUSE);
     w.k->watch = false;
     assert_int_equal(group(w)->fact, EXPLAIN_PAUSED);
     assert_int_equal(message(w, 0, 1)->fact, EXPLAIN_PAUSED);

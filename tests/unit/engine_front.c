@@ -293,7 +293,7 @@ static void under_park_key_a_late_park_blocks_in_its_place(void **state)
         struct world w = begin((struct wire_group_config){.lease_ms = 1000});
         kit_produce(w.k, w.p, "a a a");
         park(w, "0");
-        ((struct group *)map_get(&w.k->engine->groups, w.g))->config.park = PARK_KEY; /* as an alter would */
+        kit_alter_group(w.k, "t", "g", (struct wire_group_config){.park = PARK_KEY}, GROUP_SET_PARK);
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
         kit_pass(w.k, 1000);
         kit_redrive(w.k, w.g, w.p, 0);
@@ -333,7 +333,7 @@ static void under_park_key_a_head_that_is_parked_lets_an_older_redriven_one_go_f
     struct world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     park(w, "0");
-    ((struct group *)map_get(&w.k->engine->groups, w.g))->config.park = PARK_KEY; /* as an alter would */
+    kit_alter_group(w.k, "t", "g", (struct wire_group_config){.park = PARK_KEY}, GROUP_SET_PARK);
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
     kit_redrive(w.k, w.g, w.p, 0);
     assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, "1"), "");

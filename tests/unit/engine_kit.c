@@ -417,6 +417,20 @@ uint32_t kit_group(struct kit *k, const char *topic, const char *name, const str
     return id;
 }
 
+const struct wire_reply *kit_alter_group(struct kit *k, const char *topic, const char *name, struct wire_group_config to, uint64_t mask)
+{
+    struct wire_request r = kit_request(k, A, VERB_GROUP_ALTER);
+    r.group = (struct wire_group_set){.topic = view_of_str(topic), .name = view_of_str(name), .config = to, .mask = mask};
+    return kit_ask_numbered(k, r, A);
+}
+
+const struct wire_reply *kit_control(struct kit *k, const char *topic, const char *name, enum group_act act)
+{
+    struct wire_request r = kit_request(k, A, VERB_GROUP_CONTROL);
+    r.control = (struct wire_group_control){.topic = view_of_str(topic), .name = view_of_str(name), .act = (uint8_t)act};
+    return kit_ask_numbered(k, r, A);
+}
+
 int kit_delete_group(struct kit *k, const char *topic, const char *name)
 {
     struct wire_request r = kit_request(k, A, VERB_GROUP_DELETE);

@@ -89,6 +89,8 @@ void kit_lose_pipe(struct kit *k, int who);
 uint32_t kit_topic(struct kit *k, const char *name, uint32_t partitions);
 uint32_t kit_topic_of(struct kit *k, const char *name, struct wire_topic_config config);
 uint32_t kit_group(struct kit *k, const char *topic, const char *name, const struct wire_group_config *config);
+const struct wire_reply *kit_alter_group(struct kit *k, const char *topic, const char *name, struct wire_group_config to, uint64_t mask);
+const struct wire_reply *kit_control(struct kit *k, const char *topic, const char *name, enum group_act act);
 int kit_delete_group(struct kit *k, const char *topic, const char *name);
 int kit_delete_topic(struct kit *k, const char *name);
 /* The code; the records are known to later read-aheads when it is OK. */

@@ -197,7 +197,7 @@ static void long_work_a_pause_and_a_new_start_are_no_stall(void **state)
     kit_receive(k, A, g, 1);
     kit_pass(k, 570000);
     assert_int_equal(kit_lag(k, "t", "g").status, LAG_STALL);
-    ((struct group *)map_get(&k->engine->groups, g))->paused = true;
+    kit_control(k, "t", "g", GROUP_PAUSE);
     assert_int_equal(kit_lag(k, "t", "g").status, LAG_WARN);
     k->watch = false;
     kit_free(k);
