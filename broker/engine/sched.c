@@ -19,6 +19,7 @@
 enum {
     DUE_ROWS_MAX = 1024,
     LOOK_MS_MAX = 10000,       /* the wall clock may be set forward: looked at again */
+    LOOK_STEPPED_MS = 1000,    /* and while it is not believed */
     LIST_LOOKED_AT_MAX = 20000 /* rows of other topics, before a list of one topic gives up */
 };
 
@@ -206,8 +207,8 @@ void sched_turn_end(struct engine *en)
         return;
     }
     /* a clock that was set back a little is waited for: until then en->wall_ms stands still */
-    uint64_t wall = en->now.wall_ms < en->wall_ms && !en->wall_suspect ? en->now.wall_ms : en->wall_ms;
-    uint64_t wait = s->next_ms > wall ? s->next_ms - wall : 1;
+    uint64_t wall = en->now.wall_ms < en->wall_ms ? en->now.wall_ms : en->wall_ms;
+    uint64_t wait = en->wall_suspect ? LOOK_STEPPED_MS : s->next_ms - wall;
     timer_set(en, &s->timer, en->now.mono_ms + (wait < LOOK_MS_MAX ? wait : LOOK_MS_MAX), looked);
 }
 
