@@ -58,6 +58,7 @@ void rocks_options_free(struct rocks_options *o); /* may be called twice */
 
 /* Whether values of the family go to blob files. */
 bool rocks_family_is_log(enum store_family f);
+bool rocks_family_has_blobs(enum store_family f);
 
 /* ---------------------------------------------------------------- errors (rocks_error.c) */
 

@@ -11,6 +11,8 @@ enum {
     /* A value in a blob file costs a header of 32 bytes and a read of its own; in the index, being copied by compactions. Where
      * the values of a log are this small, there are few bytes to copy. */
     BLOB_BYTES_MIN = 512,
+    /* Small rows that come and go are gone sooner with their table than out of a blob file, which goes when half of it is garbage. */
+    BLOB_BYTES_MIN_CHURN = 4096,
 
     /* File descriptors of tables and blob files; what is over it is closed, and opened again when it is asked for. */
     OPEN_FILES_MAX = 256,
@@ -25,13 +27,14 @@ static const struct {
     bool log;     /* large values, appended, walked over, removed by ranges */
     bool lookups; /* rows are asked for by their key, often in vain: filters */
     bool churn;   /* rows come and go: a table full of tombstones is compacted before its turn */
+    bool large;   /* values may be as large as a log's, and go one by one */
 } use_of[FAM_COUNT] = {
     [FAM_META] = {.lookups = true},
     [FAM_GROUPS] = {.lookups = true, .churn = true},
     [FAM_LEASES] = {.churn = true},
     [FAM_KEYS] = {.lookups = true, .churn = true},
     [FAM_HELD] = {.lookups = true, .churn = true},
-    [FAM_SCHED] = {.churn = true},
+    [FAM_SCHED] = {.lookups = true, .churn = true, .large = true},
     [FAM_SESSIONS] = {.lookups = true, .churn = true},
     [FAM_DEDUP_A] = {.lookups = true},
     [FAM_DEDUP_B] = {.lookups = true},
@@ -46,6 +49,11 @@ static const struct {
 bool rocks_family_is_log(enum store_family f)
 {
     return use_of[f].log;
+}
+
+bool rocks_family_has_blobs(enum store_family f)
+{
+    return use_of[f].log || use_of[f].large;
 }
 
 /* Memory: half is the block cache, where indexes and filters count too; half is write buffers. Three full buffers of one log,
@@ -152,6 +160,20 @@ static void set_rows(rocksdb_options_t *o, enum store_family f, const struct siz
         rocksdb_options_add_compact_on_deletion_collector_factory(o, 128, 64);
 }
 
+/* Batches that wait for their time: what is due sooner goes sooner, whenever it came, so every blob file loses its values here and there.
+ * When the older half of them is half garbage, what is left in them is copied and they go. */
+static void set_large(rocksdb_options_t *o, const struct sizes *z)
+{
+    rocksdb_options_set_write_buffer_size(o, z->log_buffer);
+    rocksdb_options_set_enable_blob_files(o, 1);
+    rocksdb_options_set_min_blob_size(o, BLOB_BYTES_MIN_CHURN);
+    rocksdb_options_set_blob_compression_type(o, rocksdb_no_compression);
+    rocksdb_options_set_enable_blob_gc(o, 1);
+    rocksdb_options_set_blob_gc_age_cutoff(o, 0.5);
+    rocksdb_options_set_blob_gc_force_threshold(o, 0.5);
+    rocksdb_options_set_blob_compaction_readahead_size(o, 2 * MIB);
+}
+
 static rocksdb_options_t *family_options(const struct rocks_options *all, enum store_family f,
                                          const struct sizes *z)
 {
@@ -161,6 +183,8 @@ static rocksdb_options_t *family_options(const struct rocks_options *all, enum s
         set_log(o, z);
     else
         set_rows(o, f, z);
+    if (use_of[f].large)
+        set_large(o, z);
     return o;
 }
 

@@ -45,7 +45,7 @@ int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at,
 {
     struct rocks_damage *x = &s->damage;
     bool unnamed =
-        rocks_error_code(text) == E_DAMAGED && strstr(text, s->path) == NULL && rocks_family_is_log(f);
+        rocks_error_code(text) == E_DAMAGED && strstr(text, s->path) == NULL && rocks_family_has_blobs(f);
     if (!unnamed)
         return rocks_error(s->path, NULL, text, e);
 

@@ -863,14 +863,21 @@ static void the_options_of_each_family_are_in_effect(void **state)
         snprintf(section, sizeof section, "[CFOptions \"%s\"]", store_family_name(f));
         bool is_log = strncmp(store_family_name(f), "log.", 4) == 0;
         assert_int_equal(rocks_family_is_log(f), is_log);
-        for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+        assert_int_equal(rocks_family_has_blobs(f), is_log || f == FAM_SCHED);
+        for (size_t i = 0; i < ARRAY_LEN(expected) && f != FAM_SCHED; i++)
             assert_option(file, section, expected[i].name, is_log ? expected[i].log : expected[i].rows);
+        if (f == FAM_SCHED) {
+            assert_option(file, section, "enable_blob_files", "true");
+            assert_option(file, section, "min_blob_size", "4096");
+            assert_option(file, section, "enable_blob_garbage_collection", "true");
+            assert_option(file, section, "write_buffer_size", "2097152");
+        }
         if (is_log)
             assert_option(file, section, "min_blob_size", "512");
         snprintf(section, sizeof section, "[TableOptions/BlockBasedTable \"%s\"]", store_family_name(f));
         assert_option(file, section, "cache_index_and_filter_blocks", "true");
         assert_option(file, section, "checksum", "kXXH3");
-        bool filter = !is_log && f != FAM_LEASES && f != FAM_SCHED;
+        bool filter = !is_log && f != FAM_LEASES;
         assert_option(file, section, "filter_policy", filter ? "bloomfilter" : "nullptr");
     }
     free(file);
@@ -944,6 +951,35 @@ static void one_partition_that_stays_does_not_keep_the_others(void **state)
     char *file = options_file(); /* and collecting is over */
     assert_option(file, "[CFOptions \"log.days\"]", "enable_blob_garbage_collection", "false");
     free(file);
+}
+
+/* What waits and goes, again and again, beside some that stay: the space of what went is given back without being asked for. */
+static void batches_that_waited_do_not_stay_on_the_disk(void **state)
+{
+    (void)state;
+    enum { WAITING = 500, EVER = 8000, STAYS = 8, SIZE = 16000 };
+    static char value[SIZE];
+    memset(value, 'v', sizeof value);
+    struct puts l;
+    puts_init(&l);
+    uint64_t most = 0;
+    for (uint64_t i = 1; i <= EVER; i += 20) {
+        puts_clear(&l);
+        for (uint64_t due = i; due < i + 20; due++) {
+            uint64_t before = due - WAITING;
+            struct key k = key_sched_batch(due, 1, (struct id128){.lo = due}), gone = key_sched_batch(before, 1, (struct id128){.lo = before});
+            puts_row(&l, FAM_SCHED, key_view(&k), view_of(value, sizeof value));
+            if (due > WAITING && before % STAYS != 0)
+                puts_remove(&l, FAM_SCHED, key_view(&gone));
+        }
+        while (store_write(store, &l, NULL) == E_OVERLOADED)
+            usleep(1000);
+        most = live_bytes() > most ? live_bytes() : most;
+    }
+    puts_free(&l);
+    int waiting_mb = (WAITING + EVER / STAYS) * SIZE / 1000000, ever_mb = EVER * SIZE / 1000000, most_mb = (int)(most / 1000000);
+    printf("%d MB were put, at most %d MB of them waited, in %d MB on the disk\n", ever_mb, waiting_mb, most_mb);
+    assert_in_range(most_mb, waiting_mb / 2, 3 * waiting_mb);
 }
 
 static void a_family_that_is_hardly_written_does_not_keep_every_log(void **state)
@@ -1054,6 +1090,7 @@ int main(int argc, char **args)
         TEST(the_options_of_the_database_are_in_effect),
         TEST(the_options_of_each_family_are_in_effect),
         TEST(log_values_lie_in_blob_files_and_rows_do_not),
+        TEST(batches_that_waited_do_not_stay_on_the_disk),
         TEST(what_a_range_removal_removed_is_given_back),
         TEST(one_partition_that_stays_does_not_keep_the_others),
         TEST(a_family_that_is_hardly_written_does_not_keep_every_log),
