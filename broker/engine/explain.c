@@ -120,14 +120,16 @@ static bool held_row_of(struct engine *en, struct op *op, const struct group_par
     return held_row_get(view_of(copy, v.size), row, &e) == E_OK;
 }
 
+static const char *attempts(uint32_t n) { return n == 1 ? "attempt" : "attempts"; }
+
 static void say_parked(struct op *op, const struct held_row *row, const char *before)
 {
     struct wire_explain_reply *r = &op->reply.explain;
     r->since_ms = row->at_ms;
     r->attempts = row->failures;
     r->reason = row->reason;
-    say(op, EXPLAIN_PARKED, "%sparked since %s after %u failed attempts (%.*s%s%.*s): redrive or drop it", before, when(row->at_ms).text,
-        row->failures, TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
+    say(op, EXPLAIN_PARKED, "%sparked since %s after %u failed %s (%.*s%s%.*s): redrive or drop it", before, when(row->at_ms).text,
+        row->failures, attempts(row->failures), TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
 }
 
 static void say_leased(struct engine *en, struct op *op, const struct entry *e, const char *before)
@@ -151,8 +153,8 @@ static void say_retrying(struct op *op, const struct held_row *row, const char *
     r->until_ms = row->due_ms;
     r->since_ms = row->at_ms;
     r->reason = row->reason;
-    say(op, EXPLAIN_RETRYING, "%sretrying after %u failed attempts, next at %s%s%.*s%s%.*s", before, row->failures, when(row->due_ms).text,
-        row->reason.size > 0 ? ": " : "", TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
+    say(op, EXPLAIN_RETRYING, "%sretrying after %u failed %s, next at %s%s%.*s%s%.*s", before, row->failures, attempts(row->failures),
+        when(row->due_ms).text, row->reason.size > 0 ? ": " : "", TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
 }
 
 static void say_behind(struct engine *en, struct op *op, const struct entry *head);

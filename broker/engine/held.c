@@ -127,14 +127,14 @@ void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
     timer_set(en, &e->timer, en->now.mono_ms + delay_ms, retry_due);
 }
 
-void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
+static void retry(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error)
 {
     assert(e->key == NULL || e->key->head == e);
     key_run_cut(en, e);
     bool yields = key_yields(e);
     entry_leave(en, e);
     e->due_ms = en->wall_ms + delay_ms;
-    row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
+    row_write(en, e, HELD_RETRYING, false, why, error);
     if (delay_ms > 0) {
         entry_retry_arm(en, e, delay_ms);
     } else if (yields) {
@@ -146,6 +146,8 @@ void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms)
     if (yields)
         key_yield(en, e);
 }
+
+void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms) { retry(en, e, delay_ms, (struct view){0}, (struct view){0}); }
 
 /* Exponential with full jitter: a function of message and attempt, so that a repeat of this turn would choose the same. */
 static uint64_t backoff(const struct entry *e)
@@ -166,9 +168,9 @@ void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
     e->failures++;
     key_run_cut(en, e); /* also when it is the last failure and lets its key go on: who failed does not go on with the next */
     if (e->failures >= e->part->group->config.max_deliveries)
-        entry_park(en, e, why, error);
+        entry_park(en, e, why.size > 0 ? why : VIEW_LIT("max_deliveries"), error);
     else
-        entry_retry(en, e, delay_ms == UINT64_MAX ? backoff(e) : delay_ms);
+        retry(en, e, delay_ms == UINT64_MAX ? backoff(e) : delay_ms, why, error);
 }
 
 /* ---------------------------------------------------------------- parking */

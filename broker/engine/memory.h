@@ -547,7 +547,7 @@ void settle_request(struct engine *en, struct op *op, struct session *s);
 void entry_done(struct engine *en, struct entry *e);                        /* acked, dropped: absent from now on */
 void entry_retry(struct engine *en, struct entry *e, uint64_t delay_ms);    /* out of the flow for a while; 0: ready at once */
 void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error);
-/* One more failure: retried after delay_ms (UINT64_MAX: the group's backoff) or parked when it was the last. */
+/* One more failure: retried after delay_ms (UINT64_MAX: the group's backoff) or parked when it was the last. Its row says why. */
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error);
 void entry_row_remove(struct engine *en, struct entry *e);
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);

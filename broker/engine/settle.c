@@ -64,7 +64,7 @@ static void item_apply(struct engine *en, const struct wire_settle *w, const str
         if (e->state != ENTRY_LEASED)
             break; /* its failure was counted when the lease ran out */
         en->counters.nacked_messages++;
-        entry_failed(en, e, bounded_delay(en, i), note.reason.size > 0 ? note.reason : VIEW_LIT("max_deliveries"), note.error);
+        entry_failed(en, e, bounded_delay(en, i), note.reason, note.error);
         break;
     case SETTLE_PARK:
         e->failures += e->state == ENTRY_LEASED; /* the attempt that ended in this counts */

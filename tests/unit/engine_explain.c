@@ -97,10 +97,24 @@ static void a_retrying_message_says_when_it_comes_back(void **state)
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     assert_int_equal(r->until_ms, w.k->now.wall_ms + 60000);
     assert_int_equal(r->attempts, 1);
-    assert_non_null(strstr((const char *)r->text.data, "retrying after 1 failed attempts, next at 2023-11-14T22:14:20Z"));
+    assert_text(r, "retrying after 1 failed attempt, next at 2023-11-14T22:14:20Z");
     r = message(w, 0, 1);
     assert_int_equal(r->fact, EXPLAIN_BEHIND);
     assert_int_equal(r->offset, 0);
+    kit_pass(w.k, 60000);
+    kit_receive(w.k, A, w.g, 1);
+    const struct wire_note note = {.reason = VIEW_LIT("timeout"), .error = VIEW_LIT("no answer in 5 s")};
+    struct wire_settle_item item = kit_item(w.k, w.g, SETTLE_NACK, "0");
+    item.note = 1;
+    item.flags = SETTLE_HAS_DELAY;
+    item.delay_ms = 10000;
+    struct wire_request q = kit_request(w.k, A, VERB_SETTLE);
+    q.settle = (struct wire_settle){.singles = &item, .singles_n = 1, .notes = &note, .notes_n = 1};
+    assert_int_equal(kit_ask_numbered(w.k, q, A)->code, E_OK);
+    kit_restart(w.k);
+    r = message(w, 0, 0);
+    assert_text(r, "retrying after 2 failed attempts, next at 2023-11-14T22:14:30Z: timeout: no answer in 5 s");
+    assert_true(view_eq(r->reason, VIEW_LIT("timeout")));
     kit_free(w.k);
 }
 
@@ -116,7 +130,7 @@ static void a_parked_message_says_why_and_since_when_whether_it_blocks_its_key_o
         kit_pass(w.k, 5000);
         const struct wire_explain_reply *r = message(w, 0, 0);
         assert_int_equal(r->fact, EXPLAIN_PARKED);
-        assert_text(r, "parked since 2023-11-14T22:13:20Z after 1 failed attempts (max_deliveries): redrive or drop it");
+        assert_text(r, "parked since 2023-11-14T22:13:20Z after 1 failed attempt (max_deliveries): redrive or drop it");
         assert_int_equal(r->since_ms, since);
         assert_true(view_eq(r->reason, VIEW_LIT("max_deliveries")));
         r = message(w, 0, 1);
@@ -124,7 +138,7 @@ static void a_parked_message_says_why_and_since_when_whether_it_blocks_its_key_o
             assert_int_equal(r->fact, EXPLAIN_BEHIND);
             assert_int_equal(r->partition, w.p);
             assert_int_equal(r->offset, 0);
-            assert_text(r, "behind partition 0 offset 0 of the same key, which is parked since 2023-11-14T22:13:20Z after 1 failed attempts "
+            assert_text(r, "behind partition 0 offset 0 of the same key, which is parked since 2023-11-14T22:13:20Z after 1 failed attempt "
                            "(max_deliveries): redrive or drop it");
         } else {
             assert_int_equal(r->fact, EXPLAIN_NO_RECEIVER);

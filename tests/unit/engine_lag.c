@@ -102,6 +102,8 @@ static void dead_letters_are_no_lag_and_redriven_ones_are(void **state)
     assert_int_equal(lag.lag_messages, 3);
     assert_int_equal(lag.parked, 0);
     assert_int_equal(lag.scale_value, 3);
+    const struct partition *log = map_get(&k->engine->partitions, p);
+    assert_int_equal(lag.lag_bytes, log->row.end_bytes);
     kit_free(k);
 }
 
