@@ -13,7 +13,11 @@ static void record_of(const struct entry *e, struct wire_record *r)
 
 enum { EXPIRED_PER_TURN = 1024 };
 
-bool entry_passed(const struct engine *en, const struct entry *e) { return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms; }
+/* Not while the wall clock is not believed. */
+bool entry_passed(const struct engine *en, const struct entry *e)
+{
+    return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms && !en->wall_suspect;
+}
 bool entry_worn(const struct entry *e) { return e->grants >= 4 * e->part->group->config.max_deliveries; }
 
 static void expire(struct engine *en, struct entry *e)

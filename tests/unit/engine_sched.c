@@ -684,6 +684,36 @@ static void time_goes_on_while_the_wall_clock_is_not_believed(void **state)
     kit_free(k);
 }
 
+static void nothing_expires_while_the_wall_clock_is_not_believed(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .ttl_ms = 10 * SECOND}), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b");
+    k->now.wall_ms += year;
+    kit_pass(k, MINUTE);
+    assert_string_equal(kit_receive(k, A, g, 1), "0");
+    k->now.wall_ms -= year;
+    kit_pass(k, 0);
+    assert_string_equal(kit_receive(k, A, g, 1), "");
+    kit_free(k);
+}
+
+static void a_clock_that_comes_back_to_where_it_was_is_believed(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1);
+    k->now.wall_ms -= HOUR;
+    kit_restart(k); /* takes that for right, but time does not go back */
+    delay(k, p, "x", 30 * SECOND);
+    k->now.wall_ms += HOUR;
+    kit_pass(k, 30 * SECOND);
+    assert_int_equal(end_of(k, p), 1);
+    assert_string_equal(health(k), "");
+    kit_free(k);
+}
+
 static void a_restart_takes_the_clock_as_it_is(void **state)
 {
     (void)state;
@@ -759,6 +789,8 @@ int main(void)
         cmocka_unit_test(a_damaged_batch_is_not_appended_and_stays_listed),
         cmocka_unit_test(a_wall_clock_set_forward_brings_nothing_early),
         cmocka_unit_test(time_goes_on_while_the_wall_clock_is_not_believed),
+        cmocka_unit_test(nothing_expires_while_the_wall_clock_is_not_believed),
+        cmocka_unit_test(a_clock_that_comes_back_to_where_it_was_is_believed),
         cmocka_unit_test(a_restart_takes_the_clock_as_it_is),
         cmocka_unit_test(a_clock_set_back_is_waited_for),
         cmocka_unit_test(with_no_bound_on_steps_the_clock_is_always_believed),
