@@ -96,6 +96,7 @@ bool engine_census(const struct engine *en, struct view topic, struct view group
         out->retrying = g->retrying;
         out->blocked = g->blocked;
         out->waiting = g->waiting;
+        out->throttled = g->throttled;
         out->redriven = g->redriven;
         out->behind = g->behind;
         for (uint32_t k = 0; k < t->config.partitions; k++) {

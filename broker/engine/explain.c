@@ -98,6 +98,8 @@ static bool group_holds_back(struct engine *en, struct op *op, const struct grou
         say(op, EXPLAIN_PAUSED, "the group is paused");
     else if (g->leased >= most)
         say(op, EXPLAIN_THROTTLED, "group limit: %llu of %llu in flight", N(g->leased), N(most));
+    else if (flow_wait(en, g) > 0)
+        say(op, EXPLAIN_THROTTLED, "group rate: %u messages per 1,000 seconds", g->config.rate_milli);
     else if (nobody_asks(en, g))
         say(op, EXPLAIN_NO_RECEIVER, "nobody asks for messages of this group: no receive for %s", last_asked(en, g).text);
     else
@@ -178,6 +180,11 @@ static void say_entry(struct engine *en, struct op *op, const struct entry *e, c
     case ENTRY_BLOCKED:
         if (held_row_of(en, op, e->part, e->offset, &row))
             say_parked(op, &row, before);
+        break;
+    case ENTRY_THROTTLED:
+        op->reply.explain.until_ms = en->wall_ms + flow_wait_key(en, e->key);
+        say(op, EXPLAIN_THROTTLED, "%sready when its key may go on: key rate %u messages per 1,000 seconds", before,
+            e->part->group->config.key_rate_milli);
         break;
     case ENTRY_WAITING:
         if (e->key->head != NULL)

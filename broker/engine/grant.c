@@ -69,18 +69,20 @@ static void give(struct engine *en, struct giving *w, struct entry *e)
     e->grants++;
     e->token = w->l->token;
     lease_take(en, w->l, e, en->now.mono_ms + w->lease_ms);
+    flow_take(en, w->g, e->key);
     w->bytes_left -= e->size < w->bytes_left ? e->size : w->bytes_left;
     record_of(e, &w->records[w->n++]);
     en->counters.delivered_messages++;
     en->counters.redelivered_messages += e->failures > 0;
 }
 
-static bool may_give(const struct engine *en, const struct giving *w)
+bool group_gives(const struct engine *en, const struct group *g)
 {
-    const struct group *g = w->g;
     uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
-    return w->n < w->most && !g->expiring && g->leased < in_flight_max;
+    return !g->paused && !g->expiring && g->leased < in_flight_max && flow_wait(en, g) == 0;
 }
+
+static bool may_give(const struct engine *en, const struct giving *w) { return w->n < w->most && group_gives(en, w->g); }
 
 /* A ready message, and what of its key may go with it. */
 static void give_run(struct engine *en, struct giving *w, struct entry *e)
@@ -90,7 +92,7 @@ static void give_run(struct engine *en, struct giving *w, struct entry *e)
     if (k != NULL && k->list.head_in_list)
         key_list_pop(en, w->g, k);
     give(en, w, e);
-    for (uint32_t i = 1; k != NULL && i < w->g->config.run_max && may_give(en, w); i++) {
+    for (uint32_t i = 1; k != NULL && i < w->g->config.run_max && may_give(en, w) && flow_wait_key(en, k) == 0; i++) {
         struct entry *next = key_run_next(en, k, w->bytes_left);
         if (next == NULL)
             return;
@@ -200,6 +202,9 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
         if (deliveries == NULL)
             deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
         give_ready(en, &w, n == 0);
+        uint64_t too_fast = flow_wait(en, g);
+        if (too_fast > 0)
+            group_later(en, g, en->now.mono_ms + too_fast);
         if (w.l == NULL)
             continue;
         lease_arm(en, w.l);

@@ -84,7 +84,7 @@ void group_free(struct engine *en, struct group *g)
         list_remove(&p->dirty);
     }
     for (struct map_it it = map_iter(&g->keys); map_next(&it);)
-        key_queue_free(it.value);
+        key_queue_free(en, it.value);
     map_free(&g->keys);
     map_free(&g->leases);
     timer_clear(en, &g->later);
@@ -177,6 +177,11 @@ void group_create(struct engine *en, struct op *op, struct session *s)
             answer(en, op, E_EXISTS, "group '%s' of topic '%s' differs in %s", t->groups[at]->name, t->name, difference);
         else
             answer_group(en, op, t->groups[at], false);
+        return;
+    }
+    struct err e = {0};
+    if (flow_check(&config, &e) != E_OK) {
+        answer(en, op, e.code, "%s", e.text);
         return;
     }
     if (config.mode != MODE_QUEUE) {

@@ -80,6 +80,10 @@ static void entry_leave(struct engine *en, struct entry *e)
     case ENTRY_WAITING:
         g->waiting--;
         break;
+    case ENTRY_THROTTLED:
+        g->throttled--;
+        out_of_list(en, e);
+        break;
     }
     list_remove(&e->of_key);
     entry_row_remove(en, e);

@@ -28,8 +28,9 @@ struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
     return k;
 }
 
-void key_queue_free(struct key_queue *k)
+void key_queue_free(struct engine *en, struct key_queue *k)
 {
+    timer_clear(en, &k->timer);
     list_remove(&k->dirty);
     list_remove(&k->unsure);
     buf_free(&k->first_bytes);
@@ -83,6 +84,9 @@ static void step_down(struct engine *en, struct entry *h)
     entry_stand(en, h);
     if (h->state == ENTRY_READY) {
         entry_unready(en, h);
+        wait_in_front(h);
+    } else if (h->state == ENTRY_THROTTLED) {
+        h->part->group->throttled--;
         wait_in_front(h);
     } else {
         key_front_add(h);
@@ -206,10 +210,12 @@ void key_run_return(struct engine *en, struct entry *e)
 
 static bool key_empty(const struct key_queue *k) { return k->head == NULL && list_empty(&k->front) && k->list.count == 0; }
 
-static void forget(struct key_queue *k)
+void key_settle(struct engine *en, struct key_queue *k)
 {
+    if (!key_empty(k) || flow_remembers(en, k))
+        return;
     map_del(&k->group->keys, k->hash);
-    key_queue_free(k);
+    key_queue_free(en, k);
 }
 
 void key_advance(struct engine *en, struct group *g, struct key_queue *k)
@@ -223,15 +229,15 @@ void key_advance(struct engine *en, struct group *g, struct key_queue *k)
     else if (k->list.count > 0)
         key_head_from_list(en, g, k);
     else
-        forget(k);
+        key_settle(en, k);
 }
 
 void key_left(struct engine *en, struct key_queue *k, const struct entry *e)
 {
     if (k->head == e)
         key_advance(en, k->group, k);
-    else if (key_empty(k))
-        forget(k);
+    else
+        key_settle(en, k);
 }
 
 static void sure(struct engine *en, struct group *g, struct list *keys)

@@ -133,8 +133,12 @@ enum entry_state {
     ENTRY_LEASED,
     ENTRY_RETRYING,
     ENTRY_BLOCKED,              /* parked under park: key */
-    ENTRY_WAITING               /* in the front of its key, with a row: goes when it is the head */
+    ENTRY_WAITING,              /* in the front of its key, with a row: goes when it is the head */
+    ENTRY_THROTTLED             /* its key goes too fast: ready when key.timer says so */
 };
+
+/* What was handed out and did not come back with time (flow.c). All zero: nothing. */
+struct flow { uint64_t spent, at_ms; };
 
 /* A message that is in the flow of a group and not merely behind its key. */
 struct entry {
@@ -176,6 +180,8 @@ struct key_queue {
     bool last_cached;
     bool has_rows;
     bool dirty_last;
+    struct flow flow;           /* of key_rate_milli */
+    struct timer timer;         /* a throttled head may go, or nothing is spent */
     struct list_node dirty;
 };
 
@@ -241,7 +247,8 @@ struct group {
     uint32_t next_part, next_load; /* round robin: granting, reading ahead */
     uint64_t loading;           /* sum over its parts */
     uint64_t mark;              /* of the last receive that looked at it */
-    uint64_t ready, leased, retrying, blocked, waiting, behind; /* messages in each state */
+    uint64_t ready, leased, retrying, blocked, waiting, throttled, behind; /* messages in each state */
+    struct flow flow;           /* of rate_milli */
     uint64_t redriven;          /* entries whose offset is done */
     uint64_t asked_ms;          /* mono: the last receive; 0: none since the start */
     uint64_t redriven_blocked;  /* of those, the blocked ones */
@@ -476,6 +483,7 @@ void entry_unready(struct engine *en, struct entry *e);
 uint64_t part_ready_low(const struct group_part *p);
 bool entry_passed(const struct engine *en, const struct entry *e); /* its time to live is over */
 bool entry_worn(const struct entry *e);                /* granted too often without an answer */
+bool group_gives(const struct engine *en, const struct group *g); /* no limit keeps it from giving a message */
 struct entry *ready_next(const struct engine *en, struct group *g); /* NULL: none */
 void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
 
@@ -493,7 +501,8 @@ void done_free(struct done *d);
 
 struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make);
 void key_list_clear(struct key_queue *k);              /* it is empty; its rows are the caller's */
-void key_queue_free(struct key_queue *k);
+void key_queue_free(struct engine *en, struct key_queue *k);
+void key_settle(struct engine *en, struct key_queue *k); /* forgets it if it has nothing and nothing of it is spent */
 /* An entry with a row, due now: the head of its key and ready if it is the oldest and nobody holds the key, else in the front. */
 void key_enter(struct engine *en, struct entry *e);
 /* Only places it: true, it is the head; false, it is to be put into the front, or to wait there. Its state is the caller's. */
@@ -517,6 +526,16 @@ struct entry *key_run_before(const struct entry *e);     /* the member it is lea
 void key_left(struct engine *en, struct key_queue *k, const struct entry *e);
 /* The scan has seen all of a partition that it may have met before: keys whose head was not found have none. */
 void keys_sure(struct engine *en, struct group_part *p);
+
+/* ---------------------------------------------------------------- flow.c: rates */
+
+uint64_t flow_wait(const struct engine *en, const struct group *g);     /* 0: the group may give a message now; else look again in so many ms */
+uint64_t flow_wait_key(const struct engine *en, const struct key_queue *k);
+void flow_take(const struct engine *en, struct group *g, struct key_queue *k); /* a message is handed out; k may be NULL */
+bool flow_throttles(struct engine *en, struct entry *e);                /* a head that would be ready: it is throttled instead */
+bool flow_remembers(struct engine *en, struct key_queue *k);            /* something is spent: it is looked at again then */
+/* What a group's limits may be: OK or UNSUPPORTED, with why. */
+int flow_check(const struct wire_group_config *c, struct err *e);
 
 /* ---------------------------------------------------------------- keylist.c: what waits behind a key's head */
 

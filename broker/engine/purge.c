@@ -26,6 +26,9 @@ static void take_out(struct engine *en, struct entry *e)
     case ENTRY_WAITING:
         g->waiting--;
         break;
+    case ENTRY_THROTTLED:
+        g->throttled--;
+        break;
     case ENTRY_BLOCKED:
         assert(false);
     }
@@ -66,7 +69,7 @@ static void purge_keys(struct engine *en, struct group *g)
     for (struct map_it it = map_iter(&g->keys); map_next(&it);) {
         struct key_queue *k = it.value;
         if (k->head == NULL && list_empty(&k->front)) {
-            key_queue_free(k);
+            key_queue_free(en, k);
             continue;
         }
         list_remove(&k->unsure);

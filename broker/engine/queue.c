@@ -94,6 +94,10 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
         } else if (k->head != NULL || k->list.count > 0 || !list_empty(&k->front)) {
             behind_key(en, g, k, p, r);
             return;
+        } else if (flow_wait_key(en, k) > 0) { /* throttled: its place in the list stands for it */
+            behind_key(en, g, k, p, r);
+            key_head_from_list(en, g, k);
+            return;
         }
     }
     struct entry *e = entry_new(p, r->offset);
@@ -104,7 +108,7 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     e->priority = priority_bounded(r->priority);
     e->ttl_until_ms = ttl_until(g, r);
     e->key = k;
-    if (k != NULL && (k->head != NULL || !list_empty(&k->front))) { /* others of its key were redriven before it was found again */
+    if (k != NULL && (k->head != NULL || !list_empty(&k->front) || flow_wait_key(en, k) > 0)) { /* it was redriven meanwhile */
         entry_row_write(en, e);
         key_enter(en, e);
         return;
@@ -290,7 +294,7 @@ void queue_receive(struct engine *en, struct op *op, struct session *s)
 
 static void hint(struct engine *en, struct group *g)
 {
-    if (g->hinted || !list_empty(&g->waiters))
+    if (g->hinted || !list_empty(&g->waiters) || !group_gives(en, g))
         return;
     bool something = g->ready > 0;
     for (uint32_t i = 0; i < g->topic->config.partitions && !something; i++)

@@ -36,7 +36,12 @@ static void ready(struct engine *en, struct entry *e, struct list *where)
     group_stir(en, g);
 }
 
-void entry_ready(struct engine *en, struct entry *e) { ready(en, e, &e->part->group->again[e->priority]); }
+void entry_ready(struct engine *en, struct entry *e)
+{
+    if (!flow_throttles(en, e))
+        ready(en, e, &e->part->group->again[e->priority]);
+}
+
 void entry_ready_fresh(struct engine *en, struct entry *e) { ready(en, e, &e->part->fresh[e->priority]); }
 
 void entry_unready(struct engine *en, struct entry *e)

@@ -157,6 +157,9 @@ int group_settings_alter(struct wire_group_config *c, const struct wire_group_co
         return e->code;
     if ((mask & GROUP_SET_BACKOFF_MAX_MS) != 0 && merged.backoff_max_ms < merged.backoff_min_ms)
         return err_set(e, E_INVALID_ARGUMENT, "backoff-max is %u ms, less than backoff-min, %u ms", merged.backoff_max_ms, merged.backoff_min_ms);
-    *c = group_defaults(merged);
+    merged = group_defaults(merged);
+    if (flow_check(&merged, e) != E_OK)
+        return e->code;
+    *c = merged;
     return E_OK;
 }

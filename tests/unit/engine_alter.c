@@ -160,7 +160,7 @@ static void a_groups_settings_change_and_survive_a_restart_and_the_others_stay(v
     kit_group(k, "t", "g", NULL);
     const struct wire_group_config to = {.park = PARK_KEY, .lease_ms = 1, .max_deliveries = 2, .backoff_min_ms = 3, .backoff_max_ms = 4,
                                          .run_max = 5, .in_flight_max = 6, .expired = EXPIRED_PARK, .rate_milli = 7, .key_rate_milli = 8,
-                                         .key_in_flight_max = 9, .idle_expiry_ms = 1000000, .order = ORDER_NONE};
+                                         .key_in_flight_max = 1, .idle_expiry_ms = 1000000, .order = ORDER_NONE};
     const struct wire_reply *r = kit_alter_group(k, "t", "g", to, GROUP_SET_LEASE_MS);
     assert_int_equal(r->code, E_OK);
     assert_int_equal(r->groups.groups[0].config.lease_ms, 1);
@@ -171,7 +171,7 @@ static void a_groups_settings_change_and_survive_a_restart_and_the_others_stay(v
     c = &group_of(k, "t", "g")->config;
     assert_true(c->park == PARK_KEY && c->lease_ms == 1 && c->max_deliveries == 2 && c->backoff_min_ms == 3 && c->backoff_max_ms == 4);
     assert_true(c->run_max == 5 && c->in_flight_max == 6 && c->expired == EXPIRED_PARK && c->rate_milli == 7 && c->key_rate_milli == 8);
-    assert_true(c->key_in_flight_max == 9 && c->idle_expiry_ms == 1000000);
+    assert_true(c->key_in_flight_max == 1 && c->idle_expiry_ms == 1000000);
     assert_true(c->mode == MODE_QUEUE && c->order == ORDER_KEY && c->from == FROM_START);
     kit_free(k);
 }
