@@ -11,16 +11,13 @@
 
 /* ---- create ---- */
 
-/* The words of each choice are in the order of the library's enum, so that a word's place is its value. */
-static struct sluice_group_options options_of(const struct args *a)
+/* What can be set at any time. The words of each choice are in the order of the library's enum, so that a word's place is its value. */
+static struct sluice_group_options settings_of(const struct args *a)
 {
     uint64_t idle = args_number(a, "idle-expiry", 0); /* forever: 0, which is never */
     return (struct sluice_group_options){
         .size = sizeof(struct sluice_group_options),
-        .mode = (int)args_number(a, "mode", 0),
-        .order = (int)args_number(a, "order", 0),
         .park = (int)args_number(a, "park", 0),
-        .from = (int)args_number(a, "from", 0),
         .lease_ms = (uint32_t)args_number(a, "lease", 0),
         .max_deliveries = (uint32_t)args_number(a, "max-deliveries", 0),
         .backoff_min_ms = (uint32_t)args_number(a, "backoff-min", 0),
@@ -42,7 +39,10 @@ int group_create(const struct args *a)
     int status = client_open(a, &s);
     if (status != 0)
         return status;
-    const struct sluice_group_options options = options_of(a);
+    struct sluice_group_options options = settings_of(a);
+    options.mode = (int)args_number(a, "mode", 0);
+    options.order = (int)args_number(a, "order", 0);
+    options.from = (int)args_number(a, "from", 0);
     struct sluice_error err = {0};
     bool created = false;
     if (sluice_group_create(s, topic, name, &options, &created, &err) != 0)
@@ -114,7 +114,7 @@ static int say_done(const struct args *a, const struct sluice_group *g, const ch
 
 static int alter(const struct args *a, struct sluice *s, const struct sluice_group *g)
 {
-    const struct sluice_group_options options = options_of(a);
+    const struct sluice_group_options options = settings_of(a);
     struct sluice_error err = {0};
     if (sluice_group_alter(s, g->topic, g->name, &options, fields_of(a), &err) != 0)
         return client_fail(&err, g->topic, g->name);

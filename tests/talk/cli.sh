@@ -464,6 +464,55 @@ what_later_versions_do_is_said_to_be_unknown() {
     said "unknown verb 'seek'"
 }
 
+settings_can_be_changed_and_the_others_stay() {
+    topic --retention 1h --set ttl=1d
+    sluice topic alter "$t" --set dedup=5m,backlog-bytes-max=1GiB 2>/dev/null && fail 'two settings in one --set'
+    sluice topic alter "$t" --retention 2h --set dedup=5m --set backlog-age-max=1d -o json | expect altered "{\"topic\":\"$t\",\"altered\":true}"
+    sluice topic show "$t" -o json >"$WORK/topic"
+    grep -q '"retention_ms":7200000,' "$WORK/topic"
+    grep -q '"dedup_ms":300000,' "$WORK/topic"
+    grep -q '"backlog_age_max_ms":86400000,' "$WORK/topic"
+    grep -q '"ttl_ms":86400000,' "$WORK/topic"
+    sluice topic alter "$t" --set ttl=none 2>/dev/null
+    sluice topic show "$t" | grep -q '^ttl: *none$'
+    status 2 sluice topic alter "$t"
+    said 'say what is to be changed'
+    status 3 sluice topic alter nobody --retention 1h
+
+    group g --max-deliveries 3 --rate 10/s
+    sluice group alter g --topic "$t" --lease 1m --rate 100/m --expired park --run-max 8 2>/dev/null
+    sluice group show g --topic "$t" -o json >"$WORK/group"
+    grep -q '"lease_ms":60000,"max_deliveries":3,' "$WORK/group"
+    grep -q '"run_max":8,' "$WORK/group"
+    grep -q '"expired":"park","rate":1.667,' "$WORK/group"
+    status 2 sluice group alter g --topic "$t" --mode stream
+}
+
+a_paused_group_gets_nothing_until_it_is_resumed() {
+    topic
+    group g
+    seq 3 | sluice produce "$t" >/dev/null
+    sluice group pause g --topic "$t" -o json | expect paused "{\"topic\":\"$t\",\"group\":\"g\",\"paused\":true}"
+    sluice group show g --topic "$t" | grep -q '^paused: *yes$'
+    sluice explain "$t" -g g -o json | grep -q '"fact":"paused"'
+    { timeout 1 sluice consume "$t" -g g || true; } | expect nothing ''
+    sluice group resume g --topic "$t" 2>/dev/null
+    sluice consume "$t" -g g --exit-at-end | expect all $'1\n2\n3'
+}
+
+a_purged_group_has_nothing_left_to_do_and_is_asked_about() {
+    topic
+    group g
+    group h
+    seq 5 | sluice produce "$t" >/dev/null
+    status 2 sluice group purge g --topic "$t" </dev/null
+    said --yes
+    sluice group purge g --topic "$t" --dry-run -o json | expect dry "{\"topic\":\"$t\",\"group\":\"g\",\"purged\":false,\"messages\":5}"
+    sluice group purge g --topic "$t" --yes -o json | expect purged "{\"topic\":\"$t\",\"group\":\"g\",\"purged\":true,\"messages\":5}"
+    sluice consume "$t" -g g --exit-at-end | expect none ''
+    sluice consume "$t" -g h --exit-at-end --format %v | expect other 12345
+}
+
 sizes_without_a_bound_are_shown_as_none() {
     topic
     sluice topic show "$t" | grep -q '^retention-bytes: *none$'
@@ -471,6 +520,41 @@ sizes_without_a_bound_are_shown_as_none() {
 }
 
 # ---- times, ids, priority ----
+
+a_message_with_a_time_waits_under_its_name_until_it_comes() {
+    topic
+    echo later | sluice produce "$t" --delay 1h --name wake -o json | sed 's/"due_ms":[0-9]*/"due_ms":T/' | expect json \
+        "{\"topic\":\"$t\",\"partition\":0,\"base_offset\":null,\"count\":1,\"durability\":\"disk\",\"name\":\"wake\",\"due_ms\":T}"
+    sluice consume "$t" --from start --exit-at-end | expect 'not yet' ''
+    sluice sched ls "$t" | grep -q " $t  *wake  *-  *1 "
+    sluice sched ls "$t" --name wake -o json | grep -q '^{"topic":"'"$t"'","name":"wake","due_ms":[0-9]*,"cron":null,"partition":0,"count":1,'
+    sluice sched move "$t" wake --delay 50ms 2>/dev/null
+    eventually eval '[ "$(sluice consume "$t" --from start --exit-at-end)" = later ]'
+    status 3 sluice sched move "$t" wake --delay 1s
+    status 3 sluice sched rm "$t" wake --yes
+    sluice sched ls "$t" -o json | expect gone ''
+}
+
+what_waits_is_cancelled_when_that_is_said() {
+    topic
+    printf 'a\nb\n' | sluice produce "$t" --at "$(date -u -d '+300 days' +%FT%TZ)" >/dev/null
+    echo c | sluice produce "$t" --cron '0 3 * * 1' --name weekly >/dev/null
+    sluice sched ls "$t" -o json >"$WORK/rows"
+    has_lines "$WORK/rows" 3
+    sed -n 1p "$WORK/rows" | grep -q '"name":"weekly","due_ms":[0-9]*,"cron":"0 3 \* \* 1"'
+    sluice sched ls "$t" -n 1 -o json | cmp - <(sed -n 1p "$WORK/rows")
+    status 2 sluice sched rm "$t" weekly </dev/null
+    said --yes
+    sluice sched rm "$t" weekly --yes -o json | expect cancelled "{\"topic\":\"$t\",\"name\":\"weekly\",\"cancelled\":true}"
+    [ "$(sluice sched ls "$t" -o json | wc -l)" = 2 ]
+    status 1 sluice produce "$t" --cron '* * * *' <<<x
+    said 'cron'
+    status 1 sluice produce "$t" --at 2199-01-01T00:00:00Z <<<x
+    said 'delay_ms_max'
+    status 2 sluice produce "$t" --name x <<<x
+    status 2 sluice produce "$t" --delay 1s --at 2099-01-01T00:00:00Z <<<x
+    status 2 sluice sched move "$t" weekly
+}
 
 a_message_id_that_was_there_is_said_to_be_a_duplicate() {
     topic
@@ -546,6 +630,18 @@ a_task_is_listed_while_it_runs_and_can_be_ended() {
     status 3 sluice task cancel 999999
     status 3 sluice task ls 999999
     status 2 sluice task cancel x
+}
+
+what_keeps_a_message_is_explained() {
+    park 1
+    sluice explain "$t" -g g --offset 0:0 -o json | grep -q "^{\"topic\":\"$t\",\"group\":\"g\",\"fact\":\"parked\",\"text\":\"[^\"]*\","
+    sluice explain "$t" -g g --offset 0:0 | grep -q '^fact: *parked$'
+    sluice explain "$t" -g g --offset 0:7 -o json | grep -q '"fact":"no_such_offset"'
+    sluice explain "$t" -g g -k nobody -o json | grep -q '"fact":"empty"'
+    echo x | sluice produce "$t" -k k >/dev/null
+    sluice explain "$t" -g g -k k | grep -q '^because: '
+    status 2 sluice explain "$t" -g g -k k --offset 0:0
+    status 3 sluice explain "$t" -g nobody
 }
 
 a_refusal_says_how_much_waits_and_when_to_come_again() {

@@ -3,6 +3,7 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/tls/tls.h>
 
+#include <sluice/sluice.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,6 +38,19 @@ static const char key_pem[] = "-----BEGIN EC PRIVATE KEY-----\n"
                               "AwEHoUQDQgAEJuukBSOMLFwgGn2K/3IXAox86kCuMUGcu18KKaXBxI1aVSGShITI\n"
                               "mX86af4aOXWnHIukR18Dh39KpDH76TlV1g==\n"
                               "-----END EC PRIVATE KEY-----\n";
+
+/* Of an authority that signed nothing here. */
+static const char other_pem[] = "-----BEGIN CERTIFICATE-----\n"
+                                "MIIBmTCCAT+gAwIBAgIUeHoaEmfn9b8AAjwJilmp7MSG0DwwCgYIKoZIzj0EAwIw\n"
+                                "ITEfMB0GA1UEAwwWYW5vdGhlciB0ZXN0IGF1dGhvcml0eTAgFw0yNjExMjIwOTA1\n"
+                                "MDJaGA8yMTI2MTAyOTA5MDUwMlowITEfMB0GA1UEAwwWYW5vdGhlciB0ZXN0IGF1\n"
+                                "dGhvcml0eTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABOCkc4E1jMvomJ6a4Uk9\n"
+                                "aYTzWQoN7P7rJpsgd5EUoctYZ9PpKmW/ryv075845SnH/ZRhG+e9vL8QIZtFgirJ\n"
+                                "EF+jUzBRMB0GA1UdDgQWBBQirfbyDBaH5txezI68Wa/uBc9jIDAfBgNVHSMEGDAW\n"
+                                "gBQirfbyDBaH5txezI68Wa/uBc9jIDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49\n"
+                                "BAMCA0gAMEUCIQDj38F35hUJ5tOeP9V2LFFxTzvU8roov2aRrMixb+PCGQIgFQVy\n"
+                                "hR9rN7tvOqyap3c8tG6ufwAzoRJ5NWuGmrNATys=\n"
+                                "-----END CERTIFICATE-----\n";
 
 static struct broker_proc b;
 static char ca[128], cert[128], key[128], dir[] = "/tmp/sluice-tls-XXXXXX";
@@ -169,6 +183,55 @@ static void with_an_authority_only_those_it_signed_come_in(void **state)
     broker_end(&b);
 }
 
+/* Opens a session by libsluice, at the first attempt or not at all. */
+static int open_by_library(const char *ca_file, const char *cert_file, struct sluice_error *err)
+{
+    struct sluice *s;
+    char url[BROKER_URL_MAX]; /* certificates are for names, not for addresses */
+    snprintf(url, sizeof url, "tls+tcp://localhost:%s", strrchr(b.other, ':') + 1);
+    struct sluice_options o = {.size = sizeof o,
+                               .broker = url,
+                               .connect_once = true,
+                               .tls_ca_file = ca_file,
+                               .tls_cert_file = cert_file};
+    int code = sluice_open(&s, &o, err);
+    if (code == 0)
+        sluice_close(s, 1000, NULL, NULL);
+    return code;
+}
+
+static void a_client_of_the_library_believes_only_whom_its_authorities_signed(void **state)
+{
+    (void)state;
+    start_tls("");
+    struct sluice_error err;
+    char other[128];
+    save(other, "other.pem", other_pem);
+    if (open_by_library(ca, NULL, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(open_by_library(NULL, NULL, &err), SLUICE_UNREACHABLE);
+    assert_int_equal(open_by_library(other, NULL, &err), SLUICE_UNREACHABLE);
+    assert_int_equal(open_by_library("/nowhere/ca.pem", NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_has(err.text, "/nowhere/ca.pem");
+    remove(other);
+    broker_end(&b);
+}
+
+static void a_client_of_the_library_shows_its_certificate_where_one_is_asked_for(void **state)
+{
+    (void)state;
+    start_tls(ca);
+    struct sluice_error err;
+    char both[128], text[4096];
+    snprintf(text, sizeof text, "%s%s", cert_pem, key_pem);
+    save(both, "both.pem", text);
+    assert_int_equal(open_by_library(ca, NULL, &err), SLUICE_UNREACHABLE);
+    if (open_by_library(ca, both, &err) != 0)
+        fail_msg("%s", err.text);
+    remove(both);
+    broker_end(&b);
+}
+
 static void who_does_not_speak_tls_keeps_nobody_out(void **state)
 {
     (void)state;
@@ -210,6 +273,8 @@ int main(void)
         cmocka_unit_test(any_req_socket_is_a_client),
         cmocka_unit_test(tls_is_served_beside_the_rest),
         cmocka_unit_test(with_an_authority_only_those_it_signed_come_in),
+        cmocka_unit_test(a_client_of_the_library_believes_only_whom_its_authorities_signed),
+        cmocka_unit_test(a_client_of_the_library_shows_its_certificate_where_one_is_asked_for),
         cmocka_unit_test(who_does_not_speak_tls_keeps_nobody_out),
         cmocka_unit_test(a_certificate_that_does_not_read_is_named),
     };

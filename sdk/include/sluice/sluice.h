@@ -147,7 +147,8 @@ struct sluice_options {
     bool connect_once;           /* sluice_open fails at once, UNREACHABLE, when the first attempt finds nobody; later
                                     attempts of an open client go on as ever */
     const char *tls_ca_file;     /* tls+tcp: PEM file of the authorities that may have signed the broker's certificate, which must
-                                    be for the host that `broker` names. NULL: $SLUICE_TLS_CA_FILE; without one none is believed */
+                                    be for the host that `broker` names, by name, not by address. NULL: $SLUICE_TLS_CA_FILE;
+                                    without one none is believed */
     const char *tls_cert_file;   /* tls+tcp: PEM file of this client's certificate and its key, for a broker that asks for one.
                                     NULL: $SLUICE_TLS_CERT_FILE, then none */
 };

@@ -1,0 +1,636 @@
+/* What a queue group promises to a user of libsluice, with the broker killed and restarted under him. */
+#include <inttypes.h>
+#include <pthread.h>
+#include <sluice/sluice.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "talk.h"
+
+static struct broker_proc b;
+static struct sluice *client;
+static struct sluice_error err;
+
+static struct sluice *open_client(void)
+{
+    struct sluice *s;
+    struct sluice_options o = {
+        .size = sizeof o, .broker = b.url, .connect_timeout_ms = 30000, .request_timeout_ms = 60000};
+    assert_int_equal(sluice_open(&s, &o, &err), 0);
+    return s;
+}
+
+static void make_group(const char *name, struct sluice_group_options o)
+{
+    o.size = sizeof o;
+    if (sluice_group_create(client, "work", name, &o, NULL, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    broker_start(&b, NULL);
+    client = open_client();
+    struct sluice_topic_options o = {.size = sizeof o, .partitions = 2};
+    assert_int_equal(sluice_topic_create(client, "work", &o, NULL, &err), 0);
+    assert_int_equal(sluice_topic_create(client, "out", &o, NULL, &err), 0);
+    make_group("g", (struct sluice_group_options){.backoff_min_ms = 1, .backoff_max_ms = 1});
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    sluice_close(client, 1000, NULL, NULL);
+    broker_end(&b);
+    return 0;
+}
+
+static void kill_and_restart(void)
+{
+    broker_kill(&b);
+    broker_restart(&b);
+}
+
+static struct sluice_message message(const char *topic, const char *key, const char *value)
+{
+    return (struct sluice_message){.size = sizeof(struct sluice_message),
+                                   .topic = topic,
+                                   .key = sluice_str(key),
+                                   .value = sluice_str(value)};
+}
+
+static struct sluice_receipt publish(const struct sluice_message *m)
+{
+    struct sluice_receipt receipt;
+    if (sluice_publish(client, m, &receipt, &err) != 0)
+        fail_msg("%s", err.text);
+    return receipt;
+}
+
+static void publish_work(const char *key, const char *value)
+{
+    struct sluice_message m = message("work", key, value);
+    publish(&m);
+}
+
+/* Up to `most` messages that come within `wait_ms`. */
+static struct sluice_batch *receive(struct sluice *s, const char *group, uint32_t most, uint32_t wait_ms)
+{
+    struct sluice_batch *batch;
+    struct sluice_receive_options o = {.size = sizeof o, .max_messages = most, .wait_ms = wait_ms};
+    if (sluice_receive(s, "work", group, &o, &batch, &err) != 0)
+        fail_msg("%s", err.text);
+    return batch;
+}
+
+/* One message, which must come. */
+static struct sluice_batch *receive_one(struct sluice *s, const char *group)
+{
+    struct sluice_batch *batch = receive(s, group, 1, 30000);
+    assert_int_equal(sluice_batch_count(batch), 1);
+    return batch;
+}
+
+static const struct sluice_delivery *only(const struct sluice_batch *batch)
+{
+    return sluice_batch_message(batch, 0);
+}
+
+static bool is(struct sluice_bytes bytes, const char *text)
+{
+    return bytes.size == strlen(text) && memcmp(bytes.data, text, bytes.size) == 0;
+}
+
+/* Receives and acknowledges a message, which must have this value. */
+static void expect(const char *group, const char *value)
+{
+    struct sluice_batch *batch = receive_one(client, group);
+    if (!is(only(batch)->value, value))
+        fail_msg("'%.*s' came instead of '%s'", (int)only(batch)->value.size,
+                 (const char *)only(batch)->value.data, value);
+    assert_int_equal(sluice_ack(batch, 0, &err), 0);
+    sluice_batch_free(batch);
+}
+
+static void expect_nothing(const char *group)
+{
+    struct sluice_batch *batch = receive(client, group, 1, 0);
+    assert_int_equal(sluice_batch_count(batch), 0);
+    sluice_batch_free(batch);
+}
+
+static struct sluice_unit *begin_unit(struct sluice *s)
+{
+    struct sluice_unit *u;
+    assert_int_equal(sluice_unit_begin(s, &u, &err), 0);
+    return u;
+}
+
+/* Calls `look` with each message of a topic, as the log has them; returns how many there are. */
+static size_t read_all(const char *topic, void (*look)(const struct sluice_delivery *d, void *user),
+                       void *user)
+{
+    struct sluice_topic_list *list;
+    size_t n = 0;
+    assert_int_equal(sluice_topics(client, topic, &list, &err), 0);
+    for (uint32_t p = 0; p < list->topics[0].options.partitions; p++) {
+        struct sluice_reader *r;
+        struct sluice_reader_options o = {.size = sizeof o, .from = SLUICE_FROM_START};
+        assert_int_equal(sluice_reader_open(client, topic, p, &o, &r, &err), 0);
+        while (sluice_reader_offset(r) < list->topics[0].partitions[p].end) {
+            struct sluice_batch *batch;
+            assert_int_equal(sluice_reader_read(r, 10000, &batch, &err), 0);
+            for (size_t i = 0; i < sluice_batch_count(batch); i++) {
+                if (look != NULL)
+                    look(sluice_batch_message(batch, i), user);
+                n++;
+            }
+            sluice_batch_free(batch);
+        }
+        sluice_reader_close(r);
+    }
+    sluice_topics_free(list);
+    return n;
+}
+
+/* ---- units */
+
+enum { PIECES = 150, KILLS = 6 };
+
+/* Does the pieces of work one after another: each settles its message, publishes two and counts in a state, in one unit. */
+static void *work(void *arg)
+{
+    atomic_int *done = arg;
+    struct sluice *s = open_client();
+    while (atomic_load(done) < PIECES) {
+        struct sluice_batch *batch = receive(s, "g", 1, 1000);
+        if (sluice_batch_count(batch) == 0) {
+            sluice_batch_free(batch);
+            continue;
+        }
+        const struct sluice_delivery *d = only(batch);
+        struct sluice_state *sum;
+        struct sluice_error e;
+        char count[32], value[64];
+        assert_int_equal(sluice_state_get(s, "work", "g", SLUICE_STR("sum"), &sum, &e), 0);
+        snprintf(count, sizeof count, "%d", sum->version != 0 ? atoi(sum->value.data) + 1 : 1);
+        snprintf(value, sizeof value, "%.*s", (int)d->value.size, (const char *)d->value.data);
+        struct sluice_unit *u = begin_unit(s);
+        struct sluice_message one = message("out", "a", value), two = message("out", "b", value);
+        assert_int_equal(sluice_unit_ack(u, batch, 0, &e), 0);
+        assert_int_equal(sluice_unit_publish(u, &one, &e), 0);
+        assert_int_equal(sluice_unit_publish(u, &two, &e), 0);
+        assert_int_equal(
+            sluice_unit_state_put(u, "work", "g", SLUICE_STR("sum"), sum->version, sluice_str(count), &e), 0);
+        int code = sluice_unit_commit(u, NULL, &e);
+        if (code == 0)
+            atomic_fetch_add(done, 1);
+        else if (code != SLUICE_LEASE_LOST && code != SLUICE_CONFLICT)
+            fail_msg("%s", e.text);
+        sluice_state_free(sum);
+        sluice_batch_free(batch);
+    }
+    sluice_close(s, 1000, NULL, NULL);
+    return NULL;
+}
+
+struct tally {
+    unsigned a[PIECES], b[PIECES];
+};
+
+static void count_piece(const struct sluice_delivery *d, void *user)
+{
+    struct tally *t = user;
+    char text[16] = "";
+    memcpy(text, d->value.data, d->value.size < sizeof text ? d->value.size : sizeof text - 1);
+    int n = atoi(text);
+    assert_true(n >= 0 && n < PIECES);
+    (is(d->key, "a") ? t->a : t->b)[n]++;
+}
+
+static void a_unit_is_whole_or_absent_when_the_broker_is_killed_in_it(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PIECES; i++) {
+        char value[16], key[16];
+        snprintf(value, sizeof value, "%d", i);
+        snprintf(key, sizeof key, "k%d", i % 10);
+        publish_work(key, value);
+    }
+    atomic_int done = 0;
+    pthread_t worker;
+    assert_int_equal(pthread_create(&worker, NULL, work, &done), 0);
+    for (int i = 1; i <= KILLS; i++) {
+        EVENTUALLY(60000, atomic_load(&done) >= i * PIECES / (KILLS + 1));
+        kill_and_restart();
+    }
+    pthread_join(worker, NULL);
+
+    struct tally t = {.a = {0}};
+    struct sluice_state *sum;
+    assert_int_equal(read_all("out", count_piece, &t), 2 * PIECES);
+    for (int i = 0; i < PIECES; i++) {
+        if (t.a[i] != 1 || t.b[i] != 1)
+            fail_msg("piece %d has %u and %u outputs", i, t.a[i], t.b[i]);
+    }
+    assert_int_equal(sluice_state_get(client, "work", "g", SLUICE_STR("sum"), &sum, &err), 0);
+    assert_true(is(sum->value, "150"));
+    sluice_state_free(sum);
+    expect_nothing("g");
+}
+
+struct told {
+    atomic_int code; /* -1: not yet */
+};
+
+static void tell(void *user, const struct sluice_error *error, const struct sluice_receipt *receipts,
+                 size_t count)
+{
+    (void)receipts;
+    (void)count;
+    atomic_store(&((struct told *)user)->code, error != NULL ? error->code : 0);
+}
+
+static void a_late_unit_is_refused_alone(void **state)
+{
+    (void)state;
+    publish_work("one", "1");
+    publish_work("two", "2");
+    struct sluice_receive_options o = {
+        .size = sizeof o, .max_messages = 2, .wait_ms = 30000, .lease_ms = 200};
+    struct sluice_batch *batch, *late;
+    size_t one = 0;
+    bool both = false;
+    while (!both) { /* a receive may answer before it has seen both */
+        assert_int_equal(sluice_receive(client, "work", "g", &o, &batch, &err), 0);
+        both = sluice_batch_count(batch) == 2;
+        if (!both)
+            sluice_batch_free(batch);
+    }
+    while (!is(sluice_batch_message(batch, one)->value, "1"))
+        one++;
+    assert_int_equal(sluice_extend(batch, 1 - one, 60000, &err), 0);
+    struct sluice *other = open_client();
+    late = receive_one(other, "g"); /* the lease ran out, and another has it */
+    assert_true(is(only(late)->value, "1"));
+
+    struct told told[2] = {{-1}, {-1}};
+    for (size_t i = 0; i < 2; i++) {
+        struct sluice_unit *u = begin_unit(client);
+        struct sluice_message m = message("out", "k", i == one ? "late" : "good");
+        assert_int_equal(sluice_unit_ack(u, batch, i, &err), 0);
+        assert_int_equal(sluice_unit_publish(u, &m, &err), 0);
+        assert_int_equal(sluice_unit_commit_async(u, tell, &told[i], &err), 0);
+    }
+    EVENTUALLY(30000, atomic_load(&told[0].code) >= 0 && atomic_load(&told[1].code) >= 0);
+    assert_int_equal(atomic_load(&told[one].code), SLUICE_LEASE_LOST);
+    assert_int_equal(atomic_load(&told[1 - one].code), 0);
+    assert_int_equal(read_all("out", NULL, NULL), 1);
+    assert_int_equal(sluice_ack(late, 0, &err), 0); /* who has it now can still settle it */
+    sluice_batch_free(late);
+    sluice_batch_free(batch);
+    sluice_close(other, 1000, NULL, NULL);
+    expect_nothing("g");
+}
+
+static void two_that_write_the_same_state_at_once_one_gets_conflict(void **state)
+{
+    (void)state;
+    publish_work("one", "1");
+    publish_work("two", "2");
+    struct sluice *other = open_client();
+    struct sluice_batch *mine = receive_one(client, "g"), *theirs = receive_one(other, "g");
+    struct sluice_unit *u = begin_unit(client), *v = begin_unit(other);
+    assert_int_equal(sluice_unit_ack(u, mine, 0, &err), 0);
+    assert_int_equal(sluice_unit_ack(v, theirs, 0, &err), 0);
+    assert_int_equal(sluice_unit_state_put(u, "work", "g", SLUICE_STR("s"), 0, SLUICE_STR("mine"), &err), 0);
+    assert_int_equal(sluice_unit_state_put(v, "work", "g", SLUICE_STR("s"), 0, SLUICE_STR("theirs"), &err),
+                     0);
+    assert_int_equal(sluice_unit_commit(u, NULL, &err), 0);
+    assert_int_equal(sluice_unit_commit(v, NULL, &err), SLUICE_CONFLICT);
+    sluice_batch_free(theirs); /* gives it back */
+
+    theirs = receive_one(other, "g");
+    assert_int_equal(only(theirs)->attempt, 1); /* it was no failure */
+    struct sluice_state *row;
+    assert_int_equal(sluice_state_get(other, "work", "g", SLUICE_STR("s"), &row, &err), 0);
+    assert_true(is(row->value, "mine"));
+    v = begin_unit(other);
+    assert_int_equal(sluice_unit_ack(v, theirs, 0, &err), 0);
+    assert_int_equal(
+        sluice_unit_state_put(v, "work", "g", SLUICE_STR("s"), row->version, SLUICE_STR("both"), &err), 0);
+    assert_int_equal(sluice_unit_commit(v, NULL, &err), 0);
+    sluice_state_free(row);
+    sluice_batch_free(theirs);
+    sluice_batch_free(mine);
+    sluice_close(other, 1000, NULL, NULL);
+    expect_nothing("g");
+}
+
+static void a_message_brings_the_state_of_its_key_over_a_restart(void **state)
+{
+    (void)state;
+    publish_work("k", "1");
+    struct sluice_batch *batch = receive_one(client, "g");
+    assert_true(only(batch)->state_version == 0);
+    struct sluice_unit *u = begin_unit(client);
+    assert_int_equal(sluice_unit_ack(u, batch, 0, &err), 0);
+    assert_int_equal(sluice_unit_state_put(u, "work", "g", only(batch)->key, 0, SLUICE_STR("seen 1"), &err),
+                     0);
+    assert_int_equal(sluice_unit_commit(u, NULL, &err), 0);
+    sluice_batch_free(batch);
+    publish_work("other", "2");
+    publish_work("k", "3");
+    kill_and_restart();
+    for (int i = 0; i < 2; i++) {
+        batch = receive_one(client, "g");
+        bool its = is(only(batch)->key, "k");
+        assert_true((only(batch)->state_version != 0) == its);
+        assert_true(!its || is(only(batch)->state, "seen 1"));
+        assert_int_equal(sluice_ack(batch, 0, &err), 0);
+        sluice_batch_free(batch);
+    }
+}
+
+/* ---- times */
+
+static void a_delayed_message_comes_at_its_time_and_not_before_over_a_restart(void **state)
+{
+    (void)state;
+    enum { DELAY_MS = 1500 };
+    uint64_t before_ms = clock_mono_ms();
+    struct sluice_message m = message("work", "k", "later");
+    m.delay_ms = DELAY_MS;
+    struct sluice_receipt receipt = publish(&m);
+    assert_true(receipt.schedule[0] != '\0' && receipt.due_ms != 0 && receipt.offset == UINT64_MAX);
+    publish_work("k", "now");
+    kill_and_restart();
+    expect("g", "now"); /* it has no place in its key yet */
+    struct sluice_batch *batch = receive_one(client, "g");
+    uint64_t came_ms = clock_mono_ms();
+    assert_true(is(only(batch)->value, "later"));
+    assert_true(came_ms - before_ms >= DELAY_MS);
+    assert_true(only(batch)->append_time_ms >= receipt.due_ms);
+    assert_true(only(batch)->append_time_ms < receipt.due_ms + 5000);
+    assert_int_equal(sluice_ack(batch, 0, &err), 0);
+    sluice_batch_free(batch);
+    kill_and_restart();
+    expect_nothing("g"); /* once */
+    assert_int_equal(read_all("work", NULL, NULL), 2);
+}
+
+static void what_waits_can_be_moved_and_cancelled_until_it_comes(void **state)
+{
+    (void)state;
+    struct sluice_message m = message("work", "k", "moved");
+    m.delay_ms = 3600000;
+    m.schedule = "a";
+    publish(&m);
+    m.value = SLUICE_STR("cancelled");
+    m.schedule = "b";
+    publish(&m);
+    m.value = SLUICE_STR("replaced");
+    publish(&m); /* the name waits already */
+    struct sluice_schedule_list *list;
+    assert_int_equal(sluice_schedules(client, "work", NULL, NULL, &list, &err), 0);
+    assert_int_equal(list->count, 2);
+    sluice_schedules_free(list);
+    assert_int_equal(sluice_schedule_cancel(client, "work", "b", &err), 0);
+    assert_int_equal(sluice_schedule_cancel(client, "work", "b", &err), SLUICE_SCHEDULE_NOT_FOUND);
+    kill_and_restart();
+    assert_int_equal(sluice_schedule_move(client, "work", "a", 0, 1, &err), 0);
+    expect("g", "moved");
+    assert_int_equal(sluice_schedules(client, NULL, NULL, NULL, &list, &err), 0);
+    assert_int_equal(list->count, 0);
+    sluice_schedules_free(list);
+    expect_nothing("g");
+}
+
+static void a_delayed_output_is_there_only_if_its_unit_was_committed(void **state)
+{
+    (void)state;
+    publish_work("k", "1");
+    struct sluice_batch *batch = receive_one(client, "g");
+    struct sluice_message m = message("work", "reminder", "remind");
+    m.delay_ms = 300;
+    m.schedule = "remind";
+    struct sluice_unit *u = begin_unit(client);
+    assert_int_equal(sluice_unit_publish(u, &m, &err), 0);
+    assert_int_equal(sluice_unit_state_put(u, "work", "g", SLUICE_STR("k"), 77, SLUICE_STR("x"), &err), 0);
+    assert_int_equal(sluice_unit_commit(u, NULL, &err), SLUICE_CONFLICT);
+    struct sluice_schedule_list *list;
+    assert_int_equal(sluice_schedules(client, "work", NULL, NULL, &list, &err), 0);
+    assert_int_equal(list->count, 0);
+    sluice_schedules_free(list);
+    u = begin_unit(client);
+    struct sluice_receipt receipt;
+    assert_int_equal(sluice_unit_ack(u, batch, 0, &err), 0);
+    assert_int_equal(sluice_unit_publish(u, &m, &err), 0);
+    if (sluice_unit_commit(u, &receipt, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_string_equal(receipt.schedule, "remind");
+    sluice_batch_free(batch);
+    kill_and_restart();
+    expect("g", "remind");
+}
+
+/* ---- dead letters */
+
+/* Messages 1 to 5 of one key; 1 is done, 2 is a dead letter. */
+static void park_the_second(const char *group)
+{
+    for (int i = 1; i <= 5; i++) {
+        char value[8];
+        snprintf(value, sizeof value, "%d", i);
+        publish_work("k", value);
+    }
+    expect(group, "1");
+    struct sluice_batch *batch = receive_one(client, group);
+    assert_true(is(only(batch)->value, "2"));
+    assert_int_equal(sluice_nack(batch, 0, 0, "broken", &err), 0);
+    sluice_batch_free(batch);
+}
+
+static int task_state(uint64_t id)
+{
+    struct sluice_task_list *list;
+    assert_int_equal(sluice_tasks(client, id, &list, &err), 0);
+    int task = list->tasks[0].state;
+    sluice_tasks_free(list);
+    return task;
+}
+
+static void redrive(const char *group)
+{
+    uint64_t id;
+    if (sluice_dlq_redrive(client, "work", group, NULL, &id, &err) != 0)
+        fail_msg("%s", err.text);
+    EVENTUALLY(30000, task_state(id) == SLUICE_TASK_DONE);
+}
+
+static void a_dead_letter_redriven_after_the_fix_comes_in_order(void **state)
+{
+    (void)state;
+    make_group("lets-go", (struct sluice_group_options){.max_deliveries = 1, .park = SLUICE_PARK_MESSAGE});
+    make_group("holds", (struct sluice_group_options){.max_deliveries = 1, .park = SLUICE_PARK_KEY});
+    park_the_second("lets-go");
+    expect("lets-go", "3"); /* its key goes on */
+    expect("holds", "1");
+    struct sluice_batch *batch = receive_one(client, "holds");
+    assert_int_equal(sluice_nack(batch, 0, 0, "broken", &err), 0);
+    sluice_batch_free(batch);
+    expect_nothing("holds"); /* its key waits */
+    kill_and_restart();
+
+    struct sluice_dlq *letters;
+    assert_int_equal(sluice_dlq_list(client, "work", "lets-go", NULL, &letters, &err), 0);
+    assert_int_equal(sluice_dlq_count(letters), 1);
+    assert_true(is(sluice_dlq_at(letters, 0)->message.value, "2"));
+    assert_string_equal(sluice_dlq_at(letters, 0)->last_error, "broken");
+    sluice_dlq_free(letters);
+
+    redrive("lets-go");
+    batch = receive_one(client, "lets-go");
+    assert_true(is(only(batch)->value, "2")); /* before what is younger and was not delivered yet */
+    assert_int_equal(only(batch)->attempt, 1);
+    assert_int_equal(sluice_ack(batch, 0, &err), 0);
+    sluice_batch_free(batch);
+    expect("lets-go", "4");
+    expect("lets-go", "5");
+    redrive("holds");
+    for (int i = 2; i <= 5; i++)
+        expect("holds", (const char *[]){"2", "3", "4", "5"}[i - 2]);
+    expect_nothing("lets-go");
+    expect_nothing("holds");
+}
+
+/* ---- what is said twice */
+
+static void a_message_id_produced_twice_is_stored_once_over_a_restart(void **state)
+{
+    (void)state;
+    struct sluice_message m = message("work", "k", "once");
+    m.message_id = "order-4711";
+    struct sluice_receipt first = publish(&m), second;
+    assert_false(first.duplicate);
+    kill_and_restart();
+    sluice_close(client, 1000, NULL, NULL);
+    client = open_client(); /* another session, as after a restart of the producer */
+    second = publish(&m);
+    assert_true(second.duplicate);
+    assert_true(second.partition == first.partition && second.offset == first.offset);
+    assert_int_equal(read_all("work", NULL, NULL), 1);
+}
+
+enum { TOLD_MAX = 300 };
+static struct {
+    pthread_mutex_t lock;
+    size_t new, duplicates, errors;
+} answers = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void count_answer(void *user, const struct sluice_error *error, const struct sluice_receipt *receipt)
+{
+    (void)user;
+    pthread_mutex_lock(&answers.lock);
+    if (error != NULL)
+        answers.errors++;
+    else if (receipt->duplicate)
+        answers.duplicates++;
+    else
+        answers.new++;
+    pthread_mutex_unlock(&answers.lock);
+}
+
+/* One run of a program that publishes its file, a line a message with an id of its own; it ends at `last`. */
+static void run_program(int last)
+{
+    struct sluice *s = open_client();
+    for (int i = 0; i < last; i++) {
+        char id[16], key[16];
+        snprintf(id, sizeof id, "line-%d", i);
+        snprintf(key, sizeof key, "k%d", i % 7);
+        struct sluice_message m = message("work", key, id);
+        m.message_id = id;
+        assert_int_equal(sluice_publish_async(s, &m, count_answer, NULL, &err), 0);
+    }
+    assert_int_equal(sluice_flush(s, 30000, &err), 0);
+    /* and its outcome, in a unit */
+    struct sluice_unit *u = begin_unit(s);
+    struct sluice_message m = message("out", "k", "outcome"), later = message("out", "k", "later");
+    m.message_id = "outcome";
+    later.delay_ms = 3600000;
+    later.schedule = "report";
+    assert_int_equal(sluice_unit_publish(u, &m, &err), 0);
+    assert_int_equal(sluice_unit_publish(u, &later, &err), 0);
+    if (sluice_unit_commit(u, NULL, &err) != 0)
+        fail_msg("%s", err.text);
+    sluice_close(s, 1000, NULL, NULL);
+}
+
+static void a_client_that_repeats_everything_has_each_effect_once(void **state)
+{
+    (void)state;
+    answers.new = answers.duplicates = answers.errors = 0;
+    run_program(TOLD_MAX / 3); /* fails in the middle of its file, */
+    kill_and_restart();
+    run_program(TOLD_MAX); /* and is run again from the start, */
+    run_program(TOLD_MAX); /* twice */
+    assert_int_equal(answers.errors, 0);
+    assert_int_equal(answers.new, TOLD_MAX);
+    assert_int_equal(answers.duplicates, TOLD_MAX / 3 + TOLD_MAX);
+    assert_int_equal(read_all("work", NULL, NULL), TOLD_MAX);
+    assert_int_equal(read_all("out", NULL, NULL), 1);
+    struct sluice_schedule_list *list;
+    assert_int_equal(sluice_schedules(client, NULL, NULL, NULL, &list, &err), 0);
+    assert_int_equal(list->count, 1);
+    sluice_schedules_free(list);
+}
+
+/* ---- several groups */
+
+static void one_receive_takes_from_whichever_group_has_something(void **state)
+{
+    (void)state;
+    make_group("h", (struct sluice_group_options){.from = SLUICE_FROM_END});
+    assert_int_equal(sluice_group_create(client, "out", "o", NULL, NULL, &err), 0);
+    const struct sluice_source sources[] = {{"work", "g"}, {"work", "h"}, {"out", "o"}};
+    struct sluice_receive_options o = {.size = sizeof o, .max_messages = 10, .wait_ms = 30000};
+    struct sluice_message m = message("out", "k", "x");
+    publish(&m);
+    publish_work("k", "y");
+    unsigned seen[3] = {0};
+    while (seen[0] + seen[1] + seen[2] < 3) {
+        struct sluice_batch *batch;
+        assert_int_equal(sluice_receive_from(client, sources, 3, &o, &batch, &err), 0);
+        for (size_t i = 0; i < sluice_batch_count(batch); i++) {
+            const struct sluice_delivery *d = sluice_batch_message(batch, i);
+            for (size_t k = 0; k < 3; k++)
+                seen[k] += strcmp(d->topic, sources[k].topic) == 0 && strcmp(d->group, sources[k].group) == 0;
+            assert_int_equal(sluice_ack(batch, i, &err), 0);
+        }
+        sluice_batch_free(batch);
+    }
+    assert_true(seen[0] == 1 && seen[1] == 1 && seen[2] == 1);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
+    const struct CMUnitTest tests[] = {
+        TEST(a_unit_is_whole_or_absent_when_the_broker_is_killed_in_it),
+        TEST(a_late_unit_is_refused_alone),
+        TEST(two_that_write_the_same_state_at_once_one_gets_conflict),
+        TEST(a_message_brings_the_state_of_its_key_over_a_restart),
+        TEST(a_delayed_message_comes_at_its_time_and_not_before_over_a_restart),
+        TEST(what_waits_can_be_moved_and_cancelled_until_it_comes),
+        TEST(a_delayed_output_is_there_only_if_its_unit_was_committed),
+        TEST(a_dead_letter_redriven_after_the_fix_comes_in_order),
+        TEST(a_message_id_produced_twice_is_stored_once_over_a_restart),
+        TEST(a_client_that_repeats_everything_has_each_effect_once),
+        TEST(one_receive_takes_from_whichever_group_has_something),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
