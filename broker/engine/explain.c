@@ -293,9 +293,10 @@ static void explain_key(struct engine *en, struct op *op, struct group *g)
 {
     const struct key_queue *k = g->config.order == ORDER_KEY ? key_queue_get(g, key_hash(op->request.explain.key), false) : NULL;
     struct wire_explain_reply *r = &op->reply.explain;
-    if (k == NULL && g->config.order != ORDER_KEY) {
+    bool nothing = k == NULL || (k->head == NULL && list_empty(&k->front) && k->list.count == 0);
+    if (nothing && g->config.order != ORDER_KEY) {
         say(op, EXPLAIN_EMPTY, "the group keeps no order of keys: ask by offset");
-    } else if (k == NULL) {
+    } else if (nothing) {
         r->depth = unscanned(g);
         say(op, EXPLAIN_EMPTY, "no message of this key is ready, leased, retrying or holds it back; %llu messages of the group are not read ahead yet",
             N(r->depth));

@@ -96,6 +96,7 @@ uint64_t group_purge(struct engine *en, struct group *g)
         load_end(en, p); /* what comes of it is not looked at */
         done_all(&p->done, end);
         p->cursor = p->scanned = end;
+        lag_scanned(p, p->partition->row.end_bytes);
         mark_dirty(&en->dirty_parts, &p->dirty);
     }
     for (struct map_it it = map_iter(&g->leases); map_next(&it);)

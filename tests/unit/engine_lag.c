@@ -135,6 +135,24 @@ static void bytes_of_what_was_not_read_are_those_of_the_log(void **state)
     kit_free(k);
 }
 
+static void bytes_after_a_purge_are_those_that_came_since(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1);
+    kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b c");
+    struct wire_request r = kit_request(k, A, VERB_GROUP_CONTROL);
+    r.control = (struct wire_group_control){.topic = VIEW_LIT("t"), .name = VIEW_LIT("g"), .act = GROUP_PURGE};
+    assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
+    assert_int_equal(kit_lag(k, "t", "g").lag_bytes, 0);
+    const struct partition_row *row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    uint64_t before = row->end_bytes;
+    kit_produce(k, p, "d e");
+    assert_int_equal(kit_lag(k, "t", "g").lag_bytes, row->end_bytes - before);
+    kit_free(k);
+}
+
 static void the_age_is_known_after_a_restart_too(void **state)
 {
     (void)state;
@@ -230,6 +248,7 @@ int main(void)
         cmocka_unit_test(nothing_acked_for_a_minute_is_a_stall_and_slow_is_a_warning),
         cmocka_unit_test(dead_letters_are_no_lag_and_redriven_ones_are),
         cmocka_unit_test(bytes_of_what_was_not_read_are_those_of_the_log),
+        cmocka_unit_test(bytes_after_a_purge_are_those_that_came_since),
         cmocka_unit_test(the_age_is_known_after_a_restart_too),
         cmocka_unit_test(a_damaged_log_leaves_an_estimate),
         cmocka_unit_test(long_work_a_pause_and_a_new_start_are_no_stall),
