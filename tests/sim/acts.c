@@ -14,7 +14,8 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
         const struct message *m = model_message(w, out->ids[i]);
         char value[32];
         int value_size = snprintf(value, sizeof value, "m%llu", (unsigned long long)m->value);
-        struct record record = {.timestamp_ms = w->now.wall_ms, .value = view_of(value, (size_t)value_size)};
+        struct record record = {.timestamp_ms = w->now.wall_ms, .value = view_of(value, (size_t)value_size), .priority = m->priority,
+                                .ttl_ms = m->ttl_ms};
         if (m->key != NONE)
             record.key = key_name(m->key);
         if (m->header != NONE)
@@ -38,8 +39,52 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
         struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
         m->unit = unit;
         m->header = (int)rng_below(&w->rng, HEADERS) - 1;
+        m->priority = rng_chance(&w->rng, 1, 4) ? (uint8_t)rng_between(&w->rng, 1, BATCH_PRIORITY_MAX) : 0;
+        m->ttl_ms = rng_chance(&w->rng, 1, 10) ? (uint32_t)rng_between(&w->rng, 1000, 30000) : 0;
         m->has_id = ids && rng_chance(&w->rng, 9, 10);
         b->ids[b->count++] = m->id;
+    }
+}
+
+/* The name of one that may wait in the topic, to replace it. */
+static const char *taken_name(struct world *w, int topic)
+{
+    for (int i = 0; i < 4 && w->model->scheds_n > 0; i++) {
+        struct sched *s = model_sched(w, (int)rng_below(&w->rng, w->model->scheds_n));
+        if (s->topic == topic && s->unit == NONE && s->name[0] != '\0')
+            return s->name;
+    }
+    return NULL;
+}
+
+void batch_delay(struct world *w, struct batch *b, int unit)
+{
+    int sched = model_new_sched(w), topic = w->model->parts[b->part].topic;
+    struct sched *s = model_sched(w, sched);
+    const char *taken = rng_chance(&w->rng, 1, 6) ? taken_name(w, topic) : NULL;
+    s->topic = topic;
+    s->unit = unit;
+    s->first = b->ids[0];
+    s->count = b->count;
+    if (taken != NULL)
+        snprintf(s->name, sizeof s->name, "%s", taken);
+    s->cron = unit == NONE && rng_chance(&w->rng, 1, 12);
+    if (taken == NULL && (s->cron || rng_chance(&w->rng, 2, 3)))
+        snprintf(s->name, sizeof s->name, "d%d", sched);
+    for (size_t i = 0; i < w->model->scheds_n && taken != NULL; i++)
+        if ((int)i != sched && w->model->scheds[i].topic == topic && strcmp(w->model->scheds[i].name, taken) == 0)
+            s->ending = w->model->scheds[i].ending = true; /* whichever comes second replaces the other */
+    if (s->cron)
+        s->due_min = w->model->wall_ms + 1;
+    else if (rng_chance(&w->rng, 1, 4))
+        s->due_min = s->at_ms = w->now.wall_ms + rng_below(&w->rng, 20000);
+    else
+        s->due_min = w->model->wall_ms + (s->delay_ms = rng_between(&w->rng, 1, 20000));
+    b->sched = sched;
+    world_trace(w, "batch %d of %u messages is to wait in topic %d as '%s'", sched, b->count, topic, s->name);
+    for (uint32_t i = 0; i < b->count; i++) {
+        model_message(w, b->ids[i])->sched = sched;
+        model_message(w, b->ids[i])->has_id = false;
     }
 }
 
@@ -80,6 +125,8 @@ static void add_old(struct world *w, struct batch *b)
 {
     for (int i = 0; i < 8 && w->model->messages_n > 0 && b->count < 3; i++) {
         const struct message *m = model_message(w, rng_below(&w->rng, w->model->messages_n));
+        if (m->sched != NONE)
+            continue;
         bool known = m->unit == NONE || model_unit(w, m->unit)->outcome == OUTCOME_OK;
         if (m->has_id && m->value == m->id && m->part == b->part && known && !batch_has(b, m->id))
             b->ids[b->count++] = m->id;
@@ -95,11 +142,15 @@ static void produce(struct world *w, struct client *c)
         return;
     struct request *r = client_request(c, R_PRODUCE, VERB_PRODUCE);
     r->batch.part = part;
+    r->batch.sched = NONE;
     add_again(w, c, &r->batch);
     if (rng_chance(&w->rng, 1, 12))
         add_old(w, &r->batch);
-    if (r->batch.count == 0 || rng_chance(&w->rng, 1, 3))
+    bool fresh = r->batch.count == 0;
+    if (fresh || rng_chance(&w->rng, 1, 3))
         batch_add_new(w, &r->batch, (uint32_t)rng_between(&w->rng, 1, BATCH_MAX - r->batch.count), NONE);
+    if (fresh && rng_chance(&w->rng, 1, 5))
+        batch_delay(w, &r->batch, NONE);
     r->lane = w->model->parts[part].id;
     r->seq = c->lanes[part].next++;
     request_batch(w, r);
@@ -167,6 +218,8 @@ void client_act(struct world *w, struct client *c)
     if (!c->ready || c->paused_until > client_now(c))
         return;
     uint64_t x = rng_below(&w->rng, 1000);
+    if (w->draining)
+        client_end_crons(w, c);
     if (w->draining)
         x = x < 500 ? 400 : 600;
     if (x < 220)

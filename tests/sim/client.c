@@ -36,10 +36,27 @@ static struct lane_view *lane_of(struct client *c, const struct request *r)
     return r->kind == R_PRODUCE ? &c->lanes[r->batch.part] : &c->lanes[PARTS];
 }
 
-static struct wire_produce wire_of(const struct client *c, const struct request *r, const struct batch *b)
+/* What the engine is given lives as long as the operation. */
+static struct view text_copy(struct arena *a, const char *text)
 {
-    return (struct wire_produce){.partition = c->world->model->parts[b->part].id, .count = b->count, .batch_hash = b->hash,
-                                 .batch = view_of(ref_view(r->bytes).data + b->at, b->size)};
+    size_t size = strlen(text);
+    char *copy = arena_take(a, size + 1);
+    memcpy(copy, text, size);
+    return size > 0 ? view_of(copy, size) : (struct view){0};
+}
+
+static struct wire_produce wire_of(const struct client *c, const struct request *r, const struct batch *b, struct arena *a)
+{
+    struct wire_produce w = {.partition = c->world->model->parts[b->part].id, .count = b->count, .batch_hash = b->hash,
+                             .batch = view_of(ref_view(r->bytes).data + b->at, b->size)};
+    if (b->sched != NONE) {
+        const struct sched *s = model_sched(c->world, b->sched);
+        w.delay_ms = s->delay_ms;
+        w.at_ms = s->at_ms;
+        w.cron = s->cron ? VIEW_LIT("* * * * *") : (struct view){0};
+        w.name = text_copy(a, s->name);
+    }
+    return w;
 }
 
 static struct wire_receive *receive_of(const struct request *r, struct arena *a)
@@ -74,7 +91,7 @@ static void unit_fill(const struct client *c, const struct request *r, const str
     for (uint32_t i = 0; i < u->items_n; i++)
         items[i] = u->items[i].wire;
     for (uint32_t i = 0; i < u->batches_n; i++) {
-        produces[i] = wire_of(c, r, &u->batches[i]);
+        produces[i] = wire_of(c, r, &u->batches[i], a);
         checked[i] = (struct op_batch){.last_delta = u->batches[i].count - 1, .message_ids = ids_of(c, &u->batches[i], a)};
     }
     for (uint32_t i = 0; i < u->puts_n; i++)
@@ -114,7 +131,7 @@ static void fill(struct client *c, struct request *r, struct op *op)
         w->hello = (struct wire_hello){.version_min = 1, .version_max = 1, .name = VIEW_LIT("sim"), .resume = c->known};
         break;
     case R_PRODUCE:
-        w->produce = wire_of(c, r, &r->batch);
+        w->produce = wire_of(c, r, &r->batch, &op->arena);
         op->batch = (struct op_batch){.last_delta = r->batch.count - 1, .message_ids = ids_of(c, &r->batch, &op->arena)};
         break;
     case R_RECEIVE:
@@ -141,6 +158,11 @@ static void fill(struct client *c, struct request *r, struct op *op)
         setup_names(r->change_group, &w->held_change.topic, &w->held_change.group);
         if (r->change.filter != NULL)
             w->held_change.filter = &r->filter;
+        break;
+    case R_SCHED:
+        w->sched = r->move;
+        setup_names(model_sched(c->world, r->sched)->topic * GROUPS_PER_TOPIC, &w->sched.topic, &w->sched.name);
+        w->sched.name = text_copy(&op->arena, model_sched(c->world, r->sched)->name);
         break;
     case R_STATE:
         w->state_get = (struct wire_state_get){.group = c->world->model->group_ids[r->state_group], .key = key_name(r->state_key)};

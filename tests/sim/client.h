@@ -11,7 +11,7 @@
 
 #include "model.h"
 
-enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_BYE };
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_SCHED, R_BYE };
 enum { SETTLE_MAX = 8, UNITS_MAX = 3, AGAIN_MAX = 32 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
@@ -50,6 +50,9 @@ struct request {
     struct wire_held_change change;
     struct wire_held_filter filter;
     uint64_t task;             /* to cancel */
+    /* what waits for its time */
+    int sched;
+    struct wire_sched move;
     /* state */
     int state_group, state_key;
 };
@@ -99,9 +102,11 @@ void client_lane_answered(struct client *c, const struct request *r);
 void request_end(struct request *r);
 /* New messages for a batch; its bytes, behind others in `bytes`; those of a request with one batch. */
 void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit);
+void batch_delay(struct world *w, struct batch *b, int unit); /* it is to wait for its time */
 void batch_encode(struct world *w, struct batch *b, struct buf *bytes);
 void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);
+void client_end_crons(struct world *w, struct client *c);
 void client_operate(struct world *w, struct client *c);
 void client_settle(struct world *w, struct client *c);
 void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */

@@ -5,6 +5,7 @@
  *   model_grant.c  what must hold when messages are granted, looked at in the lease rows
  *   model_group.c  what receivers see: deliveries, settles
  *   model_unit.c   units: whole or absent; state rows
+ *   model_sched.c  what waits for its time: never early, never lost, never twice
  *   model_task.c   dead letters: redriven and dropped by tasks, as these say
  *   model_count.c  counters against a recount
  *
@@ -59,7 +60,11 @@ struct message {
     int64_t offset;            /* where the log has it; -1: not there */
     int64_t acked_offset;
     uint64_t append_ms;        /* wall, as its batch says */
+    uint64_t append_turn;
     int unit;                  /* whose output it is; NONE */
+    int sched;                 /* the batch with which it waits, or waited, for its time; NONE */
+    uint8_t priority;
+    uint32_t ttl_ms;           /* 0: its topic's */
     struct group_view group[GROUPS_PER_TOPIC];
 };
 
@@ -72,7 +77,8 @@ struct part_view {
     size_t synced_end;         /* what a power cut would leave */
 };
 
-struct group_rows { uint64_t floor, cursor, parked; }; /* of one partition, as its cursor row says */
+/* Of one partition, as its cursor row says; before: the cursor before this list. */
+struct group_rows { uint64_t floor, cursor, parked, before; };
 
 struct touched { uint64_t id; int group; };
 
@@ -81,7 +87,7 @@ struct touched { uint64_t id; int group; };
 enum { BATCH_MAX = 5, UNIT_ITEMS = 4, UNIT_BATCHES = 3, UNIT_PUTS = 2 };
 
 /* Messages that are produced together; their bytes are a part of those of the request. */
-struct batch { int part; uint32_t count; uint64_t hash, ids[BATCH_MAX]; size_t at, size; };
+struct batch { int part, sched; uint32_t count; uint64_t hash, ids[BATCH_MAX]; size_t at, size; };
 
 struct item { struct wire_settle_item wire; uint64_t id; int group; };
 
@@ -96,12 +102,33 @@ struct unit {
     uint32_t items_n, batches_n, puts_n;
     enum outcome outcome;
     bool applied;              /* something of it was seen in the rows */
+    bool vague;                /* it was, and nothing can be seen any more: its only output was cancelled before its time */
 };
 static inline bool unit_shows(const struct unit *u) { return u->batches_n > 0 || u->puts_n > 0; }
 
 /* What a state row was, one after another. */
 struct state_step { bool present; uint64_t version, count, turn; int unit; };
 struct state_chain { struct state_step *at; size_t n, cap; uint64_t *versions; size_t versions_n, versions_cap; };
+
+/* ---------------------------------------------------------------- what waits for its time */
+
+struct sched {
+    char name[24];             /* empty: the broker makes one */
+    int topic, unit;
+    uint64_t delay_ms, at_ms;
+    bool cron;
+    uint64_t due_min;          /* wall: asked for */
+    uint64_t move_min;         /* ... by a move; UINT64_MAX: nobody moved it */
+    bool told;                 /* a client was */
+    bool ending;               /* somebody cancelled or replaced it, perhaps */
+    bool ended;                /* it was cancelled */
+    uint64_t first;            /* id of its first message */
+    uint32_t count;
+    bool waits;
+    uint64_t due_ms, waits_turn, fired_turn;
+};
+
+struct sched_rows { uint32_t topic_id; struct id128 id; int sched, was; bool named, batched, touched; uint64_t named_ms, batched_ms, was_ms; };
 
 /* ---------------------------------------------------------------- tasks */
 
@@ -130,6 +157,7 @@ struct model {
     struct wire_group_config group_config[GROUPS];
     struct wire_topic_config topic_config[TOPICS];
     struct group_rows rows[GROUPS][PARTITIONS];
+    bool scanned[GROUPS];      /* what was scanned before the last restart was found again */
     uint64_t turn, wall_ms;    /* of the last list, as its epoch row says */
     struct touched *touched;
     size_t touched_n, touched_cap;
@@ -139,6 +167,10 @@ struct model {
     size_t seen_n, seen_cap;
     struct state_chain state[GROUPS][KEYS];
     bool state_removed;
+    struct sched *scheds;
+    size_t scheds_n, scheds_cap;
+    struct sched_rows *sched_rows;
+    size_t sched_rows_n, sched_rows_cap;
     struct task_view *tasks;
     size_t tasks_n, tasks_cap;
     struct lease_view *leases;
@@ -155,6 +187,8 @@ static inline struct group_view *model_view(struct message *m, int group) { retu
 bool model_disk(const struct world *w, int topic);
 /* Of a message in a group: it is out of the flow. */
 bool spot_absent(const struct spot *s);
+/* The wall time at which its ttl ends in this group; UINT64_MAX: never. */
+uint64_t model_expiry(const struct world *w, int group, const struct message *m);
 
 /* ---------------------------------------------------------------- model_rows.c, model_log.c, model_grant.c */
 
@@ -187,6 +221,20 @@ void model_state_told(struct world *w, int group, int key, bool found, uint64_t 
 void model_units_cut(struct world *w); /* what is not known to be on disk may be gone */
 void model_units_again(struct world *w);
 void model_units_free(struct model *o);
+
+/* ---------------------------------------------------------------- model_sched.c */
+
+int model_new_sched(struct world *w);
+struct sched *model_sched(const struct world *w, int sched);
+void model_sched_row(struct world *w, struct view key, const struct view *value);
+/* A message that waited is appended at `wall_ms`. */
+void model_sched_appended(struct world *w, int sched, uint64_t wall_ms);
+void model_scheds_check(struct world *w);
+void model_sched_told(struct world *w, int sched, const struct wire_produced *p);
+void model_sched_changed(struct world *w, int sched, uint8_t act, uint64_t turn);
+void model_scheds_again(struct world *w);
+void model_scheds_list(struct world *w);
+bool model_scheds_idle(const struct world *w);
 
 /* ---------------------------------------------------------------- model_task.c */
 

@@ -49,6 +49,7 @@ void model_census(struct world *w)
         struct engine_census c;
         if (!census(w, i, &c) || c.scanning_again)
             continue;
+        w->model->scanned[i] = true;
         uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.waiting + c.throttled + c.behind +
                        c.unscanned - c.redriven;
         if (sum != c.end - c.floor)
@@ -190,6 +191,8 @@ void model_lag(struct world *w)
     struct op *op = world_ask(w, &(struct wire_request){.verb = VERB_GROUP_LAG});
     if (op == NULL)
         return;
+    if (!world_all_written(w)) /* it may speak of what is not written */
+        turn = UINT64_MAX;
     bool written = engine_effects(loop_engine(w->loop))->puts.count == 0; /* else the engine is ahead of its rows */
     for (uint32_t i = 0; i < op->reply.lag.rows_n && written && turn == w->model->turn && !w->failed; i++) {
         const struct wire_lag *lag = &op->reply.lag.rows[i];
@@ -201,7 +204,10 @@ void model_lag(struct world *w)
         same(w, group, "lag", lag->lag_messages, r.end - r.floor - r.done - c.blocked + c.redriven);
         same(w, group, "in flight", lag->in_flight, r.leased);
         same(w, group, "dead letters", lag->parked, r.parked);
-        same(w, group, "delayed", lag->delayed, c.retrying);
+        uint64_t waiting = 0;
+        for (size_t k = 0; k < w->model->scheds_n; k++)
+            waiting += w->model->scheds[k].waits && w->model->scheds[k].topic == group / GROUPS_PER_TOPIC ? w->model->scheds[k].count : 0;
+        same(w, group, "delayed", lag->delayed, c.retrying + waiting);
         w->totals->lags++;
     }
     world_answered(op);

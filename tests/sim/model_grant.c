@@ -19,6 +19,44 @@ static void check_key(struct world *w, int group, const struct message *m, uint6
     }
 }
 
+static bool first_of_key(struct world *w, int group, const struct message *m)
+{
+    const struct part_view *p = &w->model->parts[m->part];
+    for (size_t o = 0; m->key != NONE && o < p->end; o++) {
+        struct message *other = &w->model->messages[p->log[o]];
+        const struct group_view *g = model_view(other, group);
+        if (other->key == m->key && other != m && (g->touched || g->is.token != 0 || ((int64_t)o < m->offset && !spot_absent(&g->is))))
+            return false;
+    }
+    return true;
+}
+
+/* Another of a higher priority was ready before this turn, and would stay ahead however long this one had waited. */
+static void check_priority(struct world *w, int group, const struct message *m)
+{
+    struct model *o = w->model;
+    uint64_t waited = w->now.mono_ms - turn_time(w, m->append_turn), least = m->priority + 2 + waited / w->limits.priority_age_ms;
+    for (int part = 0; part < PARTS && o->scanned[group] && least <= BATCH_PRIORITY_MAX; part++)
+        for (size_t at = 0; o->parts[part].topic == m->topic && at < o->rows[group][part % PARTITIONS].before; at++) {
+            const struct message *other = &o->messages[o->parts[part].log[at]];
+            const struct group_view *g = model_view((struct message *)other, group);
+            if (other->priority < least || g->touched || spot_absent(&g->is) || g->is.token != 0 || g->is.held != 0 ||
+                model_expiry(w, group, other) <= o->wall_ms || !first_of_key(w, group, other))
+                continue;
+            world_fail(w, "message %llu of priority %u was granted in group %d, and %llu of priority %u is ready", (unsigned long long)m->id,
+                       m->priority, group, (unsigned long long)other->id, other->priority);
+        }
+    w->totals->priorities += m->priority > 0;
+}
+
+/* The broker does not believe its wall clock: what goes by it pauses. */
+static bool clock_stepped(const struct world *w)
+{
+    struct engine_totals t;
+    engine_totals(loop_engine(w->loop), &t);
+    return t.clock_stepped;
+}
+
 void model_granted(struct world *w, int group, struct message *m)
 {
     struct group_view *g = model_view(m, group);
@@ -32,6 +70,11 @@ void model_granted(struct world *w, int group, struct message *m)
         world_fail(w, "message %llu is parked in group %d and was granted", id, group);
     if (g->is.failures >= c->max_deliveries)
         world_fail(w, "message %llu was granted in group %d after %u failures", id, group, g->is.failures);
+    if (model_expiry(w, group, m) <= w->model->wall_ms && !clock_stepped(w))
+        world_fail(w, "message %llu was granted in group %d at %llu, and expired at %llu", id, group, (unsigned long long)w->model->wall_ms,
+                   (unsigned long long)model_expiry(w, group, m));
+    if (c->order == ORDER_NONE || m->key == NONE || first_of_key(w, group, m))
+        check_priority(w, group, m);
     if (m->key != NONE && c->order == ORDER_KEY)
         check_key(w, group, m, g->is.token);
 }

@@ -17,6 +17,8 @@ void model_free(struct world *w)
     mem_free(o->touched);
     mem_free(o->leases);
     mem_free(o->tasks);
+    mem_free(o->scheds);
+    mem_free(o->sched_rows);
     model_units_free(o);
     mem_free(o);
 }
@@ -35,7 +37,7 @@ struct message *model_new_message(struct world *w, int part, int key)
     }
     struct message *m = &o->messages[o->messages_n];
     *m = (struct message){.id = o->messages_n, .value = o->messages_n, .topic = o->parts[part].topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
-                          .unit = NONE, .header = NONE};
+                          .unit = NONE, .header = NONE, .sched = NONE};
     o->messages_n++;
     for (int g = 0; g < GROUPS_PER_TOPIC; g++)
         m->group[g].holder = m->group[g].by_unit = NONE;
@@ -74,18 +76,23 @@ int64_t model_id_of(struct view value)
 static struct message *message_of(struct world *w, const struct part_view *p, uint64_t value, uint64_t at_ms)
 {
     struct message *m = model_message(w, value);
-    if (p->end < p->known && model_message(w, (uint64_t)p->log[p->end])->value == value)
+    if (p->end + 1 < p->known && model_message(w, (uint64_t)p->log[p->end])->value == value)
         return model_message(w, (uint64_t)p->log[p->end]);
     if (m == NULL || m->offset < 0)
         return m;
     uint64_t window = w->model->topic_config[m->topic].dedup_ms; /* the most there is: off */
-    if (!m->has_id || (window != UINT64_MAX && at_ms - m->latest_ms < window)) {
+    bool cron = m->sched != NONE && model_sched(w, m->sched)->cron;
+    if (!cron && (!m->has_id || (window != UINT64_MAX && at_ms - m->latest_ms < window))) {
         world_fail(w, "message %llu stands in the log twice, at %lld and %zu", (unsigned long long)value, (long long)m->offset, p->end);
         return m;
     }
     struct message *again = model_new_message(w, m->part, m->key);
+    m = model_message(w, value);
     again->value = value;
-    w->totals->produced_again++;
+    again->header = m->header;
+    again->priority = m->priority;
+    again->ttl_ms = m->ttl_ms;
+    w->totals->produced_again += !cron;
     return again;
 }
 
@@ -102,8 +109,12 @@ static void log_append(struct world *w, struct part_view *p, int64_t value, cons
     }
     m->offset = (int64_t)p->end;
     m->append_ms = h->append_time_ms;
+    m->append_turn = h->turn;
     model_message(w, m->value)->latest_ms = h->append_time_ms;
     p->log[p->end++] = (int64_t)m->id;
+    int sched = model_message(w, m->value)->sched;
+    if (sched != NONE && p->known == 0)
+        model_sched_appended(w, sched, h->append_time_ms);
     if (m->unit != NONE)
         model_unit_seen(w, m->unit);
     if (m->acked && m->acked_offset != m->offset)
@@ -152,7 +163,7 @@ void model_log_again(struct world *w)
     for (size_t i = 0; i < o->messages_n; i++)
         o->messages[i].offset = -1;
     for (int i = 0; i < PARTS; i++)
-        o->parts[i].known = o->parts[i].end, o->parts[i].end = 0;
+        o->parts[i].known = o->parts[i].end + 1, o->parts[i].end = 0;
     struct store_iter *it = store_iter(w->mem, FAM_LOG_DAYS);
     for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
         model_log_row(w, store_iter_key(it), store_iter_value(it));

@@ -59,7 +59,7 @@ static void cursor_row(struct world *w, struct view key, struct view value)
     }
     for (uint64_t o = r->floor; o < row.floor; o++)
         touch(w, model_message(w, (uint64_t)p->log[o]), group)->done = true;
-    *r = (struct group_rows){.floor = row.floor, .cursor = row.cursor, .parked = row.parked};
+    *r = (struct group_rows){.floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before};
 }
 
 static void done_row(struct world *w, struct view key, struct view value)
@@ -194,6 +194,9 @@ static void row_put(struct world *w, enum store_family f, struct view key, struc
     case FAM_STATE:
         model_state_row(w, key, &value);
         break;
+    case FAM_SCHED:
+        model_sched_row(w, key, &value);
+        break;
     default:
         break;
     }
@@ -207,6 +210,8 @@ static void row_removed(struct world *w, enum store_family f, struct view key)
         held_row(w, key, NULL);
     else if (f == FAM_STATE)
         model_state_row(w, key, NULL);
+    else if (f == FAM_SCHED)
+        model_sched_row(w, key, NULL);
     else if (f == FAM_GROUPS && key.data[0] == 'k')
         model_task_row(w, key, NULL);
 }
@@ -215,9 +220,23 @@ static void row_removed(struct world *w, enum store_family f, struct view key)
 
 bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING && !s->blocking; }
 
+uint64_t model_expiry(const struct world *w, int group, const struct message *m)
+{
+    uint64_t ttl = m->ttl_ms != 0 ? m->ttl_ms : w->model->topic_config[m->topic].ttl_ms;
+    return ttl == 0 || model_view((struct message *)m, group)->redriven_turn != 0 ? UINT64_MAX : m->append_ms + ttl;
+}
+
+/* Its time passed while nobody is known to hold it, and the group says so. */
+static bool expired_as(const struct world *w, int group, const struct message *m, uint8_t what)
+{
+    const struct group_view *g = model_view((struct message *)m, group);
+    return w->model->group_config[group].expired == what && model_expiry(w, group, m) <= w->model->wall_ms &&
+           !(g->touched && g->was.token != 0 && g->was.token == g->token && g->until > w->now.mono_ms);
+}
+
 static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group, uint8_t verb)
 {
-    if (g->by_unit == NONE || !model_unit(w, g->by_unit)->applied)
+    if (g->by_unit == NONE || !(model_unit(w, g->by_unit)->applied || model_unit(w, g->by_unit)->vague))
         return false;
     const struct unit *u = model_unit(w, g->by_unit);
     for (uint32_t i = 0; i < u->items_n; i++)
@@ -229,14 +248,16 @@ static bool unit_did(const struct world *w, const struct group_view *g, const st
 static bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || unit_did(w, g, m, group, SETTLE_ACK);
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || expired_as(w, group, m, EXPIRED_DROP) ||
+            unit_did(w, g, m, group, SETTLE_ACK);
 }
 
 static bool park_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
-    return g->parked_by_client || g->park_known || g->asked_park > 0 || unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+    return g->parked_by_client || g->park_known || g->asked_park > 0 || expired_as(w, group, m, EXPIRED_PARK) ||
+            unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
 }
 
 static void moved(struct world *w, int group, struct message *m)
@@ -262,6 +283,8 @@ static void moved(struct world *w, int group, struct message *m)
         world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group, is->failures, is->grants);
     if (is->token != 0 && is->token != was->token)
         model_granted(w, group, m);
+    w->totals->expired += model_expiry(w, group, m) <= w->model->wall_ms && is->token == 0 && was->token == 0 && !g->acked &&
+                          spot_absent(is) && !spot_absent(was);
 }
 
 /* ---------------------------------------------------------------- lists */
@@ -280,6 +303,9 @@ void model_written(void *world, const struct puts *p)
     struct model *o = w->model;
     struct buf joined = {0};
     o->turn = p->turn;
+    for (int g = 0; g < GROUPS; g++)
+        for (int i = 0; i < PARTITIONS; i++)
+            o->rows[g][i].before = o->rows[g][i].cursor;
     for (int logs = 1; logs >= 0; logs--) /* what was appended first: groups speak of it */
         for (size_t i = 0; i < p->count && !w->failed; i++) {
             struct put put;
@@ -298,6 +324,7 @@ void model_written(void *world, const struct puts *p)
             }
         }
     buf_free(&joined);
+    model_scheds_check(w);
     for (size_t i = 0; i < o->touched_n && !w->failed; i++)
         moved(w, o->touched[i].group, model_message(w, o->touched[i].id));
     clear_touched(w);
@@ -321,7 +348,7 @@ static void forget_unsynced(struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
         const struct group_view g = m->group[i];
-        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped,
+        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped, .redriven_turn = g.redriven_turn,
                                          .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
     }
     m->acked_offset = -1;
@@ -357,6 +384,7 @@ void model_after_crash(struct world *w, bool cut)
             m->group[g].is = (struct spot){0};
     }
     memset(o->rows, 0, sizeof o->rows);
+    memset(o->scanned, 0, sizeof o->scanned);
     o->leases_n = 0;
     model_units_cut(w);
     model_tasks_cut(w);
@@ -367,6 +395,7 @@ void model_after_crash(struct world *w, bool cut)
     family_again(w, FAM_HELD);
     clear_touched(w);
     model_tasks_again(w);
+    model_scheds_again(w);
     model_units_again(w);
     model_log_check(w);
     for (size_t i = 0; i < o->messages_n && !w->failed; i++)

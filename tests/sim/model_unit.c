@@ -53,10 +53,17 @@ void model_unit_seen(struct world *w, int unit)
 static void outputs_check(struct world *w, int unit)
 {
     const struct unit *u = w->model->units[unit];
-    for (uint32_t b = 0; b < u->batches_n; b++)
+    for (uint32_t b = 0; b < u->batches_n; b++) {
+        const struct sched *s = u->batches[b].sched != NONE ? model_sched(w, u->batches[b].sched) : NULL;
+        if (s != NULL) {
+            if (!s->waits && s->fired_turn == 0 && !s->ending)
+                world_fail(w, "unit %d was done, but its output does not wait for its time", unit);
+            continue;
+        }
         for (uint32_t i = 0; i < u->batches[b].count; i++)
             if (model_message(w, u->batches[b].ids[i])->offset < 0)
                 world_fail(w, "unit %d was done, but its output %llu is not there", unit, (unsigned long long)u->batches[b].ids[i]);
+    }
 }
 
 static void item_check(struct world *w, int unit, const struct item *i, bool now)
@@ -82,9 +89,12 @@ static void unit_check(struct world *w, int unit, bool now)
         const struct state_ask *p = &u->puts[i];
         struct state_chain *c = &w->model->state[p->group][p->key];
         struct state_step *last = c->n > 0 ? &c->at[c->n - 1] : NULL;
+        bool found = false;
         if (p->remove && last != NULL && !last->present && last->unit == NONE)
             last->unit = unit;
-        if (last == NULL || last->unit != unit)
+        for (size_t k = c->n; k > 0 && c->at[k - 1].turn == w->model->turn; k--)
+            found |= c->at[k - 1].unit == unit;
+        if (!found)
             world_fail(w, "unit %d was done, but not its state of key %d in group %d", unit, p->key, p->group);
     }
 }
@@ -102,13 +112,22 @@ void model_units_check(struct world *w)
     o->state_removed = false;
 }
 
+/* Something of it stays, whatever becomes of what waits for its time. */
+static bool unit_lasts(const struct world *w, const struct unit *u)
+{
+    bool lasts = u->puts_n > 0;
+    for (uint32_t i = 0; i < u->batches_n; i++)
+        lasts |= u->batches[i].sched == NONE || !model_sched(w, u->batches[i].sched)->ending;
+    return lasts;
+}
+
 void model_unit_answered(struct world *w, int unit, int code)
 {
     struct unit *u = w->model->units[unit];
     u->outcome = code == E_OK ? OUTCOME_OK : OUTCOME_REFUSED;
     if (u->applied && code != E_OK)
         world_fail(w, "unit %d was answered %s, and something of it was done", unit, error_name(code));
-    if (!u->applied && code == E_OK && unit_shows(u))
+    if (!u->applied && code == E_OK && unit_shows(u) && unit_lasts(w, u))
         world_fail(w, "unit %d was answered ok, and nothing of it was done", unit);
 }
 
@@ -175,6 +194,27 @@ static void step_check(struct world *w, int unit, int group, int key, uint64_t c
                    (unsigned long long)(present ? last->count : 0), (unsigned long long)count);
 }
 
+static const struct state_ask *ask_of(const struct unit *u, int group, int key)
+{
+    for (uint32_t i = 0; i < u->puts_n; i++)
+        if (u->puts[i].group == group && u->puts[i].key == key)
+            return &u->puts[i];
+    return NULL;
+}
+
+/* A row that is new may follow one that was removed in the same turn: its unit was seen in the log. */
+static void removed_before(struct world *w, int unit, int group, int key, struct state_chain *c)
+{
+    const struct state_ask *put = ask_of(model_unit(w, unit), group, key);
+    for (size_t i = 0; put != NULL && put->version == 0 && i < w->model->seen_n; i++) {
+        const struct state_ask *p = ask_of(model_unit(w, w->model->seen_units[i]), group, key);
+        if (p == NULL || !p->remove || p->version != c->at[c->n - 1].version)
+            continue;
+        step_add(c, (struct state_step){.turn = w->model->turn, .unit = w->model->seen_units[i]});
+        return;
+    }
+}
+
 void model_state_row(struct world *w, struct view key, const struct view *value)
 {
     int group, k, unit;
@@ -194,6 +234,9 @@ void model_state_row(struct world *w, struct view key, const struct view *value)
         world_fail(w, "a state row does not read");
         return;
     }
+    if (last != NULL && last->present)
+        removed_before(w, unit, group, k, c);
+    last = c->n > 0 ? &c->at[c->n - 1] : NULL;
     step_check(w, unit, group, k, count, last);
     version_add(w, c, row.version);
     step_add(c, (struct state_step){.present = true, .version = row.version, .count = count, .turn = w->model->turn, .unit = unit});
@@ -219,7 +262,7 @@ void model_state_told(struct world *w, int group, int key, bool found, uint64_t 
 void model_units_cut(struct world *w)
 {
     for (size_t i = 0; i < w->model->units_n; i++)
-        w->model->units[i]->applied = false;
+        w->model->units[i]->vague |= w->model->units[i]->applied, w->model->units[i]->applied = false;
 }
 
 /* What stands there now is what stood there once, and nothing that is known to be on disk was after it. */
@@ -255,10 +298,11 @@ void model_units_again(struct world *w)
             chain_again(w, g, k);
     o->seen_n = 0;
     for (size_t i = 0; i < o->units_n && !w->failed; i++) {
-        const struct unit *u = o->units[i];
+        struct unit *u = o->units[i];
+        u->vague &= !u->applied && !unit_lasts(w, u);
         if (u->applied)
             unit_check(w, (int)i, false);
-        else if (u->outcome == OUTCOME_OK && unit_shows(u))
+        else if (u->outcome == OUTCOME_OK && unit_shows(u) && unit_lasts(w, u))
             world_fail(w, "unit %zu was answered ok, and after the crash nothing of it is there", i);
     }
 }

@@ -1,4 +1,6 @@
-/* What operators do while clients work: tasks over dead letters. See client.h. */
+/* What operators do while clients work: tasks over dead letters, changes of what waits. See client.h. */
+#include <string.h>
+
 #include "client.h"
 
 static struct request *numbered(struct client *c, enum request_kind kind, enum wire_verb verb)
@@ -55,12 +57,58 @@ static void task_cancel(struct world *w, struct client *c)
     numbered(c, R_TASK, VERB_TASK_CANCEL)->task = w->model->tasks[rng_below(&w->rng, w->model->tasks_n)].id;
 }
 
+static void sched_change(struct world *w, struct client *c, int sched, uint8_t act)
+{
+    struct request *r = numbered(c, R_SCHED, VERB_SCHED_CHANGE);
+    struct sched *s = model_sched(w, sched);
+    r->sched = sched;
+    r->move.act = act;
+    if (act == SCHED_MOVE && rng_chance(&w->rng, 1, 2))
+        r->move.delay_ms = rng_below(&w->rng, 20000);
+    else if (act == SCHED_MOVE)
+        r->move.at_ms = w->now.wall_ms + rng_below(&w->rng, 20000);
+    uint64_t least = r->move.at_ms != 0 ? r->move.at_ms : w->model->wall_ms + r->move.delay_ms;
+    for (size_t i = 0; i < w->model->scheds_n; i++) { /* whoever has the name by then */
+        struct sched *other = &w->model->scheds[i];
+        if (other->topic != s->topic || strcmp(other->name, s->name) != 0)
+            continue;
+        other->ending |= act == SCHED_CANCEL;
+        if (act == SCHED_MOVE && least < other->move_min)
+            other->move_min = least;
+    }
+}
+
+static void sched_change_some(struct world *w, struct client *c)
+{
+    for (int i = 0; i < 8 && w->model->scheds_n > 0; i++) {
+        int sched = (int)rng_below(&w->rng, w->model->scheds_n);
+        if (!model_sched(w, sched)->waits || model_sched(w, sched)->name[0] == '\0')
+            continue;
+        sched_change(w, c, sched, rng_chance(&w->rng, 1, 2) ? SCHED_CANCEL : SCHED_MOVE);
+        return;
+    }
+}
+
+void client_end_crons(struct world *w, struct client *c)
+{
+    for (size_t i = 0; i < w->model->scheds_n; i++) {
+        const struct sched *s = model_sched(w, (int)i);
+        if (s->cron && s->waits && c->lanes[PARTS].next - c->lanes[PARTS].seen < 10) {
+            sched_change(w, c, (int)i, SCHED_CANCEL);
+            return;
+        }
+    }
+}
+
 void client_operate(struct world *w, struct client *c)
 {
     if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20)
         return;
-    if (rng_chance(&w->rng, 5, 6))
+    uint64_t x = rng_below(&w->rng, 12);
+    if (x < 5)
         task_begin(w, c);
-    else
+    else if (x < 6)
         task_cancel(w, c);
+    else
+        sched_change_some(w, c);
 }

@@ -26,6 +26,10 @@ static void batch_acked(struct world *w, const struct batch *b, const struct wir
 {
     if (p->partition != w->model->parts[b->part].id || p->count != b->count)
         world_fail(w, "a batch of %u messages was answered as %u in partition %u", b->count, p->count, p->partition);
+    if (b->sched != NONE && p->due_ms != 0) {
+        model_sched_told(w, b->sched, p);
+        return;
+    }
     w->totals->duplicates += p->duplicate;
     w->totals->produced += p->duplicate ? 0 : b->count;
     for (uint32_t i = 0; i < b->count && !w->failed; i++) {
@@ -263,6 +267,14 @@ static void task_reply(struct client *c, struct request *r, const struct wire_re
     request_end(r);
 }
 
+static void sched_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+{
+    if (reply->code == E_OK)
+        model_sched_changed(c->world, r->sched, r->move.act, op->turn);
+    client_lane_answered(c, r);
+    request_end(r);
+}
+
 static void state_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
     state_told(c, r->state_group, r->state_key, reply->state.found, reply->state.version, reply->state.value);
@@ -366,7 +378,7 @@ void reply_arrived(struct sim_op *so)
             produce_rest(c, r, &reply->produce);
         return;
     }
-    if (reply->code != E_OK && !(r->kind == R_TASK && reply->code == E_TASK_NOT_FOUND) && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {
+    if (reply->code != E_OK && !(r->kind == R_SCHED && reply->code == E_SCHEDULE_NOT_FOUND) && !(r->kind == R_TASK && reply->code == E_TASK_NOT_FOUND) && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {
         world_fail(c->world, "client %d: verb %d lane %u seq %llu was answered %s: %.*s", c->index, r->verb, r->lane, (unsigned long long)r->seq,
                    error_name(reply->code), (int)reply->detail.size, (const char *)reply->detail.data);
         return;
@@ -389,6 +401,9 @@ void reply_arrived(struct sim_op *so)
         break;
     case R_TASK:
         task_reply(c, r, reply);
+        break;
+    case R_SCHED:
+        sched_reply(c, r, reply, &so->op);
         break;
     case R_STATE:
         state_reply(c, r, reply);

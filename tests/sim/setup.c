@@ -53,7 +53,8 @@ static void make_topic(struct world *w, int topic)
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
     r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
-                                                 .dedup_ms = topic == 0 ? 60000 : topic == 1 ? 30000 : rng_chance(&w->rng, 1, 2) ? UINT64_MAX : 45000};
+                                                 .dedup_ms = topic == 0 ? 60000 : topic == 1 ? 30000 : rng_chance(&w->rng, 1, 2) ? UINT64_MAX : 45000,
+                                                 .ttl_ms = topic == 1 && rng_chance(&w->rng, 1, 3) ? 60000 : 0};
     make(w, r);
 }
 
@@ -67,6 +68,7 @@ static void make_group(struct world *w, int topic, int group)
                                                  .backoff_min_ms = 100, .backoff_max_ms = 3000,
                                                  .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
                                                  .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
+                                                 .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
                                                  .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
     make(w, r);
 }

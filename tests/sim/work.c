@@ -92,7 +92,10 @@ static int unit_make(struct world *w, struct client *c, struct buf *bytes)
         struct batch *b = &u->batches[u->batches_n];
         uint32_t n = (uint32_t)rng_between(&w->rng, 1, left);
         b->part = (int)rng_below(&w->rng, PARTS);
+        b->sched = NONE;
         batch_add_new(w, b, n, unit);
+        if (rng_chance(&w->rng, 1, 6))
+            batch_delay(w, b, unit);
         batch_encode(w, b, bytes);
         left -= n;
     }

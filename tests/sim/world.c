@@ -186,6 +186,8 @@ static void turn(struct world *w)
         model_lag(w);
     if (!w->failed && rng_chance(&w->rng, 1, 100))
         model_tasks_list(w);
+    if (!w->failed && rng_chance(&w->rng, 1, 100))
+        model_scheds_list(w);
 }
 
 void world_sync(struct world *w)
@@ -284,13 +286,16 @@ static bool drained(struct world *w)
         LIST_EACH (n, &w->clients[i].requests)
             if (container_of(n, struct request, link)->kind != R_RECEIVE)
                 return false;
-    return model_tasks_idle(w);
+    return model_tasks_idle(w) && model_scheds_idle(w);
 }
 
 static void drain(struct world *w)
 {
     w->draining = true;
     store_mem_faults(w->mem, &(struct store_mem_faults){0});
+    if (w->now.wall_ms < w->model->wall_ms)
+        w->now.wall_ms = w->model->wall_ms;
+    broker_crash(w, false); /* a broker that begins takes the clock as it is */
     for (int i = 0; i < 4000 && !w->failed; i++) {
         w->now.mono_ms += 100;
         w->now.wall_ms += 100;
