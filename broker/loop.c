@@ -203,6 +203,8 @@ static void turn_written(struct loop *l)
         readers_match(l->readers, fx->matches[i]);
     if (fx->due != NULL)
         readers_due(l->readers, fx->due);
+    for (size_t i = 0; i < fx->notices_n; i++)
+        log_warn("%s", fx->notices[i].line.text);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
         l->options.hint(l->options.user, fx->hints[i].group, fx->hints[i].topic, fx->hints[i].name);
     engine_effects_clear(l->engine);

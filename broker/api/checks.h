@@ -14,7 +14,8 @@ struct partition_facts {
 struct partitions; /* partitions.c */
 struct partitions *partitions_new(void);
 void partitions_free(struct partitions *p);
-bool partitions_find(struct partitions *p, uint32_t id, struct partition_facts *out);
+/* OK; TOPIC_DELETED: there was such a partition; PARTITION_NOT_FOUND. */
+int partitions_find(struct partitions *p, uint32_t id, struct partition_facts *out);
 
 struct api {
     const struct engine_limits *limits;

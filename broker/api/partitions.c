@@ -8,6 +8,7 @@
 struct partitions {
     pthread_rwlock_t lock;
     struct map facts; /* of struct partition_facts */
+    uint32_t next;    /* ids below were given out, and are not again */
 };
 
 struct partitions *partitions_new(void)
@@ -26,14 +27,21 @@ void partitions_free(struct partitions *p)
     mem_free(p);
 }
 
-bool partitions_find(struct partitions *p, uint32_t id, struct partition_facts *out)
+int partitions_find(struct partitions *p, uint32_t id, struct partition_facts *out)
 {
     pthread_rwlock_rdlock(&p->lock);
     const struct partition_facts *facts = map_get(&p->facts, id);
     if (facts != NULL)
         *out = *facts;
+    int code = facts != NULL ? E_OK : id != 0 && id < p->next ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
     pthread_rwlock_unlock(&p->lock);
-    return facts != NULL;
+    return code;
+}
+
+static void given_out(struct partitions *p, uint32_t id)
+{
+    if (id >= p->next)
+        p->next = id + 1;
 }
 
 void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count, uint32_t message_bytes_max)
@@ -42,6 +50,7 @@ void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t coun
     struct partitions *p = a->partitions;
     pthread_rwlock_wrlock(&p->lock);
     struct partition_facts *facts = map_get(&p->facts, id);
+    given_out(p, id);
     if (facts == NULL) {
         facts = mem_alloc(sizeof *facts);
         map_put(&p->facts, id, facts);
@@ -54,6 +63,7 @@ void api_partition_gone(struct api *a, uint32_t id)
 {
     struct partitions *p = a->partitions;
     pthread_rwlock_wrlock(&p->lock);
+    given_out(p, id);
     mem_free(map_del(&p->facts, id));
     pthread_rwlock_unlock(&p->lock);
 }

@@ -93,9 +93,10 @@ int check_produced(struct api *a, struct op *op, const struct wire_produce *w, s
 {
     struct partition_facts facts;
     struct batch_columns columns;
-    if (!partitions_find(a->partitions, w->partition, &facts))
-        return err_set(e, E_PARTITION_NOT_FOUND, "partition id %u", w->partition);
-    int code = check_at_most("produce.delay_ms", w->delay_ms, "delay_ms_max", a->limits->delay_ms_max, e);
+    int code = partitions_find(a->partitions, w->partition, &facts);
+    if (code != E_OK)
+        return err_set(e, code, "partition id %u", w->partition);
+    code = check_at_most("produce.delay_ms", w->delay_ms, "delay_ms_max", a->limits->delay_ms_max, e);
     if (code == E_OK)
         code = check_at_most("produce.name", w->name.size, "of bytes", WIRE_NAME_MAX, e);
     if (code == E_OK)

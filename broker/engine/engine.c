@@ -1,6 +1,8 @@
 /* The engine's frame: a turn from its beginning to its end, the table of verbs, timers and rows. */
 #include "engine/memory.h"
 
+#include <stdarg.h>
+
 const struct engine_limits engine_limits_default = {
 #define X(name, unit, def, min, max, help) .name = def,
 #include "engine/limits.def"
@@ -92,6 +94,16 @@ void mark_dirty(struct list *dirty, struct list_node *n)
 {
     if (!list_linked(n))
         list_push_back(dirty, n);
+}
+
+void notice(struct engine *en, const char *fmt, ...)
+{
+    struct effect_notice n = {0};
+    va_list args;
+    va_start(args, fmt);
+    err_vset(&n.line, E_OK, fmt, args);
+    va_end(args);
+    buf_append(&en->notices, &n, sizeof n);
 }
 
 /* ---------------------------------------------------------------- verbs */
@@ -275,6 +287,8 @@ void engine_turn_end(struct engine *en)
     fx->appends_n = en->appends_fx.size / sizeof *fx->appends;
     fx->hints = (const struct effect_hint *)(void *)en->hints.data;
     fx->hints_n = en->hints.size / sizeof *fx->hints;
+    fx->notices = (const struct effect_notice *)(void *)en->notices.data;
+    fx->notices_n = en->notices.size / sizeof *fx->notices;
     fx->partitions = (const struct effect_partition *)(void *)en->partitions_fx.data;
     fx->partitions_n = en->partitions_fx.size / sizeof *fx->partitions;
     fx->drop_pipes = (const uint64_t *)(void *)en->drops.data;
@@ -295,6 +309,8 @@ void engine_effects_clear(struct engine *en)
     buf_clear(&en->appends);
     buf_clear(&en->appends_fx);
     buf_clear(&en->hints);
+    buf_clear(&en->notices);
+    en->fx.notices_n = 0;
     buf_clear(&en->partitions_fx);
     buf_clear(&en->drops);
     en->fx.loads_n = en->fx.matches_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
@@ -395,7 +411,7 @@ void engine_close(struct engine *en)
     puts_free(&en->fx.puts);
     for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
-    struct buf *bufs[] = {&en->holds, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
+    struct buf *bufs[] = {&en->holds, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
                           &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);

@@ -57,6 +57,8 @@ struct effect_due { uint64_t from_ms, to_ms, bytes_max; uint32_t rows_max; };
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
 struct effect_hint { uint32_t group; const char *topic, *name; };
+/* Something that whoever keeps the broker should know: a line of its log, a warning. */
+struct effect_notice { struct err line; };
 /* A partition began, ended, or its start moved: what readers and the checks before the engine must know. */
 struct effect_partition { uint32_t partition, index, count, message_bytes_max; enum store_family family; uint64_t start; bool gone; };
 
@@ -69,6 +71,7 @@ struct effects {
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
+    const struct effect_notice *notices; size_t notices_n;
     const uint64_t *drop_pipes; size_t drop_pipes_n; /* pipes whose session was taken over by another */
     bool need_sync;              /* something in this turn waits for the disk */
     bool shows_when_written;     /* an `os` topic got messages: engine_written lets readers see them */

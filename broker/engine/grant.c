@@ -192,6 +192,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
         if (g->demand < wanted)
             g->demand = wanted;
         g->asked_ms = en->now.mono_ms;
+        group_used(en, g);
         if (!waited) /* or two groups that cannot give would stir each other for ever */
             group_stir(en, g);
         if (g->paused || g->ready == 0 || left == 0)

@@ -14,6 +14,14 @@ static void group_unknown(struct engine *en, struct op *op, const struct topic *
            (int)name.size, (const char *)name.data, t->name, (int)name.size, (const char *)name.data, t->name);
 }
 
+int group_missing(const struct engine *en, uint32_t id)
+{
+    for (size_t i = 0; id != 0 && i < ARRAY_LEN(en->groups_gone); i++)
+        if (en->groups_gone[i] == id)
+            return E_TOPIC_DELETED;
+    return E_GROUP_NOT_FOUND;
+}
+
 struct group *group_find(struct engine *en, struct op *op, struct view topic, struct view name)
 {
     struct topic *t = topic_find(en, topic);
@@ -39,6 +47,7 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
     g->created_ms = row->created_ms;
     g->config = group_defaults(row->config);
     g->paused = row->paused;
+    g->used_ms = row->used_ms;
     for (int i = 0; i < PRIORITIES; i++)
         list_init(&g->again[i]);
     list_init(&g->waiters);
@@ -89,6 +98,7 @@ void group_free(struct engine *en, struct group *g)
     map_free(&g->leases);
     timer_clear(en, &g->later);
     list_remove(&g->stirred);
+    timer_clear(en, &g->idle);
     mem_free(g->parts);
     mem_free(g->name);
     mem_free(g);
@@ -121,6 +131,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     group_rows_remove(en, FAM_STATE, key_group_prefix(g->id));
     struct topic *t = g->topic;
     bool found;
+    if (code == E_TOPIC_DELETED)
+        en->groups_gone[en->groups_gone_n++ % ARRAY_LEN(en->groups_gone)] = g->id;
     size_t at = group_place(t, view_of_str(g->name), &found);
     memmove(t->groups + at, t->groups + at + 1, (t->groups_n - at - 1) * sizeof(struct group *));
     t->groups_n--;
@@ -146,12 +158,14 @@ static void answer_group(struct engine *en, struct op *op, const struct group *g
     answer_change(en, op, DURABILITY_DISK);
 }
 
-static void group_write(struct engine *en, const struct group *g)
+void group_write(struct engine *en, struct group *g)
 {
     struct key k = key_group(g->id);
     buf_clear(&en->row);
     group_row_put(&en->row, &(struct group_row){.name = view_of_str(g->name), .topic = g->topic->id, .created_ms = g->created_ms,
-                                                .config = g->config, .paused = g->paused});
+                                                .config = g->config, .paused = g->paused,
+                                                .used_ms = g->used_ms});
+    g->used_written_ms = g->used_ms;
     row_put(en, FAM_META, &k);
     k = key_meta_next();
     buf_clear(&en->row);
@@ -194,7 +208,9 @@ void group_create(struct engine *en, struct op *op, struct session *s)
     }
     struct group *g = group_add(en, t, en->next.group++,
                                 &(struct group_row){.name = set->name, .topic = t->id, .created_ms = en->wall_ms, .config = config});
+    g->used_ms = en->wall_ms;
     group_write(en, g);
+    group_idle_arm(en, g);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         struct group_part *p = &g->parts[i];
         uint64_t from = config.from == FROM_END ? p->partition->row.end : p->partition->row.start;
@@ -288,7 +304,10 @@ void group_alter(struct engine *en, struct op *op, struct session *s)
         answer(en, op, e.code, "group '%s' of topic '%s': %s", g->name, g->topic->name, e.text);
         return;
     }
+    g->used_ms = en->wall_ms;
+    g->idle_warned = false;
     group_write(en, g);
+    group_idle_arm(en, g);
     group_stir(en, g);
     answer_group(en, op, g, false);
 }
@@ -300,6 +319,7 @@ void group_control(struct engine *en, struct op *op, struct session *s)
     struct group *g = group_find(en, op, c->topic, c->name);
     if (g == NULL)
         return;
+    group_used(en, g);
     switch ((enum group_act)c->act) {
     case GROUP_PAUSE:
     case GROUP_RESUME:

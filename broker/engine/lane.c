@@ -319,6 +319,26 @@ static void answer_repeat(struct engine *en, struct lane *l, struct op *op)
     op->turn = turn;
 }
 
+/* The lanes of partitions that went with their topics: nothing will be asked of them any more. Looked through once after such, by the next
+ * request of the session. */
+static void lanes_sweep(struct engine *en, struct session *s)
+{
+    s->topics_gone = en->topics_gone;
+    buf_clear(&en->scratch);
+    for (struct map_it it = map_iter(&s->lanes); map_next(&it);) {
+        const struct lane *l = it.value;
+        if (l->id != 0 && map_get(&en->partitions, l->id) == NULL)
+            buf_append(&en->scratch, &l->id, sizeof l->id);
+    }
+    for (size_t at = 0; at < en->scratch.size; at += sizeof(uint32_t)) {
+        uint32_t id;
+        memcpy(&id, en->scratch.data + at, sizeof id);
+        struct key k = key_lane(s->id, id);
+        row_remove(en, FAM_SESSIONS, &k);
+        lane_free(map_del(&s->lanes, (uint64_t)id + 1));
+    }
+}
+
 enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op)
 {
     uint64_t seq = op->request.seq;
@@ -335,6 +355,8 @@ enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op)
         partition_gone(en, op, op->request.lane);
         return LANE_ANSWERED;
     }
+    if (s->topics_gone != en->topics_gone)
+        lanes_sweep(en, s);
     if (map_count(&s->lanes) >= en->limits->lanes_per_session_max && map_get(&s->lanes, (uint64_t)op->request.lane + 1) == NULL) {
         answer(en, op, E_LIMIT, "limit lanes_per_session_max = %llu", (unsigned long long)en->limits->lanes_per_session_max);
         return LANE_ANSWERED;

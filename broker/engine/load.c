@@ -71,7 +71,9 @@ static int load_group(struct engine *en, struct view key, struct view value, str
         return code;
     for (size_t i = 0; i < en->topics_n; i++)
         if (en->topics[i]->id == row.topic) {
-            group_add(en, en->topics[i], id, &row);
+            struct group *g = group_add(en, en->topics[i], id, &row);
+            g->used_written_ms = g->used_ms;
+            group_idle_load(en, g);
             return E_OK;
         }
     return damaged(e, "the topic of group", id);
@@ -109,6 +111,7 @@ static int load_meta(struct engine *en, struct err *e)
         en->epoch = row.epoch;
         en->turn = row.turn;
         en->wall_ms = row.wall_ms;
+        en->down_ms = en->now.wall_ms > row.wall_ms ? en->now.wall_ms - row.wall_ms : 0;
     }
     if (en->now.wall_ms > en->wall_ms) /* the wall clock never goes back, across restarts either */
         en->wall_ms = en->now.wall_ms;
@@ -123,6 +126,9 @@ static int load_meta(struct engine *en, struct err *e)
         return code;
     for (struct map_it it = map_iter(&en->partitions); map_next(&it);)
         log_partition_publish(en, it.value, false);
+    uint32_t last = en->next.partition - 1;
+    if (last != 0 && map_get(&en->partitions, last) == NULL) /* so that the checks know which ids there were */
+        buf_append(&en->partitions_fx, &(struct effect_partition){.partition = last, .gone = true}, sizeof(struct effect_partition));
     return E_OK;
 }
 

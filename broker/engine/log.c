@@ -169,7 +169,7 @@ static void fetch_part(const struct engine *en, const struct wire_fetch_from *fr
     const struct partition *p = map_get(&en->partitions, from->partition);
     part->partition = from->partition;
     if (p == NULL) {
-        part->code = E_PARTITION_NOT_FOUND;
+        part->code = (uint16_t)partition_missing(en, from->partition);
         return;
     }
     part->start = p->row.start;

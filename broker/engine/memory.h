@@ -105,6 +105,7 @@ struct session {
     struct map lanes;           /* id -> lane; loaded from their rows when first used */
     struct list leases;         /* of struct lease, by `of_session` */
     uint64_t leased;            /* messages of its leases */
+    uint64_t topics_gone;       /* engine.topics_gone when its lanes were looked through */
     struct bucket messages, bytes; /* produced */
     struct list waiting;        /* of struct op, by `wait` */
     size_t waiting_n;
@@ -251,6 +252,10 @@ struct group {
     struct flow flow;           /* of rate_milli */
     uint64_t redriven;          /* entries whose offset is done */
     uint64_t asked_ms;          /* mono: the last receive; 0: none since the start */
+    uint64_t used_ms;           /* (row, at times) wall: somebody received or settled; kept if it has an idle expiry */
+    uint64_t used_written_ms;   /* in its row */
+    struct timer idle;
+    bool idle_warned;
     uint64_t redriven_blocked;  /* of those, the blocked ones */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
@@ -295,7 +300,7 @@ struct engine {
     const struct engine_limits *limits;
     struct engine_counters counters;
     struct effects fx;
-    struct buf loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
+    struct buf notices, loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
     struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
     struct buf scratch, row;    /* for encoding */
@@ -303,6 +308,10 @@ struct engine {
     uint32_t epoch;             /* (row) */
     uint64_t turn;              /* (row) */
     uint64_t wall_ms;           /* (row) never goes back */
+    uint64_t down_ms;           /* between the last turn before the start and the start */
+    uint64_t topics_gone;       /* how many were deleted since the start */
+    uint32_t groups_gone[1024]; /* the last that went with their topic, by id: a ring */
+    size_t groups_gone_n;
     struct engine_now now;
     struct engine_now clock;    /* when the two clocks were last seen to agree */
     bool wall_suspect;          /* the wall clock stepped: what goes by it pauses */
@@ -341,6 +350,7 @@ void timer_clear(struct engine *en, struct timer *t);
 bool row_read(struct engine *en, enum store_family f, const struct key *k, struct view *value);
 void row_put(struct engine *en, enum store_family f, const struct key *k); /* en->row is the value */
 void row_remove(struct engine *en, enum store_family f, const struct key *k);
+void notice(struct engine *en, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a line for the log */
 void mark_dirty(struct list *dirty, struct list_node *n);
 
 /* ---------------------------------------------------------------- answer.c */
@@ -393,7 +403,9 @@ void topic_list(struct engine *en, struct op *op);
 void topic_free(struct topic *t);
 enum store_family log_family(uint8_t log_class);
 void topic_unknown(struct engine *en, struct op *op, struct view name); /* answers TOPIC_NOT_FOUND with help */
-void partition_gone(struct engine *en, struct op *op, uint32_t id);     /* answers PARTITION_NOT_FOUND */
+void partition_gone(struct engine *en, struct op *op, uint32_t id);     /* answers PARTITION_NOT_FOUND, or TOPIC_DELETED */
+int partition_missing(const struct engine *en, uint32_t id);            /* which of the two */
+int group_missing(const struct engine *en, uint32_t id);                /* GROUP_NOT_FOUND, or TOPIC_DELETED where that is known */
 
 void log_produce(struct engine *en, struct op *op, struct session *s);
 /* Appends a batch to its partition in this turn; nothing is asked and nothing refused. The batch's bytes stay, `hold` or not, until the turn is
@@ -463,6 +475,10 @@ void group_rows_remove(struct engine *en, enum store_family f, struct key begin)
 uint64_t group_purge(struct engine *en, struct group *g);      /* purge.c; how many messages were done by it */
 void group_free(struct engine *en, struct group *g);
 void group_stir(struct engine *en, struct group *g);
+void group_write(struct engine *en, struct group *g);          /* its row */
+void group_used(struct engine *en, struct group *g);           /* idle.c: somebody received or settled */
+void group_idle_arm(struct engine *en, struct group *g);
+void group_idle_load(struct engine *en, struct group *g);      /* its row was read */
 
 /* ---------------------------------------------------------------- queue.c, ready.c, grant.c: scanning, handing out */
 

@@ -203,6 +203,11 @@ static bool receive_try(struct engine *en, struct op *op, struct session *s)
 void receive_empty(struct engine *en, struct op *op)
 {
     en->counters.receives_empty++;
+    for (uint32_t i = 0; i < op->request.receive.groups_n; i++) { /* to wait for it was to use it */
+        struct group *g = map_get(&en->groups, op->request.receive.groups[i]);
+        if (g != NULL)
+            group_used(en, g);
+    }
     op->reply.body = BODY_RECEIVE;
     op->reply.receive.counter = op->request.receive.counter;
     answer_now(en, op);
@@ -270,7 +275,7 @@ void queue_receive(struct engine *en, struct op *op, struct session *s)
     for (uint32_t i = 0; i < r->groups_n; i++) {
         const struct group *g = map_get(&en->groups, r->groups[i]);
         if (g == NULL) {
-            answer(en, op, E_GROUP_NOT_FOUND, "group id %u", r->groups[i]);
+            answer(en, op, group_missing(en, r->groups[i]), "group id %u", r->groups[i]);
             return;
         }
     }

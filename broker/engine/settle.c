@@ -12,7 +12,7 @@ static struct entry *item_entry(const struct engine *en, const struct wire_settl
     const struct partition *p = map_get(&en->partitions, i->partition);
     struct group *g = map_get(&en->groups, i->group);
     if (g == NULL || p == NULL || p->topic != g->topic) {
-        *code = E_GROUP_NOT_FOUND;
+        *code = p == NULL && partition_missing(en, i->partition) == E_TOPIC_DELETED ? E_TOPIC_DELETED : group_missing(en, i->group);
         return NULL;
     }
     struct entry *e = map_get(&group_part(g, p)->entries, i->offset);
@@ -51,6 +51,7 @@ static void extend(struct engine *en, struct entry *e, uint32_t lease_ms)
 
 static void item_apply(struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i, struct entry *e)
 {
+    group_used(en, e->part->group);
     struct wire_note note = {0};
     if (i->note > 0)
         note = w->notes[i->note - 1];
@@ -141,7 +142,7 @@ static int outputs_check(struct engine *en, struct op *op, const struct session 
         struct partition *p = map_get(&en->partitions, w->partition);
         struct refusal refused;
         if (p == NULL)
-            return E_PARTITION_NOT_FOUND;
+            return partition_missing(en, w->partition);
         struct err e = {0};
         if (sched_asked(w) && sched_check(en, w, &e) != E_OK)
             return e.code;

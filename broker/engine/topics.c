@@ -103,7 +103,13 @@ void topic_unknown(struct engine *en, struct op *op, struct view name)
            (int)name.size, (const char *)name.data);
 }
 
-void partition_gone(struct engine *en, struct op *op, uint32_t id) { answer(en, op, E_PARTITION_NOT_FOUND, "partition id %u", id); }
+/* A partition goes with its topic only, and its id is not used again. */
+int partition_missing(const struct engine *en, uint32_t id)
+{
+    return id != 0 && id < en->next.partition ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
+}
+
+void partition_gone(struct engine *en, struct op *op, uint32_t id) { answer(en, op, partition_missing(en, id), "partition id %u", id); }
 
 /* ---------------------------------------------------------------- requests */
 
@@ -213,6 +219,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
     sched_topic_gone(en, t);
     memmove(en->topics + at, en->topics + at + 1, (en->topics_n - at - 1) * sizeof(struct topic *));
     en->topics_n--;
+    en->topics_gone++;
     dedup_windows_changed(en);
     topic_free(t);
     answer_change(en, op, DURABILITY_DISK);

@@ -27,6 +27,9 @@ enum {
     DENIED_REST_MS = 100, /* between fetches when the broker does not let us wait */
 };
 
+/* The partition that the catalog names went with its topic; the name may stand for another by now. */
+static bool gone(int code) { return code == E_PARTITION_NOT_FOUND || code == E_TOPIC_DELETED; }
+
 struct sluice_reader {
     struct sluice *client;
     struct topic *topic;
@@ -247,7 +250,7 @@ static int refused_part(struct sluice_reader *r, const struct wire_fetch_part *p
         return fail(err, part->code, "%s: topic '%s', partition %u ends at %llu, the reader stands at %llu",
                     error_text(part->code), r->topic->name, r->index, (unsigned long long)part->end,
                     (unsigned long long)r->offset);
-    if (part->code == E_PARTITION_NOT_FOUND)
+    if (gone(part->code))
         catalog_forget_topic(&r->client->catalog, r->topic);
     return fail(err, part->code, "%s: topic '%s', partition %u, offset %llu", error_text(part->code),
                 r->topic->name, r->index, (unsigned long long)r->offset);
@@ -354,7 +357,7 @@ static int ask_offsets(struct sluice_reader *r, uint64_t time_ms, struct wire_of
     q->wire.offset_for = (struct wire_offset_for){.partition = r->partition, .time_ms = time_ms};
     struct answer *a;
     int code = client_call(r->client, q, &a, err);
-    if (code == E_PARTITION_NOT_FOUND)
+    if (gone(code))
         catalog_forget_topic(&r->client->catalog, r->topic);
     if (code != 0)
         return code;
@@ -366,7 +369,7 @@ static int ask_offsets(struct sluice_reader *r, uint64_t time_ms, struct wire_of
     return code;
 }
 
-/* Finds the reader's first offset. The catalog may know a topic that was deleted since; then PARTITION_NOT_FOUND comes once. */
+/* Finds the reader's first offset. The catalog may know a topic that was deleted since; then TOPIC_DELETED comes once. */
 static int place(struct sluice_reader *r, const struct sluice_reader_options *o, struct sluice_error *err)
 {
     struct wire_offset_reply offsets = {0};
@@ -426,7 +429,7 @@ int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition,
             code = place(r, &o, err);
         else
             break;
-        if (code != E_PARTITION_NOT_FOUND)
+        if (!gone(code))
             break; /* else the name stands for another topic by now */
     }
     if (code != 0) {
