@@ -140,13 +140,19 @@ void lease_write(struct engine *en, struct lease *l)
     mem_free(rows);
 }
 
-void leases_return(struct engine *en, struct session *s)
+enum { RETURNED_PER_TURN = 4096 };
+
+bool leases_return(struct engine *en, struct session *s)
 {
+    uint64_t before = s->leased;
     LIST_EACH (n, &s->leases) {
         struct lease *l = container_of(n, struct lease, of_session);
         for (struct list_node *m; (m = list_first(&l->entries)) != NULL;) {
+            if (before - s->leased >= RETURNED_PER_TURN)
+                return false;
             en->counters.returned_leases++;
             entry_retry(en, container_of(m, struct entry, link), 0); /* the rest of its run goes with it */
         }
     }
+    return true;
 }

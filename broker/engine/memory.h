@@ -111,6 +111,8 @@ struct session {
     size_t waiting_n;
     uint64_t slot_counter[LANE_WINDOW]; /* the highest counter of a receive in each slot */
     struct timer grace;         /* leases return */
+    struct timer returning;     /* the rest of them: a bounded number a turn */
+    bool ending;                /* it is forgotten when they all did */
     struct timer expiry;        /* numbers are forgotten */
     struct session *collision;  /* next with the same low half */
 };
@@ -572,7 +574,7 @@ void lease_extend(struct engine *en, struct entry *e, uint64_t until_ms);
 void lease_arm(struct engine *en, struct lease *l);
 void lease_sooner(struct engine *en, struct lease *l, uint64_t ms);
 void lease_write(struct engine *en, struct lease *l);
-void leases_return(struct engine *en, struct session *s); /* not counted as failures */
+bool leases_return(struct engine *en, struct session *s); /* a bounded number, not counted as failures; true: all */
 void lease_free(struct engine *en, struct lease *l);
 
 void settle_request(struct engine *en, struct op *op, struct session *s);

@@ -69,6 +69,7 @@ void session_free(struct engine *en, struct session *s)
         container_of(n, struct lease, of_session)->session = NULL;
     timer_clear(en, &s->grace);
     timer_clear(en, &s->expiry);
+    timer_clear(en, &s->returning);
     for (struct map_it it = map_iter(&s->lanes); map_next(&it);)
         lane_free(it.value);
     map_free(&s->lanes);
@@ -85,7 +86,30 @@ void sessions_close(struct engine *en)
         }
 }
 
-/* Its rows go, its leases return; requests that wait are answered. */
+/* Its rows go with it: until then it is there after a restart too, and its leases have somebody who holds them. */
+static void session_forget(struct engine *en, struct session *s)
+{
+    struct key k = key_session(s->id), begin = key_lane_prefix(s->id), end = key_after(&begin);
+    row_remove(en, FAM_SESSIONS, &k);
+    puts_remove_range(&en->fx.puts, FAM_SESSIONS, key_view(&begin), key_view(&end));
+    session_unlink(en, s);
+    session_free(en, s);
+}
+
+static void go_on_returning(struct engine *en, struct timer *t);
+
+/* A session of very many leases returns them over several turns. */
+static void session_return(struct engine *en, struct session *s)
+{
+    if (!leases_return(en, s))
+        timer_set(en, &s->returning, en->now.mono_ms + 1, go_on_returning);
+    else if (s->ending)
+        session_forget(en, s);
+}
+
+static void go_on_returning(struct engine *en, struct timer *t) { session_return(en, container_of(t, struct session, returning)); }
+
+/* Its leases return, it is forgotten; requests that wait are answered. */
 static void session_end(struct engine *en, struct session *s)
 {
     while (!list_empty(&s->waiting)) {
@@ -93,20 +117,16 @@ static void session_end(struct engine *en, struct session *s)
         wait_end(en, op);
         answer(en, op, E_CLOSED, "the session ended");
     }
-    leases_return(en, s);
-    struct key k = key_session(s->id), begin = key_lane_prefix(s->id), end = key_after(&begin);
-    row_remove(en, FAM_SESSIONS, &k);
-    puts_remove_range(&en->fx.puts, FAM_SESSIONS, key_view(&begin), key_view(&end));
     if (s->pipe != 0)
         map_del(&en->pipes, s->pipe);
-    session_unlink(en, s);
-    session_free(en, s);
+    s->pipe = 0;
+    s->ending = true;
+    timer_clear(en, &s->grace);
+    timer_clear(en, &s->expiry);
+    session_return(en, s);
 }
 
-static void grace_over(struct engine *en, struct timer *t)
-{
-    leases_return(en, container_of(t, struct session, grace));
-}
+static void grace_over(struct engine *en, struct timer *t) { session_return(en, container_of(t, struct session, grace)); }
 
 static void expiry_over(struct engine *en, struct timer *t)
 {
@@ -147,6 +167,7 @@ static void session_attach(struct engine *en, struct session *s, uint64_t pipe)
     }
     timer_clear(en, &s->grace);
     timer_clear(en, &s->expiry);
+    timer_clear(en, &s->returning); /* what did not go back yet is held by who is there again */
     s->pipe = pipe;
     map_put(&en->pipes, pipe, s);
 }
@@ -164,8 +185,13 @@ void session_hello(struct engine *en, struct op *op)
     }
     struct session *s = session_find(en, op->request.session);
     bool resumed = s != NULL;
-    if (s == NULL && h->resume) {
+    if ((s == NULL || s->ending) && h->resume) {
         answer(en, op, E_SESSION_EXPIRED, NULL);
+        return;
+    }
+    if (s != NULL && s->ending) {
+        op->reply.retry_after_ms = 100;
+        answer(en, op, E_AGAIN, "the session of this id is ending");
         return;
     }
     if (s == NULL && en->sessions_n >= en->limits->sessions_max) {

@@ -176,6 +176,78 @@ static void bye_gives_the_leases_back_at_once_and_answers_what_waits(void **stat
     kit_free(w.k);
 }
 
+/* A session that holds 10,000 messages, none of them with a key. */
+static uint32_t hold_many(struct kit *k)
+{
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", &(struct wire_group_config){.lease_ms = 3600000});
+    k->watch = false;
+    kit_produce_many(k, p, "-", 10000);
+    struct group *of = map_get(&k->engine->groups, g);
+    for (int i = 0; i < 10 && of->leased < 10000; i++) {
+        kit_receive_wait(k, A, 0, g, 10000, 0);
+        kit_pass(k, 50);
+    }
+    assert_int_equal(of->leased, 10000);
+    return g;
+}
+
+static uint64_t leased(struct kit *k, uint32_t g) { return ((struct group *)map_get(&k->engine->groups, g))->leased; }
+
+static void very_many_leases_return_over_several_turns_and_the_session_is_there_until_they_did(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) { /* bye; bye and a restart in the middle; the grace is over */
+        struct kit *k = kit_new();
+        uint32_t g = hold_many(k);
+        if (how < 2) {
+            kit_ask(k, kit_request(k, A, VERB_BYE), A);
+        } else {
+            kit_lose_pipe(k, A);
+            k->now.mono_ms += k->limits.session_grace_ms;
+            kit_begin(k);
+            kit_end(k);
+        }
+        assert_in_range(leased(k, g), 5000, 6000);
+        k->watch = true;
+        if (how == 0) {
+            assert_int_equal(kit_hello(k, A, true), E_SESSION_EXPIRED);
+            assert_int_equal(kit_hello(k, A, false), E_AGAIN);
+        }
+        if (how == 1) {
+            uint64_t before = leased(k, g);
+            kit_restart_alone(k);
+            assert_int_equal(leased(k, g), before);
+            k->watch = false;
+            kit_pass(k, k->limits.session_grace_ms);
+        }
+        kit_pass(k, 10);
+        assert_int_equal(leased(k, g), 0);
+        struct engine_census c;
+        engine_census(k->engine, VIEW_LIT("t"), VIEW_LIT("g"), &c);
+        assert_int_equal(c.ready, 10000);
+        if (how == 0)
+            assert_int_equal(kit_hello(k, A, true), E_SESSION_EXPIRED);
+        kit_free(k);
+    }
+}
+
+static void who_comes_back_while_leases_return_keeps_the_rest(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t g = hold_many(k);
+    kit_lose_pipe(k, A);
+    k->now.mono_ms += k->limits.session_grace_ms;
+    kit_begin(k);
+    kit_end(k);
+    uint64_t rest = leased(k, g);
+    assert_in_range(rest, 5000, 6000);
+    assert_int_equal(kit_hello(k, A, true), E_OK);
+    kit_pass(k, 1000);
+    assert_int_equal(leased(k, g), rest);
+    kit_free(k);
+}
+
 static void a_hello_for_another_session_on_a_pipe_leaves_the_first_without_one(void **state)
 {
     (void)state;
@@ -232,6 +304,8 @@ int main(void)
         cmocka_unit_test(a_session_without_a_pipe_is_forgotten_after_its_ttl),
         cmocka_unit_test(a_restart_begins_grace_and_ttl_anew),
         cmocka_unit_test(bye_gives_the_leases_back_at_once_and_answers_what_waits),
+        cmocka_unit_test(very_many_leases_return_over_several_turns_and_the_session_is_there_until_they_did),
+        cmocka_unit_test(who_comes_back_while_leases_return_keeps_the_rest),
         cmocka_unit_test(a_hello_for_another_session_on_a_pipe_leaves_the_first_without_one),
         cmocka_unit_test(sessions_are_limited_and_those_that_are_there_go_on),
         cmocka_unit_test(a_stopping_broker_lets_settle_and_reads_through_and_ends_what_waits),
