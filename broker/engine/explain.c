@@ -298,7 +298,7 @@ static void explain_key(struct engine *en, struct op *op, struct group *g)
         say(op, EXPLAIN_EMPTY, "the group keeps no order of keys: ask by offset");
     } else if (nothing) {
         r->depth = unscanned(g);
-        say(op, EXPLAIN_EMPTY, "no message of this key is ready, leased, retrying or holds it back; %llu messages of the group are not read ahead yet",
+        say(op, EXPLAIN_EMPTY, "no message of this key is ready, leased, retrying or holds it back; not read ahead yet in the group: %llu",
             N(r->depth));
     } else if (k->head != NULL) {
         r->partition = k->head->part->partition->id;
@@ -326,22 +326,22 @@ static void explain_group(struct engine *en, struct op *op, const struct group *
         if (group_holds_back(en, op, g))
             ;
         else if (g->ready > 0)
-            say(op, EXPLAIN_READY, "%llu messages are ready: the next receive gets them", N(g->ready));
+            say(op, EXPLAIN_READY, "ready: %llu; the next receive gets them", N(g->ready));
         else
-            say(op, EXPLAIN_BACKLOG, "%llu messages are not read ahead yet", N(backlog));
+            say(op, EXPLAIN_BACKLOG, "not read ahead yet: %llu", N(backlog));
     } else if (g->paused) {
         say(op, EXPLAIN_PAUSED, "the group is paused");
     } else if (g->leased > 0) {
-        say(op, EXPLAIN_LEASED, "%llu messages are leased, %llu wait behind their keys, nothing else is there", N(g->leased), N(g->behind));
+        say(op, EXPLAIN_LEASED, "leased: %llu, behind their keys: %llu, nothing else is there", N(g->leased), N(g->behind));
     } else if (g->retrying > 0) {
-        say(op, EXPLAIN_RETRYING, "%llu messages wait for their retry, %llu behind their keys", N(g->retrying), N(g->behind));
+        say(op, EXPLAIN_RETRYING, "waiting for their retry: %llu, behind their keys: %llu", N(g->retrying), N(g->behind));
     } else if (g->blocked > 0) {
-        say(op, EXPLAIN_PARKED, "%llu parked messages hold back their keys and %llu messages behind them: redrive or drop them", N(g->blocked),
+        say(op, EXPLAIN_PARKED, "parked and holding back their keys: %llu, behind them: %llu; redrive or drop them", N(g->blocked),
             N(g->behind));
     } else if (g->topic->waiting.messages > 0) {
-        say(op, EXPLAIN_SCHEDULED, "the group is through with its topic; %llu messages wait for their time to be appended", N(g->topic->waiting.messages));
+        say(op, EXPLAIN_SCHEDULED, "the group is through with its topic; waiting for their time to be appended: %llu", N(g->topic->waiting.messages));
     } else {
-        say(op, EXPLAIN_EMPTY, "the group is through with its topic; %llu messages are parked", N(parked));
+        say(op, EXPLAIN_EMPTY, "the group is through with its topic; parked: %llu", N(parked));
     }
     answer_now(en, op);
 }

@@ -306,13 +306,13 @@ static void of_a_group_the_most_of_what_it_has_speaks(void **state)
     struct world w = begin((struct wire_group_config){.park = PARK_KEY});
     const struct wire_explain_reply *r = group(w);
     assert_int_equal(r->fact, EXPLAIN_EMPTY);
-    assert_text(r, "the group is through with its topic; 0 messages are parked");
+    assert_text(r, "the group is through with its topic; parked: 0");
     kit_produce(w.k, w.p, "a a");
     assert_int_equal(group(w)->fact, EXPLAIN_NO_RECEIVER);
     assert_int_equal(group(w)->depth, 2);
     kit_receive(w.k, A, w.g, 10);
     assert_int_equal(group(w)->fact, EXPLAIN_LEASED);
-    assert_text(group(w), "1 messages are leased, 1 wait behind their keys, nothing else is there");
+    assert_text(group(w), "leased: 1, behind their keys: 1, nothing else is there");
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 100000);
     assert_int_equal(group(w)->fact, EXPLAIN_RETRYING);
     kit_pass(w.k, 100000);
@@ -320,7 +320,22 @@ static void of_a_group_the_most_of_what_it_has_speaks(void **state)
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
     r = group(w);
     assert_int_equal(r->fact, EXPLAIN_PARKED);
-    assert_text(r, "1 parked messages hold back their keys and 1 messages behind them: redrive or drop them");
+    assert_text(r, "parked and holding back their keys: 1, behind them: 1; redrive or drop them");
+    kit_free(w.k);
+}
+
+static void a_group_whose_messages_are_still_to_come_says_so(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    struct wire_request r = kit_request(w.k, A, VERB_PRODUCE);
+    r.lane = w.p;
+    r.produce = (struct wire_produce){.partition = w.p, .count = 1, .batch = VIEW_LIT("later"), .delay_ms = 60000};
+    assert_int_equal(kit_ask_numbered(w.k, r, A)->code, E_OK);
+    assert_int_equal(group(w)->fact, EXPLAIN_SCHEDULED);
+    assert_text(group(w), "the group is through with its topic; waiting for their time to be appended: 1");
+    assert_int_equal(kit_lag(w.k, "t", "g").delayed, 1);
+    assert_int_equal(kit_lag(w.k, "t", "g").lag_messages, 0);
     kit_free(w.k);
 }
 
@@ -371,6 +386,7 @@ int main(void)
         cmocka_unit_test(of_a_key_its_head_speaks),
         cmocka_unit_test(a_full_group_says_its_limit),
         cmocka_unit_test(of_a_group_the_most_of_what_it_has_speaks),
+        cmocka_unit_test(a_group_whose_messages_are_still_to_come_says_so),
         cmocka_unit_test(a_paused_group_says_so_of_what_could_go_out),
         cmocka_unit_test(explaining_changes_nothing),
     };
