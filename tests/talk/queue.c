@@ -443,7 +443,7 @@ static void a_delayed_output_is_there_only_if_its_unit_was_committed(void **stat
 static void park_the_second(const char *group)
 {
     for (int i = 1; i <= 5; i++) {
-        char value[8];
+        char value[16];
         snprintf(value, sizeof value, "%d", i);
         publish_work("k", value);
     }
@@ -549,7 +549,7 @@ static void run_program(int last)
 {
     struct sluice *s = open_client();
     for (int i = 0; i < last; i++) {
-        char id[16], key[16];
+        char id[24], key[16];
         snprintf(id, sizeof id, "line-%d", i);
         snprintf(key, sizeof key, "k%d", i % 7);
         struct sluice_message m = message("work", key, id);

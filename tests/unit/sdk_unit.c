@@ -253,6 +253,45 @@ static void units_share_requests_and_each_has_its_own_result(void **state)
     assert_true(fake_count(fake, VERB_SETTLE) <= 3);
 }
 
+static struct sluice_receipt receipt_of[4][2];
+
+static void keep_receipts(void *user, const struct sluice_error *error, const struct sluice_receipt *receipts,
+                          size_t count)
+{
+    assert_null(error);
+    memcpy(receipt_of[(uintptr_t)user], receipts, count * sizeof *receipts);
+    atomic_fetch_add(&told, 1);
+}
+
+static void each_of_the_units_of_a_request_is_told_where_its_own_messages_are(void **state)
+{
+    (void)state;
+    atomic_store(&told, 0);
+    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    fake_set_script(fake, make_trouble, &hold);
+    for (uintptr_t i = 0; i < 4; i++) {
+        static const char *const values[] = {"a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"};
+        struct sluice_unit *u = begin();
+        publish(u, "k1", values[2 * i]);
+        publish(u, "k2", values[2 * i + 1]);
+        assert_int_equal(sluice_unit_commit_async(u, keep_receipts, (void *)i, &err), 0);
+        if (i == 0)
+            fake_await(fake, VERB_SETTLE, 1);
+    }
+    settle_down();
+    fake_release(fake);
+    while (atomic_load(&told) < 4)
+        settle_down();
+    assert_int_equal(fake_count(fake, VERB_SETTLE), 2);
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t k = 0; k < 2; k++) {
+            const struct sluice_receipt *at = &receipt_of[i][k];
+            struct view value = fake_record(fake, "out", at->partition, at->offset).value;
+            assert_true(value.data[0] == 'a' + i && value.data[1] == '0' + k);
+        }
+    }
+}
+
 /* ---- what becomes of one that is refused */
 
 static void a_late_unit_is_refused_alone(void **state)
@@ -478,6 +517,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(messages_without_a_key_stay_in_order_in_a_unit, setup, teardown),
         cmocka_unit_test_setup_teardown(a_message_of_a_unit_may_wait_for_its_time, setup, teardown),
         cmocka_unit_test_setup_teardown(units_share_requests_and_each_has_its_own_result, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_of_the_units_of_a_request_is_told_where_its_own_messages_are,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_unit_is_refused_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(messages_of_a_refused_unit_can_be_settled_otherwise, setup, teardown),
         cmocka_unit_test_setup_teardown(messages_of_a_refused_unit_go_back_if_their_batch_was_freed, setup,
