@@ -7,8 +7,6 @@
 #include "schemas/stored.h"
 #include "store/sched_walk.h"
 
-enum { SEEKS_MAX = 1000 }; /* over rows of retries */
-
 /* What a reference to fetched batches stands for. */
 struct fetched { struct buf batches, bytes; };
 
@@ -46,6 +44,22 @@ static int read_row(struct fetched *f, struct store_iter *it, struct err *e)
     return E_OK;
 }
 
+/* The engine will ask for the name's row, which may be cold: not in its thread. What it is, the engine sees. */
+static void warm_name(struct store *s, struct store_iter *it)
+{
+    uint64_t due;
+    uint32_t topic;
+    struct id128 id;
+    struct buf row = {0};
+    struct err ignored = {0};
+    bool found;
+    if (!key_read_sched_batch(store_iter_key(it), &due, &topic, &id))
+        return;
+    struct key name = key_sched_name(topic, id);
+    (void)store_get(s, FAM_SCHED, key_view(&name), &row, &found, &ignored);
+    buf_free(&row);
+}
+
 int due_read(struct store *s, const struct effect_due *want, struct due *out, struct err *e)
 {
     struct fetched *f = mem_zalloc(sizeof *f);
@@ -53,16 +67,18 @@ int due_read(struct store *s, const struct effect_due *want, struct due *out, st
     struct sched_walk w;
     uint32_t n = 0;
     int code = E_OK;
-    sched_walk_open(&w, s, SCHED_KIND_BATCH, &from, SEEKS_MAX);
-    while (code == E_OK && sched_walk_valid(&w) && sched_walk_low(&w) <= want->to_ms && n < want->rows_max &&
+    sched_walk_open(&w, s, SCHED_KIND_BATCH, &from);
+    while (code == E_OK && sched_walk_valid(&w) && sched_walk_due(&w) <= want->to_ms && n < want->rows_max &&
            (n == 0 || f->bytes.size + store_iter_value(w.it).size <= want->bytes_max)) {
         code = read_row(f, w.it, e);
+        if (code == E_OK)
+            warm_name(s, w.it);
         n++;
         sched_walk_next(&w);
     }
     if (code == E_OK)
         code = sched_walk_status(&w, e);
-    *out = (struct due){.next_ms = sched_walk_low(&w), .batches_n = n};
+    *out = (struct due){.next_ms = sched_walk_due(&w), .batches_n = n};
     sched_walk_close(&w);
     struct ref *hold = ref_wrap(f->bytes.data, f->bytes.size, fetched_free, f);
     if (code != E_OK) {

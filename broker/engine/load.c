@@ -268,7 +268,7 @@ static int load_retries(struct engine *en, struct err *e)
     struct key from = key_sched_from(0, SCHED_KIND_RETRY);
     struct sched_walk w;
     int code = E_OK;
-    for (sched_walk_open(&w, en->store, SCHED_KIND_RETRY, &from, UINT32_MAX); code == E_OK && sched_walk_valid(&w); sched_walk_next(&w))
+    for (sched_walk_open(&w, en->store, SCHED_KIND_RETRY, &from); code == E_OK && sched_walk_valid(&w); sched_walk_next(&w))
         code = load_retry(en, store_iter_key(w.it), e);
     if (code == E_OK)
         code = sched_walk_status(&w, e);

@@ -7,8 +7,8 @@
  * A batch that is put waits for a time to come, so what readers were asked for, up to a time that has come, never holds a newer one of the same
  * name and time.
  *
- * In memory is nothing of what waits but counts and one time: no row is due before `next_ms`. It is a bound, not the first row's own: whoever looks
- * for that gives up after a while among the rows of retries, and is asked again.
+ * In memory is nothing of what waits but counts and one time: no row is due before `next_ms`. That may be a bound, not the first row's own time: then
+ * readers are asked once in vain.
  */
 #include "engine/memory.h"
 
@@ -20,7 +20,8 @@ enum {
     DUE_ROWS_MAX = 1024,
     LOOK_MS_MAX = 10000,       /* the wall clock may be set forward: looked at again */
     LOOK_STEPPED_MS = 1000,    /* and while it is not believed */
-    LIST_LOOKED_AT_MAX = 20000 /* rows of other topics, before a list of one topic gives up */
+    LIST_ROWS_MAX = 20000,     /* that a page looks at */
+    LIST_BYTES_MAX = 8 << 20   /* of batches that it passes, as walking reads them; while it has found none, eight times that */
 };
 
 bool sched_asked(const struct wire_produce *w) { return w->delay_ms != 0 || w->at_ms != 0 || w->cron.size != 0; }
@@ -379,8 +380,8 @@ static int list_page(struct engine *en, struct op *op, const struct topic *only,
     struct key from = page_begin(en, only, w->after_ms, w->after_id);
     struct sched_walk walk;
     struct wire_sched_reply *out = &op->reply.sched;
-    uint32_t looked_at = 0;
-    for (sched_walk_open(&walk, en->store, SCHED_KIND_BATCH, &from, LIST_LOOKED_AT_MAX); sched_walk_valid(&walk); sched_walk_next(&walk)) {
+    uint64_t looked_at = 0, bytes = 0;
+    for (sched_walk_open(&walk, en->store, SCHED_KIND_BATCH, &from); sched_walk_valid(&walk); sched_walk_next(&walk)) {
         uint64_t due;
         uint32_t topic;
         struct id128 id;
@@ -391,26 +392,21 @@ static int list_page(struct engine *en, struct op *op, const struct topic *only,
         }
         if (view_eq(store_iter_key(walk.it), key_view(&from)))
             continue;
-        if (looked_at++ >= LIST_LOOKED_AT_MAX)
+        bytes += store_iter_value(walk.it).size;
+        out->more = out->rows_n == limit || looked_at++ == LIST_ROWS_MAX || bytes > (out->rows_n > 0 ? 1 : 8) * (uint64_t)LIST_BYTES_MAX;
+        if (out->more)
             break;
         if ((only != NULL && only->id != topic) || !name_read(en, topic, id, &r) || r.due_ms != due)
             continue;
         const struct partition *p = map_get(&en->partitions, r.partition);
-        if (p == NULL)
-            continue;
-        out->more = out->rows_n == limit;
-        if (out->more)
-            break;
-        rows[out->rows_n++] = describe(op, p->topic, id, &r);
+        if (p != NULL)
+            rows[out->rows_n++] = describe(op, p->topic, id, &r);
     }
     int code = sched_walk_status(&walk, e);
-    bool all = !sched_walk_valid(&walk) && sched_walk_low(&walk) == UINT64_MAX;
-    uint64_t low = sched_walk_low(&walk);
+    uint64_t at = sched_walk_due(&walk);
     sched_walk_close(&walk);
-    out->more |= !all && out->rows_n > 0;
-    if (code == E_OK && !all && out->rows_n == 0)
-        return err_set(e, E_LIMIT, "more rows than are looked at are due before %llu, and none of them is asked for: go on behind that",
-                       (unsigned long long)low);
+    if (code == E_OK && out->more && out->rows_n == 0)
+        return err_set(e, E_LIMIT, "more is due before %llu than is looked at, and nothing of it is asked for: go on behind that", (unsigned long long)at);
     return code;
 }
 

@@ -173,9 +173,7 @@ struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, 
 
 struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
 {
-    struct key k = {0};
-    add_u64(&k, due_ms);
-    add_u8(&k, SCHED_KIND_BATCH);
+    struct key k = key_sched_from(due_ms, SCHED_KIND_BATCH);
     add_u32(&k, topic);
     add_u64(&k, id.hi);
     add_u64(&k, id.lo);
@@ -185,8 +183,11 @@ struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
 struct key key_sched_from(uint64_t due_ms, enum sched_kind kind)
 {
     struct key k = {0};
+    if (kind == SCHED_KIND_BATCH)
+        add_u8(&k, SCHED_KIND_BATCH);
     add_u64(&k, due_ms);
-    add_u8(&k, (uint8_t)kind);
+    if (kind != SCHED_KIND_BATCH)
+        add_u8(&k, (uint8_t)kind);
     return k;
 }
 
@@ -374,18 +375,21 @@ bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, ui
 enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms)
 {
     struct cur c = cur_of(key);
+    if (key.size > 0 && key.data[0] == SCHED_KIND_BATCH) {
+        cur_u8(&c);
+        *due_ms = cur_u64be(&c);
+        return c.bad ? SCHED_KIND_NONE : SCHED_KIND_BATCH;
+    }
     *due_ms = cur_u64be(&c);
     uint8_t kind = cur_u8(&c);
-    bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("rdicl", kind) != NULL;
+    bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("ricl", kind) != NULL;
     return known ? (enum sched_kind)kind : SCHED_KIND_NONE;
 }
 
 bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, struct id128 *id)
 {
-    struct cur c = cur_of(key);
+    struct cur c = behind_tag(key, SCHED_KIND_BATCH);
     *due_ms = cur_u64be(&c);
-    if (cur_u8(&c) != SCHED_KIND_BATCH)
-        c.bad = true;
     *topic = cur_u32be(&c);
     id->hi = cur_u64be(&c);
     id->lo = cur_u64be(&c);

@@ -21,7 +21,8 @@
  *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
  *   held      group | partition | offset u64        retrying or parked
  *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry
- *             due u64 | 'd' | topic | id 16         a batch that is appended when due, with its bytes
+ *             'd' | due u64 | topic | id 16         a batch that is appended when due, with its bytes: apart from retries, whose times begin
+ *                                                   with a byte below 'd', or above it when they are never due
  *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
  *             0 u64   | 'c' | topic                 how many batches and messages of the topic wait
  *             0 u64   | 'l'                         no batch is due before: what was is appended, and its rows are gone

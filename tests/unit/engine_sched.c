@@ -67,7 +67,7 @@ static size_t rows(struct kit *k, enum sched_kind kind)
     struct key from = key_sched_from(0, kind);
     struct sched_walk w;
     size_t n = 0;
-    for (sched_walk_open(&w, k->store, kind, &from, UINT32_MAX); sched_walk_valid(&w); sched_walk_next(&w))
+    for (sched_walk_open(&w, k->store, kind, &from); sched_walk_valid(&w); sched_walk_next(&w))
         n++;
     sched_walk_close(&w);
     return n;

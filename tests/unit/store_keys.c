@@ -196,13 +196,13 @@ static void a_key_with_another_tag_is_not_taken_apart(void **state)
     retry.bytes[8] = 'd';
     assert_false(key_read_sched_retry(key_view(&retry), &c, &a, &b, &d));
     struct key batch = key_sched_batch(1, 2, (struct id128){3, 4}), task = key_task(1, 2);
-    batch.bytes[8] = 'r';
+    batch.bytes[0] = 'r';
     assert_false(key_read_sched_batch(key_view(&batch), &c, &a, &id));
     task.bytes[0] = 'c';
     assert_false(key_read_task(key_view(&task), &a, &c));
 }
 
-/* One walk over what falls due meets three kinds of keys. */
+/* A walk over one kind meets no batch between two retries, and no retry between two batches, whatever their times are. */
 static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **state)
 {
     (void)state;
@@ -216,6 +216,11 @@ static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **
     assert_int_equal(key_read_sched_kind(key_view(&name), &due), SCHED_KIND_NAME);
     assert_int_equal(due, 0);
     assert_int_equal(key_read_sched_kind(view_of(retry.bytes, 8), &due), SCHED_KIND_NONE);
+    assert_int_equal(key_read_sched_kind(view_of(batch.bytes, 8), &due), SCHED_KIND_NONE);
+    struct key first = key_sched_batch(0, 0, (struct id128){0}), last = key_sched_batch(UINT64_MAX, UINT32_MAX, (struct id128){UINT64_MAX, UINT64_MAX});
+    struct key far = key_sched_retry(UINT64_C(4102444800000) * 1000, 2, 3, 4), never = key_sched_retry(UINT64_MAX, 2, 3, 4);
+    assert_true(view_cmp(key_view(&far), key_view(&first)) < 0);
+    assert_true(view_cmp(key_view(&last), key_view(&never)) < 0);
     struct key count = key_sched_count(7), low = key_sched_low();
     assert_int_equal(key_read_sched_kind(key_view(&count), &due), SCHED_KIND_COUNT);
     assert_int_equal(key_read_sched_kind(key_view(&low), &due), SCHED_KIND_LOW);
@@ -301,7 +306,7 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"\1\2\3\4\21\22\23\24\25\26\27\30\5\6\7\10", 16},
         {"\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 16},
         {"\21\22\23\24\25\26\27\30r\1\2\3\4\5\6\7\10\41\42\43\44\45\46\47\50", 25},
-        {"\21\22\23\24\25\26\27\30d\1\2\3\4\41\42\43\44\45\46\47\50\0\0\0\0\5\6\7\10", 29},
+        {"d\21\22\23\24\25\26\27\30\1\2\3\4\41\42\43\44\45\46\47\50\0\0\0\0\5\6\7\10", 29},
         {"k\1\2\3\4\21\22\23\24\25\26\27\30", 13},
         {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
         {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
