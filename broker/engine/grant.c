@@ -47,6 +47,7 @@ static void group_later(struct engine *en, struct group *g, uint64_t mono_ms)
 /* What one receive is given from one group. */
 struct giving {
     struct group *g;
+    struct op *op;              /* what it is given in; a receive that waits is looked at often, so only then */
     struct session *s;
     const struct wire_receive *r;
     uint64_t lease_ms, bytes_left;
@@ -59,6 +60,7 @@ struct giving {
 static void give(struct engine *en, struct giving *w, struct entry *e)
 {
     if (w->l == NULL) {
+        w->records = op_take(en, w->op, w->most, sizeof *w->records);
         w->l = lease_new(en, w->g, w->s, (uint64_t)en->epoch << 40 | ++en->token_last);
         w->l->slot = w->r->slot;
         w->l->counter = w->r->counter;
@@ -197,11 +199,8 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
             group_stir(en, g);
         if (g->paused || g->ready == 0 || left == 0)
             continue;
-        struct giving w = {.g = g, .s = s, .r = r, .lease_ms = lease_term(en, g, r), .bytes_left = bytes_left,
+        struct giving w = {.g = g, .op = op, .s = s, .r = r, .lease_ms = lease_term(en, g, r), .bytes_left = bytes_left,
                            .most = most_of(g, left)};
-        w.records = op_take(en, op, w.most, sizeof *w.records);
-        if (deliveries == NULL)
-            deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
         give_ready(en, &w, n == 0);
         uint64_t too_fast = flow_wait(en, g);
         if (too_fast > 0)
@@ -210,6 +209,8 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
             continue;
         lease_arm(en, w.l);
         group_stir(en, g);
+        if (deliveries == NULL)
+            deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);
         deliveries[n++] = (struct wire_delivery){.group = g->id, .token = w.l->token, .lease_ms = w.l->lease_ms, .records = w.records,
                                                  .records_n = w.n};
         bytes_left = w.bytes_left;

@@ -168,6 +168,32 @@ static void a_group_at_a_limit_does_not_call_receivers_in_vain(void **state)
     kit_free(w.k);
 }
 
+/* Was a bug, of the bound in flight first: each look at a receive that waited took memory for all that it might get. */
+static void a_receive_that_waits_at_a_limit_takes_no_memory_for_what_it_does_not_get(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        struct world w = begin((struct wire_group_config){.rate_milli = how == 0 ? 1000 : 0, .in_flight_max = how == 1 ? 1 : 0, .order = ORDER_NONE});
+        w.k->watch = false;
+        w.k->message_ttl_ms = how == 2 ? 10 : 0;
+        kit_produce_many(w.k, w.p, "-", 5000);
+        kit_receive(w.k, A, w.g, 1);
+        group_of(w)->demand = 2000;
+        kit_pass(w.k, 10); /* in the last case all are expired */
+        struct call *c = kit_receive_wait(w.k, B, 0, w.g, 1000, 500);
+        size_t before = c->op.arena.used;
+        for (int i = 0; i < 300 && !c->answered; i++) {
+            kit_begin(w.k);
+            group_stir(w.k->engine, group_of(w));
+            kit_end(w.k);
+            kit_pass(w.k, 1);
+        }
+        assert_false(c->answered);
+        assert_in_range(c->op.arena.used - before, 0, 4096);
+        kit_free(w.k);
+    }
+}
+
 static void limits_that_cannot_be_kept_are_refused_with_why(void **state)
 {
     (void)state;
@@ -204,6 +230,7 @@ int main(void)
         cmocka_unit_test(each_message_of_a_run_counts),
         cmocka_unit_test(a_redriven_message_waits_for_the_time_of_its_key_before_a_younger_one),
         cmocka_unit_test(a_group_at_a_limit_does_not_call_receivers_in_vain),
+        cmocka_unit_test(a_receive_that_waits_at_a_limit_takes_no_memory_for_what_it_does_not_get),
         cmocka_unit_test(limits_that_cannot_be_kept_are_refused_with_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
