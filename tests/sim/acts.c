@@ -219,7 +219,7 @@ void client_act(struct world *w, struct client *c)
         return;
     uint64_t x = rng_below(&w->rng, 1000);
     if (w->draining)
-        client_end_crons(w, c);
+        client_end_crons(w, c), client_resume(w, c);
     if (w->draining)
         x = x < 500 ? 400 : 600;
     if (x < 220)

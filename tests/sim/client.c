@@ -159,6 +159,15 @@ static void fill(struct client *c, struct request *r, struct op *op)
         if (r->change.filter != NULL)
             w->held_change.filter = &r->filter;
         break;
+    case R_CONTROL:
+        if (r->verb == VERB_GROUP_ALTER) {
+            w->group = (struct wire_group_set){.config = r->group_config, .mask = r->mask};
+            setup_names(r->change_group, &w->group.topic, &w->group.name);
+        } else {
+            w->control.act = r->control;
+            setup_names(r->change_group, &w->control.topic, &w->control.name);
+        }
+        break;
     case R_SCHED:
         w->sched = r->move;
         setup_names(model_sched(c->world, r->sched)->topic * GROUPS_PER_TOPIC, &w->sched.topic, &w->sched.name);
@@ -353,7 +362,8 @@ void client_hold(struct client *c, struct held h)
 {
     for (size_t i = 0; i < c->held_n; i++)
         if (c->held[i].id == h.id && c->held[i].group == h.group) {
-            c->held[i] = h;
+            if (h.token > c->held[i].token) /* else an older reply was overtaken */
+                c->held[i] = h;
             return;
         }
     if (c->held_n == c->held_cap) {

@@ -11,7 +11,7 @@
 
 #include "model.h"
 
-enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_SCHED, R_BYE };
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_SCHED, R_CONTROL, R_BYE };
 enum { SETTLE_MAX = 8, UNITS_MAX = 3, AGAIN_MAX = 32 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
@@ -50,6 +50,8 @@ struct request {
     struct wire_held_change change;
     struct wire_held_filter filter;
     uint64_t task;             /* to cancel */
+    uint8_t control;           /* of change_group */
+    uint64_t mask;
     /* what waits for its time */
     int sched;
     struct wire_sched move;
@@ -106,6 +108,7 @@ void batch_delay(struct world *w, struct batch *b, int unit); /* it is to wait f
 void batch_encode(struct world *w, struct batch *b, struct buf *bytes);
 void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);
+void client_resume(struct world *w, struct client *c);
 void client_end_crons(struct world *w, struct client *c);
 void client_operate(struct world *w, struct client *c);
 void client_settle(struct world *w, struct client *c);

@@ -36,6 +36,7 @@ struct group_view {
     uint32_t failures, grants; /* as last seen */
     int holder;                /* client that was granted it last */
     uint64_t until;            /* its lease is exclusive until then, mono ms; 0: it was given up */
+    uint32_t lease_ms;
     uint64_t granted_at, lease_end; /* the lease does not run out before */
     uint64_t token;
     bool given_back;           /* a nack or release of this token was sent: whether it counted is not known */
@@ -43,6 +44,7 @@ struct group_view {
     int by_unit;               /* the unit that is known to have settled it: its outputs or state were seen. NONE */
     bool park_known;           /* it was parked, and for a reason, before it was redriven or dropped */
     bool redriven, dropped;
+    bool was_done, was_parked; /* ever, and for a reason: settings may have changed since */
     uint64_t redriven_turn;
     /* told by rows */
     struct spot is, was;       /* now, and before the list that is being followed */
@@ -157,6 +159,10 @@ struct model {
     struct wire_group_config group_config[GROUPS];
     struct wire_topic_config topic_config[TOPICS];
     struct group_rows rows[GROUPS][PARTITIONS];
+    bool paused[GROUPS], was_paused[GROUPS];
+    uint64_t group_turn[GROUPS]; /* the last turn that wrote the group's row */
+    uint32_t purges_asked[GROUPS]; /* outcome not known */
+    uint64_t purged_turn[GROUPS];
     bool scanned[GROUPS];      /* what was scanned before the last restart was found again */
     uint64_t turn, wall_ms;    /* of the last list, as its epoch row says */
     struct touched *touched;
@@ -257,6 +263,9 @@ void model_clock_jumped(struct world *w);
 void model_nacked(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at, uint64_t delay_ms);
 void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at);
 /* A message was delivered: checks order, exclusiveness, counts, delays, and that it is not done. False: it is not held on to. */
+/* A message of a run is given back: those behind it in the run are, too. */
+void model_run_ends(struct world *w, int group, const struct message *m, uint64_t token);
+void model_controlled(struct world *w, int group, uint8_t act, uint64_t turn);
 bool model_delivered(struct world *w, int client, int group, const struct wire_record *r, struct view key, struct view value,
                      uint64_t token, uint64_t turn, uint32_t lease_ms);
 void model_end(struct world *w); /* everything drained */

@@ -5,9 +5,11 @@
 static void check_key(struct world *w, int group, const struct message *m, uint64_t token)
 {
     const struct part_view *p = &w->model->parts[m->part];
+    uint32_t run = 0;
     for (size_t o = 0; o < p->end; o++) {
         struct message *other = &w->model->messages[p->log[o]];
         const struct spot *s = &model_view(other, group)->is;
+        run += other->key == m->key && s->token == token;
         if (other->key != m->key || other == m || s->token == token || model_view(other, group)->redriven_turn == w->model->turn)
             continue; /* what is redriven in this turn may come after the grant */
         if (s->token != 0)
@@ -17,6 +19,9 @@ static void check_key(struct world *w, int group, const struct message *m, uint6
             world_fail(w, "message %llu (offset %lld) of key %d was granted in group %d before %llu (offset %zu)%s", (unsigned long long)m->id,
                        (long long)m->offset, m->key, group, (unsigned long long)other->id, o, s->blocking ? ", which is parked" : "");
     }
+    w->totals->runs += run > 1;
+    if (run > w->model->group_config[group].run_max && w->model->group_turn[group] != w->model->turn)
+        world_fail(w, "%u messages of key %d are leased together in group %d", run, m->key, group);
 }
 
 static bool first_of_key(struct world *w, int group, const struct message *m)
@@ -62,6 +67,8 @@ void model_granted(struct world *w, int group, struct message *m)
     struct group_view *g = model_view(m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
     unsigned long long id = (unsigned long long)m->id;
+    if (w->model->paused[group] && w->model->was_paused[group])
+        world_fail(w, "message %llu was granted in group %d, which is paused", id, group);
     if (g->acked)
         world_fail(w, "message %llu was acked in group %d and is granted again", id, group);
     if (g->dropped)

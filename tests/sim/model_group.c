@@ -61,8 +61,26 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
     g->holder = client;
     g->token = token;
     g->granted_at = granted_at;
+    g->lease_ms = lease_ms;
     g->until = g->lease_end = granted_at + lease_ms;
     return true;
+}
+
+void model_controlled(struct world *w, int group, uint8_t act, uint64_t turn)
+{
+    struct model *o = w->model;
+    if (act != GROUP_PURGE) {
+        if (o->group_turn[group] <= turn && o->paused[group] != (act == GROUP_PAUSE))
+            world_fail(w, "group %d was told to %s, and its row says otherwise", group, act == GROUP_PAUSE ? "pause" : "go on");
+        return;
+    }
+    o->purged_turn[group] = turn;
+    for (size_t i = 0; i < o->messages_n; i++) {
+        struct message *m = &o->messages[i];
+        const struct group_view *g = model_view(m, group);
+        if (m->offset >= 0 && m->topic == group / GROUPS_PER_TOPIC && m->append_turn < turn && g->redriven_turn < turn && !g->is.done && g->is.held != HELD_PARKED)
+            world_fail(w, "group %d was purged, and message %llu waits", group, (unsigned long long)m->id);
+    }
 }
 
 void model_clock_jumped(struct world *w)
@@ -75,16 +93,42 @@ void model_clock_jumped(struct world *w)
 void model_nacked(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at, uint64_t delay_ms)
 {
     struct group_view *g = model_view(m, group);
-    if (g->token == token && g->granted_at > since && at < g->lease_end && at > w->clock_jumped_at) /* else the nack may have changed nothing */
+    if (g->token == token && g->granted_at > since && at < g->lease_end && at > w->clock_jumped_at &&
+        turn_time(w, g->row_turn) >= at) /* else the nack may have changed nothing */
         g->not_before = at + delay_ms;
     (void)w;
+}
+
+/* Another of the same key came in the same lease. */
+static bool in_run(struct world *w, int group, const struct message *m, uint64_t token)
+{
+    const struct part_view *p = &w->model->parts[m->part];
+    for (size_t o = 0; o < p->end && m->key != NONE; o++) {
+        struct message *other = &w->model->messages[p->log[o]];
+        if (other != m && other->key == m->key && model_view(other, group)->token == token)
+            return true;
+    }
+    return false;
+}
+
+void model_run_ends(struct world *w, int group, const struct message *m, uint64_t token)
+{
+    const struct part_view *p = &w->model->parts[m->part];
+    for (size_t o = 0; o < p->end && m->key != NONE; o++) {
+        struct message *other = &w->model->messages[p->log[o]];
+        struct group_view *g = model_view(other, group);
+        if (other->key == m->key && g->token == token) {
+            g->until = 0;
+            g->given_back = true;
+        }
+    }
 }
 
 void model_extended(struct world *w, int group, struct message *m, uint64_t token, uint64_t since, uint64_t at)
 {
     struct group_view *g = model_view(m, group);
-    uint64_t end = at + w->model->group_config[group].lease_ms;
-    if (g->token == token && g->granted_at > since && g->until != 0 && g->until < end)
+    uint64_t end = at + g->lease_ms;
+    if (g->token == token && g->granted_at > since && g->until != 0 && g->until < end && !in_run(w, group, m, token)) /* a run ends with the first of its leases */
         g->until = g->lease_end = end;
 }
 

@@ -168,12 +168,46 @@ static void held_row(struct world *w, struct view key, const struct view *value)
     }
 }
 
+static void group_row(struct world *w, int group, struct view value)
+{
+    struct group_row row;
+    struct err e = {0};
+    if (group_row_get(value, &row, &e) != E_OK) {
+        world_fail(w, "a group's row does not read: %s", e.text);
+        return;
+    }
+    w->model->group_config[group] = row.config;
+    w->model->paused[group] = row.paused;
+    w->model->group_turn[group] = w->model->turn;
+}
+
+/* Only a purge removes the rows of a group that is there: its leases are over. */
+static void range_removed(struct world *w, enum store_family f, struct view begin)
+{
+    for (size_t i = 0; i < w->model->leases_n && f == FAM_LEASES;) {
+        struct key prefix = key_group_prefix(w->model->leases[i].group_id), k = key_lease(w->model->leases[i].group_id, w->model->leases[i].token);
+        if (!view_eq(begin, key_view(&prefix))) {
+            i++;
+            continue;
+        }
+        for (uint32_t n = 0; n < w->model->leases[i].n; n++) {
+            struct group_view *g = model_view(model_message(w, w->model->leases[i].ids[n]), model_group(w, w->model->leases[i].group_id));
+            g->until = g->lease_end = 0;
+        }
+        lease_row(w, key_view(&k), NULL);
+    }
+}
+
 static void row_put(struct world *w, enum store_family f, struct view key, struct view value)
 {
+    uint32_t id;
+    int group;
     struct epoch_row epoch;
     struct err e = {0};
     switch (f) {
     case FAM_META:
+        if (key_read_id(key, 'g', &id) && (group = model_group(w, id)) != NONE)
+            group_row(w, group, value);
         if (key.size == 1 && key.data[0] == 'e' && epoch_row_get(value, &epoch, &e) == E_OK)
             w->model->wall_ms = epoch.wall_ms;
         break;
@@ -245,10 +279,15 @@ static bool unit_did(const struct world *w, const struct group_view *g, const st
     return false;
 }
 
+static bool purged(const struct world *w, int group, const struct message *m)
+{
+    return w->model->purges_asked[group] > 0 || m->append_turn <= w->model->purged_turn[group];
+}
+
 static bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || expired_as(w, group, m, EXPIRED_DROP) ||
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || purged(w, group, m) || expired_as(w, group, m, EXPIRED_DROP) ||
             unit_did(w, g, m, group, SETTLE_ACK);
 }
 
@@ -260,6 +299,19 @@ static bool park_has_reason(const struct world *w, int group, const struct messa
             unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
 }
 
+/* A run is settled from its beginning: nothing before it in the same lease is left. */
+static void check_prefix(struct world *w, int group, const struct message *m)
+{
+    const struct part_view *p = &w->model->parts[m->part];
+    uint64_t token = model_view((struct message *)m, group)->was.token;
+    for (int64_t o = 0; o < m->offset && m->key != NONE && w->model->group_config[group].order == ORDER_KEY; o++) {
+        struct message *before = &w->model->messages[p->log[o]];
+        if (before->key == m->key && model_view(before, group)->is.token == token)
+            world_fail(w, "message %llu of a run is done in group %d, and %llu before it is not", (unsigned long long)m->id, group,
+                       (unsigned long long)before->id);
+    }
+}
+
 static void moved(struct world *w, int group, struct message *m)
 {
     struct group_view *g = model_view(m, group);
@@ -269,6 +321,9 @@ static void moved(struct world *w, int group, struct message *m)
     world_trace(w, "    turn %llu: message %llu (part %d offset %lld key %d) of group %d is %s (token %llx, failures %u, grants %u)",
                 (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group, is->token != 0 ? "leased" : is->held != 0 ? parked ? "parked" : "held" : is->done ? "done" : "ready",
                 (unsigned long long)is->token, is->failures, is->grants);
+    g->redriven |= is->done && is->blocking; /* purged: it is among those that are done and present */
+    if (is->done && !was->done && was->token != 0)
+        check_prefix(w, group, m);
     if (was_parked && !parked)
         model_unparked(w, group, m);
     else if (is->failures < was->failures && !is->done)
@@ -281,6 +336,8 @@ static void moved(struct world *w, int group, struct message *m)
         world_fail(w, "message %llu became done in group %d, and nobody settled it", id, group);
     if (parked && !was_parked && !park_has_reason(w, group, m))
         world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group, is->failures, is->grants);
+    g->was_done |= spot_absent(is);
+    g->was_parked |= parked;
     if (is->token != 0 && is->token != was->token)
         model_granted(w, group, m);
     w->totals->expired += model_expiry(w, group, m) <= w->model->wall_ms && is->token == 0 && was->token == 0 && !g->acked &&
@@ -303,6 +360,7 @@ void model_written(void *world, const struct puts *p)
     struct model *o = w->model;
     struct buf joined = {0};
     o->turn = p->turn;
+    memcpy(o->was_paused, o->paused, sizeof o->paused);
     for (int g = 0; g < GROUPS; g++)
         for (int i = 0; i < PARTITIONS; i++)
             o->rows[g][i].before = o->rows[g][i].cursor;
@@ -312,7 +370,9 @@ void model_written(void *world, const struct puts *p)
             puts_at(p, i, &put);
             if ((put.family >= FAM_LOG_HOURS) != (logs != 0))
                 continue;
-            if (put.kind == PUT_REMOVE) {
+            if (put.kind == PUT_REMOVE_RANGE) {
+                range_removed(w, put.family, put.key);
+            } else if (put.kind == PUT_REMOVE) {
                 row_removed(w, put.family, put.key);
             } else if (put.kind == PUT_ROW && put.pieces_n == 1 && !logs) {
                 row_put(w, put.family, put.key, put.pieces[0]);
@@ -348,7 +408,7 @@ static void forget_unsynced(struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
         const struct group_view g = m->group[i];
-        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped, .redriven_turn = g.redriven_turn,
+        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped, .was_done = g.was_done, .was_parked = g.was_parked, .redriven_turn = g.redriven_turn,
                                          .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
     }
     m->acked_offset = -1;
@@ -366,9 +426,9 @@ static void check_message(struct world *w, struct message *m)
         g->dropped &= g->is.held != HELD_PARKED;
         if (g->acked && !g->is.done)
             world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id, group);
-        if (spot_absent(&g->is) && !done_has_reason(w, group, m))
+        if (spot_absent(&g->is) && !g->was_done && !done_has_reason(w, group, m))
             world_fail(w, "message %llu is done in group %d after the crash, and nobody settled it", id, group);
-        if (g->is.held == HELD_PARKED && !park_has_reason(w, group, m))
+        if (g->is.held == HELD_PARKED && !g->was_parked && !park_has_reason(w, group, m))
             world_fail(w, "message %llu is parked in group %d after the crash, without a reason", id, group);
     }
 }

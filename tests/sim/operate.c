@@ -1,4 +1,5 @@
-/* What operators do while clients work: tasks over dead letters, changes of what waits. See client.h. */
+/* What operators do while clients work: tasks over dead letters, changes of what waits,
+ * groups that pause, are purged, change. See client.h. */
 #include <string.h>
 
 #include "client.h"
@@ -89,6 +90,47 @@ static void sched_change_some(struct world *w, struct client *c)
     }
 }
 
+static void control(struct world *w, struct client *c, int group, uint8_t act)
+{
+    struct request *r = numbered(c, R_CONTROL, VERB_GROUP_CONTROL);
+    r->change_group = group;
+    r->control = act;
+    w->model->purges_asked[group] += act == GROUP_PURGE;
+    world_trace(w, "client %d: group %d is to %s", c->index, group, act == GROUP_PAUSE ? "pause" : act == GROUP_RESUME ? "go on" : "be purged");
+}
+
+void client_resume(struct world *w, struct client *c)
+{
+    for (int g = 0; g < GROUPS; g++)
+        if (w->model->paused[g] && c->lanes[PARTS].next - c->lanes[PARTS].seen < 10)
+            control(w, c, g, GROUP_RESUME);
+}
+
+static void alter(struct world *w, struct client *c)
+{
+    struct request *r = numbered(c, R_CONTROL, VERB_GROUP_ALTER);
+    r->change_group = (int)rng_below(&w->rng, GROUPS);
+    r->mask = rng_between(&w->rng, 1, 15);
+    r->mask = ((r->mask & 1) != 0 ? GROUP_SET_LEASE_MS : 0) | ((r->mask & 2) != 0 ? GROUP_SET_RUN_MAX : 0) |
+              ((r->mask & 4) != 0 ? GROUP_SET_EXPIRED : 0) | ((r->mask & 8) != 0 ? GROUP_SET_PARK : 0);
+    r->group_config = (struct wire_group_config){.lease_ms = (uint32_t)rng_between(&w->rng, 1000, 6000), .run_max = (uint32_t)rng_between(&w->rng, 1, 4),
+                                                 .expired = rng_chance(&w->rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
+                                                 .park = rng_chance(&w->rng, 1, 2) ? PARK_KEY : PARK_MESSAGE};
+}
+
+static void control_some(struct world *w, struct client *c)
+{
+    uint64_t x = rng_below(&w->rng, 10);
+    if (x < 3)
+        control(w, c, (int)rng_below(&w->rng, GROUPS), GROUP_PAUSE);
+    else if (x < 7)
+        client_resume(w, c);
+    else if (x < 8)
+        control(w, c, (int)rng_below(&w->rng, GROUPS), GROUP_PURGE);
+    else
+        alter(w, c);
+}
+
 void client_end_crons(struct world *w, struct client *c)
 {
     for (size_t i = 0; i < w->model->scheds_n; i++) {
@@ -104,11 +146,13 @@ void client_operate(struct world *w, struct client *c)
 {
     if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20)
         return;
-    uint64_t x = rng_below(&w->rng, 12);
+    uint64_t x = rng_below(&w->rng, 16);
     if (x < 5)
         task_begin(w, c);
     else if (x < 6)
         task_cancel(w, c);
+    else if (x < 10)
+        control_some(w, c);
     else
         sched_change_some(w, c);
 }

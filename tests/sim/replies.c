@@ -172,17 +172,30 @@ static void item_answered(struct world *w, const struct item *i)
     g->asked_park -= i->wire.verb == SETTLE_PARK;
 }
 
+/* It stands in a run behind one that is not settled. */
+static void item_again(struct client *c, const struct item *i)
+{
+    const struct group_view *g = model_view(model_message(c->world, i->id), i->group);
+    c->world->totals->run_refused++;
+    if (model_message(c->world, i->id)->key == NONE)
+        world_fail(c->world, "message %llu has no key, and was refused as if it stood in a run", (unsigned long long)i->id);
+    if (g->token == i->wire.token)
+        client_hold(c, (struct held){.id = i->id, .group = i->group, .token = g->token});
+}
+
 static void single_settled(struct client *c, const struct item *i, int code, uint64_t at)
 {
     item_answered(c->world, i);
     c->world->totals->late_units += code == E_LEASE_LOST;
     if (code == E_OK)
         item_ok(c, i, at);
+    else if (code == E_OUT_OF_ORDER)
+        item_again(c, i);
     else if (code != E_LEASE_LOST)
         world_fail(c->world, "a settle item was answered %s", error_name(code));
 }
 
-/* A unit that met a conflict leaves its messages leased: they are settled some other way. */
+/* A unit that met a conflict, or a run out of order, leaves its messages leased: they are settled some other way. */
 static void unit_conflict(struct client *c, const struct unit *u)
 {
     for (uint32_t i = 0; i < u->items_n; i++) {
@@ -196,7 +209,7 @@ static void unit_conflict(struct client *c, const struct unit *u)
 
 static bool unit_may_answer(const struct unit *u, int code)
 {
-    return code == E_OK || code == E_LEASE_LOST || (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
+    return code == E_OK || code == E_LEASE_LOST || (code == E_OUT_OF_ORDER && u->items_n > 0) || (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
            (u->batches_n > 0 && (code == E_DISK_FULL || code == E_OVERLOADED));
 }
 
@@ -211,7 +224,7 @@ static void unit_settled(struct client *c, int unit, int code, const struct wire
     model_unit_answered(w, unit, code);
     for (uint32_t i = 0; i < u->items_n && !unit_shows(u); i++)
         item_answered(w, &u->items[i]);
-    if (code == E_CONFLICT)
+    if (code == E_CONFLICT || code == E_OUT_OF_ORDER)
         unit_conflict(c, u);
     if (code != E_OK)
         return;
@@ -271,6 +284,20 @@ static void sched_reply(struct client *c, struct request *r, const struct wire_r
 {
     if (reply->code == E_OK)
         model_sched_changed(c->world, r->sched, r->move.act, op->turn);
+    client_lane_answered(c, r);
+    request_end(r);
+}
+
+static void control_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+{
+    struct world *w = c->world;
+    bool purge = r->verb == VERB_GROUP_CONTROL && r->control == GROUP_PURGE;
+    if (r->verb == VERB_GROUP_CONTROL && reply->code == E_OK)
+        model_controlled(w, r->change_group, r->control, op->turn);
+    w->model->purges_asked[r->change_group] -= purge;
+    w->totals->purges += purge;
+    w->totals->pauses += r->verb == VERB_GROUP_CONTROL && r->control == GROUP_PAUSE;
+    w->totals->alters += r->verb == VERB_GROUP_ALTER;
     client_lane_answered(c, r);
     request_end(r);
 }
@@ -404,6 +431,9 @@ void reply_arrived(struct sim_op *so)
         break;
     case R_SCHED:
         sched_reply(c, r, reply, &so->op);
+        break;
+    case R_CONTROL:
+        control_reply(c, r, reply, &so->op);
         break;
     case R_STATE:
         state_reply(c, r, reply);

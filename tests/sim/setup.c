@@ -69,6 +69,7 @@ static void make_group(struct world *w, int topic, int group)
                                                  .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
                                                  .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
                                                  .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
+                                                 .run_max = rng_chance(rng, 1, 3) ? 3 : 1,
                                                  .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
     make(w, r);
 }

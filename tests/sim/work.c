@@ -31,6 +31,8 @@ static bool item_make(struct world *w, struct client *c, struct item *out)
         item.delay_ms = rng_chance(&w->rng, 1, 3) ? 0 : (uint32_t)rng_below(&w->rng, 8000);
     }
     *out = (struct item){.wire = item, .id = h.id, .group = h.group};
+    if (item.verb != SETTLE_EXTEND && item.verb != SETTLE_ACK)
+        model_run_ends(w, h.group, m, h.token);
     if (item.verb != SETTLE_EXTEND) {
         if (g->token == h.token) {
             g->until = 0;
