@@ -210,8 +210,13 @@ static void say_behind(struct engine *en, struct op *op, const struct entry *hea
 
 /* ---------------------------------------------------------------- of a message */
 
-/* How many messages of its partition are not done and stand before one that was not scanned. */
-static uint64_t depth_of(const struct group_part *p, uint64_t offset) { return offset - p->done.floor - p->done.count; }
+/* How many messages of its partition are not done and stand before one that was not scanned: all that is done does. Of one that is scanned
+ * again after a restart it is the least there can be. */
+static uint64_t depth_of(const struct group_part *p, uint64_t offset)
+{
+    uint64_t before = offset - p->done.floor;
+    return before > p->done.count ? before - p->done.count : 0;
+}
 
 static void say_unscanned(struct engine *en, struct op *op, const struct group_part *p, uint64_t offset)
 {
