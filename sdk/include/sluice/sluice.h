@@ -389,7 +389,8 @@ SLUICE_API int sluice_unit_commit_async(struct sluice_unit *u, sluice_unit_fn *f
 SLUICE_API void sluice_unit_free(struct sluice_unit *u);
 
 /* The state of a key in a queue group, now. [blocks] Version 0: there is none. The caller frees `*out`, which the client need not
- * outlive. Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOO_LARGE (the key), those of any call. */
+ * outlive. Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOO_LARGE (the key), those of any call.
+ * (Conditional on a version, as DynamoDB's writes.) */
 struct sluice_state { uint64_t version; struct sluice_bytes value; };
 SLUICE_API int sluice_state_get(struct sluice *s, const char *topic, const char *group, struct sluice_bytes key,
                                 struct sluice_state **out, struct sluice_error *err);
@@ -453,6 +454,7 @@ struct sluice_topic {
 SLUICE_API int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options, bool *created,
                                    struct sluice_error *err);
 /* Changes the fields named, bits of enum sluice_topic_field, to what `options` says (0 there is the default again); others stay.
+ * [blocks] (Kafka's incrementalAlterConfigs.)
  * Errors: TOPIC_NOT_FOUND, INVALID_ARGUMENT (no field, or one that cannot be so), UNSUPPORTED (one that cannot change). */
 SLUICE_API int sluice_topic_alter(struct sluice *s, const char *name, const struct sluice_topic_options *options, uint64_t fields,
                                   struct sluice_error *err);
@@ -628,7 +630,8 @@ struct sluice_schedule_options {
     size_t limit;                 /* rows of this page; 0: 100; at most 1,000 */
     const struct sluice_schedule_list *after; /* continue behind the last one of this page; NULL: from the start */
 };
-/* A page of what waits, which the caller frees. `topic` NULL: of all; `name` given (then `topic` too): that one, or
+/* (RabbitMQ's delayed exchange and SQS's timers, but with a name by which they are seen, moved and cancelled.)
+ * A page of what waits, which the caller frees. `topic` NULL: of all; `name` given (then `topic` too): that one, or
  * SCHEDULE_NOT_FOUND. [blocks] */
 SLUICE_API int sluice_schedules(struct sluice *s, const char *topic, const char *name, const struct sluice_schedule_options *options,
                                 struct sluice_schedule_list **out, struct sluice_error *err);
@@ -641,7 +644,7 @@ SLUICE_API int sluice_schedule_move(struct sluice *s, const char *topic, const c
 
 /* ---------------------------------------------------------------- why does it not come? */
 
-/* The one fact that keeps a message, a key or a group from being delivered. */
+/* The one fact that keeps a message, a key or a group from being delivered. (As a database explains a query.) */
 enum sluice_fact {
     SLUICE_FACT_READY = 1,        /* nothing: the next receive gets it */
     SLUICE_FACT_DONE,             /* acknowledged or dropped */
