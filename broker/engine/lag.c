@@ -199,13 +199,26 @@ static uint64_t drain_of(const struct engine *en, const struct group *g, uint64_
 void group_backlog(const struct engine *en, const struct group *g, struct group_backlog *out)
 {
     *out = (struct group_backlog){.oldest_ms = UINT64_MAX, .waiting = g->redriven /* done once, and to be delivered again */};
+    uint64_t log_messages = 0;
+    double bytes = 0, log_bytes = 0;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = &g->parts[i];
+        const struct partition_row *row = &p->partition->row;
         uint64_t waiting = not_done(p), time = waiting > 0 ? oldest_or_later(p) : UINT64_MAX;
+        uint64_t unscanned = row->end > p->cursor ? row->end - p->cursor : 0, exact;
         out->waiting += waiting;
         if (time < out->oldest_ms)
             out->oldest_ms = time;
+        log_messages += row->end - row->start;
+        log_bytes += (double)(row->end_bytes - row->start_bytes);
+        if (waiting > 0 && unscanned_bytes(p, &exact))
+            bytes += (double)exact + mean_bytes(row) * (double)(waiting > unscanned ? waiting - unscanned : 0);
+        else
+            bytes += mean_bytes(row) * (double)waiting;
     }
+    if (log_messages > 0)
+        bytes += log_bytes / (double)log_messages * (double)g->redriven;
+    out->bytes = (uint64_t)bytes;
     out->drain_ms = drain_of(en, g, out->waiting);
 }
 
@@ -223,25 +236,12 @@ static uint8_t status_of(const struct engine *en, const struct group *g, const s
 static void lag_of(const struct engine *en, struct op *op, const struct group *g, struct wire_lag *out)
 {
     struct group_backlog b;
-    uint64_t parked = 0, log_messages = 0;
-    double bytes = 0, log_bytes = 0;
+    uint64_t parked = 0;
     group_backlog(en, g, &b);
-    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        const struct group_part *p = &g->parts[i];
-        const struct partition_row *row = &p->partition->row;
-        uint64_t n = not_done(p), unscanned = row->end > p->cursor ? row->end - p->cursor : 0, exact;
-        parked += p->parked;
-        log_messages += row->end - row->start;
-        log_bytes += (double)(row->end_bytes - row->start_bytes);
-        if (n > 0 && unscanned_bytes(p, &exact))
-            bytes += (double)exact + mean_bytes(row) * (double)(n > unscanned ? n - unscanned : 0);
-        else
-            bytes += mean_bytes(row) * (double)n;
-    }
-    if (log_messages > 0)
-        bytes += log_bytes / (double)log_messages * (double)g->redriven;
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++)
+        parked += g->parts[i].parked;
     *out = (struct wire_lag){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .group_id = g->id,
-                             .lag_messages = b.waiting > g->blocked ? b.waiting - g->blocked : 0, .lag_bytes = (uint64_t)bytes,
+                             .lag_messages = b.waiting > g->blocked ? b.waiting - g->blocked : 0, .lag_bytes = b.bytes,
                              .in_flight = g->leased, .delayed = g->retrying + g->topic->waiting.messages, .parked = parked,
                              .oldest_age_ms = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0,
                              .ack_rate_milli = rate_milli(&g->acks, en->now.mono_ms), .drain_eta_ms = b.drain_ms,

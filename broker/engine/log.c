@@ -26,6 +26,7 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
         row->first_time_ms = en->wall_ms;
     row->last_time_ms = en->wall_ms > row->last_time_ms ? en->wall_ms : row->last_time_ms;
     row->end_bytes += stored_entry_size((uint32_t)w->batch.size);
+    p->topic->backlog.added_bytes += stored_entry_size((uint32_t)w->batch.size);
     times_mark(p, row->end, row->last_time_ms);
     *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = row->end, .append_time_ms = row->last_time_ms};
 

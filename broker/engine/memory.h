@@ -47,9 +47,9 @@ struct partition {
 };
 
 /* What a group has not done, and how long it takes to. UINT64_MAX: at this rate never; nothing waits. */
-struct group_backlog { uint64_t waiting, drain_ms, oldest_ms; };
-/* Of the slowest group of a topic, as it was at looked_ms (quota.c). */
-struct backlog { uint64_t depth, drain_ms, oldest_ms, looked_ms; bool looked; };
+struct group_backlog { uint64_t waiting, bytes, drain_ms, oldest_ms; };
+/* Of the slowest group of a topic, as it was at looked_ms (quota.c), and what was appended since. */
+struct backlog { uint64_t depth, bytes, drain_ms, oldest_ms, looked_ms, added_bytes; bool looked; };
 
 struct topic {
     uint32_t id;

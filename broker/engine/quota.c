@@ -69,30 +69,36 @@ static const struct backlog *backlog_of(struct engine *en, struct topic *t)
         group_backlog(en, t->groups[i], &g);
         if (g.oldest_ms < b->oldest_ms)
             b->oldest_ms = g.oldest_ms;
+        if (g.bytes > b->bytes)
+            b->bytes = g.bytes;
         if (i == 0 || g.drain_ms > b->drain_ms || (g.drain_ms == b->drain_ms && g.waiting > b->depth)) {
             b->depth = g.waiting;
             b->drain_ms = g.drain_ms;
         }
     }
-    for (uint32_t i = 0; t->groups_n == 0 && i < t->config.partitions; i++)
-        b->depth += t->partitions[i].row.end - t->partitions[i].row.start;
+    for (uint32_t i = 0; t->groups_n == 0 && i < t->config.partitions; i++) {
+        const struct partition_row *row = &t->partitions[i].row;
+        b->depth += row->end - row->start;
+        b->bytes += row->end_bytes - row->start_bytes;
+    }
     return b;
 }
 
 static bool backlog_refuses(struct engine *en, struct partition *p, struct refusal *out)
 {
     struct topic *t = p->topic;
-    uint64_t bytes = p->row.end_bytes - p->row.start_bytes, most = t->config.backlog_bytes_max / t->config.partitions;
-    const struct backlog *b = NULL;
-    if (bytes >= most) {
+    if (t->config.backlog_bytes_max == UINT64_MAX && t->config.backlog_age_max_ms == 0)
+        return false;
+    const struct backlog *b = backlog_of(en, t);
+    if (b->added_bytes > 0 && b->bytes + b->added_bytes >= t->config.backlog_bytes_max) { /* what is refused is told how it is now */
+        t->backlog.looked = false;
         b = backlog_of(en, t);
-        err_set(&out->e, E_OVERLOADED, "topic '%s' holds %llu bytes in partition %u, backlog-bytes-max = %llu", t->name,
-                (unsigned long long)bytes, p->index, (unsigned long long)t->config.backlog_bytes_max);
-    } else if (t->config.backlog_age_max_ms != 0) {
-        b = backlog_of(en, t);
-        uint64_t age = b->oldest_ms < en->wall_ms ? en->wall_ms - b->oldest_ms : 0;
-        if (age <= t->config.backlog_age_max_ms)
-            return false;
+    }
+    uint64_t bytes = b->bytes + b->added_bytes, age = b->oldest_ms < en->wall_ms ? en->wall_ms - b->oldest_ms : 0;
+    if (bytes >= t->config.backlog_bytes_max) {
+        err_set(&out->e, E_OVERLOADED, "topic '%s' has a backlog of %llu bytes, backlog-bytes-max = %llu", t->name, (unsigned long long)bytes,
+                (unsigned long long)t->config.backlog_bytes_max);
+    } else if (t->config.backlog_age_max_ms != 0 && age > t->config.backlog_age_max_ms) {
         err_set(&out->e, E_OVERLOADED, "topic '%s' waits for a message of %llu ms ago to be done, backlog-age-max = %llu", t->name,
                 (unsigned long long)age, (unsigned long long)t->config.backlog_age_max_ms);
     } else {

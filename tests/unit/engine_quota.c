@@ -40,6 +40,26 @@ static void a_full_topic_says_how_much_is_waiting_and_how_long_that_takes(void *
     r = produce(k, A, p, 1); /* the slow one did 3 in a minute */
     assert_int_equal(r->depth, there - 3);
     assert_int_equal(r->drain_ms, (there - 3) * 20000);
+    for (const char *rest; *(rest = kit_receive(k, A, slow, 100)) != '\0';) /* what is done is no backlog, though it is in the log */
+        assert_string_equal(kit_ack(k, A, slow, rest), "");
+    for (const char *rest; *(rest = kit_receive(k, A, fast, 100)) != '\0';)
+        assert_string_equal(kit_ack(k, A, fast, rest), "");
+    kit_pass(k, 1000);
+    assert_int_equal(kit_produce(k, p, "-"), E_OK);
+    kit_free(k);
+}
+
+static void a_full_topic_is_full_whichever_of_its_partitions_is_and_at_once(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 2, .backlog_bytes_max = 400});
+    kit_group(k, "t", "g", NULL);
+    int taken = 0;
+    while (kit_produce(k, p, "-") == E_OK) /* within the time in which its backlog is looked at once */
+        taken++;
+    assert_in_range(taken, 2, 6); /* a batch is about 100 bytes with its header */
+    assert_int_equal(kit_produce(k, p + 1, "-"), E_OVERLOADED);
     kit_free(k);
 }
 
@@ -258,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_topic_says_how_much_is_waiting_and_how_long_that_takes),
+        cmocka_unit_test(a_full_topic_is_full_whichever_of_its_partitions_is_and_at_once),
         cmocka_unit_test(a_topic_whose_slowest_group_is_behind_for_too_long_takes_no_more_until_it_caught_up),
         cmocka_unit_test(without_groups_age_is_no_limit),
         cmocka_unit_test(the_first_message_after_a_pause_is_not_as_old_as_the_last_one_before),
