@@ -353,6 +353,30 @@ static void a_paused_group_says_so_of_what_could_go_out(void **state)
     kit_free(w.k);
 }
 
+static void what_goes_too_fast_names_the_rate_and_when_it_goes_on(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){.key_rate_milli = 500});
+    kit_produce(w.k, w.p, "a a a b");
+    kit_ack(w.k, A, w.g, kit_receive(w.k, A, w.g, 1));
+    const struct wire_explain_reply *r = message(w, 0, 1);
+    assert_int_equal(r->fact, EXPLAIN_THROTTLED);
+    assert_text(r, "ready when its key may go on: key rate 500 messages per 1,000 seconds");
+    assert_in_range(r->until_ms, w.k->now.wall_ms + 1900, w.k->now.wall_ms + 2000);
+    assert_int_equal(message(w, 0, 2)->fact, EXPLAIN_THROTTLED); /* as its head */
+    assert_int_equal(message(w, 0, 3)->fact, EXPLAIN_READY);
+    kit_free(w.k);
+    w = begin((struct wire_group_config){.rate_milli = 500});
+    kit_produce(w.k, w.p, "a b");
+    kit_receive(w.k, A, w.g, 1);
+    r = message(w, 0, 1);
+    assert_int_equal(r->fact, EXPLAIN_THROTTLED);
+    assert_text(r, "group rate: 500 messages per 1,000 seconds");
+    kit_pass(w.k, 2000);
+    assert_int_equal(message(w, 0, 1)->fact, EXPLAIN_READY);
+    kit_free(w.k);
+}
+
 static void explaining_changes_nothing(void **state)
 {
     (void)state;
@@ -388,6 +412,7 @@ int main(void)
         cmocka_unit_test(of_a_group_the_most_of_what_it_has_speaks),
         cmocka_unit_test(a_group_whose_messages_are_still_to_come_says_so),
         cmocka_unit_test(a_paused_group_says_so_of_what_could_go_out),
+        cmocka_unit_test(what_goes_too_fast_names_the_rate_and_when_it_goes_on),
         cmocka_unit_test(explaining_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
