@@ -14,6 +14,9 @@ enum { NOBODY_ASKS_MS = 5000 }; /* without a receive for so long there is no rec
 
 typedef struct { char text[64]; } words;
 
+#define N(x) (unsigned long long)(x)
+#define TEXT(v) (int)(v).size, (const char *)(v).data
+
 /* ---------------------------------------------------------------- words */
 
 /* "2026-11-22T04:32:39Z": the days of a year that begins in March, so that a leap day is its last. */
@@ -26,8 +29,8 @@ static words when(uint64_t ms)
     uint64_t day = of_year - (153 * month + 2) / 5 + 1, year = year_of_era + era * 400 + (month >= 10);
     struct err e = {0};
     words w;
-    err_set(&e, E_OK, "%04llu-%02llu-%02lluT%02llu:%02llu:%02lluZ", (unsigned long long)year, (unsigned long long)(month < 10 ? month + 3 : month - 9),
-            (unsigned long long)day, (unsigned long long)(s / 3600), (unsigned long long)(s / 60 % 60), (unsigned long long)(s % 60));
+    err_set(&e, E_OK, "%04llu-%02llu-%02lluT%02llu:%02llu:%02lluZ", N(year), N(month < 10 ? month + 3 : month - 9), N(day), N(s / 3600),
+            N(s / 60 % 60), N(s % 60));
     memcpy(w.text, e.text, sizeof w.text);
     w.text[sizeof w.text - 1] = '\0';
     return w;
@@ -38,11 +41,11 @@ static words how_long(uint64_t ms)
     struct err e = {0};
     words w;
     if (ms < 120000)
-        err_set(&e, E_OK, "%llu.%llu s", (unsigned long long)(ms / 1000), (unsigned long long)(ms / 100 % 10));
+        err_set(&e, E_OK, "%llu.%llu s", N(ms / 1000), N(ms / 100 % 10));
     else if (ms < 7200000)
-        err_set(&e, E_OK, "%llu min", (unsigned long long)(ms / 60000));
+        err_set(&e, E_OK, "%llu min", N(ms / 60000));
     else
-        err_set(&e, E_OK, "%llu h", (unsigned long long)(ms / 3600000));
+        err_set(&e, E_OK, "%llu h", N(ms / 3600000));
     memcpy(w.text, e.text, sizeof w.text);
     return w;
 }
@@ -58,9 +61,6 @@ static void say(struct op *op, enum explain_fact fact, const char *fmt, ...)
     op->reply.explain.fact = (uint8_t)fact;
     op->reply.explain.text = op_text(op, e.text);
 }
-
-#define N(x) (unsigned long long)(x)
-#define TEXT(v) (int)(v).size, (const char *)(v).data
 
 /* ---------------------------------------------------------------- limits of handing out */
 
@@ -201,7 +201,8 @@ static void say_behind(struct engine *en, struct op *op, const struct entry *hea
     struct err before = {0};
     err_set(&before, E_OK, "behind partition %u offset %llu of the same key, which is ", head->part->partition->index, N(head->offset));
     say_entry(en, op, head, before.text);
-    if (op->reply.explain.fact == EXPLAIN_PAUSED || op->reply.explain.fact == EXPLAIN_NO_RECEIVER || op->reply.explain.fact == EXPLAIN_THROTTLED)
+    uint8_t fact = op->reply.explain.fact;
+    if (fact == EXPLAIN_PAUSED || fact == EXPLAIN_NO_RECEIVER || fact == EXPLAIN_THROTTLED)
         return; /* what holds back the head holds back everything */
     op->reply.explain.fact = EXPLAIN_BEHIND;
     op->reply.explain.partition = head->part->partition->id;
@@ -272,7 +273,8 @@ static void explain_message(struct engine *en, struct op *op, struct group *g)
     } else if (done_has(&p->done, w->offset)) {
         say(op, EXPLAIN_DONE, "acknowledged or dropped");
     } else if (w->offset < partition->row.start) {
-        say(op, EXPLAIN_NO_SUCH_OFFSET, "gone with retention: partition %u begins at offset %llu", partition->index, N(partition->row.start));
+        say(op, EXPLAIN_NO_SUCH_OFFSET, "gone with retention: partition %u begins at offset %llu", partition->index,
+            N(partition->row.start));
     } else if (op->asks == NULL) {
         op->asks = op_take(en, op, 1, sizeof *op->asks);
         op->asks_n = 1;
@@ -344,7 +346,8 @@ static void explain_group(struct engine *en, struct op *op, const struct group *
         say(op, EXPLAIN_PARKED, "parked and holding back their keys: %llu, behind them: %llu; redrive or drop them", N(g->blocked),
             N(g->behind));
     } else if (g->topic->waiting.messages > 0) {
-        say(op, EXPLAIN_SCHEDULED, "the group is through with its topic; waiting for their time to be appended: %llu", N(g->topic->waiting.messages));
+        say(op, EXPLAIN_SCHEDULED, "the group is through with its topic; waiting for their time to be appended: %llu",
+            N(g->topic->waiting.messages));
     } else {
         say(op, EXPLAIN_EMPTY, "the group is through with its topic; parked: %llu", N(parked));
     }

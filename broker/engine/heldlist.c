@@ -40,9 +40,10 @@ static void page_add(struct page *p, const struct held_row *row, uint32_t partit
     char *text = op_take(NULL, p->op, row->reason.size + row->error.size, 1);
     memcpy(text, row->reason.data, row->reason.size);
     memcpy(text + row->reason.size, row->error.data, row->error.size);
-    p->rows[p->n] = (struct wire_held){.state = row->state, .due_ms = row->due_ms, .at_ms = row->at_ms, .record = p->n, .grants = row->grants,
-                                       .failures = row->failures, .partition = partition, .offset = offset,
-                                       .reason = view_of(text, row->reason.size), .error = view_of(text + row->reason.size, row->error.size)};
+    p->rows[p->n] = (struct wire_held){.state = row->state, .due_ms = row->due_ms, .at_ms = row->at_ms, .record = p->n,
+                                       .grants = row->grants, .failures = row->failures, .partition = partition, .offset = offset,
+                                       .reason = view_of(text, row->reason.size),
+                                       .error = view_of(text + row->reason.size, row->error.size)};
     p->records[p->n] = (struct wire_record){.offset = offset, .partition = partition, .grants = row->grants, .failures = row->failures};
     p->n++;
 }
@@ -87,7 +88,9 @@ static int page_walk(struct store *store, struct page *p, held_fits_fn *fits, vo
         }
         if (held_row_get(store_iter_value(it), &row, e) != E_OK)
             break;
-        enum filter_says says = l->state == HELD_ANY || l->state == row.state ? filter_row(l->filter, partition, offset, &row) : FILTER_NO;
+        enum filter_says says = FILTER_NO;
+        if (l->state == HELD_ANY || l->state == row.state)
+            says = filter_row(l->filter, partition, offset, &row);
         if (says != FILTER_NO) {
             if (p->n == l->limit || (p->n > 0 && l->payload && p->bytes + row.size > l->max_bytes) ||
                 (says == FILTER_BYTES && asked == BYTES_LOOKED_AT)) {
@@ -113,7 +116,8 @@ int held_page(struct store *store, struct op *op, held_fits_fn *fits, void *user
 {
     const struct wire_held_list *l = &op->request.held;
     struct wire_held_reply *out = &op->reply.held;
-    struct page p = {.op = op, .rows = op_take(NULL, op, l->limit, sizeof *p.rows), .records = op_take(NULL, op, l->limit, sizeof *p.records)};
+    struct page p = {.op = op, .rows = op_take(NULL, op, l->limit, sizeof *p.rows)};
+    p.records = op_take(NULL, op, l->limit, sizeof *p.records);
     struct err e = {0};
     if (page_walk(store, &p, fits, user, &e) != E_OK) {
         op->reply.code = (uint16_t)e.code;

@@ -95,6 +95,9 @@ static void a_repeat_of_the_request_that_began_a_task_is_answered_with_that_task
     kit_free(w.k);
 }
 
+static const struct wire_held_filter of_a = {.has_key = true, .key = {(const uint8_t *)"a", 1}};
+static const struct wire_held_filter of_b = {.has_key = true, .key = {(const uint8_t *)"b", 1}};
+
 /* ---------------------------------------------------------------- dropping */
 
 static void a_drop_leaves_nothing_parked_and_touches_nothing_else(void **state)
@@ -296,7 +299,7 @@ static void a_key_is_compared_by_its_bytes_and_by_readers(void **state)
     struct kit_record *lookalike = &w.k->logs[w.p].records[2]; /* another key of the same hash */
     strcpy(lookalike->key, "aa");
     size_t before = w.k->matches_made;
-    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("a")}});
+    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_a});
     kit_pass(w.k, 100);
     assert_string_equal(task(w, id), "done seen 5 matched 2 changed 2");
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "1 parked(bad) 2 parked(bad) 3 parked(bad)");
@@ -311,7 +314,7 @@ static void what_was_dropped_while_readers_looked_is_not_dropped_again(void **st
     kit_produce(w.k, w.p, "a a");
     park(w, 2, "bad");
     w.k->hold_matches = true;
-    uint64_t slow = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("a")}});
+    uint64_t slow = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_a});
     kit_pass(w.k, 100);
     assert_string_equal(task(w, slow), "running seen 0 matched 0 changed 0");
     uint64_t fast = start(w, (struct wire_held_change){.act = TASK_DROP, .limit = 1});
@@ -332,7 +335,7 @@ static void what_was_parked_again_while_readers_looked_stays_parked(void **state
     kit_produce(w.k, w.p, "a");
     park(w, 1, "bad");
     w.k->hold_matches = true;
-    uint64_t slow = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("a")}});
+    uint64_t slow = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_a});
     kit_pass(w.k, 100);
     start(w, (struct wire_held_change){.act = TASK_REDRIVE});
     kit_pass(w.k, 100);
@@ -381,7 +384,7 @@ static void readers_that_cannot_look_now_are_asked_again(void **state)
     kit_produce(w.k, w.p, "a a");
     park(w, 2, "bad");
     w.k->hold_matches = true;
-    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("a")}});
+    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_a});
     kit_pass(w.k, 100);
     assert_int_equal(w.k->matches_n, 1);
     struct match *m = w.k->matches[--w.k->matches_n];
@@ -517,7 +520,8 @@ static void a_task_goes_on_where_it_was_after_a_restart(void **state)
     struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
     kit_produce_many(w.k, w.p, "-", 20);
     park(w, 20, "bad");
-    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .rate_milli = 1000, .limit = 15, .filter = &(struct wire_held_filter){.reason = VIEW_LIT("bad")}});
+    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .rate_milli = 1000, .limit = 15,
+                                                     .filter = &(struct wire_held_filter){.reason = VIEW_LIT("bad")}});
     for (int i = 0; i < 10; i++) {
         kit_pass(w.k, 2000);
         kit_restart(w.k);
@@ -535,7 +539,7 @@ static void questions_to_readers_are_asked_again_after_a_restart(void **state)
     kit_produce(w.k, w.p, "a b");
     park(w, 2, "bad");
     w.k->hold_matches = true;
-    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("b")}});
+    uint64_t id = start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_b});
     kit_pass(w.k, 10);
     kit_restart(w.k);
     w.k->hold_matches = false;
@@ -602,7 +606,7 @@ static void a_deleted_group_takes_its_tasks_along(void **state)
     (void)other;
     w.k->hold_matches = true;
     start(w, (struct wire_held_change){.act = TASK_DROP, .rate_milli = 1});
-    start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &(struct wire_held_filter){.has_key = true, .key = VIEW_LIT("b")}});
+    start(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_b});
     kit_pass(w.k, 10);
     kit_delete_group(w.k, "t", "g");
     w.k->hold_matches = false;
