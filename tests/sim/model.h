@@ -82,6 +82,9 @@ struct part_view {
 /* Of one partition, as its cursor row says; before: the cursor before this list. */
 struct group_rows { uint64_t floor, cursor, parked, before; };
 
+/* When messages of a group, or of a key of it, were granted since the broker began: mono ms. */
+struct flow_log { uint64_t *at; size_t n, cap; };
+
 struct touched { uint64_t id; int group; };
 
 /* ---------------------------------------------------------------- units */
@@ -159,6 +162,7 @@ struct model {
     struct wire_group_config group_config[GROUPS];
     struct wire_topic_config topic_config[TOPICS];
     struct group_rows rows[GROUPS][PARTITIONS];
+    struct flow_log flow[GROUPS][KEYS + 1]; /* [KEYS]: of all */
     bool paused[GROUPS], was_paused[GROUPS];
     uint64_t group_turn[GROUPS]; /* the last turn that wrote the group's row */
     uint32_t purges_asked[GROUPS]; /* outcome not known */
@@ -210,6 +214,8 @@ int64_t model_id_of(struct view value);
 void model_acked(struct world *w, int part, uint64_t value, uint64_t offset);
 /* ... that it was produced before. */
 void model_duplicate(struct world *w, uint64_t value);
+void model_flow_begins(struct world *w); /* the broker forgot what was spent */
+void model_flow_free(struct model *o);
 void model_granted(struct world *w, int group, struct message *m);
 
 /* ---------------------------------------------------------------- model_unit.c */

@@ -1,4 +1,5 @@
 /* What must hold when a message is granted, looked at in the lease rows of the turn: see model.h. */
+#include "base/mem.h"
 #include "model.h"
 
 /* Of a key one receiver has messages, in order: those before this one are out of the way, or in the same lease. */
@@ -41,17 +42,53 @@ static void check_priority(struct world *w, int group, const struct message *m)
 {
     struct model *o = w->model;
     uint64_t waited = w->now.mono_ms - turn_time(w, m->append_turn), least = m->priority + 2 + waited / w->limits.priority_age_ms;
+    bool throttles = o->group_config[group].key_rate_milli != 0;
     for (int part = 0; part < PARTS && o->scanned[group] && least <= BATCH_PRIORITY_MAX; part++)
         for (size_t at = 0; o->parts[part].topic == m->topic && at < o->rows[group][part % PARTITIONS].before; at++) {
             const struct message *other = &o->messages[o->parts[part].log[at]];
             const struct group_view *g = model_view((struct message *)other, group);
-            if (other->priority < least || g->touched || spot_absent(&g->is) || g->is.token != 0 || g->is.held != 0 ||
+            if (other->priority < least || (throttles && other->key != NONE) || g->touched || spot_absent(&g->is) || g->is.token != 0 || g->is.held != 0 ||
                 model_expiry(w, group, other) <= o->wall_ms || !first_of_key(w, group, other))
                 continue;
             world_fail(w, "message %llu of priority %u was granted in group %d, and %llu of priority %u is ready", (unsigned long long)m->id,
                        m->priority, group, (unsigned long long)other->id, other->priority);
         }
     w->totals->priorities += m->priority > 0;
+}
+
+void model_flow_begins(struct world *w)
+{
+    for (int g = 0; g < GROUPS; g++)
+        for (int k = 0; k <= KEYS; k++)
+            w->model->flow[g][k].n = 0;
+}
+
+void model_flow_free(struct model *o)
+{
+    for (int g = 0; g < GROUPS; g++)
+        for (int k = 0; k <= KEYS; k++)
+            mem_free(o->flow[g][k].at);
+}
+
+/* In no time that ends now more than its rate allows: a second's worth at once, one message in any case, and a run as one. */
+static void check_flow(struct world *w, int group, struct flow_log *f, uint32_t rate_milli, const char *what)
+{
+    uint64_t now = turn_time(w, w->model->turn), burst = (uint64_t)rate_milli * 1000 > 1000000 ? (uint64_t)rate_milli * 1000 : 1000000;
+    if (rate_milli == 0)
+        return;
+    if (f->n == f->cap) {
+        f->cap = f->cap > 0 ? 2 * f->cap : 32;
+        f->at = mem_resize(f->at, f->cap, sizeof *f->at);
+    }
+    f->at[f->n++] = now;
+    burst += (w->model->group_config[group].run_max - 1) * UINT64_C(1000000);
+    for (size_t i = f->n; i > 0; i--)
+        if ((f->n - i + 1) * 1000000 > burst + rate_milli * (now - f->at[i - 1]) + 1000) {
+            world_fail(w, "group %d: %zu messages of a %s were granted in %llu ms, at a rate of %u in 1,000 s", group, f->n - i + 1, what,
+                       (unsigned long long)(now - f->at[i - 1]), rate_milli);
+            return;
+        }
+    w->totals->paced++;
 }
 
 /* The broker does not believe its wall clock: what goes by it pauses. */
@@ -67,6 +104,9 @@ void model_granted(struct world *w, int group, struct message *m)
     struct group_view *g = model_view(m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
     unsigned long long id = (unsigned long long)m->id;
+    check_flow(w, group, &w->model->flow[group][KEYS], c->rate_milli, "group");
+    if (m->key != NONE)
+        check_flow(w, group, &w->model->flow[group][m->key], c->key_rate_milli, "key");
     if (w->model->paused[group] && w->model->was_paused[group])
         world_fail(w, "message %llu was granted in group %d, which is paused", id, group);
     if (g->acked)

@@ -20,6 +20,7 @@ void model_free(struct world *w)
     mem_free(o->scheds);
     mem_free(o->sched_rows);
     model_units_free(o);
+    model_flow_free(o);
     mem_free(o);
 }
 

@@ -265,7 +265,7 @@ static bool expired_as(const struct world *w, int group, const struct message *m
 {
     const struct group_view *g = model_view((struct message *)m, group);
     return w->model->group_config[group].expired == what && model_expiry(w, group, m) <= w->model->wall_ms &&
-           !(g->touched && g->was.token != 0 && g->was.token == g->token && g->until > w->now.mono_ms);
+           !(g->touched && g->was.token != 0 && g->was.token == g->token && g->until > turn_time(w, w->model->turn));
 }
 
 static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group, uint8_t verb)
@@ -446,6 +446,7 @@ void model_after_crash(struct world *w, bool cut)
     memset(o->rows, 0, sizeof o->rows);
     memset(o->scanned, 0, sizeof o->scanned);
     o->leases_n = 0;
+    model_flow_begins(w);
     model_units_cut(w);
     model_tasks_cut(w);
     model_log_again(w);

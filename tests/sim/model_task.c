@@ -72,7 +72,7 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
             o->tasks = mem_resize(o->tasks, o->tasks_cap, sizeof *o->tasks);
         }
         t = &o->tasks[o->tasks_n++];
-        *t = (struct task_view){.id = id, .group = group, .row = row, .began_mono = w->now.mono_ms};
+        *t = (struct task_view){.id = id, .group = group, .row = row, .began_mono = turn_time(w, o->turn)};
     }
     if (row.seen < t->row.seen || row.matched < t->row.matched || row.changed < t->row.changed || row.matched > row.seen ||
         row.changed > row.matched || (row.limit != 0 && row.matched > row.limit) || (row.dry_run && row.changed > 0))

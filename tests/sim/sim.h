@@ -34,7 +34,7 @@ enum { TOPICS = 3, PARTITIONS = 2, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUP
     X(broker_kills) X(power_cuts) X(torn_writes) X(sync_failures) X(disk_full) X(stalls) X(repeats) X(out_of_order) X(late_units) \
     X(redelivered) X(expired_leases) X(returned_leases) X(spilled) X(timers) X(sessions_expired) X(digests) X(recounts) X(lags)   \
     X(conflicts) X(unit_outputs) X(state_puts) X(state_delivered) X(transactions) X(refused_alone) X(carried) X(clients_anew) X(duplicates) X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped) X(scheduled) X(crons) X(moved) X(cancelled) \
-    X(expired) X(priorities) X(runs) X(run_refused) X(pauses) X(purges) X(alters) \
+    X(expired) X(priorities) X(runs) X(run_refused) X(pauses) X(purges) X(alters) X(paced) \
     X(units) X(fetched) X(hints) X(topics_deleted) X(groups_deleted) X(clock_jumps) X(blocked_keys)
 struct sim_totals {
 #define X(name) uint64_t name;

@@ -177,7 +177,7 @@ static void turn(struct world *w)
     }
     if (rng_chance(&w->rng, 1, 4))
         model_census(w);
-    if (rng_chance(&w->rng, 1, 16)) {
+    if (rng_chance(&w->rng, 1, 32)) {
         check_digest(w);
         model_held_rows(w);
         model_recount(w);
@@ -279,7 +279,7 @@ static bool drained(struct world *w)
         struct engine_census c;
         setup_names(i, &topic, &group);
         if (!engine_census(loop_engine(w->loop), topic, group, &c) || c.scanning_again || c.unscanned > 0 ||
-            c.ready > 0 || c.leased > 0 || c.retrying > 0)
+            c.ready > 0 || c.leased > 0 || c.retrying > 0 || c.throttled > 0)
             return false;
     }
     for (int i = 0; i < CLIENTS; i++)
