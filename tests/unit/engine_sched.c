@@ -515,6 +515,32 @@ static void pages_join_within_one_millisecond_too(void **state)
     kit_free(k);
 }
 
+static void a_page_looks_at_a_bounded_part_of_what_waits(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    k->watch = false;
+    uint32_t p = kit_topic(k, "t", 1), u = kit_topic(k, "u", 1);
+    struct buf large = {0};
+    memset(buf_reserve(&large, 3 << 20), 'l', 3 << 20);
+    large.size = 3 << 20;
+    for (uint64_t i = 0; i < 5; i++)
+        produce(k, p, (struct wire_produce){.delay_ms = SECOND + i, .batch = buf_view(&large)});
+    const struct wire_reply *r = list(k, (struct wire_sched){.limit = 5});
+    assert_in_range(r->sched.rows_n, 1, 3); /* of 8 MiB */
+    assert_true(r->sched.more);
+    assert_int_equal(strlen(names(k, (struct wire_sched){.limit = 5})), strlen("1-1 1-2 1-3 1-4 1-5"));
+    buf_free(&large);
+    for (uint64_t i = 0; i < 20001; i++)
+        delay(k, p, "", MINUTE + i);
+    delay(k, u, "found", HOUR);
+    r = list(k, (struct wire_sched){.topic = VIEW_LIT("u")});
+    assert_int_equal(r->code, E_LIMIT);
+    assert_string_equal(names(k, (struct wire_sched){.topic = VIEW_LIT("u"), .after_ms = k->now.wall_ms + 2 * MINUTE}), "found");
+    assert_int_equal(list(k, (struct wire_sched){.topic = VIEW_LIT("u"), .name = VIEW_LIT("found")})->code, E_OK);
+    kit_free(k);
+}
+
 static void what_waits_is_counted_by_topic_over_restarts(void **state)
 {
     (void)state;
@@ -782,6 +808,7 @@ int main(void)
         cmocka_unit_test(a_cron_that_never_comes_is_refused_when_it_is_produced),
         cmocka_unit_test(a_list_is_in_order_of_time_and_its_pages_join),
         cmocka_unit_test(pages_join_within_one_millisecond_too),
+        cmocka_unit_test(a_page_looks_at_a_bounded_part_of_what_waits),
         cmocka_unit_test(what_waits_is_counted_by_topic_over_restarts),
         cmocka_unit_test(what_waits_goes_with_its_topic),
         cmocka_unit_test(what_is_due_at_once_is_fetched_in_bounded_steps),
