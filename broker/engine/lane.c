@@ -177,6 +177,7 @@ static void result_encode(struct buf *b, const struct op *op)
     switch (op->request.verb) {
     case VERB_PRODUCE:
         produced_encode(b, &r->produce);
+        buf_put_varint(b, r->produce.partition); /* a duplicate's first may lie in another than its lane's */
         break;
     case VERB_SETTLE:
         buf_put_varint(b, r->settle.codes_n);
@@ -214,6 +215,8 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
     case VERB_PRODUCE:
         r->body = BODY_PRODUCE;
         r->produce = produced_decode(en, op, &c, lane);
+        if (cur_left(&c) > 0)
+            r->produce.partition = (uint32_t)cur_varint(&c);
         break;
     case VERB_SETTLE: {
         r->body = BODY_SETTLE;

@@ -132,6 +132,14 @@ static void two_topics_have_ids_of_their_own_and_one_has_them_over_its_partition
     const struct wire_reply *r = kit_produce_ids(k, A, p + 1, "x");
     assert_duplicate(r, 0);
     assert_int_equal(r->produce.partition, p);
+    kit_restart(k);
+    struct wire_request repeat = kit_request(k, A, VERB_PRODUCE); /* and so it is kept */
+    repeat.lane = p + 1;
+    repeat.seq = k->seq[A][p + 1];
+    repeat.produce = (struct wire_produce){.partition = p + 1, .count = 1, .batch = VIEW_LIT("bytes")};
+    r = kit_ask(k, repeat, A);
+    assert_duplicate(r, 0);
+    assert_int_equal(r->produce.partition, p);
     kit_free(k);
 }
 
