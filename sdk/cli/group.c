@@ -225,7 +225,7 @@ static json_t *group_json(const struct sluice_group *g)
 {
     const struct sluice_group_options *o = &g->options;
     /* clang-format off */
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:b, s:I}",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:b, s:I}",
                      "topic", g->topic,
                      "group", g->name,
                      "id", (json_int_t)g->id,
@@ -238,7 +238,7 @@ static json_t *group_json(const struct sluice_group *g)
                      "backoff_min_ms", (json_int_t)o->backoff_min_ms,
                      "backoff_max_ms", (json_int_t)o->backoff_max_ms,
                      "run_max", (json_int_t)o->run_max,
-                     "in_flight_max", (json_int_t)o->in_flight_max,
+                     "in_flight_max", o->in_flight_max > 0 ? json_integer(o->in_flight_max) : json_null(),
                      "expired", expired_name(o->expired),
                      "rate", o->rate > 0 ? json_real(o->rate) : json_null(),
                      "key_rate", o->key_rate > 0 ? json_real(o->key_rate) : json_null(),
@@ -294,7 +294,8 @@ static void show_text(const struct sluice_group *g)
     sheet_line("backoff-min", "%s", duration_format(text, o->backoff_min_ms));
     sheet_line("backoff-max", "%s", duration_format(text, o->backoff_max_ms));
     sheet_line("run-max", "%" PRIu32, o->run_max);
-    sheet_line("max-in-flight", "%" PRIu32, o->in_flight_max);
+    if (o->in_flight_max > 0)
+        sheet_line("max-in-flight", "%" PRIu32, o->in_flight_max);
     sheet_line("expired", "%s", expired_name(o->expired));
     sheet_rate("rate", o->rate);
     sheet_rate("key-rate", o->key_rate);

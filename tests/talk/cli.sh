@@ -486,6 +486,11 @@ settings_can_be_changed_and_the_others_stay() {
     grep -q '"run_max":8,' "$WORK/group"
     grep -q '"expired":"park","rate":1.667,' "$WORK/group"
     status 2 sluice group alter g --topic "$t" --mode stream
+    status 1 sluice topic alter "$t" --partitions 4
+    said 'partitions cannot be altered'
+    grep -q '"in_flight_max":null,' "$WORK/group"
+    sluice group alter g --topic "$t" --max-in-flight 7 --rate none 2>/dev/null
+    sluice group show g --topic "$t" -o json | grep -q '"in_flight_max":7,"expired":"park","rate":null,'
 }
 
 a_paused_group_gets_nothing_until_it_is_resumed() {

@@ -429,9 +429,9 @@ struct sluice_topic_options {
     int durability;               /* 0: disk */
     bool compacted;
     uint32_t message_bytes_max;   /* 0: 1 MiB; at most 64 MiB */
-    uint64_t backlog_bytes_max;   /* 0: the broker's default. Of what its queue groups have not done; at it produces are refused */
+    uint64_t backlog_bytes_max;   /* 0: no bound. Of what its queue groups have not done; at it produces are refused */
     uint64_t backlog_age_max_ms;  /* 0: no bound. Of the oldest message that a queue group has not done; as above */
-    uint64_t dedup_ms;            /* 0: the broker's default; how long a message_id is known. UINT64_MAX: never */
+    uint64_t dedup_ms;            /* 0: 10 min; how long a message_id is known. UINT64_MAX: not at all */
     uint64_t ttl_ms;              /* 0: they do not expire. Of messages that name none of their own */
 };
 /* What sluice_topic_alter changes. */
@@ -480,7 +480,7 @@ struct sluice_group_options {
     uint32_t backoff_min_ms;      /* 0: 1,000 */
     uint32_t backoff_max_ms;      /* 0: 300,000 */
     uint32_t run_max;             /* 0: 1. Messages of one key that one receiver may hold at once, in order; acknowledged in order */
-    uint32_t in_flight_max;       /* 0: the broker's default; messages leased at once, over all receivers */
+    uint32_t in_flight_max;       /* 0: the broker's bound for any group; messages leased at once, over all receivers */
     int expired;                  /* enum sluice_expired; 0: drop. What happens to a message whose ttl passed before it was handed out */
     double rate;                  /* messages handed out per second, over all receivers; 0: no limit. To the thousandth */
     double key_rate;              /* the same, of one key */
