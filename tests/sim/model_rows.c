@@ -330,6 +330,8 @@ static void moved(struct world *w, int group, struct message *m)
         world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures, is->failures);
     if (is->token != 0 && (is->held != 0 || (is->done && !g->redriven)))
         world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
+    if ((is->token != 0 || is->held != 0) && is->failures > is->grants)
+        world_fail(w, "message %llu of group %d: %u failures of %u grants", id, group, is->failures, is->grants);
     if (was->done && !is->done)
         world_fail(w, "message %llu was done in group %d and is not any more", id, group);
     if (spot_absent(is) && !spot_absent(was) && !done_has_reason(w, group, m))
