@@ -194,6 +194,9 @@ void model_acked(struct world *w, int part, uint64_t value, uint64_t offset)
         world_fail(w, "message %llu acked at %llu stands elsewhere", (unsigned long long)value, (unsigned long long)offset);
         return;
     }
+    if (model_disk(w, m->topic) && m->append_turn > w->synced)
+        world_fail(w, "a client was told of message %llu in turn %llu, and the disk has what was before %llu", (unsigned long long)value,
+                   (unsigned long long)m->append_turn, (unsigned long long)w->synced + 1);
     m->acked = true;
     m->acked_offset = (int64_t)offset;
 }
