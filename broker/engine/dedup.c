@@ -37,9 +37,9 @@ static bool holds_rows(const struct dedup *d) { return d->row.count > 0 || d->ro
 static void turn_generation(struct engine *en)
 {
     struct dedup_generation_row *r = &en->dedup.row;
-    static const uint8_t last[32] = {[0 ... 31] = 0xff};
+    struct key all = {0}, end = key_after(&all);
     *r = (struct dedup_generation_row){.current = r->current ^ 1, .began_ms = en->wall_ms, .before_began_ms = r->count > 0 ? r->began_ms : 0};
-    puts_remove_range(&en->fx.puts, family_of(r->current), view_of("", 0), view_of(last, sizeof last));
+    puts_remove_range(&en->fx.puts, family_of(r->current), key_view(&all), key_view(&end));
     en->counters.dedup_generations++;
     en->dedup.dirty = true;
 }
