@@ -379,8 +379,6 @@ static void broken(struct event *e)
             wire_down(s->carrier.wire);
         else if (!x->heard)
             s->trouble = "what listens there is no broker, or refuses us";
-        if (!x->up)
-            wire_missed(s->carrier.wire);
         dial_later(s);
     }
     x->ended = true;

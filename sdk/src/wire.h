@@ -23,7 +23,7 @@ struct wire;
 struct wire_events {
     void (*up)(void *user);
     void (*down)(void *user);
-    void (*missed)(void *user); /* an attempt to dial came to nothing; wire_trouble says why, and others follow */
+    void (*missed)(void *user); /* nobody listens where we dialled; wire_trouble says more, and other attempts follow */
     void (*answer)(void *user, void *owner, struct ref *frame); /* `frame`, head and body, is given over */
 };
 

@@ -183,15 +183,15 @@ static void with_an_authority_only_those_it_signed_come_in(void **state)
     broker_end(&b);
 }
 
-/* Opens a session by libsluice, at the first attempt or not at all. */
-static int open_by_library(const char *ca_file, const char *cert_file, struct sluice_error *err)
+/* Opens a session by libsluice, within `ms`. */
+static int open_by_library(const char *ca_file, const char *cert_file, uint32_t ms, struct sluice_error *err)
 {
     struct sluice *s;
     char url[BROKER_URL_MAX]; /* certificates are for names, not for addresses */
     snprintf(url, sizeof url, "tls+tcp://localhost:%s", strrchr(b.other, ':') + 1);
     struct sluice_options o = {.size = sizeof o,
                                .broker = url,
-                               .connect_once = true,
+                               .connect_timeout_ms = ms,
                                .tls_ca_file = ca_file,
                                .tls_cert_file = cert_file};
     int code = sluice_open(&s, &o, err);
@@ -207,11 +207,11 @@ static void a_client_of_the_library_believes_only_whom_its_authorities_signed(vo
     struct sluice_error err;
     char other[128];
     save(other, "other.pem", other_pem);
-    if (open_by_library(ca, NULL, &err) != 0)
+    if (open_by_library(ca, NULL, 10000, &err) != 0)
         fail_msg("%s", err.text);
-    assert_int_equal(open_by_library(NULL, NULL, &err), SLUICE_UNREACHABLE);
-    assert_int_equal(open_by_library(other, NULL, &err), SLUICE_UNREACHABLE);
-    assert_int_equal(open_by_library("/nowhere/ca.pem", NULL, &err), SLUICE_INVALID_ARGUMENT);
+    assert_int_equal(open_by_library(NULL, NULL, 500, &err), SLUICE_UNREACHABLE);
+    assert_int_equal(open_by_library(other, NULL, 500, &err), SLUICE_UNREACHABLE);
+    assert_int_equal(open_by_library("/nowhere/ca.pem", NULL, 10000, &err), SLUICE_INVALID_ARGUMENT);
     assert_has(err.text, "/nowhere/ca.pem");
     remove(other);
     broker_end(&b);
@@ -225,8 +225,8 @@ static void a_client_of_the_library_shows_its_certificate_where_one_is_asked_for
     char both[128], text[4096];
     snprintf(text, sizeof text, "%s%s", cert_pem, key_pem);
     save(both, "both.pem", text);
-    assert_int_equal(open_by_library(ca, NULL, &err), SLUICE_UNREACHABLE);
-    if (open_by_library(ca, both, &err) != 0)
+    assert_int_equal(open_by_library(ca, NULL, 500, &err), SLUICE_UNREACHABLE);
+    if (open_by_library(ca, both, 10000, &err) != 0)
         fail_msg("%s", err.text);
     remove(both);
     broker_end(&b);

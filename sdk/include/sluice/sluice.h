@@ -144,8 +144,8 @@ struct sluice_options {
     int compression;             /* enum sluice_compression; 0: lz4 where it saves an eighth */
     void (*log)(void *user, int level, const char *text); /* NULL: silent. level as in enum sluice_level */
     void *log_user;
-    bool connect_once;           /* sluice_open fails at once, UNREACHABLE, when the first attempt finds nobody; later
-                                    attempts of an open client go on as ever */
+    bool connect_once;           /* sluice_open fails at once, UNREACHABLE, when nobody listens there; what listens and does not
+                                    answer yet is waited for, and an open client dials again as ever */
     const char *tls_ca_file;     /* tls+tcp: PEM file of the authorities that may have signed the broker's certificate, which must
                                     be for the host that `broker` names, by name, not by address. NULL: $SLUICE_TLS_CA_FILE;
                                     without one none is believed */
