@@ -14,7 +14,9 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
         const struct message *m = model_message(w, out->ids[i]);
         char value[32];
         int value_size = snprintf(value, sizeof value, "m%llu", (unsigned long long)m->value);
-        struct record record = {.timestamp_ms = w->now.wall_ms, .value = view_of(value, (size_t)value_size), .priority = m->priority,
+        struct record record = {.timestamp_ms = w->now.wall_ms,
+                                .value = view_of(value, (size_t)value_size),
+                                .priority = m->priority,
                                 .ttl_ms = m->ttl_ms};
         if (m->key != NONE)
             record.key = key_name(m->key);
@@ -35,7 +37,8 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
     bool ids = rng_chance(&w->rng, 1, 2);
     for (uint32_t i = 0; i < count; i++) {
         int key = (int)rng_below(&w->rng, KEYS + 1);
-        bool keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
+        bool keyed = key < KEYS &&
+                     key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
         struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
         m->unit = unit;
         m->header = (int)rng_below(&w->rng, HEADERS) - 1;
@@ -72,7 +75,8 @@ void batch_delay(struct world *w, struct batch *b, int unit)
     if (taken == NULL && (s->cron || rng_chance(&w->rng, 2, 3)))
         snprintf(s->name, sizeof s->name, "d%d", sched);
     for (size_t i = 0; i < w->model->scheds_n && taken != NULL; i++)
-        if ((int)i != sched && w->model->scheds[i].topic == topic && strcmp(w->model->scheds[i].name, taken) == 0)
+        if ((int)i != sched && w->model->scheds[i].topic == topic &&
+            strcmp(w->model->scheds[i].name, taken) == 0)
             s->ending = w->model->scheds[i].ending = true; /* whichever comes second replaces the other */
     if (s->cron)
         s->due_min = w->model->wall_ms + 1;
@@ -156,7 +160,10 @@ static void produce(struct world *w, struct client *c)
     request_batch(w, r);
 }
 
-int client_free_slot(const struct client *c) { return !c->slot_busy[0] ? 0 : !c->slot_busy[1] ? 1 : NONE; }
+int client_free_slot(const struct client *c)
+{
+    return !c->slot_busy[0] ? 0 : !c->slot_busy[1] ? 1 : NONE;
+}
 
 void client_receive_begin(struct world *w, struct client *c, struct request *r)
 {
@@ -186,7 +193,8 @@ void client_state_get(struct client *c, int group, int key)
 
 static void admin(struct world *w, struct client *c)
 {
-    static const enum wire_verb steps[] = {VERB_TOPIC_CREATE, VERB_GROUP_CREATE, VERB_GROUP_DELETE, VERB_TOPIC_DELETE};
+    static const enum wire_verb steps[] = {VERB_TOPIC_CREATE, VERB_GROUP_CREATE, VERB_GROUP_DELETE,
+                                           VERB_TOPIC_DELETE};
     if (w->admin_busy)
         return;
     struct request *r = client_request(c, R_ADMIN, steps[w->scratch % 4]);
@@ -202,7 +210,8 @@ static void fetch(struct world *w, struct client *c)
 {
     struct request *r = client_request(c, R_FETCH, VERB_FETCH);
     int part = (int)rng_below(&w->rng, PARTS);
-    r->from = (struct wire_fetch_from){.partition = w->model->parts[part].id, .offset = rng_below(&w->rng, w->model->parts[part].end + 1)};
+    r->from = (struct wire_fetch_from){.partition = w->model->parts[part].id,
+                                       .offset = rng_below(&w->rng, w->model->parts[part].end + 1)};
     r->wait_ms = rng_chance(&w->rng, 1, 2) ? 0 : (uint32_t)rng_below(&w->rng, 2000);
 }
 

@@ -45,9 +45,12 @@ static struct view text_copy(struct arena *a, const char *text)
     return size > 0 ? view_of(copy, size) : (struct view){0};
 }
 
-static struct wire_produce wire_of(const struct client *c, const struct request *r, const struct batch *b, struct arena *a)
+static struct wire_produce wire_of(const struct client *c, const struct request *r, const struct batch *b,
+                                   struct arena *a)
 {
-    struct wire_produce w = {.partition = c->world->model->parts[b->part].id, .count = b->count, .batch_hash = b->hash,
+    struct wire_produce w = {.partition = c->world->model->parts[b->part].id,
+                             .count = b->count,
+                             .batch_hash = b->hash,
                              .batch = view_of(ref_view(r->bytes).data + b->at, b->size)};
     if (b->sched != NONE) {
         const struct sched *s = model_sched(c->world, b->sched);
@@ -62,8 +65,12 @@ static struct wire_produce wire_of(const struct client *c, const struct request 
 static struct wire_receive *receive_of(const struct request *r, struct arena *a)
 {
     struct wire_receive *out = arena_take(a, sizeof *out);
-    *out = (struct wire_receive){.slot = r->slot, .counter = r->counter, .groups = r->groups, .groups_n = r->groups_n,
-                                 .max_messages = r->max_messages, .wait_ms = r->wait_ms};
+    *out = (struct wire_receive){.slot = r->slot,
+                                 .counter = r->counter,
+                                 .groups = r->groups,
+                                 .groups_n = r->groups_n,
+                                 .max_messages = r->max_messages,
+                                 .wait_ms = r->wait_ms};
     return out;
 }
 
@@ -82,8 +89,8 @@ static const struct id128 *ids_of(const struct client *c, const struct batch *b,
     return any ? ids : NULL;
 }
 
-static void unit_fill(const struct client *c, const struct request *r, const struct unit *u, struct wire_unit *out, struct op_batch *checked,
-                      struct arena *a)
+static void unit_fill(const struct client *c, const struct request *r, const struct unit *u,
+                      struct wire_unit *out, struct op_batch *checked, struct arena *a)
 {
     struct wire_settle_item *items = arena_take(a, UNIT_ITEMS * sizeof *items);
     struct wire_produce *produces = arena_take(a, UNIT_BATCHES * sizeof *produces);
@@ -92,12 +99,20 @@ static void unit_fill(const struct client *c, const struct request *r, const str
         items[i] = u->items[i].wire;
     for (uint32_t i = 0; i < u->batches_n; i++) {
         produces[i] = wire_of(c, r, &u->batches[i], a);
-        checked[i] = (struct op_batch){.last_delta = u->batches[i].count - 1, .message_ids = ids_of(c, &u->batches[i], a)};
+        checked[i] = (struct op_batch){.last_delta = u->batches[i].count - 1,
+                                       .message_ids = ids_of(c, &u->batches[i], a)};
     }
     for (uint32_t i = 0; i < u->puts_n; i++)
-        puts[i] = (struct wire_state_put){.group = c->world->model->group_ids[u->puts[i].group], .key = key_name(u->puts[i].key),
-                                          .version = u->puts[i].version, .value = view_of_str(u->puts[i].text), .remove = u->puts[i].remove};
-    *out = (struct wire_unit){.items = items, .items_n = u->items_n, .produces = produces, .produces_n = u->batches_n, .state = puts,
+        puts[i] = (struct wire_state_put){.group = c->world->model->group_ids[u->puts[i].group],
+                                          .key = key_name(u->puts[i].key),
+                                          .version = u->puts[i].version,
+                                          .value = view_of_str(u->puts[i].text),
+                                          .remove = u->puts[i].remove};
+    *out = (struct wire_unit){.items = items,
+                              .items_n = u->items_n,
+                              .produces = produces,
+                              .produces_n = u->batches_n,
+                              .state = puts,
                               .state_n = u->puts_n};
 }
 
@@ -115,7 +130,8 @@ static void settle_fill(const struct client *c, const struct request *r, struct 
         unit_fill(c, r, u, &units[i], checked, &op->arena);
         checked += u->batches_n;
     }
-    *s = (struct wire_settle){.singles = singles, .singles_n = r->items_n, .units = units, .units_n = r->units_n};
+    *s = (struct wire_settle){
+        .singles = singles, .singles_n = r->items_n, .units = units, .units_n = r->units_n};
     if (r->carries)
         s->receive = receive_of(r, &op->arena);
 }
@@ -128,11 +144,13 @@ static void fill(struct client *c, struct request *r, struct op *op)
         w->replies_seen = lane_of(c, r)->seen;
     switch (r->kind) {
     case R_HELLO:
-        w->hello = (struct wire_hello){.version_min = 1, .version_max = 1, .name = VIEW_LIT("sim"), .resume = c->known};
+        w->hello = (struct wire_hello){
+            .version_min = 1, .version_max = 1, .name = VIEW_LIT("sim"), .resume = c->known};
         break;
     case R_PRODUCE:
         w->produce = wire_of(c, r, &r->batch, &op->arena);
-        op->batch = (struct op_batch){.last_delta = r->batch.count - 1, .message_ids = ids_of(c, &r->batch, &op->arena)};
+        op->batch = (struct op_batch){.last_delta = r->batch.count - 1,
+                                      .message_ids = ids_of(c, &r->batch, &op->arena)};
         break;
     case R_RECEIVE:
         w->receive = *receive_of(r, &op->arena);
@@ -144,10 +162,12 @@ static void fill(struct client *c, struct request *r, struct op *op)
         if (r->group[0] == '\0')
             w->topic = (struct wire_topic_set){.name = view_of_str(r->topic), .config = r->topic_config};
         else
-            w->group = (struct wire_group_set){.topic = view_of_str(r->topic), .name = view_of_str(r->group), .config = r->group_config};
+            w->group = (struct wire_group_set){
+                .topic = view_of_str(r->topic), .name = view_of_str(r->group), .config = r->group_config};
         break;
     case R_FETCH:
-        w->fetch = (struct wire_fetch){.from = &r->from, .from_n = 1, .max_bytes = 100000, .wait_ms = r->wait_ms};
+        w->fetch =
+            (struct wire_fetch){.from = &r->from, .from_n = 1, .max_bytes = 100000, .wait_ms = r->wait_ms};
         break;
     case R_TASK:
         if (r->verb == VERB_TASK_CANCEL) {
@@ -170,11 +190,13 @@ static void fill(struct client *c, struct request *r, struct op *op)
         break;
     case R_SCHED:
         w->sched = r->move;
-        setup_names(model_sched(c->world, r->sched)->topic * GROUPS_PER_TOPIC, &w->sched.topic, &w->sched.name);
+        setup_names(model_sched(c->world, r->sched)->topic * GROUPS_PER_TOPIC, &w->sched.topic,
+                    &w->sched.name);
         w->sched.name = text_copy(&op->arena, model_sched(c->world, r->sched)->name);
         break;
     case R_STATE:
-        w->state_get = (struct wire_state_get){.group = c->world->model->group_ids[r->state_group], .key = key_name(r->state_key)};
+        w->state_get = (struct wire_state_get){.group = c->world->model->group_ids[r->state_group],
+                                               .key = key_name(r->state_key)};
         break;
     case R_BYE:
         break;
@@ -188,8 +210,9 @@ static void check_repeat(struct world *w, struct request *r, const struct op *op
         return;
     uint64_t token = op->reply.receive.deliveries[0].token;
     if (r->first_turn == op->turn && r->first_token != token)
-        world_fail(w, "a receive and its repeat in turn %llu were given tokens %llx and %llx", (unsigned long long)op->turn,
-                   (unsigned long long)r->first_token, (unsigned long long)token);
+        world_fail(w, "a receive and its repeat in turn %llu were given tokens %llx and %llx",
+                   (unsigned long long)op->turn, (unsigned long long)r->first_token,
+                   (unsigned long long)token);
     r->first_turn = op->turn;
     r->first_token = token;
 }
@@ -200,7 +223,8 @@ static void on_done(struct op *op)
     struct client *c = so->client;
     struct world *w = c->world;
     if (op->level == DURABILITY_DISK && op->turn > w->synced && !w->broker_down)
-        world_fail(w, "a reply left before its turn %llu was synced (synced %llu)", (unsigned long long)op->turn, (unsigned long long)w->synced);
+        world_fail(w, "a reply left before its turn %llu was synced (synced %llu)",
+                   (unsigned long long)op->turn, (unsigned long long)w->synced);
     if (so->request->kind == R_RECEIVE && !w->broker_down)
         check_repeat(w, so->request, op);
     bool lost = w->broker_down || c->pipe != so->pipe;

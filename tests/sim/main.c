@@ -40,19 +40,21 @@ int main(int argc, char **argv)
     uint64_t failures = 0;
     for (uint64_t s = from; s < from + seeds && failures < 5; s++)
         if (!world_run(s, events, trace, &totals)) {
-            printf("seed %llu failed; replay it with: sim-queue --seed %llu --events %u\n", (unsigned long long)s, (unsigned long long)s, events);
+            printf("seed %llu failed; replay it with: sim-queue --seed %llu --events %u\n",
+                   (unsigned long long)s, (unsigned long long)s, events);
             failures++;
         }
     bool missing = false;
     printf("%llu seeds of %u events\n", (unsigned long long)seeds, events);
-#define X(name)                                                             \
-    printf("  %-18s %llu\n", #name, (unsigned long long)totals.name);       \
-    if (totals.name == 0 && seeds >= 50) {                                  \
-        printf("  ^ never happened\n");                                     \
-        missing = true;                                                     \
+#define X(name)                                                       \
+    printf("  %-18s %llu\n", #name, (unsigned long long)totals.name); \
+    if (totals.name == 0 && seeds >= 50) {                            \
+        printf("  ^ never happened\n");                               \
+        missing = true;                                               \
     }
     SIM_TOTALS(X)
 #undef X
-    printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failures), (unsigned long long)failures);
+    printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failures),
+           (unsigned long long)failures);
     return failures > 0 || missing ? 1 : 0;
 }

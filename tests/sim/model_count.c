@@ -24,7 +24,8 @@ void model_held_rows(struct world *w)
     for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
         struct held_row row;
         struct err e = {0};
-        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) || held_row_get(store_iter_value(it), &row, &e) != E_OK)
+        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) ||
+            held_row_get(store_iter_value(it), &row, &e) != E_OK)
             world_fail(w, "a held row does not read");
         else
             waits[group_of_row(w, group)] += row.state == HELD_RETRYING || row.blocking;
@@ -50,27 +51,36 @@ void model_census(struct world *w)
         if (!census(w, i, &c) || c.scanning_again)
             continue;
         w->model->scanned[i] = true;
-        uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.waiting + c.throttled + c.behind +
-                       c.unscanned - c.redriven;
+        uint64_t sum = c.done_above_floor + c.leased + c.ready + c.retrying + c.blocked + c.waiting +
+                       c.throttled + c.behind + c.unscanned - c.redriven;
         if (sum != c.end - c.floor)
-            world_fail(w, "group %d: floor %llu end %llu, but done %llu leased %llu ready %llu retrying %llu blocked %llu waiting %llu "
+            world_fail(w,
+                       "group %d: floor %llu end %llu, but done %llu leased %llu ready %llu retrying %llu "
+                       "blocked %llu waiting %llu "
                        "throttled %llu behind %llu unscanned %llu redriven %llu",
-                       i, (unsigned long long)c.floor, (unsigned long long)c.end, (unsigned long long)c.done_above_floor,
-                       (unsigned long long)c.leased, (unsigned long long)c.ready, (unsigned long long)c.retrying,
-                       (unsigned long long)c.blocked, (unsigned long long)c.waiting, (unsigned long long)c.throttled,
-                       (unsigned long long)c.behind, (unsigned long long)c.unscanned, (unsigned long long)c.redriven);
+                       i, (unsigned long long)c.floor, (unsigned long long)c.end,
+                       (unsigned long long)c.done_above_floor, (unsigned long long)c.leased,
+                       (unsigned long long)c.ready, (unsigned long long)c.retrying,
+                       (unsigned long long)c.blocked, (unsigned long long)c.waiting,
+                       (unsigned long long)c.throttled, (unsigned long long)c.behind,
+                       (unsigned long long)c.unscanned, (unsigned long long)c.redriven);
         w->totals->blocked_keys += c.blocked > 0;
     }
 }
 
 /* ---------------------------------------------------------------- the recount */
 
-struct recount { uint64_t floor, end, done, leased, blocked, behind, held, parked, redriven, seen, unseen; };
+struct recount {
+    uint64_t floor, end, done, leased, blocked, behind, held, parked, redriven, seen, unseen;
+};
 
 /* Offsets that stand in lists behind their keys; a head that is still in its list does not count. */
-struct listed { uint8_t *at[PARTS]; }; /* 1: behind, 2: the head */
+struct listed {
+    uint8_t *at[PARTS];
+}; /* 1: behind, 2: the head */
 
-static void list_chunk(struct world *w, int group, struct view chunk, uint32_t skip, bool head, struct listed *l)
+static void list_chunk(struct world *w, int group, struct view chunk, uint32_t skip, bool head,
+                       struct listed *l)
 {
     struct list_position at = {0};
     bool bad = false;
@@ -79,11 +89,13 @@ static void list_chunk(struct world *w, int group, struct view chunk, uint32_t s
         if (i < skip)
             continue;
         if (part == NONE || at.offset >= w->model->parts[part].end) {
-            world_fail(w, "group %d: a list names partition %u offset %llu, which the log has not", group, at.partition, (unsigned long long)at.offset);
+            world_fail(w, "group %d: a list names partition %u offset %llu, which the log has not", group,
+                       at.partition, (unsigned long long)at.offset);
             return;
         }
         if (l->at[part][at.offset] != 0)
-            world_fail(w, "group %d: offset %llu stands in a list twice", group, (unsigned long long)at.offset);
+            world_fail(w, "group %d: offset %llu stands in a list twice", group,
+                       (unsigned long long)at.offset);
         l->at[part][at.offset] = head && i == skip ? 2 : 1;
     }
     if (bad)
@@ -98,27 +110,33 @@ static void lists_read(struct world *w, int group, struct listed *l)
     uint64_t hash;
     uint32_t id, chunk;
     struct store_iter *it = store_iter(w->mem, FAM_KEYS);
-    for (store_iter_seek(it, key_view(&prefix)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it)) {
+    for (store_iter_seek(it, key_view(&prefix));
+         store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it)) {
         if (!key_read_list(store_iter_key(it), &id, &hash, &chunk))
             world_fail(w, "a key of a list does not read");
         else if (chunk == 0 && list_header_get(store_iter_value(it), &header, &e) != E_OK)
             world_fail(w, "a header of a list does not read: %s", e.text);
         else if (chunk != 0)
-            list_chunk(w, group, store_iter_value(it), chunk == header.first ? header.skip : 0, chunk == header.first && header.head_in_list, l);
+            list_chunk(w, group, store_iter_value(it), chunk == header.first ? header.skip : 0,
+                       chunk == header.first && header.head_in_list, l);
     }
     store_iter_close(it);
 }
 
-static void count_one(struct world *w, int group, struct message *m, uint8_t listed, bool scanned, struct recount *r)
+static void count_one(struct world *w, int group, struct message *m, uint8_t listed, bool scanned,
+                      struct recount *r)
 {
     const struct spot *s = &model_view(m, group)->is;
-    bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking, redriven = s->done && !spot_absent(s);
+    bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking,
+         redriven = s->done && !spot_absent(s);
     int places = (s->done && !dead && !redriven) + (s->token != 0) + (s->held != 0) + (listed != 0);
     if (places > 1 || (dead && !s->done) || (redriven && !model_view(m, group)->redriven))
-        world_fail(w, "message %llu of group %d is in %d places: done %d leased %d held %d%s listed %d", (unsigned long long)m->id, group, places,
-                   s->done, s->token != 0, s->held, s->blocking ? " blocking" : "", listed);
+        world_fail(w, "message %llu of group %d is in %d places: done %d leased %d held %d%s listed %d",
+                   (unsigned long long)m->id, group, places, s->done, s->token != 0, s->held,
+                   s->blocking ? " blocking" : "", listed);
     if (places > 0 && !scanned)
-        world_fail(w, "message %llu of group %d is behind the cursor and somewhere", (unsigned long long)m->id, group);
+        world_fail(w, "message %llu of group %d is behind the cursor and somewhere",
+                   (unsigned long long)m->id, group);
     r->parked += parked;
     r->redriven += redriven;
     r->done += s->done && (uint64_t)m->offset >= w->model->rows[group][m->part % PARTITIONS].floor;
@@ -148,8 +166,8 @@ static struct recount recount(struct world *w, int group)
         for (size_t at = 0; at < o->parts[p].end; at++)
             count_one(w, group, &o->messages[o->parts[p].log[at]], l.at[p][at], at < rows->cursor, &r);
         if (r.parked - parked != rows->parked)
-            world_fail(w, "group %d part %d: %llu messages are parked, its row says %llu", group, p, (unsigned long long)(r.parked - parked),
-                       (unsigned long long)rows->parked);
+            world_fail(w, "group %d part %d: %llu messages are parked, its row says %llu", group, p,
+                       (unsigned long long)(r.parked - parked), (unsigned long long)rows->parked);
     }
     for (int p = 0; p < PARTS; p++)
         mem_free(l.at[p]);
@@ -159,7 +177,8 @@ static struct recount recount(struct world *w, int group)
 static void same(struct world *w, int group, const char *what, uint64_t engine, uint64_t rows)
 {
     if (engine != rows)
-        world_fail(w, "group %d: %s: the engine counts %llu, the rows say %llu", group, what, (unsigned long long)engine, (unsigned long long)rows);
+        world_fail(w, "group %d: %s: the engine counts %llu, the rows say %llu", group, what,
+                   (unsigned long long)engine, (unsigned long long)rows);
 }
 
 void model_recount(struct world *w)
@@ -193,7 +212,8 @@ void model_lag(struct world *w)
         return;
     if (!world_all_written(w)) /* it may speak of what is not written */
         turn = UINT64_MAX;
-    bool written = engine_effects(loop_engine(w->loop))->puts.count == 0; /* else the engine is ahead of its rows */
+    bool written =
+        engine_effects(loop_engine(w->loop))->puts.count == 0; /* else the engine is ahead of its rows */
     for (uint32_t i = 0; i < op->reply.lag.rows_n && written && turn == w->model->turn && !w->failed; i++) {
         const struct wire_lag *lag = &op->reply.lag.rows[i];
         int group = model_group(w, lag->group_id);
@@ -206,7 +226,9 @@ void model_lag(struct world *w)
         same(w, group, "dead letters", lag->parked, r.parked);
         uint64_t waiting = 0;
         for (size_t k = 0; k < w->model->scheds_n; k++)
-            waiting += w->model->scheds[k].waits && w->model->scheds[k].topic == group / GROUPS_PER_TOPIC ? w->model->scheds[k].count : 0;
+            waiting += w->model->scheds[k].waits && w->model->scheds[k].topic == group / GROUPS_PER_TOPIC
+                           ? w->model->scheds[k].count
+                           : 0;
         same(w, group, "delayed", lag->delayed, c.retrying + waiting);
         w->totals->lags++;
     }
@@ -218,5 +240,6 @@ void model_nothing_leased(struct world *w)
     struct engine_totals t;
     engine_totals(loop_engine(w->loop), &t);
     if (t.leased > 0)
-        world_fail(w, "%llu messages are leased, and every session was without a pipe for its grace", (unsigned long long)t.leased);
+        world_fail(w, "%llu messages are leased, and every session was without a pipe for its grace",
+                   (unsigned long long)t.leased);
 }

@@ -11,14 +11,18 @@ static void check_key(struct world *w, int group, const struct message *m, uint6
         struct message *other = &w->model->messages[p->log[o]];
         const struct spot *s = &model_view(other, group)->is;
         run += other->key == m->key && s->token == token;
-        if (other->key != m->key || other == m || s->token == token || model_view(other, group)->redriven_turn == w->model->turn)
+        if (other->key != m->key || other == m || s->token == token ||
+            model_view(other, group)->redriven_turn == w->model->turn)
             continue; /* what is redriven in this turn may come after the grant */
         if (s->token != 0)
-            world_fail(w, "message %llu of key %d was granted in group %d while %llu of the same key is leased", (unsigned long long)m->id,
-                       m->key, group, (unsigned long long)other->id);
+            world_fail(w,
+                       "message %llu of key %d was granted in group %d while %llu of the same key is leased",
+                       (unsigned long long)m->id, m->key, group, (unsigned long long)other->id);
         if ((int64_t)o < m->offset && !spot_absent(s))
-            world_fail(w, "message %llu (offset %lld) of key %d was granted in group %d before %llu (offset %zu)%s", (unsigned long long)m->id,
-                       (long long)m->offset, m->key, group, (unsigned long long)other->id, o, s->blocking ? ", which is parked" : "");
+            world_fail(
+                w, "message %llu (offset %lld) of key %d was granted in group %d before %llu (offset %zu)%s",
+                (unsigned long long)m->id, (long long)m->offset, m->key, group, (unsigned long long)other->id,
+                o, s->blocking ? ", which is parked" : "");
     }
     w->totals->runs += run > 1;
     if (run > w->model->group_config[group].run_max && w->model->group_turn[group] != w->model->turn)
@@ -31,7 +35,8 @@ static bool first_of_key(struct world *w, int group, const struct message *m)
     for (size_t o = 0; m->key != NONE && o < p->end; o++) {
         struct message *other = &w->model->messages[p->log[o]];
         const struct group_view *g = model_view(other, group);
-        if (other->key == m->key && other != m && (g->touched || g->is.token != 0 || ((int64_t)o < m->offset && !spot_absent(&g->is))))
+        if (other->key == m->key && other != m &&
+            (g->touched || g->is.token != 0 || ((int64_t)o < m->offset && !spot_absent(&g->is))))
             return false;
     }
     return true;
@@ -41,17 +46,22 @@ static bool first_of_key(struct world *w, int group, const struct message *m)
 static void check_priority(struct world *w, int group, const struct message *m)
 {
     struct model *o = w->model;
-    uint64_t waited = w->now.mono_ms - turn_time(w, m->append_turn), least = m->priority + 2 + waited / w->limits.priority_age_ms;
+    uint64_t waited = w->now.mono_ms - turn_time(w, m->append_turn),
+             least = m->priority + 2 + waited / w->limits.priority_age_ms;
     bool throttles = o->group_config[group].key_rate_milli != 0;
     for (int part = 0; part < PARTS && o->scanned[group] && least <= BATCH_PRIORITY_MAX; part++)
-        for (size_t at = 0; o->parts[part].topic == m->topic && at < o->rows[group][part % PARTITIONS].before; at++) {
+        for (size_t at = 0; o->parts[part].topic == m->topic && at < o->rows[group][part % PARTITIONS].before;
+             at++) {
             const struct message *other = &o->messages[o->parts[part].log[at]];
             const struct group_view *g = model_view((struct message *)other, group);
-            if (other->priority < least || (throttles && other->key != NONE) || g->touched || spot_absent(&g->is) || g->is.token != 0 || g->is.held != 0 ||
+            if (other->priority < least || (throttles && other->key != NONE) || g->touched ||
+                spot_absent(&g->is) || g->is.token != 0 || g->is.held != 0 ||
                 model_expiry(w, group, other) <= o->wall_ms || !first_of_key(w, group, other))
                 continue;
-            world_fail(w, "message %llu of priority %u was granted in group %d, and %llu of priority %u is ready", (unsigned long long)m->id,
-                       m->priority, group, (unsigned long long)other->id, other->priority);
+            world_fail(
+                w, "message %llu of priority %u was granted in group %d, and %llu of priority %u is ready",
+                (unsigned long long)m->id, m->priority, group, (unsigned long long)other->id,
+                other->priority);
         }
     w->totals->priorities += m->priority > 0;
 }
@@ -73,7 +83,8 @@ void model_flow_free(struct model *o)
 /* In no time that ends now more than its rate allows: a second's worth at once, one message in any case, and a run as one. */
 static void check_flow(struct world *w, int group, struct flow_log *f, uint32_t rate_milli, const char *what)
 {
-    uint64_t now = turn_time(w, w->model->turn), burst = (uint64_t)rate_milli * 1000 > 1000000 ? (uint64_t)rate_milli * 1000 : 1000000;
+    uint64_t now = turn_time(w, w->model->turn),
+             burst = (uint64_t)rate_milli * 1000 > 1000000 ? (uint64_t)rate_milli * 1000 : 1000000;
     if (rate_milli == 0)
         return;
     if (f->n == f->cap) {
@@ -84,8 +95,9 @@ static void check_flow(struct world *w, int group, struct flow_log *f, uint32_t 
     burst += (w->model->group_config[group].run_max - 1) * UINT64_C(1000000);
     for (size_t i = f->n; i > 0; i--)
         if ((f->n - i + 1) * 1000000 > burst + rate_milli * (now - f->at[i - 1]) + 1000) {
-            world_fail(w, "group %d: %zu messages of a %s were granted in %llu ms, at a rate of %u in 1,000 s", group, f->n - i + 1, what,
-                       (unsigned long long)(now - f->at[i - 1]), rate_milli);
+            world_fail(w,
+                       "group %d: %zu messages of a %s were granted in %llu ms, at a rate of %u in 1,000 s",
+                       group, f->n - i + 1, what, (unsigned long long)(now - f->at[i - 1]), rate_milli);
             return;
         }
     w->totals->paced++;
@@ -118,8 +130,8 @@ void model_granted(struct world *w, int group, struct message *m)
     if (g->is.failures >= c->max_deliveries)
         world_fail(w, "message %llu was granted in group %d after %u failures", id, group, g->is.failures);
     if (model_expiry(w, group, m) <= w->model->wall_ms && !clock_stepped(w))
-        world_fail(w, "message %llu was granted in group %d at %llu, and expired at %llu", id, group, (unsigned long long)w->model->wall_ms,
-                   (unsigned long long)model_expiry(w, group, m));
+        world_fail(w, "message %llu was granted in group %d at %llu, and expired at %llu", id, group,
+                   (unsigned long long)w->model->wall_ms, (unsigned long long)model_expiry(w, group, m));
     if (c->order == ORDER_NONE || m->key == NONE || first_of_key(w, group, m))
         check_priority(w, group, m);
     if (m->key != NONE && c->order == ORDER_KEY)

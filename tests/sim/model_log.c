@@ -6,7 +6,10 @@
 #include "model.h"
 #include "schemas/stored.h"
 
-void model_init(struct world *w) { w->model = mem_zalloc(sizeof *w->model); }
+void model_init(struct world *w)
+{
+    w->model = mem_zalloc(sizeof *w->model);
+}
 
 void model_free(struct world *w)
 {
@@ -37,8 +40,16 @@ struct message *model_new_message(struct world *w, int part, int key)
         o->messages = mem_resize(o->messages, o->messages_cap, sizeof *o->messages);
     }
     struct message *m = &o->messages[o->messages_n];
-    *m = (struct message){.id = o->messages_n, .value = o->messages_n, .topic = o->parts[part].topic, .part = part, .key = key, .offset = -1, .acked_offset = -1,
-                          .unit = NONE, .header = NONE, .sched = NONE};
+    *m = (struct message){.id = o->messages_n,
+                          .value = o->messages_n,
+                          .topic = o->parts[part].topic,
+                          .part = part,
+                          .key = key,
+                          .offset = -1,
+                          .acked_offset = -1,
+                          .unit = NONE,
+                          .header = NONE,
+                          .sched = NONE};
     o->messages_n++;
     for (int g = 0; g < GROUPS_PER_TOPIC; g++)
         m->group[g].holder = m->group[g].by_unit = NONE;
@@ -61,7 +72,10 @@ int model_group(const struct world *w, uint32_t id)
     return NONE;
 }
 
-bool model_disk(const struct world *w, int topic) { return w->model->topic_config[topic].durability == DURABILITY_DISK; }
+bool model_disk(const struct world *w, int topic)
+{
+    return w->model->topic_config[topic].durability == DURABILITY_DISK;
+}
 
 int64_t model_id_of(struct view value)
 {
@@ -84,7 +98,8 @@ static struct message *message_of(struct world *w, const struct part_view *p, ui
     uint64_t window = w->model->topic_config[m->topic].dedup_ms; /* the most there is: off */
     bool cron = m->sched != NONE && model_sched(w, m->sched)->cron;
     if (!cron && (!m->has_id || (window != UINT64_MAX && at_ms - m->latest_ms < window))) {
-        world_fail(w, "message %llu stands in the log twice, at %lld and %zu", (unsigned long long)value, (long long)m->offset, p->end);
+        world_fail(w, "message %llu stands in the log twice, at %lld and %zu", (unsigned long long)value,
+                   (long long)m->offset, p->end);
         return m;
     }
     struct message *again = model_new_message(w, m->part, m->key);
@@ -119,7 +134,8 @@ static void log_append(struct world *w, struct part_view *p, int64_t value, cons
     if (m->unit != NONE)
         model_unit_seen(w, m->unit);
     if (m->acked && m->acked_offset != m->offset)
-        world_fail(w, "message %llu was acked at %lld and stands at %lld", (unsigned long long)m->id, (long long)m->acked_offset, (long long)m->offset);
+        world_fail(w, "message %llu was acked at %lld and stands at %lld", (unsigned long long)m->id,
+                   (long long)m->acked_offset, (long long)m->offset);
 }
 
 void model_log_row(struct world *w, struct view key, struct view value)
@@ -142,7 +158,8 @@ void model_log_row(struct world *w, struct view key, struct view value)
             break;
         }
         if (h.base_offset != p->end)
-            world_fail(w, "partition %u: a batch begins at %llu, expected %zu", p->id, (unsigned long long)h.base_offset, p->end);
+            world_fail(w, "partition %u: a batch begins at %llu, expected %zu", p->id,
+                       (unsigned long long)h.base_offset, p->end);
         for (uint32_t i = 0; i < r.c.count && !w->failed; i++) {
             struct record record;
             if (batch_reader_get(&r, i, &record, &e) != E_OK)
@@ -153,7 +170,8 @@ void model_log_row(struct world *w, struct view key, struct view value)
         batch_reader_close(&r);
     }
     if (!w->failed && p->end != last + 1)
-        world_fail(w, "partition %u: a row's key ends at %llu, its batches at %zu", p->id, (unsigned long long)last, p->end);
+        world_fail(w, "partition %u: a row's key ends at %llu, its batches at %zu", p->id,
+                   (unsigned long long)last, p->end);
     buf_free(&aligned);
 }
 
@@ -172,7 +190,8 @@ void model_log_again(struct world *w)
     for (int i = 0; i < PARTS; i++) {
         o->parts[i].known = 0;
         if (model_disk(w, o->parts[i].topic) && o->parts[i].synced_end > o->parts[i].end)
-            world_fail(w, "part %d was synced up to %zu and ends at %zu", i, o->parts[i].synced_end, o->parts[i].end);
+            world_fail(w, "part %d was synced up to %zu and ends at %zu", i, o->parts[i].synced_end,
+                       o->parts[i].end);
     }
 }
 
@@ -181,8 +200,8 @@ void model_log_check(struct world *w)
     for (size_t i = 0; i < w->model->messages_n; i++) {
         const struct message *m = &w->model->messages[i];
         if (m->acked && m->offset != m->acked_offset)
-            world_fail(w, "message %llu was acked at %lld and is lost (now %lld)", (unsigned long long)m->id, (long long)m->acked_offset,
-                       (long long)m->offset);
+            world_fail(w, "message %llu was acked at %lld and is lost (now %lld)", (unsigned long long)m->id,
+                       (long long)m->acked_offset, (long long)m->offset);
     }
 }
 
@@ -191,12 +210,14 @@ void model_acked(struct world *w, int part, uint64_t value, uint64_t offset)
     const struct part_view *p = &w->model->parts[part];
     struct message *m = offset < p->end ? model_message(w, (uint64_t)p->log[offset]) : NULL;
     if (m == NULL || m->value != value) {
-        world_fail(w, "message %llu acked at %llu stands elsewhere", (unsigned long long)value, (unsigned long long)offset);
+        world_fail(w, "message %llu acked at %llu stands elsewhere", (unsigned long long)value,
+                   (unsigned long long)offset);
         return;
     }
     if (model_disk(w, m->topic) && m->append_turn > w->synced)
-        world_fail(w, "a client was told of message %llu in turn %llu, and the disk has what was before %llu", (unsigned long long)value,
-                   (unsigned long long)m->append_turn, (unsigned long long)w->synced + 1);
+        world_fail(w, "a client was told of message %llu in turn %llu, and the disk has what was before %llu",
+                   (unsigned long long)value, (unsigned long long)m->append_turn,
+                   (unsigned long long)w->synced + 1);
     m->acked = true;
     m->acked_offset = (int64_t)offset;
 }
@@ -205,7 +226,8 @@ void model_duplicate(struct world *w, uint64_t value)
 {
     const struct message *m = model_message(w, value);
     if (m->offset < 0)
-        world_fail(w, "message %llu was answered as produced before, and is not there", (unsigned long long)value);
+        world_fail(w, "message %llu was answered as produced before, and is not there",
+                   (unsigned long long)value);
     else
         model_acked(w, m->part, value, (uint64_t)m->offset);
 }

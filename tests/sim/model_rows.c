@@ -5,14 +5,16 @@
 #include "model.h"
 
 /* The message at an offset of a group's partition; NULL: not one of ours, or not there. */
-static struct message *message_at(struct world *w, uint32_t group_id, uint32_t partition, uint64_t offset, int *group)
+static struct message *message_at(struct world *w, uint32_t group_id, uint32_t partition, uint64_t offset,
+                                  int *group)
 {
     int part = model_part(w, partition);
     *group = model_group(w, group_id);
     if (*group == NONE)
         return NULL;
     if (part == NONE || offset >= w->model->parts[part].end) {
-        world_fail(w, "group %d has a row for partition %u offset %llu, which the log has not", *group, partition, (unsigned long long)offset);
+        world_fail(w, "group %d has a row for partition %u offset %llu, which the log has not", *group,
+                   partition, (unsigned long long)offset);
         return NULL;
     }
     return model_message(w, (uint64_t)w->model->parts[part].log[offset]);
@@ -44,7 +46,8 @@ static void cursor_row(struct world *w, struct view key, struct view value)
     struct cursor_row row;
     struct err e = {0};
     int group, part;
-    if (!key_read_cursor(key, &group_id, &partition) || (group = model_group(w, group_id)) == NONE || (part = model_part(w, partition)) == NONE)
+    if (!key_read_cursor(key, &group_id, &partition) || (group = model_group(w, group_id)) == NONE ||
+        (part = model_part(w, partition)) == NONE)
         return;
     if (cursor_row_get(value, &row, &e) != E_OK) {
         world_fail(w, "a cursor row does not read: %s", e.text);
@@ -53,13 +56,14 @@ static void cursor_row(struct world *w, struct view key, struct view value)
     struct part_view *p = &w->model->parts[part];
     struct group_rows *r = &w->model->rows[group][part % PARTITIONS];
     if (row.floor > p->end || row.cursor > p->end) {
-        world_fail(w, "group %d: floor %llu, cursor %llu, and the log ends at %zu", group, (unsigned long long)row.floor,
-                   (unsigned long long)row.cursor, p->end);
+        world_fail(w, "group %d: floor %llu, cursor %llu, and the log ends at %zu", group,
+                   (unsigned long long)row.floor, (unsigned long long)row.cursor, p->end);
         return;
     }
     for (uint64_t o = r->floor; o < row.floor; o++)
         touch(w, model_message(w, (uint64_t)p->log[o]), group)->done = true;
-    *r = (struct group_rows){.floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before};
+    *r = (struct group_rows){
+        .floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before};
 }
 
 static void done_row(struct world *w, struct view key, struct view value)
@@ -69,7 +73,8 @@ static void done_row(struct world *w, struct view key, struct view value)
     uint8_t bits[DONE_CHUNK_BYTES];
     struct err e = {0};
     int group, part;
-    if (!key_read_done(key, &group_id, &partition, &chunk) || (group = model_group(w, group_id)) == NONE || (part = model_part(w, partition)) == NONE)
+    if (!key_read_done(key, &group_id, &partition, &chunk) || (group = model_group(w, group_id)) == NONE ||
+        (part = model_part(w, partition)) == NONE)
         return;
     if (done_row_get(value, bits, &e) != E_OK)
         world_fail(w, "a done row does not read: %s", e.text);
@@ -161,7 +166,8 @@ static void held_row(struct world *w, struct view key, const struct view *value)
     s->held_ms = row.at_ms;
     memset(s->reason, 0, sizeof s->reason);
     if (row.reason.size > 0)
-        memcpy(s->reason, row.reason.data, row.reason.size < sizeof s->reason ? row.reason.size : sizeof s->reason - 1);
+        memcpy(s->reason, row.reason.data,
+               row.reason.size < sizeof s->reason ? row.reason.size : sizeof s->reason - 1);
     if (value != NULL) {
         s->failures = row.failures;
         s->grants = row.grants;
@@ -185,13 +191,15 @@ static void group_row(struct world *w, int group, struct view value)
 static void range_removed(struct world *w, enum store_family f, struct view begin)
 {
     for (size_t i = 0; i < w->model->leases_n && f == FAM_LEASES;) {
-        struct key prefix = key_group_prefix(w->model->leases[i].group_id), k = key_lease(w->model->leases[i].group_id, w->model->leases[i].token);
+        struct key prefix = key_group_prefix(w->model->leases[i].group_id),
+                   k = key_lease(w->model->leases[i].group_id, w->model->leases[i].token);
         if (!view_eq(begin, key_view(&prefix))) {
             i++;
             continue;
         }
         for (uint32_t n = 0; n < w->model->leases[i].n; n++) {
-            struct group_view *g = model_view(model_message(w, w->model->leases[i].ids[n]), model_group(w, w->model->leases[i].group_id));
+            struct group_view *g = model_view(model_message(w, w->model->leases[i].ids[n]),
+                                              model_group(w, w->model->leases[i].group_id));
             g->until = g->lease_end = 0;
         }
         lease_row(w, key_view(&k), NULL);
@@ -252,12 +260,16 @@ static void row_removed(struct world *w, enum store_family f, struct view key)
 
 /* ---------------------------------------------------------------- why it moved */
 
-bool spot_absent(const struct spot *s) { return s->done && s->token == 0 && s->held != HELD_RETRYING && !s->blocking; }
+bool spot_absent(const struct spot *s)
+{
+    return s->done && s->token == 0 && s->held != HELD_RETRYING && !s->blocking;
+}
 
 uint64_t model_expiry(const struct world *w, int group, const struct message *m)
 {
     uint64_t ttl = m->ttl_ms != 0 ? m->ttl_ms : w->model->topic_config[m->topic].ttl_ms;
-    return ttl == 0 || model_view((struct message *)m, group)->redriven_turn != 0 ? UINT64_MAX : m->append_ms + ttl;
+    return ttl == 0 || model_view((struct message *)m, group)->redriven_turn != 0 ? UINT64_MAX
+                                                                                  : m->append_ms + ttl;
 }
 
 /* Its time passed while nobody is known to hold it, and the group says so. */
@@ -265,10 +277,12 @@ static bool expired_as(const struct world *w, int group, const struct message *m
 {
     const struct group_view *g = model_view((struct message *)m, group);
     return w->model->group_config[group].expired == what && model_expiry(w, group, m) <= w->model->wall_ms &&
-           !(g->touched && g->was.token != 0 && g->was.token == g->token && g->until > turn_time(w, w->model->turn));
+           !(g->touched && g->was.token != 0 && g->was.token == g->token &&
+             g->until > turn_time(w, w->model->turn));
 }
 
-static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group, uint8_t verb)
+static bool unit_did(const struct world *w, const struct group_view *g, const struct message *m, int group,
+                     uint8_t verb)
 {
     if (g->by_unit == NONE || !(model_unit(w, g->by_unit)->applied || model_unit(w, g->by_unit)->vague))
         return false;
@@ -287,16 +301,17 @@ static bool purged(const struct world *w, int group, const struct message *m)
 static bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || purged(w, group, m) || expired_as(w, group, m, EXPIRED_DROP) ||
-            unit_did(w, g, m, group, SETTLE_ACK);
+    return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || purged(w, group, m) ||
+           expired_as(w, group, m, EXPIRED_DROP) || unit_did(w, g, m, group, SETTLE_ACK);
 }
 
 static bool park_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     const struct wire_group_config *c = &w->model->group_config[group];
-    return g->parked_by_client || g->park_known || g->asked_park > 0 || expired_as(w, group, m, EXPIRED_PARK) ||
-            unit_did(w, g, m, group, SETTLE_PARK) || g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+    return g->parked_by_client || g->park_known || g->asked_park > 0 ||
+           expired_as(w, group, m, EXPIRED_PARK) || unit_did(w, g, m, group, SETTLE_PARK) ||
+           g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
 }
 
 /* A run is settled from its beginning: nothing before it in the same lease is left. */
@@ -304,12 +319,20 @@ static void check_prefix(struct world *w, int group, const struct message *m)
 {
     const struct part_view *p = &w->model->parts[m->part];
     uint64_t token = model_view((struct message *)m, group)->was.token;
-    for (int64_t o = 0; o < m->offset && m->key != NONE && w->model->group_config[group].order == ORDER_KEY; o++) {
+    for (int64_t o = 0; o < m->offset && m->key != NONE && w->model->group_config[group].order == ORDER_KEY;
+         o++) {
         struct message *before = &w->model->messages[p->log[o]];
         if (before->key == m->key && model_view(before, group)->is.token == token)
-            world_fail(w, "message %llu of a run is done in group %d, and %llu before it is not", (unsigned long long)m->id, group,
-                       (unsigned long long)before->id);
+            world_fail(w, "message %llu of a run is done in group %d, and %llu before it is not",
+                       (unsigned long long)m->id, group, (unsigned long long)before->id);
     }
+}
+
+static const char *spot_text(const struct spot *s)
+{
+    if (s->token != 0)
+        return "leased";
+    return s->held == HELD_PARKED ? "parked" : s->held != 0 ? "held" : s->done ? "done" : "ready";
 }
 
 static void moved(struct world *w, int group, struct message *m)
@@ -318,32 +341,37 @@ static void moved(struct world *w, int group, struct message *m)
     const struct spot *is = &g->is, *was = &g->was;
     unsigned long long id = (unsigned long long)m->id;
     bool parked = is->held == HELD_PARKED, was_parked = was->held == HELD_PARKED;
-    world_trace(w, "    turn %llu: message %llu (part %d offset %lld key %d) of group %d is %s (token %llx, failures %u, grants %u)",
-                (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group, is->token != 0 ? "leased" : is->held != 0 ? parked ? "parked" : "held" : is->done ? "done" : "ready",
-                (unsigned long long)is->token, is->failures, is->grants);
+    world_trace(w,
+                "    turn %llu: message %llu (part %d offset %lld key %d) of group %d is %s (token %llx, "
+                "failures %u, grants %u)",
+                (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group,
+                spot_text(is), (unsigned long long)is->token, is->failures, is->grants);
     g->redriven |= is->done && is->blocking; /* purged: it is among those that are done and present */
     if (is->done && !was->done && was->token != 0)
         check_prefix(w, group, m);
     if (was_parked && !parked)
         model_unparked(w, group, m);
     else if (is->failures < was->failures && !is->done)
-        world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures, is->failures);
+        world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures,
+                   is->failures);
     if (is->token != 0 && (is->held != 0 || (is->done && !g->redriven)))
         world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
     if ((is->token != 0 || is->held != 0) && is->failures > is->grants)
-        world_fail(w, "message %llu of group %d: %u failures of %u grants", id, group, is->failures, is->grants);
+        world_fail(w, "message %llu of group %d: %u failures of %u grants", id, group, is->failures,
+                   is->grants);
     if (was->done && !is->done)
         world_fail(w, "message %llu was done in group %d and is not any more", id, group);
     if (spot_absent(is) && !spot_absent(was) && !done_has_reason(w, group, m))
         world_fail(w, "message %llu became done in group %d, and nobody settled it", id, group);
     if (parked && !was_parked && !park_has_reason(w, group, m))
-        world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group, is->failures, is->grants);
+        world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group,
+                   is->failures, is->grants);
     g->was_done |= spot_absent(is);
     g->was_parked |= parked;
     if (is->token != 0 && is->token != was->token)
         model_granted(w, group, m);
-    w->totals->expired += model_expiry(w, group, m) <= w->model->wall_ms && is->token == 0 && was->token == 0 && !g->acked &&
-                          spot_absent(is) && !spot_absent(was);
+    w->totals->expired += model_expiry(w, group, m) <= w->model->wall_ms && is->token == 0 &&
+                          was->token == 0 && !g->acked && spot_absent(is) && !spot_absent(was);
 }
 
 /* ---------------------------------------------------------------- lists */
@@ -409,9 +437,13 @@ static void family_again(struct world *w, enum store_family f)
 static void forget_unsynced(struct message *m)
 {
     for (int i = 0; i < GROUPS_PER_TOPIC; i++) {
-        const struct group_view g = m->group[i];
-        m->group[i] = (struct group_view){.holder = NONE, .by_unit = g.by_unit, .park_known = g.park_known, .dropped = g.dropped, .was_done = g.was_done, .was_parked = g.was_parked, .redriven_turn = g.redriven_turn,
-                                         .asked_done = g.asked_done + g.acked, .asked_park = g.asked_park + g.parked_by_client};
+        struct group_view *g = &m->group[i];
+        g->asked_done += g->acked;
+        g->asked_park += g->parked_by_client;
+        g->acked = g->parked_by_client = g->given_back = g->redriven = false;
+        g->failures = g->grants = g->lease_ms = 0;
+        g->holder = NONE;
+        g->until = g->granted_at = g->lease_end = g->token = g->not_before = g->row_token = g->row_turn = 0;
     }
     m->acked_offset = -1;
     m->acked = false;
@@ -427,9 +459,11 @@ static void check_message(struct world *w, struct message *m)
         g->redriven = g->is.done && (g->is.token != 0 || g->is.held == HELD_RETRYING || g->is.blocking);
         g->dropped &= g->is.held != HELD_PARKED;
         if (g->acked && !g->is.done)
-            world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id, group);
+            world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id,
+                       group);
         if (spot_absent(&g->is) && !g->was_done && !done_has_reason(w, group, m))
-            world_fail(w, "message %llu is done in group %d after the crash, and nobody settled it", id, group);
+            world_fail(w, "message %llu is done in group %d after the crash, and nobody settled it", id,
+                       group);
         if (g->is.held == HELD_PARKED && !g->was_parked && !park_has_reason(w, group, m))
             world_fail(w, "message %llu is parked in group %d after the crash, without a reason", id, group);
     }

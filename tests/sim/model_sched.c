@@ -19,7 +19,10 @@ int model_new_sched(struct world *w)
     return (int)o->scheds_n++;
 }
 
-struct sched *model_sched(const struct world *w, int sched) { return &w->model->scheds[sched]; }
+struct sched *model_sched(const struct world *w, int sched)
+{
+    return &w->model->scheds[sched];
+}
 
 /* ---------------------------------------------------------------- rows */
 
@@ -127,9 +130,11 @@ void model_sched_appended(struct world *w, int sched, uint64_t wall_ms)
     if (s->ended)
         world_fail(w, "batch %d was cancelled, and is appended", sched);
     else if (s->waits && wall_ms < s->due_ms)
-        world_fail(w, "batch %d is due at %llu and was appended at %llu", sched, (unsigned long long)s->due_ms, (unsigned long long)wall_ms);
+        world_fail(w, "batch %d is due at %llu and was appended at %llu", sched,
+                   (unsigned long long)s->due_ms, (unsigned long long)wall_ms);
     else if (!s->waits && s->fired_turn != w->model->turn && wall_ms < s->due_min)
-        world_fail(w, "batch %d was asked for %llu and was appended at %llu", sched, (unsigned long long)s->due_min, (unsigned long long)wall_ms);
+        world_fail(w, "batch %d was asked for %llu and was appended at %llu", sched,
+                   (unsigned long long)s->due_min, (unsigned long long)wall_ms);
     w->totals->scheduled += s->fired_turn != w->model->turn;
     w->totals->crons += s->cron && s->fired_turn != w->model->turn;
     s->fired_turn = w->model->turn;
@@ -140,9 +145,11 @@ void model_sched_appended(struct world *w, int sched, uint64_t wall_ms)
 static void began(struct world *w, int sched, uint64_t due_ms)
 {
     struct sched *s = model_sched(w, sched);
-    world_trace(w, "    turn %llu: batch %d waits until %llu", (unsigned long long)w->model->turn, sched, (unsigned long long)due_ms);
+    world_trace(w, "    turn %llu: batch %d waits until %llu", (unsigned long long)w->model->turn, sched,
+                (unsigned long long)due_ms);
     if (due_ms < s->due_min && due_ms < s->move_min)
-        world_fail(w, "batch %d is to wait until %llu, and was asked for %llu", sched, (unsigned long long)due_ms, (unsigned long long)s->due_min);
+        world_fail(w, "batch %d is to wait until %llu, and was asked for %llu", sched,
+                   (unsigned long long)due_ms, (unsigned long long)s->due_min);
     if (!s->cron && s->fired_turn != 0)
         world_fail(w, "batch %d was appended, and waits", sched);
     s->waits = true;
@@ -157,8 +164,8 @@ static void moved_on(struct world *w, int sched, uint64_t due_ms)
     struct sched *s = model_sched(w, sched);
     bool fired = s->cron && s->fired_turn == w->model->turn && due_ms > s->due_ms;
     if (due_ms < s->move_min && !fired)
-        world_fail(w, "batch %d waited until %llu and waits until %llu, and nobody moved it", sched, (unsigned long long)s->due_ms,
-                   (unsigned long long)due_ms);
+        world_fail(w, "batch %d waited until %llu and waits until %llu, and nobody moved it", sched,
+                   (unsigned long long)s->due_ms, (unsigned long long)due_ms);
     w->totals->moved += !fired;
     s->due_ms = due_ms;
     s->waits_turn = w->model->turn;
@@ -170,7 +177,8 @@ static void over(struct world *w, int sched)
     s->waits = false;
     world_trace(w, "    turn %llu: batch %d waits no longer", (unsigned long long)w->model->turn, sched);
     if (s->fired_turn != w->model->turn && !s->ending)
-        world_fail(w, "batch %d waited until %llu and is gone, and nobody cancelled it", sched, (unsigned long long)s->due_ms);
+        world_fail(w, "batch %d waited until %llu and is gone, and nobody cancelled it", sched,
+                   (unsigned long long)s->due_ms);
     w->totals->cancelled += s->fired_turn != w->model->turn;
 }
 
@@ -207,7 +215,8 @@ void model_sched_told(struct world *w, int sched, const struct wire_produced *p)
     struct sched *s = model_sched(w, sched);
     s->told = true;
     if (p->due_ms < s->due_min)
-        world_fail(w, "batch %d was asked for %llu and answered for %llu", sched, (unsigned long long)s->due_min, (unsigned long long)p->due_ms);
+        world_fail(w, "batch %d was asked for %llu and answered for %llu", sched,
+                   (unsigned long long)s->due_min, (unsigned long long)p->due_ms);
     if (s->name[0] != '\0' && !view_eq(p->name, view_of_str(s->name)))
         world_fail(w, "batch %d has another name in its answer", sched);
     if (!s->waits && s->fired_turn == 0 && !s->ending)
@@ -266,7 +275,8 @@ void model_scheds_again(struct world *w)
         s->waits = false;
         s->fired_turn = 0;
         s->told &= model_disk(w, s->topic);
-        uint64_t least = o->wall_ms + (s->cron ? 1 : s->delay_ms); /* the power may have taken a later time along */
+        uint64_t least =
+            o->wall_ms + (s->cron ? 1 : s->delay_ms); /* the power may have taken a later time along */
         if (!s->told && s->at_ms == 0 && least < s->due_min)
             s->due_min = least;
         s->move_min = s->move_min != UINT64_MAX && o->wall_ms < s->move_min ? o->wall_ms : s->move_min;

@@ -39,9 +39,11 @@ static struct dlq_filter filter_of(const struct task_row *r)
 
 static bool fits(const struct dlq_filter *f, const struct message *m, const struct spot *parked)
 {
-    return f->any || ((f->key == NONE || f->key == m->key) && (f->header == NONE || f->header == m->header) &&
-                      (f->reason == NULL || strncmp(f->reason, parked->reason, sizeof parked->reason - 1) == 0) &&
-                      parked->failures >= f->attempts_min && (f->attempts_max == 0 || parked->failures <= f->attempts_max));
+    return f->any ||
+           ((f->key == NONE || f->key == m->key) && (f->header == NONE || f->header == m->header) &&
+            (f->reason == NULL || strncmp(f->reason, parked->reason, sizeof parked->reason - 1) == 0) &&
+            parked->failures >= f->attempts_min &&
+            (f->attempts_max == 0 || parked->failures <= f->attempts_max));
 }
 
 void model_task_row(struct world *w, struct view key, const struct view *value)
@@ -74,10 +76,12 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
         t = &o->tasks[o->tasks_n++];
         *t = (struct task_view){.id = id, .group = group, .row = row, .began_mono = turn_time(w, o->turn)};
     }
-    if (row.seen < t->row.seen || row.matched < t->row.matched || row.changed < t->row.changed || row.matched > row.seen ||
-        row.changed > row.matched || (row.limit != 0 && row.matched > row.limit) || (row.dry_run && row.changed > 0))
-        world_fail(w, "task %llu: seen %llu matched %llu changed %llu of %llu", (unsigned long long)id, (unsigned long long)row.seen,
-                   (unsigned long long)row.matched, (unsigned long long)row.changed, (unsigned long long)row.limit);
+    if (row.seen < t->row.seen || row.matched < t->row.matched || row.changed < t->row.changed ||
+        row.matched > row.seen || row.changed > row.matched || (row.limit != 0 && row.matched > row.limit) ||
+        (row.dry_run && row.changed > 0))
+        world_fail(w, "task %llu: seen %llu matched %llu changed %llu of %llu", (unsigned long long)id,
+                   (unsigned long long)row.seen, (unsigned long long)row.matched,
+                   (unsigned long long)row.changed, (unsigned long long)row.limit);
     if (t->row.state != TASK_RUNNING && row.state == TASK_RUNNING)
         world_fail(w, "task %llu had ended and runs again", (unsigned long long)id);
     if (row.state != TASK_RUNNING && t->end_turn == 0)
@@ -97,9 +101,11 @@ void model_task_told(struct world *w, uint64_t id, uint8_t act)
         t->told = true;
 }
 
-static bool may_mean(const struct world *w, const struct task_view *t, int group, const struct message *m, const struct spot *parked, uint8_t act)
+static bool may_mean(const struct world *w, const struct task_view *t, int group, const struct message *m,
+                     const struct spot *parked, uint8_t act)
 {
-    return t->group == group && t->row.act == act && !t->row.dry_run && (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn) &&
+    return t->group == group && t->row.act == act && !t->row.dry_run &&
+           (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn) &&
            parked->held_ms <= t->row.started_ms && fits(&t->filter, m, parked);
 }
 
@@ -108,8 +114,9 @@ static void count_changed(struct world *w, struct task_view *t)
     uint64_t passed = w->now.mono_ms - t->began_mono;
     t->changed++;
     if (t->row.rate_milli != 0 && t->changed * 1000000 > t->row.rate_milli * passed + 2000000)
-        world_fail(w, "task %llu changed %llu messages in %llu ms at a rate of %u in 1,000 s", (unsigned long long)t->id,
-                   (unsigned long long)t->changed, (unsigned long long)passed, t->row.rate_milli);
+        world_fail(w, "task %llu changed %llu messages in %llu ms at a rate of %u in 1,000 s",
+                   (unsigned long long)t->id, (unsigned long long)t->changed, (unsigned long long)passed,
+                   t->row.rate_milli);
 }
 
 void model_unparked(struct world *w, int group, struct message *m)
@@ -125,15 +132,17 @@ void model_unparked(struct world *w, int group, struct message *m)
             by->unsure |= ++candidates > 1;
         }
     if (by == NULL) {
-        world_fail(w, "message %llu was parked in group %d and is %s, and no task did it", (unsigned long long)m->id, group,
-                   redriven ? "present" : "gone");
+        world_fail(w, "message %llu was parked in group %d and is %s, and no task did it",
+                   (unsigned long long)m->id, group, redriven ? "present" : "gone");
         return;
     }
     for (size_t i = 0; i < o->tasks_n && candidates > 1; i++)
-        o->tasks[i].unsure |= may_mean(w, &o->tasks[i], group, m, &g->was, redriven ? TASK_REDRIVE : TASK_DROP);
+        o->tasks[i].unsure |=
+            may_mean(w, &o->tasks[i], group, m, &g->was, redriven ? TASK_REDRIVE : TASK_DROP);
     count_changed(w, by);
     if (redriven && g->is.failures != 0)
-        world_fail(w, "message %llu was redriven in group %d with %u failures", (unsigned long long)m->id, group, g->is.failures);
+        world_fail(w, "message %llu was redriven in group %d with %u failures", (unsigned long long)m->id,
+                   group, g->is.failures);
     g->park_known = true;
     g->parked_by_client = false;
     g->redriven = redriven;
@@ -151,10 +160,10 @@ static void left_check(struct world *w, const struct task_view *t)
     for (size_t i = 0; i < w->model->messages_n; i++) {
         struct message *m = &w->model->messages[i];
         const struct spot *s = &model_view(m, t->group)->is;
-        if (m->offset >= 0 && m->topic == t->group / GROUPS_PER_TOPIC && s->held == HELD_PARKED && s->held_ms < t->row.started_ms &&
-            fits(&t->filter, m, s))
-            world_fail(w, "task %llu is done, and left message %llu of group %d as it was", (unsigned long long)t->id, (unsigned long long)m->id,
-                       t->group);
+        if (m->offset >= 0 && m->topic == t->group / GROUPS_PER_TOPIC && s->held == HELD_PARKED &&
+            s->held_ms < t->row.started_ms && fits(&t->filter, m, s))
+            world_fail(w, "task %llu is done, and left message %llu of group %d as it was",
+                       (unsigned long long)t->id, (unsigned long long)m->id, t->group);
     }
 }
 
@@ -165,8 +174,8 @@ void model_tasks_check(struct world *w)
         if (t->end_turn != w->model->turn || t->row.state == TASK_RUNNING)
             continue;
         if (!t->unsure && t->row.changed != t->changed)
-            world_fail(w, "task %llu changed %llu messages, and says %llu", (unsigned long long)t->id, (unsigned long long)t->changed,
-                       (unsigned long long)t->row.changed);
+            world_fail(w, "task %llu changed %llu messages, and says %llu", (unsigned long long)t->id,
+                       (unsigned long long)t->changed, (unsigned long long)t->row.changed);
         if (t->row.state == TASK_DONE && !t->row.dry_run && t->row.limit == 0)
             left_check(w, t);
         if (t->row.state == TASK_FAILED)
@@ -230,7 +239,8 @@ void model_tasks_list(struct world *w)
     for (uint32_t i = 0; i < op->reply.tasks.tasks_n && turn == o->turn && !w->failed; i++) {
         const struct wire_task_row *row = &op->reply.tasks.tasks[i];
         const struct task_view *t = task_find(o, row->id);
-        if (t == NULL || t->row.state != row->state || t->row.changed != row->changed || t->row.matched != row->matched || t->row.seen != row->seen)
+        if (t == NULL || t->row.state != row->state || t->row.changed != row->changed ||
+            t->row.matched != row->matched || t->row.seen != row->seen)
             world_fail(w, "task %llu is listed otherwise than its row says", (unsigned long long)row->id);
     }
     world_answered(op);

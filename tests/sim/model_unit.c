@@ -16,7 +16,10 @@ int model_new_unit(struct world *w)
     return (int)o->units_n++;
 }
 
-struct unit *model_unit(const struct world *w, int unit) { return w->model->units[unit]; }
+struct unit *model_unit(const struct world *w, int unit)
+{
+    return w->model->units[unit];
+}
 
 void model_units_free(struct model *o)
 {
@@ -62,7 +65,8 @@ static void outputs_check(struct world *w, int unit)
         }
         for (uint32_t i = 0; i < u->batches[b].count; i++)
             if (model_message(w, u->batches[b].ids[i])->offset < 0)
-                world_fail(w, "unit %d was done, but its output %llu is not there", unit, (unsigned long long)u->batches[b].ids[i]);
+                world_fail(w, "unit %d was done, but its output %llu is not there", unit,
+                           (unsigned long long)u->batches[b].ids[i]);
     }
 }
 
@@ -75,7 +79,8 @@ static void item_check(struct world *w, int unit, const struct item *i, bool now
                : verb == SETTLE_PARK ? now && s->held != HELD_PARKED
                                      : now && verb != SETTLE_EXTEND && s->token == i->wire.token;
     if (bad)
-        world_fail(w, "unit %d was done, but its verb %u of message %llu in group %d was not", unit, verb, (unsigned long long)m->id, i->group);
+        world_fail(w, "unit %d was done, but its verb %u of message %llu in group %d was not", unit, verb,
+                   (unsigned long long)m->id, i->group);
 }
 
 /* What of a unit lasts; `now`: it was done in this turn. */
@@ -95,7 +100,8 @@ static void unit_check(struct world *w, int unit, bool now)
         for (size_t k = c->n; k > 0 && c->at[k - 1].turn == w->model->turn; k--)
             found |= c->at[k - 1].unit == unit;
         if (!found)
-            world_fail(w, "unit %d was done, but not its state of key %d in group %d", unit, p->key, p->group);
+            world_fail(w, "unit %d was done, but not its state of key %d in group %d", unit, p->key,
+                       p->group);
     }
 }
 
@@ -176,7 +182,8 @@ static void version_add(struct world *w, struct state_chain *c, uint64_t version
 }
 
 /* A put follows what stood there, as the unit had read it. */
-static void step_check(struct world *w, int unit, int group, int key, uint64_t count, const struct state_step *last)
+static void step_check(struct world *w, int unit, int group, int key, uint64_t count,
+                       const struct state_step *last)
 {
     const struct unit *u = model_unit(w, unit);
     const struct state_ask *p = NULL;
@@ -187,8 +194,9 @@ static void step_check(struct world *w, int unit, int group, int key, uint64_t c
     if (p == NULL || p->count != count)
         world_fail(w, "unit %d put another state", unit);
     else if (p->version != (present ? last->version : 0))
-        world_fail(w, "unit %d put the state of key %d in group %d on version %llx, and %llx stood there", unit, key, group,
-                   (unsigned long long)p->version, (unsigned long long)(present ? last->version : 0));
+        world_fail(w, "unit %d put the state of key %d in group %d on version %llx, and %llx stood there",
+                   unit, key, group, (unsigned long long)p->version,
+                   (unsigned long long)(present ? last->version : 0));
     else if (count != (present ? last->count : 0) + 1)
         world_fail(w, "the counter of key %d in group %d went from %llu to %llu", key, group,
                    (unsigned long long)(present ? last->count : 0), (unsigned long long)count);
@@ -230,7 +238,8 @@ void model_state_row(struct world *w, struct view key, const struct view *value)
         step_add(c, (struct state_step){.turn = w->model->turn, .unit = NONE});
         return;
     }
-    if (state_row_get(*value, &row, &e) != E_OK || !view_eq(row.key, key_name(k)) || !value_read(row.value, &count, &unit)) {
+    if (state_row_get(*value, &row, &e) != E_OK || !view_eq(row.key, key_name(k)) ||
+        !value_read(row.value, &count, &unit)) {
         world_fail(w, "a state row does not read");
         return;
     }
@@ -239,12 +248,16 @@ void model_state_row(struct world *w, struct view key, const struct view *value)
     last = c->n > 0 ? &c->at[c->n - 1] : NULL;
     step_check(w, unit, group, k, count, last);
     version_add(w, c, row.version);
-    step_add(c, (struct state_step){.present = true, .version = row.version, .count = count, .turn = w->model->turn, .unit = unit});
+    step_add(
+        c,
+        (struct state_step){
+            .present = true, .version = row.version, .count = count, .turn = w->model->turn, .unit = unit});
     model_unit_seen(w, unit);
 }
 
 /* What is told may be older than what stands there now, and newer than what is written while the disk is full. */
-void model_state_told(struct world *w, int group, int key, bool found, uint64_t version, struct view value, uint64_t *count)
+void model_state_told(struct world *w, int group, int key, bool found, uint64_t version, struct view value,
+                      uint64_t *count)
 {
     const struct state_chain *c = &w->model->state[group][key];
     unsigned long long n = 0;
@@ -253,7 +266,8 @@ void model_state_told(struct world *w, int group, int key, bool found, uint64_t 
         world_fail(w, "a client was told a state that nobody put");
     for (size_t i = 0; i < c->n && found; i++)
         if (c->at[i].present && c->at[i].version == version && c->at[i].count != n)
-            world_fail(w, "a client was told %llu for version %llx, which is %llu", n, (unsigned long long)version, (unsigned long long)c->at[i].count);
+            world_fail(w, "a client was told %llu for version %llx, which is %llu", n,
+                       (unsigned long long)version, (unsigned long long)c->at[i].count);
     *count = n;
 }
 
@@ -274,7 +288,8 @@ static void chain_again(struct world *w, int group, int key)
     struct state_row row = {0};
     struct err e = {0};
     bool found = false;
-    if (store_get(w->mem, FAM_STATE, key_view(&k), &value, &found, &e) != E_OK || (found && state_row_get(buf_view(&value), &row, &e) != E_OK))
+    if (store_get(w->mem, FAM_STATE, key_view(&k), &value, &found, &e) != E_OK ||
+        (found && state_row_get(buf_view(&value), &row, &e) != E_OK))
         world_fail(w, "a state row does not read: %s", e.text);
     size_t n = c->n;
     while (n > 0 && (c->at[n - 1].present != found || (found && c->at[n - 1].version != row.version))) {

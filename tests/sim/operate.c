@@ -41,10 +41,11 @@ static void task_begin(struct world *w, struct client *c)
 {
     struct request *r = numbered(c, R_TASK, VERB_HELD_CHANGE);
     r->change_group = (int)rng_below(&w->rng, GROUPS);
-    r->change = (struct wire_held_change){.act = rng_chance(&w->rng, 2, 3) ? TASK_REDRIVE : TASK_DROP,
-                                          .rate_milli = rng_chance(&w->rng, 1, 4) ? (uint32_t)rng_between(&w->rng, 500, 20000) : 0,
-                                          .limit = rng_chance(&w->rng, 1, 5) ? rng_between(&w->rng, 1, 3) : 0,
-                                          .dry_run = rng_chance(&w->rng, 1, 8)};
+    r->change = (struct wire_held_change){
+        .act = rng_chance(&w->rng, 2, 3) ? TASK_REDRIVE : TASK_DROP,
+        .rate_milli = rng_chance(&w->rng, 1, 4) ? (uint32_t)rng_between(&w->rng, 500, 20000) : 0,
+        .limit = rng_chance(&w->rng, 1, 5) ? rng_between(&w->rng, 1, 3) : 0,
+        .dry_run = rng_chance(&w->rng, 1, 8)};
     if (rng_chance(&w->rng, 2, 3)) {
         filter_make(w, &r->filter);
         r->change.filter = &r->filter;
@@ -96,7 +97,10 @@ static void control(struct world *w, struct client *c, int group, uint8_t act)
     r->change_group = group;
     r->control = act;
     w->model->purges_asked[group] += act == GROUP_PURGE;
-    world_trace(w, "client %d: group %d is to %s", c->index, group, act == GROUP_PAUSE ? "pause" : act == GROUP_RESUME ? "go on" : "be purged");
+    world_trace(w, "client %d: group %d is to %s", c->index, group,
+                act == GROUP_PAUSE    ? "pause"
+                : act == GROUP_RESUME ? "go on"
+                                      : "be purged");
 }
 
 void client_resume(struct world *w, struct client *c)
@@ -113,9 +117,11 @@ static void alter(struct world *w, struct client *c)
     r->mask = rng_between(&w->rng, 1, 15);
     r->mask = ((r->mask & 1) != 0 ? GROUP_SET_LEASE_MS : 0) | ((r->mask & 2) != 0 ? GROUP_SET_RUN_MAX : 0) |
               ((r->mask & 4) != 0 ? GROUP_SET_EXPIRED : 0) | ((r->mask & 8) != 0 ? GROUP_SET_PARK : 0);
-    r->group_config = (struct wire_group_config){.lease_ms = (uint32_t)rng_between(&w->rng, 1000, 6000), .run_max = (uint32_t)rng_between(&w->rng, 1, 4),
-                                                 .expired = rng_chance(&w->rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
-                                                 .park = rng_chance(&w->rng, 1, 2) ? PARK_KEY : PARK_MESSAGE};
+    r->group_config =
+        (struct wire_group_config){.lease_ms = (uint32_t)rng_between(&w->rng, 1000, 6000),
+                                   .run_max = (uint32_t)rng_between(&w->rng, 1, 4),
+                                   .expired = rng_chance(&w->rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
+                                   .park = rng_chance(&w->rng, 1, 2) ? PARK_KEY : PARK_MESSAGE};
 }
 
 static void control_some(struct world *w, struct client *c)

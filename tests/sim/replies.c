@@ -25,7 +25,8 @@ static void hello_reply(struct client *c, struct request *r, const struct wire_r
 static void batch_acked(struct world *w, const struct batch *b, const struct wire_produced *p)
 {
     if (p->partition != w->model->parts[b->part].id || p->count != b->count)
-        world_fail(w, "a batch of %u messages was answered as %u in partition %u", b->count, p->count, p->partition);
+        world_fail(w, "a batch of %u messages was answered as %u in partition %u", b->count, p->count,
+                   p->partition);
     if (b->sched != NONE && p->due_ms != 0) {
         model_sched_told(w, b->sched, p);
         return;
@@ -34,7 +35,8 @@ static void batch_acked(struct world *w, const struct batch *b, const struct wir
     w->totals->produced += p->duplicate ? 0 : b->count;
     for (uint32_t i = 0; i < b->count && !w->failed; i++) {
         if (p->duplicate && !model_message(w, b->ids[i])->has_id)
-            world_fail(w, "message %llu has no id and was answered as produced before", (unsigned long long)b->ids[i]);
+            world_fail(w, "message %llu has no id and was answered as produced before",
+                       (unsigned long long)b->ids[i]);
         if (i == 0 || !p->duplicate)
             model_acked(w, b->part, b->ids[i], p->base_offset + i);
         else
@@ -52,7 +54,8 @@ static void produce_rest(struct client *c, struct request *r, const struct wire_
         if (k == p->duplicates_n || p->duplicates[k] != i)
             r->batch.ids[n++] = r->batch.ids[i];
         else if (!model_message(w, r->batch.ids[i])->has_id)
-            world_fail(w, "message %llu has no id and was answered as produced before", (unsigned long long)r->batch.ids[i]);
+            world_fail(w, "message %llu has no id and was answered as produced before",
+                       (unsigned long long)r->batch.ids[i]);
         else
             model_duplicate(w, r->batch.ids[i]), k++;
     }
@@ -86,7 +89,8 @@ static void delivery_state(struct client *c, int group, const struct wire_delive
 {
     struct world *w = c->world;
     for (uint32_t i = 0; i < d->state_n; i++) {
-        const struct message *m = d->state[i].index < d->records_n ? model_message(w, ids[d->state[i].index]) : NULL;
+        const struct message *m =
+            d->state[i].index < d->records_n ? model_message(w, ids[d->state[i].index]) : NULL;
         if (m == NULL || m->key == NONE)
             world_fail(w, "a delivery has state for a record without a key");
         else
@@ -107,7 +111,8 @@ static void delivered(struct client *c, const struct wire_delivery *d, uint64_t 
     }
     for (uint32_t i = 0; i < d->records_n; i++) {
         const struct wire_record *x = &d->records[i];
-        size_t key_size = x->key_size > 0 ? x->key_size - 1 : 0, value_size = x->value_size > 0 ? x->value_size - 1 : 0;
+        size_t key_size = x->key_size > 0 ? x->key_size - 1 : 0,
+               value_size = x->value_size > 0 ? x->value_size - 1 : 0;
         struct view key = x->key_size > 0 ? view_of(at, key_size) : (struct view){0};
         struct view value = view_of(at + key_size + x->headers_size, value_size);
         if (record_sum(x->key_size, x->headers_size, x->value_size, at, at + key_size, value.data) != x->sum)
@@ -116,7 +121,10 @@ static void delivered(struct client *c, const struct wire_delivery *d, uint64_t 
         if (!model_delivered(w, c->index, group, x, key, value, d->token, turn, d->lease_ms) || w->failed)
             return;
         ids[i] = (uint64_t)w->model->parts[model_part(w, x->partition)].log[x->offset];
-        client_hold(c, (struct held){.id = ids[i], .group = group, .token = d->token, .until = turn_time(w, turn) + d->lease_ms});
+        client_hold(c, (struct held){.id = ids[i],
+                                     .group = group,
+                                     .token = d->token,
+                                     .until = turn_time(w, turn) + d->lease_ms});
         w->totals->delivered++;
         w->totals->redelivered += x->failures > 0;
     }
@@ -125,16 +133,18 @@ static void delivered(struct client *c, const struct wire_delivery *d, uint64_t 
     delivery_state(c, group, d, ids);
 }
 
-static void received(struct client *c, struct request *r, const struct wire_receive_reply *reply, const struct op *op)
+static void received(struct client *c, struct request *r, const struct wire_receive_reply *reply,
+                     const struct op *op)
 {
     if (reply->counter != r->counter)
-        world_fail(c->world, "a receive with counter %llu was answered for %llu", (unsigned long long)r->counter,
-                   (unsigned long long)reply->counter);
+        world_fail(c->world, "a receive with counter %llu was answered for %llu",
+                   (unsigned long long)r->counter, (unsigned long long)reply->counter);
     for (uint32_t i = 0; i < reply->deliveries_n && !c->world->failed; i++)
         delivered(c, &reply->deliveries[i], op->turn);
 }
 
-static void receive_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+static void receive_reply(struct client *c, struct request *r, const struct wire_reply *reply,
+                          const struct op *op)
 {
     received(c, r, &reply->receive, op);
     c->slot_busy[r->slot] = false;
@@ -160,7 +170,8 @@ static void item_ok(struct client *c, const struct item *i, uint64_t at)
     w->totals->extended += verb == SETTLE_EXTEND;
     if (verb == SETTLE_ACK && !g->is.done)
         world_fail(w, "message %llu was acked and its rows do not say so", (unsigned long long)m->id);
-    if (verb == SETTLE_PARK && g->is.held != HELD_PARKED && !g->park_known) /* else it may be redriven or dropped by now */
+    if (verb == SETTLE_PARK && g->is.held != HELD_PARKED &&
+        !g->park_known) /* else it may be redriven or dropped by now */
         world_fail(w, "message %llu was parked and is not", (unsigned long long)m->id);
 }
 
@@ -178,7 +189,8 @@ static void item_again(struct client *c, const struct item *i)
     const struct group_view *g = model_view(model_message(c->world, i->id), i->group);
     c->world->totals->run_refused++;
     if (model_message(c->world, i->id)->key == NONE)
-        world_fail(c->world, "message %llu has no key, and was refused as if it stood in a run", (unsigned long long)i->id);
+        world_fail(c->world, "message %llu has no key, and was refused as if it stood in a run",
+                   (unsigned long long)i->id);
     if (g->token == i->wire.token)
         client_hold(c, (struct held){.id = i->id, .group = i->group, .token = g->token});
 }
@@ -201,7 +213,8 @@ static void unit_conflict(struct client *c, const struct unit *u)
     for (uint32_t i = 0; i < u->items_n; i++) {
         const struct group_view *g = model_view(model_message(c->world, u->items[i].id), u->items[i].group);
         if (g->token == u->items[i].wire.token)
-            client_hold(c, (struct held){.id = u->items[i].id, .group = u->items[i].group, .token = g->token});
+            client_hold(c,
+                        (struct held){.id = u->items[i].id, .group = u->items[i].group, .token = g->token});
     }
     for (uint32_t i = 0; i < u->puts_n; i++)
         c->state[u->puts[i].group][u->puts[i].key].known = false;
@@ -209,11 +222,13 @@ static void unit_conflict(struct client *c, const struct unit *u)
 
 static bool unit_may_answer(const struct unit *u, int code)
 {
-    return code == E_OK || code == E_LEASE_LOST || (code == E_OUT_OF_ORDER && u->items_n > 0) || (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
+    return code == E_OK || code == E_LEASE_LOST || (code == E_OUT_OF_ORDER && u->items_n > 0) ||
+           (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
            (u->batches_n > 0 && (code == E_DISK_FULL || code == E_OVERLOADED));
 }
 
-static void unit_settled(struct client *c, int unit, int code, const struct wire_produced *outputs, uint64_t at)
+static void unit_settled(struct client *c, int unit, int code, const struct wire_produced *outputs,
+                         uint64_t at)
 {
     struct world *w = c->world;
     const struct unit *u = model_unit(w, unit);
@@ -238,7 +253,8 @@ static void unit_settled(struct client *c, int unit, int code, const struct wire
     w->totals->transactions += u->items_n == 0;
 }
 
-static void settle_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+static void settle_reply(struct client *c, struct request *r, const struct wire_reply *reply,
+                         const struct op *op)
 {
     struct world *w = c->world;
     const struct wire_settle_reply *s = &reply->settle;
@@ -280,7 +296,8 @@ static void task_reply(struct client *c, struct request *r, const struct wire_re
     request_end(r);
 }
 
-static void sched_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+static void sched_reply(struct client *c, struct request *r, const struct wire_reply *reply,
+                        const struct op *op)
 {
     if (reply->code == E_OK)
         model_sched_changed(c->world, r->sched, r->move.act, op->turn);
@@ -288,7 +305,8 @@ static void sched_reply(struct client *c, struct request *r, const struct wire_r
     request_end(r);
 }
 
-static void control_reply(struct client *c, struct request *r, const struct wire_reply *reply, const struct op *op)
+static void control_reply(struct client *c, struct request *r, const struct wire_reply *reply,
+                          const struct op *op)
 {
     struct world *w = c->world;
     bool purge = r->verb == VERB_GROUP_CONTROL && r->control == GROUP_PURGE;
@@ -327,13 +345,17 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
         }
         size_t bound = model_disk(w, p->topic) ? p->synced_end : p->end;
         if (h.base_offset + h.count > bound)
-            world_fail(w, "a fetch showed offset %llu of part %d, which may be seen up to %zu", (unsigned long long)h.base_offset, index, bound);
+            world_fail(w, "a fetch showed offset %llu of part %d, which may be seen up to %zu",
+                       (unsigned long long)h.base_offset, index, bound);
         for (uint32_t i = 0; i < h.count && !w->failed; i++) {
             struct record record;
             char text[32];
-            int n = snprintf(text, sizeof text, "m%lld", (long long)model_message(w, (uint64_t)p->log[h.base_offset + i])->value);
-            if (batch_reader_get(&reader, i, &record, &e) != E_OK || !view_eq(record.value, view_of(text, (size_t)n)))
-                world_fail(w, "a fetch gave another message at offset %llu", (unsigned long long)(h.base_offset + i));
+            int n = snprintf(text, sizeof text, "m%lld",
+                             (long long)model_message(w, (uint64_t)p->log[h.base_offset + i])->value);
+            if (batch_reader_get(&reader, i, &record, &e) != E_OK ||
+                !view_eq(record.value, view_of(text, (size_t)n)))
+                world_fail(w, "a fetch gave another message at offset %llu",
+                           (unsigned long long)(h.base_offset + i));
             w->totals->fetched++;
         }
         batch_reader_close(&reader);
@@ -347,7 +369,8 @@ static void admin_reply(struct client *c, struct request *r, const struct wire_r
     if (r->verb == VERB_TOPIC_CREATE && strcmp(r->topic, "scratch") != 0) {
         int topic = r->topic[1] - '0';
         for (int i = 0; i < PARTITIONS && reply->topics.topics_n == 1; i++) {
-            w->model->parts[topic * PARTITIONS + i] = (struct part_view){.id = reply->topics.topics[0].partitions[i].id, .topic = topic};
+            w->model->parts[topic * PARTITIONS + i] =
+                (struct part_view){.id = reply->topics.topics[0].partitions[i].id, .topic = topic};
         }
         if (reply->topics.topics_n == 1) {
             w->model->topic_ids[topic] = reply->topics.topics[0].id;
@@ -367,12 +390,21 @@ static void admin_reply(struct client *c, struct request *r, const struct wire_r
     request_end(r);
 }
 
+/* What a request names may be gone by then. */
+static bool may_be_refused(const struct request *r, int code)
+{
+    return (r->kind == R_SCHED && code == E_SCHEDULE_NOT_FOUND) ||
+           (r->kind == R_TASK && code == E_TASK_NOT_FOUND) ||
+           (r->kind == R_ADMIN && (code == E_TOPIC_NOT_FOUND || code == E_GROUP_NOT_FOUND));
+}
+
 void reply_arrived(struct sim_op *so)
 {
     struct client *c = so->client;
     struct request *r = so->request;
     const struct wire_reply *reply = &so->op.reply;
-    world_trace(c->world, "client %d: verb %d lane %u seq %llu answered %u", c->index, r->verb, r->lane, (unsigned long long)r->seq, reply->code);
+    world_trace(c->world, "client %d: verb %d lane %u seq %llu answered %u", c->index, r->verb, r->lane,
+                (unsigned long long)r->seq, reply->code);
     if (r->kind == R_HELLO) {
         hello_reply(c, r, reply);
         return;
@@ -405,9 +437,10 @@ void reply_arrived(struct sim_op *so)
             produce_rest(c, r, &reply->produce);
         return;
     }
-    if (reply->code != E_OK && !(r->kind == R_SCHED && reply->code == E_SCHEDULE_NOT_FOUND) && !(r->kind == R_TASK && reply->code == E_TASK_NOT_FOUND) && !(r->kind == R_ADMIN && (reply->code == E_TOPIC_NOT_FOUND || reply->code == E_GROUP_NOT_FOUND))) {
-        world_fail(c->world, "client %d: verb %d lane %u seq %llu was answered %s: %.*s", c->index, r->verb, r->lane, (unsigned long long)r->seq,
-                   error_name(reply->code), (int)reply->detail.size, (const char *)reply->detail.data);
+    if (reply->code != E_OK && !may_be_refused(r, reply->code)) {
+        world_fail(c->world, "client %d: verb %d lane %u seq %llu was answered %s: %.*s", c->index, r->verb,
+                   r->lane, (unsigned long long)r->seq, error_name(reply->code), (int)reply->detail.size,
+                   (const char *)reply->detail.data);
         return;
     }
     switch (r->kind) {

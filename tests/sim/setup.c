@@ -26,7 +26,8 @@ struct view header_bytes(int header)
 {
     static struct buf encoded[HEADERS];
     struct err e = {0};
-    if (encoded[header].size == 0 && headers_put(&encoded[header], VIEW_LIT("h"), header_value(header), &e) != E_OK)
+    if (encoded[header].size == 0 &&
+        headers_put(&encoded[header], VIEW_LIT("h"), header_value(header), &e) != E_OK)
         buf_clear(&encoded[header]);
     return buf_view(&encoded[header]);
 }
@@ -52,9 +53,14 @@ static void make_topic(struct world *w, int topic)
 {
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
-    r->topic_config = (struct wire_topic_config){.partitions = PARTITIONS, .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
-                                                 .dedup_ms = topic == 0 ? 60000 : topic == 1 ? 30000 : rng_chance(&w->rng, 1, 2) ? UINT64_MAX : 45000,
-                                                 .ttl_ms = topic == 1 && rng_chance(&w->rng, 1, 3) ? 60000 : 0};
+    r->topic_config =
+        (struct wire_topic_config){.partitions = PARTITIONS,
+                                   .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
+                                   .dedup_ms = topic == 0                  ? 60000
+                                               : topic == 1                ? 30000
+                                               : rng_chance(&w->rng, 1, 2) ? UINT64_MAX
+                                                                           : 45000,
+                                   .ttl_ms = topic == 1 && rng_chance(&w->rng, 1, 3) ? 60000 : 0};
     make(w, r);
 }
 
@@ -64,13 +70,16 @@ static void make_group(struct world *w, int topic, int group)
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_GROUP_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
     snprintf(r->group, sizeof r->group, "g%d", group);
-    r->group_config = (struct wire_group_config){.lease_ms = group == 0 ? 5000 : 2000, .max_deliveries = (uint32_t)rng_between(rng, 2, 5),
-                                                 .backoff_min_ms = 100, .backoff_max_ms = 3000,
-                                                 .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
-                                                 .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
-                                                 .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
-                                                 .run_max = rng_chance(rng, 1, 3) ? 3 : 1,
-                                                 .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
+    r->group_config = (struct wire_group_config){
+        .lease_ms = group == 0 ? 5000 : 2000,
+        .max_deliveries = (uint32_t)rng_between(rng, 2, 5),
+        .backoff_min_ms = 100,
+        .backoff_max_ms = 3000,
+        .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
+        .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
+        .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
+        .run_max = rng_chance(rng, 1, 3) ? 3 : 1,
+        .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
     if (r->group_config.order == ORDER_KEY && rng_chance(rng, 1, 5))
         r->group_config.key_rate_milli = (uint32_t)rng_between(rng, 500, 4000);
     if (rng_chance(rng, 1, 6))

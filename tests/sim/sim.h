@@ -26,16 +26,20 @@
 #include "store/keys.h"
 #include "store/store_mem.h"
 
-enum { TOPICS = 3, PARTITIONS = 2, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUPS_PER_TOPIC, PARTS = TOPICS * PARTITIONS, CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
+enum { TOPICS = 3, PARTITIONS = 2, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUPS_PER_TOPIC, PARTS = TOPICS * PARTITIONS };
+enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
 
 /* What happened, counted over all seeds: a kind that never happened fails the run. */
-#define SIM_TOTALS(X)                                                                                                            \
-    X(events) X(produced) X(delivered) X(acked) X(nacked) X(released) X(parked_by_client) X(parked) X(extended) X(client_crashes) \
-    X(broker_kills) X(power_cuts) X(torn_writes) X(sync_failures) X(disk_full) X(stalls) X(repeats) X(out_of_order) X(late_units) \
-    X(redelivered) X(expired_leases) X(returned_leases) X(spilled) X(timers) X(sessions_expired) X(digests) X(recounts) X(lags)   \
-    X(conflicts) X(unit_outputs) X(state_puts) X(state_delivered) X(transactions) X(refused_alone) X(carried) X(clients_anew) X(duplicates) X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped) X(scheduled) X(crons) X(moved) X(cancelled) \
-    X(expired) X(priorities) X(runs) X(run_refused) X(pauses) X(purges) X(alters) X(paced) \
-    X(units) X(fetched) X(hints) X(topics_deleted) X(groups_deleted) X(clock_jumps) X(blocked_keys)
+#define SIM_TOTALS(X)                                                                                       \
+    X(events) X(client_crashes) X(clients_anew) X(broker_kills) X(power_cuts) X(torn_writes)                \
+    X(sync_failures) X(disk_full) X(stalls) X(clock_jumps) X(sessions_expired) X(digests) X(recounts)       \
+    X(lags) X(produced) X(fetched) X(delivered) X(acked) X(nacked) X(released) X(parked_by_client)          \
+    X(parked) X(extended) X(repeats) X(out_of_order) X(redelivered) X(expired_leases) X(returned_leases)    \
+    X(spilled) X(blocked_keys) X(timers) X(hints) X(units) X(late_units) X(refused_alone) X(conflicts)      \
+    X(unit_outputs) X(transactions) X(state_puts) X(state_delivered) X(carried) X(duplicates)               \
+    X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped)  \
+    X(scheduled) X(crons) X(moved) X(cancelled) X(expired) X(priorities) X(paced) X(runs) X(run_refused)    \
+    X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted)
 struct sim_totals {
 #define X(name) uint64_t name;
     SIM_TOTALS(X)

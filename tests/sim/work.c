@@ -8,7 +8,11 @@ static uint8_t settle_verb(struct world *w)
     uint64_t x = rng_below(&w->rng, 100);
     if (w->draining)
         return SETTLE_ACK;
-    return x < 62 ? SETTLE_ACK : x < 78 ? SETTLE_NACK : x < 86 ? SETTLE_RELEASE : x < 92 ? SETTLE_PARK : SETTLE_EXTEND;
+    return x < 62   ? SETTLE_ACK
+           : x < 78 ? SETTLE_NACK
+           : x < 86 ? SETTLE_RELEASE
+           : x < 92 ? SETTLE_PARK
+                    : SETTLE_EXTEND;
 }
 
 /* Says something of one message that is held; false: there is none, or the power took it. */
@@ -24,8 +28,11 @@ static bool item_make(struct world *w, struct client *c, struct item *out)
         c->held[at] = c->held[--c->held_n];
         return false;
     }
-    struct wire_settle_item item = {.token = h.token, .offset = (uint64_t)m->offset, .group = w->model->group_ids[h.group],
-                                    .partition = w->model->parts[m->part].id, .verb = settle_verb(w)};
+    struct wire_settle_item item = {.token = h.token,
+                                    .offset = (uint64_t)m->offset,
+                                    .group = w->model->group_ids[h.group],
+                                    .partition = w->model->parts[m->part].id,
+                                    .verb = settle_verb(w)};
     if (item.verb == SETTLE_NACK && rng_chance(&w->rng, 2, 3)) {
         item.flags = SETTLE_HAS_DELAY;
         item.delay_ms = rng_chance(&w->rng, 1, 3) ? 0 : (uint32_t)rng_below(&w->rng, 8000);
@@ -40,7 +47,8 @@ static bool item_make(struct world *w, struct client *c, struct item *out)
         }
         c->held[at] = c->held[--c->held_n];
     }
-    world_trace(w, "client %d: verb %u for message %llu of group %d", c->index, item.verb, (unsigned long long)h.id, h.group);
+    world_trace(w, "client %d: verb %u for message %llu of group %d", c->index, item.verb,
+                (unsigned long long)h.id, h.group);
     return true;
 }
 
@@ -57,7 +65,8 @@ static void item_asked(struct world *w, const struct item *i)
 /* One more in the counter of a key, as it was read. */
 static void put_make(struct world *w, struct client *c, int unit, struct unit *u)
 {
-    int group = (int)rng_below(&w->rng, GROUPS_PER_TOPIC), key = (int)rng_below(&w->rng, KEYS); /* few, so that they meet */
+    int group = (int)rng_below(&w->rng, GROUPS_PER_TOPIC),
+        key = (int)rng_below(&w->rng, KEYS);           /* few, so that they meet */
     if (u->items_n > 0 && rng_chance(&w->rng, 2, 3)) { /* of the message that is settled */
         const struct message *m = model_message(w, u->items[0].id);
         group = u->items[0].group;
@@ -71,8 +80,12 @@ static void put_make(struct world *w, struct client *c, int unit, struct unit *u
         if (u->puts[i].group == group && u->puts[i].key == key)
             return;
     struct state_ask *p = &u->puts[u->puts_n++];
-    *p = (struct state_ask){.group = group, .key = key, .version = c->state[group][key].version, .count = c->state[group][key].count + 1};
-    p->remove = p->version != 0 && u->batches_n > 0 && rng_chance(&w->rng, 1, 5); /* the outputs show that it was done */
+    *p = (struct state_ask){.group = group,
+                            .key = key,
+                            .version = c->state[group][key].version,
+                            .count = c->state[group][key].count + 1};
+    p->remove = p->version != 0 && u->batches_n > 0 &&
+                rng_chance(&w->rng, 1, 5); /* the outputs show that it was done */
     if (!p->remove)
         snprintf(p->text, sizeof p->text, "c%llu u%d", (unsigned long long)p->count, unit);
     c->state[group][key].known = rng_chance(&w->rng, 1, 4); /* and again with what is old by then */
@@ -82,7 +95,8 @@ static int unit_make(struct world *w, struct client *c, struct buf *bytes)
 {
     int unit = model_new_unit(w);
     struct unit *u = model_unit(w, unit);
-    uint32_t items = (uint32_t)rng_below(&w->rng, UNIT_ITEMS + 1), batches = rng_chance(&w->rng, 1, 2) ? (uint32_t)rng_between(&w->rng, 1, UNIT_BATCHES) : 0;
+    uint32_t items = (uint32_t)rng_below(&w->rng, UNIT_ITEMS + 1),
+             batches = rng_chance(&w->rng, 1, 2) ? (uint32_t)rng_between(&w->rng, 1, UNIT_BATCHES) : 0;
     uint32_t puts = rng_chance(&w->rng, 1, 2) ? (uint32_t)rng_between(&w->rng, 1, UNIT_PUTS) : 0;
     for (uint32_t i = 0; i < items; i++)
         u->items_n += item_make(w, c, &u->items[u->items_n]);
@@ -106,21 +120,25 @@ static int unit_make(struct world *w, struct client *c, struct buf *bytes)
     if (!unit_shows(u))
         for (uint32_t i = 0; i < u->items_n; i++)
             item_asked(w, &u->items[i]);
-    world_trace(w, "client %d: unit %d of %u items, %u batches, %u puts", c->index, unit, u->items_n, u->batches_n, u->puts_n);
+    world_trace(w, "client %d: unit %d of %u items, %u batches, %u puts", c->index, unit, u->items_n,
+                u->batches_n, u->puts_n);
     return unit;
 }
 
 void client_settle(struct world *w, struct client *c)
 {
-    if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20 || (c->held_n == 0 && (w->draining || !rng_chance(&w->rng, 1, 8))))
+    if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20 ||
+        (c->held_n == 0 && (w->draining || !rng_chance(&w->rng, 1, 8))))
         return;
     struct request *r = client_request(c, R_SETTLE, VERB_SETTLE);
     struct buf bytes = {0};
-    bool units = c->held_n == 0 || rng_chance(&w->rng, 2, 5), singles = c->held_n > 0 && (!units || rng_chance(&w->rng, 1, 4));
+    bool units = c->held_n == 0 || rng_chance(&w->rng, 2, 5),
+         singles = c->held_n > 0 && (!units || rng_chance(&w->rng, 1, 4));
     for (uint64_t n = singles ? rng_between(&w->rng, 1, SETTLE_MAX) : 0; n > 0; n--)
         if (item_make(w, c, &r->items[r->items_n]))
             item_asked(w, &r->items[r->items_n++]);
-    for (uint64_t n = units ? rng_between(&w->rng, 1, UNITS_MAX) : 0; n > 0 && (c->held_n > 0 || !w->draining); n--)
+    for (uint64_t n = units ? rng_between(&w->rng, 1, UNITS_MAX) : 0;
+         n > 0 && (c->held_n > 0 || !w->draining); n--)
         r->units[r->units_n++] = unit_make(w, c, &bytes);
     if (r->items_n + r->units_n == 0) {
         request_end(r);

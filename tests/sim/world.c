@@ -31,7 +31,10 @@ void world_trace(struct world *w, const char *fmt, ...)
     va_end(args);
 }
 
-uint64_t turn_time(const struct world *w, uint64_t turn) { return turn < w->turn_cap ? w->turn_time[turn] : 0; }
+uint64_t turn_time(const struct world *w, uint64_t turn)
+{
+    return turn < w->turn_cap ? w->turn_time[turn] : 0;
+}
 
 static void turn_time_set(struct world *w, uint64_t turn)
 {
@@ -63,8 +66,13 @@ static void on_drop_pipe(void *user, uint64_t pipe)
 static void broker_open(struct world *w)
 {
     struct err e = {0};
-    struct loop_options o = {.store = w->store, .limits = &w->limits, .tail_cache_bytes = 4096, .seed = w->seed, .hint = on_hint,
-                             .drop_pipe = on_drop_pipe, .user = w};
+    struct loop_options o = {.store = w->store,
+                             .limits = &w->limits,
+                             .tail_cache_bytes = 4096,
+                             .seed = w->seed,
+                             .hint = on_hint,
+                             .drop_pipe = on_drop_pipe,
+                             .user = w};
     w->synced = UINT64_MAX; /* opening syncs what it answers */
     if (loop_open(&w->loop, &o, w->now, &e) != E_OK) {
         world_fail(w, "the broker does not open: %s", e.text);
@@ -97,8 +105,8 @@ static void broker_close(struct world *w)
 static void broker_crash(struct world *w, bool cut)
 {
     uint64_t unsynced = store_mem_unsynced(w->mem), keep = cut ? rng_below(&w->rng, unsynced + 1) : unsynced;
-    world_trace(w, "the broker %s, %llu of %llu unsynced writes are kept", cut ? "loses power" : "is killed", (unsigned long long)keep,
-                (unsigned long long)unsynced);
+    world_trace(w, "the broker %s, %llu of %llu unsynced writes are kept", cut ? "loses power" : "is killed",
+                (unsigned long long)keep, (unsigned long long)unsynced);
     broker_close(w);
     store_mem_crash(w->mem, keep);
     store_mem_faults(w->mem, &(struct store_mem_faults){0});
@@ -112,7 +120,10 @@ static void broker_crash(struct world *w, bool cut)
         broker_open(w);
 }
 
-bool world_all_written(const struct world *w) { return engine_effects(loop_engine(w->loop))->puts.count == 0; }
+bool world_all_written(const struct world *w)
+{
+    return engine_effects(loop_engine(w->loop))->puts.count == 0;
+}
 
 /* An engine opened from the store must know what the live one knows. */
 static void check_digest(struct world *w)
@@ -139,7 +150,10 @@ void world_turn(struct world *w)
     while (due == 0 && ++turns < 3 && (turn_time_set(w, engine_turn(loop_engine(w->loop)) + 1), true));
 }
 
-static void on_asked(struct op *op) { op->node[0] = op; }
+static void on_asked(struct op *op)
+{
+    op->node[0] = op;
+}
 
 struct op *world_ask(struct world *w, const struct wire_request *request)
 {
@@ -150,7 +164,8 @@ struct op *world_ask(struct world *w, const struct wire_request *request)
     op->done = on_asked;
     if (loop_submit(w->loop, op) != E_OK)
         world_fail(w, "the inbox is full");
-    for (int turns = 0; turns < 2000; turns++) { /* two: what only the log knows is read between them; more, while writes are refused */
+    for (int turns = 0; turns < 2000;
+         turns++) { /* two: what only the log knows is read between them; more, while writes are refused */
         world_turn(w);
         if (op->node[0] == op)
             return op;
@@ -213,12 +228,14 @@ void world_sync(struct world *w)
 
 static void pass_time(struct world *w)
 {
-    uint64_t x = rng_below(&w->rng, 100), ms = x < 60 ? rng_below(&w->rng, 10) : x < 92 ? rng_below(&w->rng, 200) : x < 99 ? rng_below(&w->rng, 4000) : rng_below(&w->rng, 40000);
+    uint64_t x = rng_below(&w->rng, 100);
+    uint64_t ms = rng_below(&w->rng, x < 60 ? 10 : x < 92 ? 200 : x < 99 ? 4000 : 40000);
     w->now.mono_ms += ms;
     w->now.wall_ms += ms;
     if (rng_chance(&w->rng, 1, 400)) {
         uint64_t day = 86400000;
-        w->now.wall_ms = rng_chance(&w->rng, 1, 2) ? w->now.wall_ms + rng_below(&w->rng, 10000) : w->now.wall_ms - rng_below(&w->rng, day);
+        w->now.wall_ms = rng_chance(&w->rng, 1, 2) ? w->now.wall_ms + rng_below(&w->rng, 10000)
+                                                   : w->now.wall_ms - rng_below(&w->rng, day);
         w->totals->clock_jumps++;
         w->clock_jumped_at = w->now.mono_ms;
         model_clock_jumped(w);
@@ -314,15 +331,18 @@ static void drain(struct world *w)
         struct engine_census c;
         setup_names(i, &topic, &group);
         if (engine_census(loop_engine(w->loop), topic, group, &c))
-            printf("  group %d: done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu unscanned %llu%s\n", i,
-                   (unsigned long long)c.done_above_floor, (unsigned long long)c.leased, (unsigned long long)c.ready,
-                   (unsigned long long)c.retrying, (unsigned long long)c.blocked, (unsigned long long)c.behind,
-                   (unsigned long long)c.unscanned, c.scanning_again ? " scanning again" : "");
+            printf("  group %d: done %llu leased %llu ready %llu retrying %llu blocked %llu behind %llu "
+                   "unscanned %llu%s\n",
+                   i, (unsigned long long)c.done_above_floor, (unsigned long long)c.leased,
+                   (unsigned long long)c.ready, (unsigned long long)c.retrying, (unsigned long long)c.blocked,
+                   (unsigned long long)c.behind, (unsigned long long)c.unscanned,
+                   c.scanning_again ? " scanning again" : "");
     }
     for (int i = 0; i < CLIENTS; i++)
         LIST_EACH (n, &w->clients[i].requests) {
             const struct request *r = container_of(n, struct request, link);
-            printf("  client %d: verb %d lane %u seq %llu\n", i, r->verb, r->lane, (unsigned long long)r->seq);
+            printf("  client %d: verb %d lane %u seq %llu\n", i, r->verb, r->lane,
+                   (unsigned long long)r->seq);
         }
     world_fail(w, "the groups did not drain");
 }
