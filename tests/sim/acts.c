@@ -64,7 +64,7 @@ void batch_delay(struct world *w, struct batch *b, int unit)
 {
     int sched = model_new_sched(w), topic = w->model->parts[b->part].topic;
     struct sched *s = model_sched(w, sched);
-    const char *taken = rng_chance(&w->rng, 1, 6) ? taken_name(w, topic) : NULL;
+    const char *taken = unit == NONE && rng_chance(&w->rng, 1, 6) ? taken_name(w, topic) : NULL;
     s->topic = topic;
     s->unit = unit;
     s->first = b->ids[0];

@@ -78,7 +78,7 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
     g->token = token;
     g->granted_at = granted_at;
     g->lease_ms = lease_ms;
-    g->until = g->lease_end = granted_at + lease_ms;
+    g->until = g->lease_end = g->is.token == token ? granted_at + lease_ms : 0; /* it may be over already */
     return true;
 }
 
