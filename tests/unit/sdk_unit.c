@@ -337,7 +337,7 @@ static void messages_of_a_refused_unit_go_back_if_their_batch_was_freed(void **s
     struct sluice_unit *u = begin();
     assert_int_equal(sluice_unit_ack(u, b, 0, &err), 0);
     sluice_batch_free(b);
-    settle_down();
+    fake_await(fake, VERB_SETTLE, 1);
     assert_int_equal(released(), 1); /* the other one, at once */
     assert_int_equal(sluice_unit_state_put(u, "t", "g", SLUICE_STR("k"), 77, SLUICE_STR("v"), &err), 0);
     assert_int_equal(sluice_unit_commit(u, NULL, &err), SLUICE_CONFLICT);
