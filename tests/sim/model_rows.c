@@ -335,6 +335,12 @@ static const char *spot_text(const struct spot *s)
     return s->held == HELD_PARKED ? "parked" : s->held != 0 ? "held" : s->done ? "done" : "ready";
 }
 
+static bool parks_key(const struct world *w, int group, const struct message *m)
+{
+    const struct wire_group_config *c = &w->model->group_config[group];
+    return m->key != NONE && c->order == ORDER_KEY && c->park == PARK_KEY;
+}
+
 static void moved(struct world *w, int group, struct message *m)
 {
     struct group_view *g = model_view(m, group);
@@ -366,6 +372,9 @@ static void moved(struct world *w, int group, struct message *m)
     if (parked && !was_parked && !park_has_reason(w, group, m))
         world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group,
                    is->failures, is->grants);
+    if (parked && !was_parked && is->blocking != parks_key(w, group, m) && w->model->group_turn[group] != w->model->turn)
+        world_fail(w, "message %llu was parked in group %d and %s", id, group,
+                   is->blocking ? "blocks its key" : "lets its key go on");
     g->was_done |= spot_absent(is);
     g->was_parked |= parked;
     if (is->token != 0 && is->token != was->token)
