@@ -466,7 +466,7 @@ static void check_message(struct world *w, struct message *m)
         struct group_view *g = &m->group[i];
         unsigned long long id = (unsigned long long)m->id;
         g->redriven = g->is.done && (g->is.token != 0 || g->is.held == HELD_RETRYING || g->is.blocking);
-        g->dropped &= g->is.held != HELD_PARKED;
+        g->dropped &= g->is.held != HELD_PARKED && spot_absent(&g->is); /* else the power took it back */
         if (g->acked && !g->is.done)
             world_fail(w, "message %llu was acked in group %d, and after the crash it is not done", id,
                        group);
