@@ -78,6 +78,15 @@ group() {
     sluice group create "$1" --topic "$t" --mode queue "${@:2}" 2>/dev/null
 }
 
+# fact GROUP WHAT..: what explain names.
+fact() {
+    sluice explain "$t" -g "$1" -o json "${@:2}" | sed 's/.*"fact":"\([a-z_]*\)".*/\1/'
+}
+
+is_fact() {
+    [ "$(fact "${@:2}")" = "$1" ]
+}
+
 has_lines() {
     [ "$(wc -l <"$1")" -ge "$2" ]
 }
@@ -647,6 +656,46 @@ what_keeps_a_message_is_explained() {
     sluice explain "$t" -g g -k k | grep -q '^because: '
     status 2 sluice explain "$t" -g g -k k --offset 0:0
     status 3 sluice explain "$t" -g nobody
+}
+
+each_reason_that_keeps_a_message_is_a_fact_of_its_own() {
+    topic
+    group g --backoff-min 1m --backoff-max 1m
+    group slow --rate 0.01/s
+    echo later | sluice produce "$t" -k k --delay 1h >/dev/null
+    fact g | expect 'a delayed message' scheduled
+    printf 'a\nb\n' | sluice produce "$t" -k k >/dev/null
+    sluice consume "$t" -g g -n 1 --exec "touch '$WORK/runs.$t'; sleep 60" &
+    local pid=$!
+    eventually [ -e "$WORK/runs.$t" ]
+    fact g --offset 0:0 | expect 'one that is worked on' leased
+    fact g --offset 0:1 | expect 'the next of its key' behind
+    fact g -k k | expect 'its key' leased
+    kill -INT $pid
+    wait $pid || true
+    sluice consume "$t" -g g -n 1 --exec 'exit 1' 2>/dev/null
+    fact g --offset 0:0 | expect 'one that failed' retrying
+    sluice consume "$t" -g slow -n 1 >/dev/null
+    fact slow --offset 0:0 | expect 'one that is done' done
+    fact slow --offset 0:1 | expect 'one whose group goes too fast' throttled
+    group short
+    echo brief | sluice produce "$t" --ttl 1ms >/dev/null
+    eventually is_fact expired short --offset 0:2
+    sluice group pause short --topic "$t" 2>/dev/null
+    fact short | expect 'a group that is paused' paused
+}
+
+a_full_backlog_is_refused_while_all_else_goes_on_until_it_is_worked_off() {
+    topic --set backlog-bytes-max=1KiB
+    sluice topic create "$t-other" 2>/dev/null
+    group g
+    seq 100 | sluice produce "$t" >/dev/null
+    status 1 sluice produce "$t" --timeout 200ms <<<x >/dev/null
+    echo x | sluice produce "$t-other" >/dev/null
+    sluice consume "$t" --from start --exit-at-end | tail -1 | expect 'a read' 100
+    sluice consume "$t" -g g --exit-at-end >/dev/null
+    sluice group lag g --topic "$t" -o json | grep -q '"lag_messages":0,'
+    echo x | sluice produce "$t" >/dev/null
 }
 
 a_refusal_says_how_much_waits_and_when_to_come_again() {
