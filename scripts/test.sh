@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds, and runs every test: all kinds on the optimized build, then unit, talk and a
-# shorter sim under AddressSanitizer and UndefinedBehaviorSanitizer. With --full the sanitizers get everything at
-# full length. Ends with ctest's summary of each run; fails if a test failed, did not run or was skipped.
+# shorter sim under AddressSanitizer and UndefinedBehaviorSanitizer. With --full the sanitizers get everything, and
+# what is repeated by chance is repeated at full length. Ends with ctest's summary of each run; fails if a test failed, did not run or was skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -46,6 +46,8 @@ run release release
 build asan
 if [ "$full" = yes ]; then
     run asan asan
+    export SLUICE_UNIT_KILLS=500 SLUICE_SIM_SEEDS=10000
+    run full release -R '^(crash-unit|sim-queue)$'
 else
     run asan asan -L 'unit|talk'
     export SLUICE_SIM_SEEDS=50
@@ -58,7 +60,7 @@ if [ -s "$logs/skipped" ]; then
     sort -u "$logs/skipped"
     touch "$logs/failed"
 fi
-for name in release asan asan-sim; do
+for name in release asan asan-sim full; do
     [ -e "$logs/$name" ] || continue
     echo "== $name"
     sed -n '/tests passed, .* tests failed/,$p' "$logs/$name"

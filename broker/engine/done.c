@@ -73,6 +73,14 @@ static struct done_chunk *chunk_make(struct done *d, uint64_t chunk)
     return *slot;
 }
 
+static void chunk_dirty(struct done *d, struct done_chunk *c, uint64_t chunk)
+{
+    bool none = d->dirty_from == d->dirty_to;
+    c->dirty = true;
+    d->dirty_from = none || chunk < d->dirty_from ? chunk : d->dirty_from;
+    d->dirty_to = none || chunk >= d->dirty_to ? chunk + 1 : d->dirty_to;
+}
+
 static void chunk_drop(struct done_chunk *c)
 {
     if (c != &done_full)
@@ -100,7 +108,7 @@ bool done_set(struct done *d, uint64_t offset)
         return false;
     struct done_chunk *c = chunk_make(d, offset / DONE_CHUNK_OFFSETS);
     bit_set(c, offset % DONE_CHUNK_OFFSETS);
-    c->dirty = true;
+    chunk_dirty(d, c, offset / DONE_CHUNK_OFFSETS);
     d->count++;
     if (offset == d->floor)
         floor_advance(d);
@@ -136,7 +144,7 @@ void done_raise(struct done *d, uint64_t floor)
                 d->count--;
             } else {
                 bit_set(c, d->floor % DONE_CHUNK_OFFSETS);
-                c->dirty = true;
+                chunk_dirty(d, c, d->floor / DONE_CHUNK_OFFSETS);
             }
         }
         d->floor = next;
@@ -170,12 +178,13 @@ void done_write(struct engine *en, struct group_part *p)
         d->n -= below;
         d->first += below;
     }
-    for (size_t i = 0; i < d->n; i++) {
+    for (uint64_t chunk = d->dirty_from > d->first ? d->dirty_from : d->first; chunk < d->dirty_to && chunk < d->first + d->n; chunk++) {
+        size_t i = chunk - d->first;
         struct done_chunk *c = d->chunks[i];
         if (c == NULL || c == &done_full || !c->dirty)
             continue;
-        struct key k = key_done(group, partition, d->first + i);
-        uint64_t base = (d->first + i) * DONE_CHUNK_OFFSETS;
+        struct key k = key_done(group, partition, chunk);
+        uint64_t base = chunk * DONE_CHUNK_OFFSETS;
         c->dirty = false;
         if (base + c->count == d->floor) { /* all of it lies below the floor */
             if (c->stored)
@@ -192,6 +201,7 @@ void done_write(struct engine *en, struct group_part *p)
             mem_free(c);
         }
     }
+    d->dirty_from = d->dirty_to = 0;
     struct key k = key_cursor(group, partition);
     buf_clear(&en->row);
     cursor_row_put(&en->row, &(struct cursor_row){

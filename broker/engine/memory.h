@@ -196,6 +196,7 @@ struct done {
     struct done_chunk **chunks; /* NULL: none of them done; done_full: all */
     size_t n, cap;
     uint64_t count;             /* done at or above the floor */
+    uint64_t dirty_from, dirty_to; /* chunk numbers: no chunk outside is dirty; from = to: none is */
 };
 
 struct group_part {
