@@ -58,13 +58,12 @@ void entry_stand(struct engine *en, struct entry *e)
 
 /* ---------------------------------------------------------------- out of the state it is in */
 
-static void entry_leave(struct engine *en, struct entry *e)
+void entry_leave_state(struct engine *en, struct entry *e)
 {
     struct group *g = e->part->group;
     switch ((enum entry_state)e->state) {
     case ENTRY_READY:
         entry_unready(en, e);
-        out_of_list(en, e);
         break;
     case ENTRY_LEASED:
         lease_leave(en, e);
@@ -82,11 +81,18 @@ static void entry_leave(struct engine *en, struct entry *e)
         break;
     case ENTRY_THROTTLED:
         g->throttled--;
-        out_of_list(en, e);
         break;
     }
     list_remove(&e->of_key);
     entry_row_remove(en, e);
+}
+
+static void entry_leave(struct engine *en, struct entry *e)
+{
+    bool may_be_listed = e->state == ENTRY_READY || e->state == ENTRY_THROTTLED;
+    entry_leave_state(en, e);
+    if (may_be_listed)
+        out_of_list(en, e);
 }
 
 /* The message is absent from now on: the next of its key may go. */

@@ -588,6 +588,7 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 /* One more failure: retried after delay_ms (UINT64_MAX: the group's backoff) or parked when it was the last. Its row says why. */
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error);
 void entry_row_remove(struct engine *en, struct entry *e);
+void entry_leave_state(struct engine *en, struct entry *e); /* out of what its state put it in, its rows too; not out of its key's list */
 void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms);
 void entry_row_write(struct engine *en, struct entry *e);                   /* its rows: present, due now */
 /* A ready head gets rows of its own, so that it can be told from what else there is of its key. */

@@ -11,33 +11,11 @@
 /* Out of what holds it, without anybody taking its place. What goes by ranges is not removed here. */
 static void take_out(struct engine *en, struct entry *e)
 {
-    struct group *g = e->part->group;
-    switch ((enum entry_state)e->state) {
-    case ENTRY_READY:
-        entry_unready(en, e);
-        break;
-    case ENTRY_LEASED:
-        lease_leave(en, e);
-        break;
-    case ENTRY_RETRYING:
-        timer_clear(en, &e->timer);
-        g->retrying--;
-        break;
-    case ENTRY_WAITING:
-        g->waiting--;
-        break;
-    case ENTRY_THROTTLED:
-        g->throttled--;
-        break;
-    case ENTRY_BLOCKED:
-        assert(false);
-    }
-    list_remove(&e->of_key);
+    entry_leave_state(en, e);
     if (e->key != NULL && e->key->head == e)
         e->key->head = NULL;
     e->key = NULL;
-    g->redriven -= e->redriven;
-    entry_row_remove(en, e);
+    e->part->group->redriven -= e->redriven;
 }
 
 static uint64_t purge_entries(struct engine *en, struct group_part *p)

@@ -34,6 +34,18 @@ static struct sluice *open_impatient(const char *url)
     return s;
 }
 
+/* A broker with one message of topic "t". */
+static struct sluice *start_with_a_message(struct disk_test *t, const char *const *args)
+{
+    t->storm.broker.args = args;
+    broker_restart(&t->storm.broker);
+    struct sluice *s = open_impatient(t->storm.broker.url);
+    struct sluice_error err;
+    crash_topic(s, "t", SLUICE_DISK);
+    crash_ok(crash_publish(s, "t", "v0", &err), &err);
+    return s;
+}
+
 static bool is_read_only(struct disk_test *t)
 {
     if (!broker_runs(&t->storm.broker))
@@ -111,12 +123,8 @@ static void a_broker_killed_on_a_full_disk_starts_by_giving_up_its_reserve_file(
 {
     static const char *const args[] = {"--set", "limits.disk_reserve_bytes=1MiB", NULL};
     struct disk_test *t = *state;
-    t->storm.broker.args = args;
-    broker_restart(&t->storm.broker);
-    struct sluice *s = open_impatient(t->storm.broker.url);
+    struct sluice *s = start_with_a_message(t, args);
     struct sluice_error err;
-    crash_topic(s, "t", SLUICE_DISK);
-    crash_ok(crash_publish(s, "t", "v0", &err), &err);
     set_space(t, 0);
     EVENTUALLY(WAIT_MS, is_below_reserve(t));
     assert_int_equal(crash_publish(s, "t", "refused", &err), SLUICE_DISK_FULL);
@@ -133,12 +141,7 @@ static void without_any_space_a_broker_does_not_start_and_says_why(void **state)
 {
     static const char *const args[] = {"--set", "limits.reserve_file_bytes=0", NULL};
     struct disk_test *t = *state;
-    t->storm.broker.args = args;
-    broker_restart(&t->storm.broker);
-    struct sluice *s = open_impatient(t->storm.broker.url);
-    struct sluice_error err;
-    crash_topic(s, "t", SLUICE_DISK);
-    crash_ok(crash_publish(s, "t", "v0", &err), &err);
+    struct sluice *s = start_with_a_message(t, args);
     crash_close(s);
     broker_kill(&t->storm.broker);
 
