@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,9 +91,10 @@ static bool commit(struct sluice *s, struct sluice_batch *b, size_t i, atomic_ui
     return false;
 }
 
-/* Until it is killed. What fails is not its business: it comes again. */
+/* Until it is killed, at the latest with the test. What fails is not its business: it comes again. */
 static void work(const char *url)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct sluice_options o = {.size = sizeof o, .broker = url};
     struct sluice_error err;
     static atomic_uint open;
