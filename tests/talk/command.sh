@@ -1,0 +1,65 @@
+# What tests of the command share: sourced. A broker of their own in $WORK, and ways to say what must be.
+#
+# Sets BIN, WORK, BROKER_PID, and PATH so that the built programs are found.
+BIN=${SLUICE_BIN:?the directory of the built programs}
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/sluice-cli.XXXXXX")
+BROKER_PID=
+trap 'kill -9 $BROKER_PID 2>/dev/null; rm -rf "$WORK"' EXIT
+PATH=$BIN:$PATH
+
+# Starts the broker, on ports of its own choice, or those it had.
+start_broker() {
+    local listen=${SLUICE_BROKER:-tcp://127.0.0.1:0}
+    : >"$WORK/ready"
+    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 \
+        >"$WORK/ready" 2>>"$WORK/broker.log" &
+    BROKER_PID=$!
+    disown
+    until grep -q '"ready"' "$WORK/ready"; do
+        kill -0 $BROKER_PID 2>/dev/null || { cat "$WORK/broker.log"; echo "the broker did not start"; exit 1; }
+        sleep 0.02
+    done
+    SLUICE_BROKER=$(sed -n 's/.*"listen":\["\([^"]*\)".*/\1/p' "$WORK/ready")
+    export SLUICE_BROKER
+    echo $BROKER_PID >"$WORK/broker.pid"
+}
+
+fail() {
+    echo "    $*" >&2
+    exit 1
+}
+
+# expect WHAT EXPECTED: compares standard input.
+expect() {
+    local got
+    got=$(cat; echo .)
+    [ "$got" = "$2"$'\n.' ] || [ "$got" = "$2." ] || fail "$1: expected '$2', got '${got%.}'"
+}
+
+# status N COMMAND..: the command must end with this status; its standard error is left in $WORK/err.
+status() {
+    local wanted=$1 got=0
+    shift
+    "$@" 2>"$WORK/err" || got=$?
+    [ "$got" = "$wanted" ] || fail "'$*' ended with $got instead of $wanted: $(cat "$WORK/err")"
+}
+
+# said PART: is in what the last `status` command said.
+said() {
+    grep -qF -- "$1" "$WORK/err" || fail "'$1' was not said: $(cat "$WORK/err")"
+}
+
+# eventually COMMAND..: succeeds within ten seconds.
+eventually() {
+    local i
+    for i in {1..500}; do
+        "$@" && return
+        sleep 0.02
+    done
+    fail "'$*' did not come true"
+}
+
+# For commands that must fail: bash's own `!` would pass over it.
+not() {
+    ! "$@" 2>/dev/null
+}
