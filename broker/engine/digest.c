@@ -33,7 +33,7 @@ static uint64_t group_digest(const struct group *g)
     h = mix(mix(mix(mix(mix(h, c->backoff_min_ms), c->backoff_max_ms), c->run_max), c->in_flight_max), c->expired);
     h = mix(mix(mix(mix(mix(h, c->rate_milli), c->key_rate_milli), c->key_in_flight_max), c->idle_expiry_ms), g->paused);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        const struct group_part *p = &g->parts[i];
+        const struct group_part *p = g->parts[i];
         h = mix(mix(mix(mix(h, p->done.floor), p->done.count), p->parked), p->scanned);
         for (uint64_t o = p->done.floor, left = p->done.count; left > 0; o++)
             if (done_has(&p->done, o)) {
@@ -69,8 +69,8 @@ uint64_t engine_digest(const struct engine *en)
         h = mix(mix(mix(mix(h, c->retention_ms), c->retention_bytes), c->hard_cap_ms), c->message_bytes_max);
         h = mix(mix(mix(mix(h, c->backlog_bytes_max), c->backlog_age_max_ms), c->dedup_ms), c->ttl_ms);
         for (uint32_t k = 0; k < t->config.partitions; k++) {
-            const struct partition_row *r = &t->partitions[k].row;
-            h = mix(mix(mix(mix(h, t->partitions[k].id), r->start), r->end), r->end_bytes);
+            const struct partition_row *r = &t->partitions[k]->row;
+            h = mix(mix(mix(mix(h, t->partitions[k]->id), r->start), r->end), r->end_bytes);
         }
         for (size_t k = 0; k < t->groups_n; k++)
             h = mix(h, group_digest(t->groups[k]));
@@ -100,7 +100,7 @@ bool engine_census(const struct engine *en, struct view topic, struct view group
         out->redriven = g->redriven;
         out->behind = g->behind;
         for (uint32_t k = 0; k < t->config.partitions; k++) {
-            const struct group_part *p = &g->parts[k];
+            const struct group_part *p = g->parts[k];
             out->floor += p->done.floor;
             out->end += p->partition->row.end;
             out->done_above_floor += p->done.count;

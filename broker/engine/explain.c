@@ -292,7 +292,7 @@ static uint64_t unscanned(const struct group *g)
 {
     uint64_t n = 0;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        n += g->parts[i].partition->row.end - g->parts[i].cursor;
+        n += g->parts[i]->partition->row.end - g->parts[i]->cursor;
     return n;
 }
 
@@ -327,7 +327,7 @@ static void explain_group(struct engine *en, struct op *op, const struct group *
     struct wire_explain_reply *r = &op->reply.explain;
     uint64_t backlog = unscanned(g), parked = 0;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        parked += g->parts[i].parked;
+        parked += g->parts[i]->parked;
     r->depth = g->ready + g->behind + backlog;
     if (g->ready + backlog > 0) {
         if (group_holds_back(en, op, g))

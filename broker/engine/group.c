@@ -38,6 +38,19 @@ struct group *group_find(struct engine *en, struct op *op, struct view topic, st
     return t->groups[at];
 }
 
+static struct group_part *part_new(struct group *g, struct partition *partition)
+{
+    struct group_part *p = mem_zalloc(sizeof *p);
+    p->group = g;
+    p->partition = partition;
+    for (int k = 0; k < PRIORITIES; k++)
+        list_init(&p->fresh[k]);
+    list_init(&p->unsure);
+    lag_scanned(p, UINT64_MAX);
+    p->low_at = UINT64_MAX;
+    return p;
+}
+
 struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row)
 {
     struct group *g = mem_zalloc(sizeof *g);
@@ -52,17 +65,9 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
         list_init(&g->again[i]);
     list_init(&g->waiters);
     list_init(&g->headless);
-    g->parts = mem_array(t->config.partitions, sizeof *g->parts);
-    for (uint32_t i = 0; i < t->config.partitions; i++) {
-        struct group_part *p = &g->parts[i];
-        p->group = g;
-        p->partition = &t->partitions[i];
-        for (int k = 0; k < PRIORITIES; k++)
-            list_init(&p->fresh[k]);
-        list_init(&p->unsure);
-        lag_scanned(p, UINT64_MAX);
-        p->low_at = UINT64_MAX;
-    }
+    g->parts = mem_array(t->config.partitions, sizeof(struct group_part *));
+    for (uint32_t i = 0; i < t->config.partitions; i++)
+        g->parts[i] = part_new(g, t->partitions[i]);
     bool found;
     size_t at = group_place(t, row->name, &found);
     t->groups = mem_resize(t->groups, t->groups_n + 1, sizeof(struct group *));
@@ -79,7 +84,7 @@ void group_free(struct engine *en, struct group *g)
     for (struct map_it it = map_iter(&g->leases); map_next(&it);)
         lease_free(en, it.value);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        struct group_part *p = &g->parts[i];
+        struct group_part *p = g->parts[i];
         for (struct map_it it = map_iter(&p->entries); map_next(&it);) {
             struct entry *e = it.value;
             timer_clear(en, &e->timer);
@@ -99,6 +104,8 @@ void group_free(struct engine *en, struct group *g)
     timer_clear(en, &g->later);
     list_remove(&g->stirred);
     timer_clear(en, &g->idle);
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* keys stood in their lists */
+        mem_free(g->parts[i]);
     mem_free(g->parts);
     mem_free(g->name);
     mem_free(g);
@@ -118,7 +125,7 @@ void group_drop(struct engine *en, struct group *g, int code)
         answer(en, op, code, "'%s'", code == E_TOPIC_DELETED ? g->topic->name : g->name);
     }
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* rows of retries stand in order of time, not of groups */
-        for (struct map_it it = map_iter(&g->parts[i].entries); map_next(&it);)
+        for (struct map_it it = map_iter(&g->parts[i]->entries); map_next(&it);)
             entry_row_remove(en, it.value);
     tasks_forget(en, g);
     struct key k = key_group(g->id);
@@ -212,7 +219,7 @@ void group_create(struct engine *en, struct op *op, struct session *s)
     group_write(en, g);
     group_idle_arm(en, g);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
-        struct group_part *p = &g->parts[i];
+        struct group_part *p = g->parts[i];
         uint64_t from = config.from == FROM_END ? p->partition->row.end : p->partition->row.start;
         done_raise(&p->done, from);
         p->cursor = p->scanned = from;

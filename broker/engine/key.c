@@ -254,7 +254,7 @@ void keys_sure(struct engine *en, struct group_part *p)
     struct group *g = p->group;
     sure(en, g, &p->unsure);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        if (scans_again(&g->parts[i]))
+        if (scans_again(g->parts[i]))
             return;
     sure(en, g, &g->headless);
 }

@@ -154,7 +154,7 @@ static void ask(struct buf *asks, const struct group_part *p, uint64_t offset)
 static void ask_unknown(struct buf *asks, const struct group *g)
 {
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        const struct group_part *p = &g->parts[i];
+        const struct group_part *p = g->parts[i];
         uint64_t known;
         if (not_done(p) == 0)
             continue;
@@ -202,7 +202,7 @@ void group_backlog(const struct engine *en, const struct group *g, struct group_
     uint64_t log_messages = 0;
     double bytes = 0, log_bytes = 0;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        const struct group_part *p = &g->parts[i];
+        const struct group_part *p = g->parts[i];
         const struct partition_row *row = &p->partition->row;
         uint64_t waiting = not_done(p), time = waiting > 0 ? oldest_or_later(p) : UINT64_MAX;
         uint64_t unscanned = row->end > p->cursor ? row->end - p->cursor : 0, exact;
@@ -239,7 +239,7 @@ static void lag_of(const struct engine *en, struct op *op, const struct group *g
     uint64_t parked = 0;
     group_backlog(en, g, &b);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        parked += g->parts[i].parked;
+        parked += g->parts[i]->parked;
     *out = (struct wire_lag){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name), .group_id = g->id,
                              .lag_messages = b.waiting > g->blocked ? b.waiting - g->blocked : 0, .lag_bytes = b.bytes,
                              .in_flight = g->leased, .delayed = g->retrying + g->topic->waiting.messages, .parked = parked,

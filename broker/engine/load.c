@@ -334,7 +334,7 @@ static int load_state(struct engine *en, struct err *e)
 static bool group_scans_again(const struct group *g)
 {
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        if (g->parts[i].cursor < g->parts[i].scanned)
+        if (g->parts[i]->cursor < g->parts[i]->scanned)
             return true;
     return false;
 }

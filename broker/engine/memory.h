@@ -58,7 +58,7 @@ struct topic {
     struct wire_topic_config config; /* (row) defaults filled in */
     uint8_t log_class;          /* (row) */
     struct sched_count_row waiting; /* (row) for their time */
-    struct partition *partitions;
+    struct partition **partitions; /* by index */
     struct group **groups;      /* sorted by name */
     size_t groups_n;
     struct backlog backlog;
@@ -238,7 +238,7 @@ struct group {
     uint64_t created_ms;        /* (row) */
     struct wire_group_config config; /* (row) defaults filled in */
     bool paused;                /* (row) */
-    struct group_part *parts;
+    struct group_part **parts;  /* one for each partition of the topic, by its index */
     struct list headless;       /* after a restart: keys with a list and no head that rows say; the scan finds it, or there is none */
     struct map keys;            /* hash -> key_queue */
     struct map leases;          /* token -> lease */
@@ -651,6 +651,6 @@ int engine_load(struct engine *en, struct err *e);
 /* What rows and batches say is not trusted as an index. */
 static inline uint8_t priority_bounded(uint8_t priority) { return priority < PRIORITIES ? priority : PRIORITIES - 1; }
 
-static inline struct group_part *group_part(struct group *g, const struct partition *p) { return &g->parts[p->index]; }
+static inline struct group_part *group_part(struct group *g, const struct partition *p) { return g->parts[p->index]; }
 
 #endif

@@ -64,7 +64,7 @@ uint64_t group_purge(struct engine *en, struct group *g)
 {
     uint64_t purged = 0, blocked = 0;
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
-        struct group_part *p = &g->parts[i];
+        struct group_part *p = g->parts[i];
         uint64_t end = p->partition->row.end;
         for (struct map_it it = map_iter(&p->entries); map_next(&it);) {
             const struct entry *e = it.value;

@@ -44,7 +44,7 @@ static void read_ahead(struct engine *en, struct group *g)
     if (g->paused || g->demand == 0)
         return;
     for (uint32_t i = 0; i < parts && g->ready + g->loading < wanted; i++) {
-        struct group_part *p = &g->parts[(first + i) % parts];
+        struct group_part *p = g->parts[(first + i) % parts];
         if (g->ready + g->loading > 0 && en->ready + en->loading >= en->limits->ready_max)
             return;
         if (p->loading > 0 || !part_has_more(p))
@@ -237,7 +237,7 @@ static bool more_is_coming(struct engine *en, const struct wire_receive *r)
         if (g->expiring)
             return true;
         for (uint32_t k = 0; k < g->topic->config.partitions; k++)
-            if (part_has_more(&g->parts[k]))
+            if (part_has_more(g->parts[k]))
                 return true;
     }
     return false;
@@ -303,7 +303,7 @@ static void hint(struct engine *en, struct group *g)
         return;
     bool something = g->ready > 0;
     for (uint32_t i = 0; i < g->topic->config.partitions && !something; i++)
-        something = part_has_more(&g->parts[i]);
+        something = part_has_more(g->parts[i]);
     if (!something)
         return;
     g->hinted = true;

@@ -77,7 +77,7 @@ static const struct backlog *backlog_of(struct engine *en, struct topic *t)
         }
     }
     for (uint32_t i = 0; t->groups_n == 0 && i < t->config.partitions; i++) {
-        const struct partition_row *row = &t->partitions[i].row;
+        const struct partition_row *row = &t->partitions[i]->row;
         b->depth += row->end - row->start;
         b->bytes += row->end_bytes - row->start_bytes;
     }

@@ -76,7 +76,7 @@ static struct entry *next_at(const struct group *g, int priority, uint32_t *turn
     *turn = g->next_part;
     for (uint32_t i = 0; n == NULL; i++) {
         assert(i < parts);
-        n = list_first(&g->parts[(g->next_part + i) % parts].fresh[priority]);
+        n = list_first(&g->parts[(g->next_part + i) % parts]->fresh[priority]);
         *turn = (g->next_part + i + 1) % parts;
     }
     return container_of(n, struct entry, link);

@@ -58,6 +58,19 @@ struct topic *topic_find(const struct engine *en, struct view name)
     return found ? en->topics[at] : NULL;
 }
 
+/* Each stands alone and stays where it is, for it is in lists, and others point to it. */
+static struct partition *partition_new(struct engine *en, struct topic *t, uint32_t index, uint32_t id)
+{
+    struct partition *p = mem_zalloc(sizeof *p);
+    p->id = id;
+    p->index = index;
+    p->topic = t;
+    p->family = log_family(t->log_class);
+    list_init(&p->waiters);
+    map_put(&en->partitions, id, p);
+    return p;
+}
+
 struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *row)
 {
     struct topic *t = mem_zalloc(sizeof *t);
@@ -66,16 +79,9 @@ struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *
     t->created_ms = row->created_ms;
     t->config = topic_defaults(row->config); /* a row of an older format has none for what it lacks */
     t->log_class = row->log_class;
-    t->partitions = mem_array(row->config.partitions, sizeof *t->partitions);
-    for (uint32_t i = 0; i < row->config.partitions; i++) {
-        struct partition *p = &t->partitions[i];
-        p->id = row->partitions != NULL ? row->partitions[i] : topic_row_partition(row, i);
-        p->index = i;
-        p->topic = t;
-        p->family = log_family(t->log_class);
-        list_init(&p->waiters);
-        map_put(&en->partitions, p->id, p);
-    }
+    t->partitions = mem_array(row->config.partitions, sizeof(struct partition *));
+    for (uint32_t i = 0; i < row->config.partitions; i++)
+        t->partitions[i] = partition_new(en, t, i, row->partitions != NULL ? row->partitions[i] : topic_row_partition(row, i));
     if ((en->topics_n & (en->topics_n - 1)) == 0) /* grows at powers of two */
         en->topics = mem_resize(en->topics, en->topics_n > 0 ? 2 * en->topics_n : 1, sizeof(struct topic *));
     bool found;
@@ -89,8 +95,10 @@ struct topic *topic_add(struct engine *en, uint32_t id, const struct topic_row *
 
 void topic_free(struct topic *t)
 {
-    for (uint32_t i = 0; i < t->config.partitions; i++)
-        mem_free(t->partitions[i].times);
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        mem_free(t->partitions[i]->times);
+        mem_free(t->partitions[i]);
+    }
     mem_free(t->name);
     mem_free(t->partitions);
     mem_free(t->groups);
@@ -117,7 +125,7 @@ static void describe(struct engine *en, struct op *op, const struct topic *t, st
 {
     struct wire_partition *parts = op_take(en, op, t->config.partitions, sizeof *parts);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
-        const struct partition *p = &t->partitions[i];
+        const struct partition *p = t->partitions[i];
         parts[i] = (struct wire_partition){.start = p->row.start, .end = p->row.end, .visible = p->visible,
                                            .bytes = p->row.end_bytes - p->row.start_bytes, .first_time_ms = p->row.first_time_ms,
                                            .id = p->id, .index = i};
@@ -181,8 +189,8 @@ void topic_create(struct engine *en, struct op *op, struct session *s)
         topic_write(en, t, ids);
         mem_free(ids);
         for (uint32_t i = 0; i < config.partitions; i++) {
-            mark_dirty(&en->dirty_partitions, &t->partitions[i].dirty);
-            log_partition_publish(en, &t->partitions[i], false);
+            mark_dirty(&en->dirty_partitions, &t->partitions[i]->dirty);
+            log_partition_publish(en, t->partitions[i], false);
         }
         answer_topic(en, op, t, true);
     }
@@ -201,7 +209,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
     while (t->groups_n > 0)
         group_drop(en, t->groups[t->groups_n - 1], E_TOPIC_DELETED);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
-        struct partition *p = &t->partitions[i];
+        struct partition *p = t->partitions[i];
         for (struct list_node *n; (n = list_first(&p->waiters)) != NULL;) {
             struct op *waiting = container_of(n, struct place, queue)->op;
             wait_end(en, waiting);
@@ -276,11 +284,11 @@ void topic_alter(struct engine *en, struct op *op, struct session *s)
     }
     uint32_t *ids = mem_array(t->config.partitions, sizeof *ids);
     for (uint32_t i = 0; i < t->config.partitions; i++)
-        ids[i] = t->partitions[i].id;
+        ids[i] = t->partitions[i]->id;
     topic_write(en, t, ids);
     mem_free(ids);
     for (uint32_t i = 0; i < t->config.partitions && t->config.message_bytes_max != bytes_max; i++)
-        log_partition_publish(en, &t->partitions[i], false);
+        log_partition_publish(en, t->partitions[i], false);
     dedup_windows_changed(en);
     t->backlog.looked = false;
     answer_topic(en, op, t, false);

@@ -127,7 +127,7 @@ static void a_chunk_that_lies_below_the_floor_is_not_loaded(void **state)
 
 static struct group_part *part_of_group(struct kit *k, uint32_t group)
 {
-    return &((struct group *)map_get(&k->engine->groups, group))->parts[0];
+    return ((struct group *)map_get(&k->engine->groups, group))->parts[0];
 }
 
 static size_t chunk_rows(struct kit *k)
@@ -168,7 +168,7 @@ static void a_restart_knows_every_offset_that_was_done(void **state)
         engine_effects_clear(k->engine);
         struct engine *other;
         assert_int_equal(engine_open(&other, k->store, &k->limits, k->now, 1, &e), E_OK);
-        const struct done *before = &part->done, *behind = &((struct group *)map_get(&other->groups, g))->parts[0].done;
+        const struct done *before = &part->done, *behind = &((struct group *)map_get(&other->groups, g))->parts[0]->done;
         assert_int_equal(before->floor, behind->floor);
         assert_int_equal(before->count, behind->count);
         for (uint64_t i = 0; i < 3 * CHUNK; i++)

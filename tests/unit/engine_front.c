@@ -64,8 +64,8 @@ static void what_is_not_parked_is_not_redriven(void **state)
     assert_true(kit_redrive(w.k, w.g, w.p, 0));
     kit_begin(w.k); /* by who read the row before */
     struct group *g = map_get(&w.k->engine->groups, w.g);
-    assert_false(entry_redrive(w.k->engine, &g->parts[0], 0, &row));
-    entry_drop_parked(w.k->engine, &g->parts[0], 0, &row);
+    assert_false(entry_redrive(w.k->engine, g->parts[0], 0, &row));
+    entry_drop_parked(w.k->engine, g->parts[0], 0, &row);
     kit_end(w.k);
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 redriven 1");
     assert_int_equal(group_waiting(g), 1);

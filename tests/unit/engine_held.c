@@ -52,7 +52,7 @@ static void backoff_doubles_up_to_its_bound_and_is_never_nothing(void **state)
             kit_receive(w.k, A, w.g, 200);
         kit_begin(w.k);
         for (uint64_t o = 0; o < 200; o++) {
-            struct entry *e = map_get(&g->parts[0].entries, o);
+            struct entry *e = map_get(&g->parts[0]->entries, o);
             entry_failed(w.k->engine, e, UINT64_MAX, VIEW_LIT("test"), (struct view){0});
             uint64_t delay = e->timer.node.due - w.k->now.mono_ms;
             assert_in_range(delay, 1, most[attempt]);

@@ -413,7 +413,7 @@ uint32_t kit_group(struct kit *k, const char *topic, const char *name, const str
     const struct wire_reply *reply = kit_ask_numbered(k, r, A);
     assert_int_equal(reply->code, E_OK);
     uint32_t id = reply->groups.groups[0].id;
-    k->group_topic_first[id] = topic_find(k->engine, view_of_str(topic))->partitions[0].id;
+    k->group_topic_first[id] = topic_find(k->engine, view_of_str(topic))->partitions[0]->id;
     return id;
 }
 

@@ -133,7 +133,7 @@ static void extending_every_message_of_a_large_lease_takes_no_long_time(void **s
     assert_true(n > 20000);
     struct wire_settle_item *items = mem_array(n, sizeof *items);
     uint64_t first = 0;
-    while (((struct entry *)map_get(&((struct group *)map_get(&w.k->engine->groups, w.g))->parts[0].entries, first))->token != token)
+    while (((struct entry *)map_get(&((struct group *)map_get(&w.k->engine->groups, w.g))->parts[0]->entries, first))->token != token)
         first++;
     for (uint32_t i = 0; i < n; i++)
         items[i] = (struct wire_settle_item){.token = token, .group = w.g, .partition = w.p, .offset = first + i, .verb = SETTLE_EXTEND,

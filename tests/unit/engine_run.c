@@ -15,7 +15,7 @@ static struct world begin_run(uint32_t run_max) { return begin((struct wire_grou
 static uint32_t grants_of(struct world w, uint64_t offset)
 {
     struct group *g = map_get(&w.k->engine->groups, w.g);
-    return ((struct entry *)map_get(&g->parts[0].entries, offset))->grants;
+    return ((struct entry *)map_get(&g->parts[0]->entries, offset))->grants;
 }
 
 static void a_run_is_the_next_of_a_key_up_to_its_bound_in_order(void **state)
