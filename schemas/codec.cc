@@ -102,6 +102,10 @@ TWINS(wire::Limits, wire_limits, M(message_bytes_max), M(key_bytes_max), M(heade
 TWINS(wire::Record, wire_record, M(offset), M(append_time_ms), M(timestamp_ms), M(partition), M(grants), M(failures),
       M(sum), M(key_size), M(headers_size), M(value_size), M(flags));
 TWINS(wire::Partition, wire_partition, M(start), M(end), M(visible), M(bytes), M(first_time_ms), M(id), M(index));
+TWINS(wire::StreamPlace, wire_place, M(generation), M(offset), M(partition), M(flags));
+TWINS(wire::SeekRow, wire_seek_row, M(from), M(to), M(partition), M(index));
+TWINS(wire::MemberPart, wire_member_part, M(generation), M(committed), M(end), M(committed_ms), M(partition), M(index),
+      M(owner), M(target));
 TWINS(wire::Id128, id128, M(lo), M(hi));
 TWINS(batch::Id128, id128, M(lo), M(hi));
 TWINS(batch::Block, batch_block, M(raw_end), M(stored_end));
@@ -211,6 +215,12 @@ template <class S, class F> bool each_body(wire::RequestBody, int kind, S &s, F 
         REQUEST(VERB_SCHED_CHANGE, SchedChange, s.sched);
         REQUEST(VERB_EXPLAIN, Explain, s.explain);
         REQUEST(VERB_STATE_GET, StateGet, s.state_get);
+        REQUEST(VERB_GROUP_JOIN, GroupJoin, s.join);
+        REQUEST(VERB_GROUP_HEARTBEAT, GroupHeartbeat, s.heartbeat);
+        REQUEST(VERB_GROUP_LEAVE, GroupLeave, s.leave);
+        REQUEST(VERB_GROUP_COMMIT, GroupCommit, s.commit);
+        REQUEST(VERB_GROUP_SEEK, GroupSeek, s.seek);
+        REQUEST(VERB_GROUP_MEMBERS, GroupMembers, s.members);
     }
     return false;
 }
@@ -237,10 +247,14 @@ template <class S, class F> bool each_body(wire::ReplyBody, int kind, S &s, F f)
         REPLY(BODY_SCHED, SchedReply, s.sched);
         REPLY(BODY_EXPLAIN, ExplainReply, s.explain);
         REPLY(BODY_STATE, StateReply, s.state);
+        REPLY(BODY_MEMBER, MemberReply, s.member);
+        REPLY(BODY_COMMIT, CommitReply, s.commit);
+        REPLY(BODY_SEEK, SeekReply, s.seek);
+        REPLY(BODY_MEMBERS, MembersReply, s.members);
     }
     return false;
 }
-static_assert(BODY_STATE == static_cast<int>(wire::ReplyBody::MAX));
+static_assert(BODY_MEMBERS == static_cast<int>(wire::ReplyBody::MAX));
 
 #define PACKET(kind, T, member) KIND(kind, plugin::BodyTraits, plugin::T, member)
 template <class S, class F> bool each_body(plugin::Body, int kind, S &s, F f)

@@ -80,6 +80,12 @@ enum wire_verb {
     VERB_SCHED_CHANGE,
     VERB_EXPLAIN,
     VERB_STATE_GET,
+    VERB_GROUP_JOIN,
+    VERB_GROUP_HEARTBEAT,
+    VERB_GROUP_LEAVE,
+    VERB_GROUP_COMMIT,
+    VERB_GROUP_SEEK,
+    VERB_GROUP_MEMBERS,
     VERB_COUNT
 };
 
@@ -99,7 +105,11 @@ enum wire_body { /* position in the union ReplyBody */
     BODY_TASKS,
     BODY_SCHED,
     BODY_EXPLAIN,
-    BODY_STATE
+    BODY_STATE,
+    BODY_MEMBER,
+    BODY_COMMIT,
+    BODY_SEEK,
+    BODY_MEMBERS
 };
 
 enum durability { DURABILITY_NONE, DURABILITY_DISK, DURABILITY_OS };
@@ -133,6 +143,9 @@ enum explain_fact {
 enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_PARK, SETTLE_RELEASE, SETTLE_EXTEND };
 enum { SETTLE_HAS_DELAY = 1 };
 enum held_state { HELD_ANY = 0, HELD_RETRYING = 1, HELD_PARKED = 2 };
+enum seek_to { SEEK_TO_START = 1, SEEK_TO_END, SEEK_TO_OFFSETS, SEEK_TO_GROUP };
+enum member_state { MEMBER_ACTIVE = 1, MEMBER_AWAY, MEMBER_FENCED };
+enum { PLACE_REVOKED = 1 }; /* of an assigned partition: give it up */
 enum gap_why { GAP_RETENTION = 1, GAP_HARD_CAP, GAP_PURGED, GAP_DAMAGED };
 enum lag_status { LAG_OK, LAG_WARN, LAG_STALL };
 enum { RECORD_DAMAGED = 1 };
@@ -239,6 +252,24 @@ struct wire_sched { /* list, change */
     uint8_t act;
 };
 struct wire_explain { struct view topic, group, key; bool has_key, has_offset; uint32_t partition; uint64_t offset; };
+struct wire_place { uint64_t generation, offset; uint32_t partition, flags; }; /* frozen */
+struct wire_group_join { struct view topic, group, name; uint32_t member, timeout_ms; };
+struct wire_group_heartbeat {
+    uint32_t group, member;
+    uint64_t version;
+    const struct wire_place *released;
+    uint32_t released_n, wait_ms;
+};
+struct wire_group_leave { uint32_t group, member; bool keep; };
+struct wire_group_commit { uint32_t group, items_n; const struct wire_place *items; };
+struct wire_group_seek {
+    struct view topic, group, other;
+    uint8_t to; /* enum seek_to */
+    bool dry_run;
+    const struct wire_place *items;
+    uint32_t items_n;
+};
+struct wire_group_members { struct view topic, group; uint32_t from, limit; };
 struct wire_held_list {
     const struct wire_held_filter *filter; /* NULL: none */
     struct view topic, group;
@@ -271,6 +302,12 @@ struct wire_request {
         struct wire_sched sched;      /* list, change */
         struct wire_explain explain;
         struct wire_state_get state_get;
+        struct wire_group_join join;
+        struct wire_group_heartbeat heartbeat;
+        struct wire_group_leave leave;
+        struct wire_group_commit commit;
+        struct wire_group_seek seek;
+        struct wire_group_members members;
     };
 };
 
@@ -378,6 +415,27 @@ struct wire_explain_reply {
     uint64_t offset, since_ms, until_ms, depth;
 };
 struct wire_state_reply { bool found; uint64_t version; struct view value; };
+struct wire_member_reply { /* `assigned` if changed: all of it */
+    uint32_t group, timeout_ms;
+    uint64_t version;
+    bool changed;
+    const struct wire_place *assigned;
+    uint32_t assigned_n;
+};
+struct wire_commit_reply { const uint16_t *codes; uint32_t codes_n; }; /* codes NULL: all ok */
+struct wire_seek_row { uint64_t from, to; uint32_t partition, index; }; /* frozen */
+struct wire_seek_reply { const struct wire_seek_row *rows; uint32_t rows_n; };
+struct wire_member { struct view name, client; uint32_t member, timeout_ms, partitions; uint8_t state; uint64_t heard_ms, joined_ms; };
+struct wire_member_part { /* frozen. owner, target: UINT32_MAX = nobody */
+    uint64_t generation, committed, end, committed_ms;
+    uint32_t partition, index, owner, target;
+};
+struct wire_members_reply {
+    const struct wire_member *members;
+    const struct wire_member_part *partitions;
+    uint32_t members_n, partitions_n;
+    bool more;
+};
 struct wire_health_reply {
     struct view status, version, reason;
     uint32_t epoch, topics, groups, sessions;
@@ -407,6 +465,10 @@ struct wire_reply {
         struct wire_sched_reply sched;
         struct wire_explain_reply explain;
         struct wire_state_reply state;
+        struct wire_member_reply member;
+        struct wire_commit_reply commit;
+        struct wire_seek_reply seek;
+        struct wire_members_reply members;
     };
 };
 

@@ -55,6 +55,10 @@ int check_sched_list(struct api *a, struct op *op, struct err *e);
 int check_sched_change(struct api *a, struct op *op, struct err *e);
 int check_explain(struct api *a, struct op *op, struct err *e);
 int check_state_get(struct api *a, struct op *op, struct err *e);
+int check_group_join(struct api *a, struct op *op, struct err *e);
+int check_group_commit(struct api *a, struct op *op, struct err *e);
+int check_group_seek(struct api *a, struct op *op, struct err *e);
+int check_group_members(struct api *a, struct op *op, struct err *e);
 
 /* A produce, alone or in a unit; `out` is what the engine wants to know of its batch. */
 int check_produced(struct api *a, struct op *op, const struct wire_produce *w, struct op_batch *out, struct err *e);

@@ -35,6 +35,12 @@ static const struct api_verb verbs[VERB_COUNT] = {
     [VERB_SCHED_CHANGE] = {"sched_change", RIGHT_WRITE, true, check_sched_change},
     [VERB_EXPLAIN] = {"explain", RIGHT_READ, false, check_explain},
     [VERB_STATE_GET] = {"state_get", RIGHT_READ, false, check_state_get},
+    [VERB_GROUP_JOIN] = {"group_join", RIGHT_READ, false, check_group_join},
+    [VERB_GROUP_HEARTBEAT] = {"group_heartbeat", RIGHT_READ, false, check_nothing},
+    [VERB_GROUP_LEAVE] = {"group_leave", RIGHT_READ, false, check_nothing},
+    [VERB_GROUP_COMMIT] = {"group_commit", RIGHT_READ, true, check_group_commit},
+    [VERB_GROUP_SEEK] = {"group_seek", RIGHT_ADMIN, true, check_group_seek},
+    [VERB_GROUP_MEMBERS] = {"group_members", RIGHT_READ, false, check_group_members},
 };
 
 const struct api_verb *api_verb(unsigned verb)

@@ -653,4 +653,8 @@ static inline uint8_t priority_bounded(uint8_t priority) { return priority < PRI
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return g->parts[p->index]; }
 
+/* Of the partition of this index: every offset below is done by the group, or was committed by it (mode stream). It is on disk with
+ * the turn, and what of the log lies below is of no use to the group. */
+static inline uint64_t group_floor(const struct group *g, uint32_t index) { return g->parts[index]->done.floor; }
+
 #endif

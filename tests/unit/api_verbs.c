@@ -449,6 +449,47 @@ static void page(struct lag_walk *w)
     pages++;
 }
 
+static void what_members_of_stream_groups_ask_is_checked(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    struct wire_request join = {.verb = VERB_GROUP_JOIN, .join = {.topic = VIEW_LIT("t"), .group = VIEW_LIT("g")}};
+    assert_int_equal(submit(&f, join), E_OK);
+    join.join.timeout_ms = 99;
+    assert_int_equal(submit(&f, join), E_INVALID_ARGUMENT);
+    assert_has(text, "group_join.timeout_ms");
+    join.join.timeout_ms = 3600001;
+    assert_int_equal(submit(&f, join), E_LIMIT);
+    assert_has(text, "member_timeout_ms_max");
+    join.join.timeout_ms = 3600000;
+    join.join.name = VIEW_LIT("a/b");
+    assert_int_equal(submit(&f, join), E_INVALID_ARGUMENT);
+    assert_has(text, "group_join.name");
+
+    struct wire_request commit = {.verb = VERB_GROUP_COMMIT, .seq = 1, .commit = {.group = 1}};
+    assert_int_equal(submit(&f, commit), E_INVALID_ARGUMENT);
+    assert_has(text, "group_commit.items");
+    const struct wire_place place = {.partition = 1, .offset = 7};
+    commit.commit.items = &place;
+    commit.commit.items_n = 1;
+    assert_int_equal(submit(&f, commit), E_OK);
+
+    struct wire_request seek = {.verb = VERB_GROUP_SEEK, .seq = 1, .seek = {.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .to = 5}};
+    assert_int_equal(submit(&f, seek), E_INVALID_ARGUMENT);
+    assert_has(text, "group_seek.to");
+    seek.seek.to = SEEK_TO_OFFSETS;
+    assert_int_equal(submit(&f, seek), E_INVALID_ARGUMENT);
+    assert_has(text, "group_seek.items");
+    seek.seek.items = &place;
+    seek.seek.items_n = 1;
+    assert_int_equal(submit(&f, seek), E_OK);
+    seek.seek.to = SEEK_TO_GROUP;
+    assert_int_equal(submit(&f, seek), E_INVALID_ARGUMENT);
+    assert_has(text, "group_seek.other");
+    end(&f);
+}
+
 static void a_walk_goes_on_behind_the_last_row(void **state)
 {
     (void)state;
@@ -495,6 +536,7 @@ int main(void)
         cmocka_unit_test(a_receive_that_a_settle_carries_is_checked_too),
         cmocka_unit_test(a_fetch_reads_from_somewhere),
         cmocka_unit_test(lists_select_by_names),
+        cmocka_unit_test(what_members_of_stream_groups_ask_is_checked),
         cmocka_unit_test(a_walk_goes_on_behind_the_last_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

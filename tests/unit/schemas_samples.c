@@ -322,6 +322,14 @@ SEE(wire_held_list)
     see_filter(v, &s->filter);
 }
 
+SEE(wire_place)
+{
+    U64(generation);
+    U64(offset);
+    U32(partition);
+    U32(flags);
+}
+
 void see_request(struct see *v, struct wire_request *s)
 {
     U64(session.lo);
@@ -418,6 +426,43 @@ void see_request(struct see *v, struct wire_request *s)
     case VERB_STATE_GET:
         U32(state_get.group);
         BYTES(state_get.key);
+        break;
+    case VERB_GROUP_JOIN:
+        BYTES(join.topic);
+        BYTES(join.group);
+        U32(join.member);
+        BYTES(join.name);
+        U32(join.timeout_ms);
+        break;
+    case VERB_GROUP_HEARTBEAT:
+        U32(heartbeat.group);
+        U32(heartbeat.member);
+        U64(heartbeat.version);
+        EACH(struct wire_place, heartbeat.released, see_wire_place);
+        U32(heartbeat.wait_ms);
+        break;
+    case VERB_GROUP_LEAVE:
+        U32(leave.group);
+        U32(leave.member);
+        BOOL(leave.keep);
+        break;
+    case VERB_GROUP_COMMIT:
+        U32(commit.group);
+        EACH(struct wire_place, commit.items, see_wire_place);
+        break;
+    case VERB_GROUP_SEEK:
+        BYTES(seek.topic);
+        BYTES(seek.group);
+        U8(seek.to);
+        EACH(struct wire_place, seek.items, see_wire_place);
+        BYTES(seek.other);
+        BOOL(seek.dry_run);
+        break;
+    case VERB_GROUP_MEMBERS:
+        BYTES(members.topic);
+        BYTES(members.group);
+        U32(members.from);
+        U32(members.limit);
         break;
     case VERB_BYE:
     case VERB_HEALTH:
@@ -709,6 +754,38 @@ SEE(wire_explain_reply)
     BYTES(reason);
 }
 
+SEE(wire_seek_row)
+{
+    U64(from);
+    U64(to);
+    U32(partition);
+    U32(index);
+}
+
+SEE(wire_member)
+{
+    BYTES(name);
+    BYTES(client);
+    U32(member);
+    U8(state);
+    U32(timeout_ms);
+    U64(heard_ms);
+    U64(joined_ms);
+    U32(partitions);
+}
+
+SEE(wire_member_part)
+{
+    U64(generation);
+    U64(committed);
+    U64(end);
+    U64(committed_ms);
+    U32(partition);
+    U32(index);
+    U32(owner);
+    U32(target);
+}
+
 void see_reply(struct see *v, struct wire_reply *s)
 {
     U16(code);
@@ -772,6 +849,24 @@ void see_reply(struct see *v, struct wire_reply *s)
         BOOL(state.found);
         U64(state.version);
         BYTES(state.value);
+        break;
+    case BODY_MEMBER:
+        U32(member.group);
+        U64(member.version);
+        U32(member.timeout_ms);
+        BOOL(member.changed);
+        EACH(struct wire_place, member.assigned, see_wire_place);
+        break;
+    case BODY_COMMIT:
+        EACH(uint16_t, commit.codes, see_u16_entry);
+        break;
+    case BODY_SEEK:
+        EACH(struct wire_seek_row, seek.rows, see_wire_seek_row);
+        break;
+    case BODY_MEMBERS:
+        EACH(struct wire_member, members.members, see_wire_member);
+        EACH(struct wire_member_part, members.partitions, see_wire_member_part);
+        BOOL(members.more);
         break;
     }
 }
