@@ -48,8 +48,10 @@ static uint64_t group_digest(const struct group *g)
     }
     for (struct map_it it = map_iter(&g->keys); map_next(&it);) {
         const struct key_queue *k = it.value;
+        /* without order another may be head after a restart: what is due in memory, by its timer, may not be by the wall clock */
+        bool head_in_list = k->list.head_in_list && group_keeps_order(g);
         if (k->list.count > 0)
-            set += mix(mix(mix(mix(k->hash, k->list.first), k->list.skip), k->list.count), k->list.head_in_list);
+            set += mix(mix(mix(mix(k->hash, k->list.first), k->list.skip), k->list.count), head_in_list);
         uint64_t run = k->hash;
         LIST_EACH (n, &k->run)
             run = mix(run, container_of(n, struct entry, of_key)->offset);

@@ -159,6 +159,18 @@ static void say_retrying(struct op *op, const struct held_row *row, const char *
         when(row->due_ms).text, row->reason.size > 0 ? ": " : "", TEXT(row->reason), row->error.size > 0 ? ": " : "", TEXT(row->error));
 }
 
+static void say_throttled(struct engine *en, struct op *op, const struct key_queue *k, const char *before)
+{
+    const struct wire_group_config *c = &k->group->config;
+    uint64_t ms = flow_wait_rate(en, k);
+    if (c->key_in_flight_max != 0 && k->leased >= c->key_in_flight_max) {
+        say(op, EXPLAIN_THROTTLED, "%sready when one of its key comes back: %u of %u in flight", before, k->leased, c->key_in_flight_max);
+        return;
+    }
+    op->reply.explain.until_ms = en->wall_ms + ms;
+    say(op, EXPLAIN_THROTTLED, "%sready when its key may go on: key rate %u messages per 1,000 seconds", before, c->key_rate_milli);
+}
+
 static void say_behind(struct engine *en, struct op *op, const struct entry *head);
 
 static void say_entry(struct engine *en, struct op *op, const struct entry *e, const char *before)
@@ -182,9 +194,7 @@ static void say_entry(struct engine *en, struct op *op, const struct entry *e, c
             say_parked(op, &row, before);
         break;
     case ENTRY_THROTTLED:
-        op->reply.explain.until_ms = en->wall_ms + flow_wait_key(en, e->key);
-        say(op, EXPLAIN_THROTTLED, "%sready when its key may go on: key rate %u messages per 1,000 seconds", before,
-            e->part->group->config.key_rate_milli);
+        say_throttled(en, op, e->key, before);
         break;
     case ENTRY_WAITING:
         if (e->key->head != NULL)
@@ -240,7 +250,7 @@ static void explain_indexed(struct engine *en, struct op *op, struct group_part 
     uint64_t ttl = a->ttl_ms != 0 ? a->ttl_ms : g->topic->config.ttl_ms;
     if (expired(en, op, g, ttl != 0 && ttl <= UINT64_MAX - a->append_time_ms ? a->append_time_ms + ttl : 0))
         return;
-    const struct key_queue *k = a->has_key && g->config.order == ORDER_KEY ? key_queue_get(g, a->key_hash, false) : NULL;
+    const struct key_queue *k = a->has_key ? key_queue_get(g, a->key_hash, false) : NULL;
     bool scanned = offset < p->cursor;
     if (k != NULL && k->head != NULL && k->head->offset != offset && (scanned || k->head->state == ENTRY_BLOCKED))
         say_behind(en, op, k->head);
@@ -298,10 +308,15 @@ static uint64_t unscanned(const struct group *g)
 
 static void explain_key(struct engine *en, struct op *op, struct group *g)
 {
-    const struct key_queue *k = g->config.order == ORDER_KEY ? key_queue_get(g, key_hash(op->request.explain.key), false) : NULL;
+    const struct key_queue *k = key_queue_get(g, key_hash(op->request.explain.key), false);
     struct wire_explain_reply *r = &op->reply.explain;
     bool nothing = k == NULL || (k->head == NULL && list_empty(&k->front) && k->list.count == 0);
-    if (nothing && g->config.order != ORDER_KEY) {
+    if (nothing && group_limits_keys(g)) {
+        r->depth = unscanned(g);
+        say(op, k != NULL && k->leased > 0 ? EXPLAIN_LEASED : EXPLAIN_EMPTY,
+            "no message of this key is held back by its limit, leased: %u; not read ahead yet in the group: %llu",
+            k != NULL ? k->leased : 0, N(r->depth));
+    } else if (nothing && !group_keeps_order(g)) {
         say(op, EXPLAIN_EMPTY, "the group keeps no order of keys: ask by offset");
     } else if (nothing) {
         r->depth = unscanned(g);
@@ -338,6 +353,9 @@ static void explain_group(struct engine *en, struct op *op, const struct group *
             say(op, EXPLAIN_BACKLOG, "not read ahead yet: %llu", N(backlog));
     } else if (g->paused) {
         say(op, EXPLAIN_PAUSED, "the group is paused");
+    } else if (g->throttled > 0) {
+        say(op, EXPLAIN_THROTTLED, "keys at their limit: %llu, behind them: %llu; leased: %llu", N(g->throttled), N(g->behind + g->waiting),
+            N(g->leased));
     } else if (g->leased > 0) {
         say(op, EXPLAIN_LEASED, "leased: %llu, behind their keys: %llu, nothing else is there", N(g->leased), N(g->behind));
     } else if (g->retrying > 0) {

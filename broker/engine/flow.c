@@ -1,8 +1,8 @@
-/* Rates of handing out: how fast messages of a group, and of each of its keys, may go to receivers.
+/* Limits of handing out: how fast messages of a group, and of each of its keys, may go to receivers, and how many of a key at once.
  *
  * A rate is messages in 1,000 seconds. What was spent comes back as time passes; a second's worth may go at once, and one message in
- * any case. A group over its rate gives nothing until its time. A key over its rate has a head that is throttled: it holds back what is
- * behind it, and no room that others could use. A key is remembered until nothing of it is spent, also when it has no messages. Nothing of
+ * any case. A group over its rate gives nothing until its time. A key at a limit has a head that is throttled: it holds back what is
+ * behind it, and no room that others could use. How many of a key are leased is counted in keylimit.c. A key is remembered until nothing of it is spent, also when it has no messages. Nothing of
  * this is on disk: after a restart everything is full again.
  */
 #include "engine/memory.h"
@@ -39,9 +39,15 @@ static void take(struct flow *f, uint32_t rate_milli, uint64_t now_ms)
 
 uint64_t flow_wait(const struct engine *en, const struct group *g) { return wait_ms(&g->flow, g->config.rate_milli, en->now.mono_ms); }
 
-uint64_t flow_wait_key(const struct engine *en, const struct key_queue *k)
+uint64_t flow_wait_rate(const struct engine *en, const struct key_queue *k)
 {
     return wait_ms(&k->flow, k->group->config.key_rate_milli, en->now.mono_ms);
+}
+
+uint64_t flow_wait_key(const struct engine *en, const struct key_queue *k)
+{
+    uint32_t most = k->group->config.key_in_flight_max;
+    return most != 0 && k->leased >= most ? LOOK_AGAIN_MS : flow_wait_rate(en, k);
 }
 
 void flow_take(const struct engine *en, struct group *g, struct key_queue *k)
@@ -56,25 +62,25 @@ int flow_check(const struct wire_group_config *c, struct err *e)
     if (c->order == ORDER_KEY && c->key_in_flight_max > 1)
         return err_set(e, E_UNSUPPORTED, "key-in-flight-max is %u; in a group of order key it is 1: of a key one message, or one run, is leased at a time",
                        c->key_in_flight_max);
-    if (c->order == ORDER_NONE && c->key_in_flight_max > 0)
-        return err_set(e, E_UNSUPPORTED, "key-in-flight-max in a group of order none, which does not look at keys");
-    if (c->order == ORDER_NONE && c->key_rate_milli > 0)
-        return err_set(e, E_UNSUPPORTED, "key-rate in a group of order none, which does not look at keys");
     return E_OK;
 }
 
 /* ---------------------------------------------------------------- keys */
 
+void flow_look(struct engine *en, struct key_queue *k)
+{
+    k->group->throttled--;
+    entry_ready(en, k->head);
+}
+
 static void look_at_key(struct engine *en, struct timer *t)
 {
     struct key_queue *k = container_of(t, struct key_queue, timer);
     struct entry *h = k->head;
-    if (h != NULL && h->state == ENTRY_THROTTLED) {
-        k->group->throttled--;
-        entry_ready(en, h);
-    } else {
+    if (h != NULL && h->state == ENTRY_THROTTLED)
+        flow_look(en, k);
+    else
         key_settle(en, k);
-    }
 }
 
 static void look_later(struct engine *en, struct key_queue *k, uint64_t ms)
@@ -84,6 +90,8 @@ static void look_later(struct engine *en, struct key_queue *k, uint64_t ms)
 
 bool flow_throttles(struct engine *en, struct entry *e)
 {
+    if (limit_enter(en, e))
+        return true;
     uint64_t ms = e->key != NULL ? flow_wait_key(en, e->key) : 0;
     if (ms == 0)
         return false;

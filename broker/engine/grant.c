@@ -71,7 +71,8 @@ static void give(struct engine *en, struct giving *w, struct entry *e)
     e->grants++;
     e->token = w->l->token;
     lease_take(en, w->l, e, en->now.mono_ms + w->lease_ms);
-    flow_take(en, w->g, e->key);
+    struct key_queue *counts = limit_taken(en, e);
+    flow_take(en, w->g, counts != NULL ? counts : e->key);
     w->bytes_left -= e->size < w->bytes_left ? e->size : w->bytes_left;
     record_of(e, &w->records[w->n++]);
     en->counters.delivered_messages++;
@@ -93,6 +94,13 @@ static void give_run(struct engine *en, struct giving *w, struct entry *e)
     entry_unready(en, e);
     if (k != NULL && k->list.head_in_list)
         key_list_pop(en, w->g, k);
+    if (k != NULL && !group_keeps_order(w->g)) { /* the next of its key need not wait for it */
+        k->head = NULL;
+        e->key = NULL;
+        give(en, w, e);
+        key_advance(en, w->g, k);
+        return;
+    }
     give(en, w, e);
     for (uint32_t i = 1; k != NULL && i < w->g->config.run_max && may_give(en, w) && flow_wait_key(en, k) == 0; i++) {
         struct entry *next = key_run_next(en, k, w->bytes_left);
@@ -108,8 +116,11 @@ static void give_ready(struct engine *en, struct giving *w, bool first)
     struct group *g = w->g;
     uint32_t late = 0;
     for (struct entry *e; may_give(en, w) && (e = ready_next(en, g)) != NULL;) {
-        if (entry_passed(en, e)) { /* a bounded number of them, the others in turns to come */
-            expire(en, e);
+        if (entry_passed(en, e) || limit_holds_back(en, e)) { /* a bounded number of them, the others in turns to come */
+            if (entry_passed(en, e))
+                expire(en, e);
+            else
+                limit_step_aside(en, e);
             g->expiring = ++late == EXPIRED_PER_TURN;
             if (g->expiring)
                 group_later(en, g, en->now.mono_ms + 1);
@@ -172,7 +183,7 @@ static uint64_t lease_term(const struct engine *en, const struct group *g, const
 /* No more than this can be given now, as far as is known without looking. */
 static uint32_t most_of(const struct group *g, uint32_t left)
 {
-    uint64_t most = g->ready * g->config.run_max;
+    uint64_t most = group_keeps_order(g) ? g->ready * g->config.run_max : g->ready + g->waiting + g->behind;
     return most < left ? (uint32_t)most : left;
 }
 

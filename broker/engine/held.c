@@ -188,7 +188,7 @@ void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
 void entry_park(struct engine *en, struct entry *e, struct view reason, struct view error)
 {
     struct group_part *p = e->part;
-    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL;
+    bool blocks = p->group->config.park == PARK_KEY && e->key != NULL && group_keeps_order(p->group);
     if (blocks)
         key_run_cut(en, e);
     bool yields = blocks && key_yields(e);

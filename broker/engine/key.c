@@ -208,7 +208,10 @@ void key_run_return(struct engine *en, struct entry *e)
 
 /* ---------------------------------------------------------------- going on */
 
-static bool key_empty(const struct key_queue *k) { return k->head == NULL && list_empty(&k->front) && k->list.count == 0; }
+static bool key_empty(const struct key_queue *k)
+{
+    return k->head == NULL && list_empty(&k->front) && k->list.count == 0 && k->leased == 0;
+}
 
 void key_settle(struct engine *en, struct key_queue *k)
 {

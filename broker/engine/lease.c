@@ -45,6 +45,7 @@ void lease_leave(struct engine *en, struct entry *e)
 {
     struct lease *l = e->lease;
     assert(e->state == ENTRY_LEASED);
+    limit_left(en, e);
     list_remove(&e->link);
     e->lease = NULL;
     l->entries_n--;

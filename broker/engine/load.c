@@ -317,6 +317,7 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         if (n->key != NULL)
             key_take(en, n);
         lease_take(en, l, n, en->now.mono_ms + l->lease_ms);
+        limit_taken(en, n);
     }
     list_remove(&l->dirty);
     lease_arm(en, l);

@@ -118,7 +118,7 @@ struct session {
 };
 
 /* ---------------------------------------------------------------- queue groups
- * group.c, queue.c, ready.c, grant.c, key.c, keylist.c, done.c, lease.c, held.c */
+ * group.c, queue.c, ready.c, grant.c, key.c, keylist.c, keylimit.c, done.c, lease.c, held.c */
 
 enum { PRIORITIES = BATCH_PRIORITY_MAX + 1 };
 
@@ -137,7 +137,7 @@ enum entry_state {
     ENTRY_RETRYING,
     ENTRY_BLOCKED,              /* parked under park: key */
     ENTRY_WAITING,              /* in the front of its key, with a row: goes when it is the head */
-    ENTRY_THROTTLED             /* its key goes too fast: ready when key.timer says so */
+    ENTRY_THROTTLED             /* its key is at a limit: ready when key.timer says so, or one of it comes back */
 };
 
 /* What was handed out and did not come back with time (flow.c). All zero: nothing. */
@@ -149,7 +149,7 @@ struct entry {
     struct list_node of_key;    /* key.run or key.front */
     struct timer timer;         /* RETRYING: when due */
     struct group_part *part;
-    struct key_queue *key;      /* NULL: not ordered */
+    struct key_queue *key;      /* NULL: none, or of a key without order and neither its head nor in its front */
     struct lease *lease;        /* LEASED */
     uint64_t offset;
     uint64_t token;             /* (row) of the last grant; 0: never granted, or given back unstarted */
@@ -165,6 +165,7 @@ struct entry {
     bool has_key;
     bool has_row;               /* a held row and a sched row stand for it */
     bool redriven;              /* present again though its offset is done */
+    bool counted;               /* LEASED: in leased of its key (keylimit.c) */
     uint64_t mark;              /* of the last unit that named it */
 };
 
@@ -183,8 +184,9 @@ struct key_queue {
     bool last_cached;
     bool has_rows;
     bool dirty_last;
+    uint32_t leased;            /* in a group of order none that limits keys: how many of it */
     struct flow flow;           /* of key_rate_milli */
-    struct timer timer;         /* a throttled head may go, or nothing is spent */
+    struct timer timer;         /* a throttled head is looked at, or nothing is spent */
     struct list_node dirty;
 };
 
@@ -549,12 +551,26 @@ void keys_sure(struct engine *en, struct group_part *p);
 /* ---------------------------------------------------------------- flow.c: rates */
 
 uint64_t flow_wait(const struct engine *en, const struct group *g);     /* 0: the group may give a message now; else look again in so many ms */
-uint64_t flow_wait_key(const struct engine *en, const struct key_queue *k);
+uint64_t flow_wait_key(const struct engine *en, const struct key_queue *k); /* as that, of the key: its rate and how many are leased */
+uint64_t flow_wait_rate(const struct engine *en, const struct key_queue *k); /* its rate alone */
 void flow_take(const struct engine *en, struct group *g, struct key_queue *k); /* a message is handed out; k may be NULL */
-bool flow_throttles(struct engine *en, struct entry *e);                /* a head that would be ready: it is throttled instead */
+bool flow_throttles(struct engine *en, struct entry *e);                /* what would be ready is throttled, or waits in the front of its key */
+void flow_look(struct engine *en, struct key_queue *k);                 /* its head is throttled: may it go? */
 bool flow_remembers(struct engine *en, struct key_queue *k);            /* something is spent: it is looked at again then */
 /* What a group's limits may be: OK or UNSUPPORTED, with why. */
 int flow_check(const struct wire_group_config *c, struct err *e);
+
+/* ---------------------------------------------------------------- keylimit.c: limits by key in a group of order none */
+
+static inline bool group_keeps_order(const struct group *g) { return g->config.order == ORDER_KEY; }
+bool group_limits_keys(const struct group *g);
+/* The key that a message belongs to as the scan meets it; NULL: it goes its own way. */
+struct key_queue *limit_key(struct group *g, uint64_t hash);
+bool limit_enter(struct engine *en, struct entry *e);   /* it would be ready: its key's head from now on, or true: waits in the front */
+bool limit_holds_back(const struct engine *en, const struct entry *e);  /* ready, and about to be granted */
+void limit_step_aside(struct engine *en, struct entry *e);              /* that: others go */
+struct key_queue *limit_taken(struct engine *en, struct entry *e);      /* it is leased; the key that it counts for, or NULL */
+void limit_left(struct engine *en, struct entry *e);                    /* it is not any more: the next of its key may go */
 
 /* ---------------------------------------------------------------- keylist.c: what waits behind a key's head */
 

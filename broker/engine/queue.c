@@ -86,8 +86,9 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     if (done_has(&p->done, r->offset) || map_get(&p->entries, r->offset) != NULL)
         return;
     struct key_queue *k = NULL;
-    if (r->has_key && g->config.order == ORDER_KEY) {
-        k = key_queue_get(g, r->key_hash, true);
+    if (r->has_key)
+        k = group_keeps_order(g) ? key_queue_get(g, r->key_hash, true) : limit_key(g, r->key_hash);
+    if (k != NULL) {
         if (r->offset < p->scanned) {
             if (listed(en, k, r->offset))
                 return;
@@ -107,12 +108,17 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     e->append_time_ms = r->append_time_ms;
     e->priority = priority_bounded(r->priority);
     e->ttl_until_ms = ttl_until(g, r);
-    e->key = k;
     if (k != NULL && (k->head != NULL || !list_empty(&k->front) || flow_wait_key(en, k) > 0)) { /* it was redriven meanwhile */
         entry_row_write(en, e);
-        key_enter(en, e);
+        if (group_keeps_order(g)) {
+            e->key = k;
+            key_enter(en, e);
+        } else {
+            entry_ready(en, e);
+        }
         return;
     }
+    e->key = k;
     if (k != NULL)
         k->head = e;
     entry_ready_fresh(en, e);

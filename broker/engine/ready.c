@@ -3,7 +3,8 @@
  * They stand in one list for each priority: what came back, or follows in its key, in the group's; what the scan found in its
  * partition's, so that the lowest of them says where a restart has to scan from. Next is the highest of priority + waited /
  * priority_age_ms, so whoever waits long enough goes before everybody; at the same priority what came back goes first, then each
- * partition in turn. A group whose messages all have one priority does not look at the others.
+ * partition in turn. Where keys have limits but no order the next of a key follows as soon as one is granted: there who waits
+ * longest goes first, or one key could keep all others waiting. A group whose messages all have one priority does not look at the others.
  */
 #include "engine/memory.h"
 
@@ -72,12 +73,18 @@ uint64_t part_ready_low(const struct group_part *p)
 static struct entry *next_at(const struct group *g, int priority, uint32_t *turn)
 {
     uint32_t parts = g->topic->config.partitions;
+    bool compares = group_limits_keys(g);
     struct list_node *n = list_first(&g->again[priority]);
     *turn = g->next_part;
-    for (uint32_t i = 0; n == NULL; i++) {
-        assert(i < parts);
-        n = list_first(&g->parts[(g->next_part + i) % parts]->fresh[priority]);
-        *turn = (g->next_part + i + 1) % parts;
+    for (uint32_t i = 0; i < parts && (n == NULL || compares); i++) {
+        struct list_node *fresh = list_first(&g->parts[(g->next_part + i) % parts]->fresh[priority]);
+        if (fresh == NULL)
+            continue;
+        if (n == NULL || container_of(fresh, struct entry, link)->ready_ms <= container_of(n, struct entry, link)->ready_ms) {
+            n = fresh;
+            *turn = (g->next_part + i + 1) % parts;
+        }
+        compares = false;
     }
     return container_of(n, struct entry, link);
 }

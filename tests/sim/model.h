@@ -163,6 +163,10 @@ struct model {
     struct wire_topic_config topic_config[TOPICS];
     struct group_rows rows[GROUPS][PARTITIONS];
     struct flow_log flow[GROUPS][KEYS + 1]; /* [KEYS]: of all */
+    bool limited_keys[GROUPS]; /* ever: keys may have lists though they have no order */
+    uint64_t limit_turn[GROUPS]; /* when the limit of its keys was set */
+    uint64_t limit_token[GROUPS]; /* the last lease of that turn: up to it they are not counted */
+    uint64_t token_last;       /* of any lease */
     bool paused[GROUPS], was_paused[GROUPS];
     uint64_t group_turn[GROUPS]; /* the last turn that wrote the group's row */
     uint32_t purges_asked[GROUPS]; /* outcome not known */
@@ -216,6 +220,9 @@ void model_acked(struct world *w, int part, uint64_t value, uint64_t offset);
 void model_duplicate(struct world *w, uint64_t value);
 void model_flow_begins(struct world *w); /* the broker forgot what was spent */
 void model_flow_free(struct model *o);
+/* The settings of a group change to these. */
+void model_limits(struct world *w, int group, const struct wire_group_config *to);
+void model_limits_set(struct world *w); /* the list is followed */
 void model_granted(struct world *w, int group, struct message *m);
 
 /* ---------------------------------------------------------------- model_unit.c */

@@ -48,7 +48,7 @@ static void check_priority(struct world *w, int group, const struct message *m)
     struct model *o = w->model;
     uint64_t waited = w->now.mono_ms - turn_time(w, m->append_turn),
              least = m->priority + 2 + waited / w->limits.priority_age_ms;
-    bool throttles = o->group_config[group].key_rate_milli != 0;
+    bool throttles = o->group_config[group].key_rate_milli != 0 || o->limited_keys[group];
     for (int part = 0; part < PARTS && o->scanned[group] && least <= BATCH_PRIORITY_MAX; part++)
         for (size_t at = 0; o->parts[part].topic == m->topic && at < o->rows[group][part % PARTITIONS].before;
              at++) {
@@ -103,6 +103,44 @@ static void check_flow(struct world *w, int group, struct flow_log *f, uint32_t 
     w->totals->paced++;
 }
 
+/* Of a key without order no more are leased than its limit, in whatever partition. What was leased before it
+ * was set does not count. */
+static void check_key_limit(struct world *w, int group, const struct message *m)
+{
+    const struct model *o = w->model;
+    uint32_t n = 0, most = o->group_config[group].key_in_flight_max;
+    for (int part = 0; part < PARTS; part++)
+        for (size_t at = 0; o->parts[part].topic == m->topic && at < o->parts[part].end; at++) {
+            struct message *other = &o->messages[o->parts[part].log[at]];
+            n += other->key == m->key && model_view(other, group)->is.token > o->limit_token[group];
+        }
+    w->totals->full_keys += n == most;
+    if (n > most)
+        world_fail(w, "%u messages of key %d are leased in group %d, which allows %u", n, m->key, group,
+                   most);
+}
+
+void model_limits(struct world *w, int group, const struct wire_group_config *to)
+{
+    struct model *o = w->model;
+    const struct wire_group_config *was = &o->group_config[group];
+    bool limits = to->order == ORDER_NONE && (to->key_in_flight_max != 0 || to->key_rate_milli != 0);
+    bool limited = was->key_in_flight_max != 0 || was->key_rate_milli != 0;
+    if (limits && !limited)
+        o->limit_turn[group] = o->turn;
+    o->limited_keys[group] |= limits;
+    for (int k = 0; k < KEYS && to->key_rate_milli != was->key_rate_milli; k++)
+        o->flow[group][k].n = 0;
+}
+
+void model_limits_set(struct world *w)
+{
+    struct model *o = w->model;
+    for (int g = 0; g < GROUPS; g++)
+        if (o->limit_turn[g] == o->turn)
+            o->limit_token[g] = o->token_last;
+}
+
 /* The broker does not believe its wall clock: what goes by it pauses. */
 static bool clock_stepped(const struct world *w)
 {
@@ -136,4 +174,7 @@ void model_granted(struct world *w, int group, struct message *m)
         check_priority(w, group, m);
     if (m->key != NONE && c->order == ORDER_KEY)
         check_key(w, group, m, g->is.token);
+    if (m->key != NONE && c->order == ORDER_NONE && c->key_in_flight_max != 0 &&
+        w->model->group_turn[group] != w->model->turn)
+        check_key_limit(w, group, m);
 }

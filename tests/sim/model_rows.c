@@ -139,6 +139,8 @@ static void lease_row(struct world *w, struct view key, const struct view *value
         s->failures = entry.failures;
         s->grants = entry.grants;
         model_view(m, group)->row_token = token;
+        if (token > w->model->token_last)
+            w->model->token_last = token;
         l->ids[l->n++] = m->id;
     }
     if (bad)
@@ -182,6 +184,7 @@ static void group_row(struct world *w, int group, struct view value)
         world_fail(w, "a group's row does not read: %s", e.text);
         return;
     }
+    model_limits(w, group, &row.config);
     w->model->group_config[group] = row.config;
     w->model->paused[group] = row.paused;
     w->model->group_turn[group] = w->model->turn;
@@ -427,6 +430,7 @@ void model_written(void *world, const struct puts *p)
     for (size_t i = 0; i < o->touched_n && !w->failed; i++)
         moved(w, o->touched[i].group, model_message(w, o->touched[i].id));
     clear_touched(w);
+    model_limits_set(w);
     if (!w->failed)
         model_units_check(w);
     model_tasks_check(w);
@@ -492,6 +496,7 @@ void model_after_crash(struct world *w, bool cut)
     memset(o->scanned, 0, sizeof o->scanned);
     o->leases_n = 0;
     model_flow_begins(w);
+    memset(o->limit_token, 0, sizeof o->limit_token);
     model_units_cut(w);
     model_tasks_cut(w);
     model_log_again(w);

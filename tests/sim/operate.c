@@ -122,6 +122,11 @@ static void alter(struct world *w, struct client *c)
                                    .run_max = (uint32_t)rng_between(&w->rng, 1, 4),
                                    .expired = rng_chance(&w->rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
                                    .park = rng_chance(&w->rng, 1, 2) ? PARK_KEY : PARK_MESSAGE};
+    if (w->model->group_config[r->change_group].order == ORDER_NONE && rng_chance(&w->rng, 1, 2)) {
+        r->mask |= GROUP_SET_KEY_IN_FLIGHT_MAX | GROUP_SET_KEY_RATE_MILLI;
+        r->group_config.key_in_flight_max = (uint32_t)rng_below(&w->rng, 4);
+        r->group_config.key_rate_milli = rng_chance(&w->rng, 1, 3) ? (uint32_t)rng_between(&w->rng, 500, 4000) : 0;
+    }
 }
 
 static void control_some(struct world *w, struct client *c)

@@ -380,6 +380,7 @@ static void admin_reply(struct client *c, struct request *r, const struct wire_r
     if (r->verb == VERB_GROUP_CREATE && strcmp(r->topic, "scratch") != 0 && reply->groups.groups_n == 1) {
         int group = (r->topic[1] - '0') * GROUPS_PER_TOPIC + r->group[1] - '0';
         w->model->group_ids[group] = reply->groups.groups[0].id;
+        model_limits(w, group, &reply->groups.groups[0].config);
         w->model->group_config[group] = reply->groups.groups[0].config;
     }
     w->totals->topics_deleted += r->verb == VERB_TOPIC_DELETE;

@@ -80,8 +80,10 @@ static void make_group(struct world *w, int topic, int group)
         .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
         .run_max = rng_chance(rng, 1, 3) ? 3 : 1,
         .in_flight_max = rng_chance(rng, 1, 5) ? (uint32_t)rng_between(rng, 2, 20) : 0};
-    if (r->group_config.order == ORDER_KEY && rng_chance(rng, 1, 5))
+    if (rng_chance(rng, 1, r->group_config.order == ORDER_KEY ? 5 : 3))
         r->group_config.key_rate_milli = (uint32_t)rng_between(rng, 500, 4000);
+    if (r->group_config.order == ORDER_NONE && rng_chance(rng, 1, 2))
+        r->group_config.key_in_flight_max = (uint32_t)rng_between(rng, 1, 3);
     if (rng_chance(rng, 1, 6))
         r->group_config.rate_milli = (uint32_t)rng_between(rng, 2000, 20000);
     make(w, r);

@@ -630,6 +630,53 @@ static void one_receive_takes_from_whichever_group_has_something(void **state)
     assert_true(seen[0] == 1 && seen[1] == 1 && seen[2] == 1);
 }
 
+/* ---- limits by key */
+
+/* Receives, as one of two clients in turn, until `n` messages are held; they stay leased. How many have this key, of all. */
+static size_t hold(struct sluice *clients[2], const char *group, const char *key, struct sluice_batch *batches[], size_t n)
+{
+    size_t held = 0, of_key = 0;
+    for (int i = 0; held < n; i++) {
+        struct sluice_batch *batch = receive(clients[i % 2], group, 1, 30000);
+        assert_int_equal(sluice_batch_count(batch), 1);
+        of_key += is(only(batch)->key, key);
+        batches[held++] = batch;
+    }
+    return of_key;
+}
+
+static void of_a_key_without_order_no_more_than_its_limit_is_out_over_a_restart(void **state)
+{
+    (void)state;
+    make_group("k", (struct sluice_group_options){.order = SLUICE_ORDER_NONE, .key_in_flight_max = 2, .lease_ms = 600000});
+    for (int i = 0; i < 6; i++)
+        publish_work("a", "a");
+    const char *others[] = {"b", "c", "d"};
+    for (int i = 0; i < 3; i++)
+        publish_work(others[i], others[i]);
+    struct sluice *clients[2] = {client, open_client()};
+    struct sluice_batch *batches[5], *none;
+    assert_int_equal(hold(clients, "k", "a", batches, 5), 2);
+    kill_and_restart();
+    for (int i = 0; i < 2; i++) {
+        none = receive(clients[i], "k", 10, 200);
+        assert_int_equal(sluice_batch_count(none), 0);
+        sluice_batch_free(none);
+    }
+    struct sluice_explain_options of = {.size = sizeof of, .key = sluice_str("a")};
+    struct sluice_explanation why = {.size = sizeof why};
+    assert_int_equal(sluice_explain(client, "work", "k", &of, &why, &err), 0);
+    assert_int_equal(why.fact, SLUICE_FACT_THROTTLED);
+    assert_non_null(strstr(why.text, "2 of 2 in flight"));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(sluice_ack(batches[i], 0, &err), 0);
+        sluice_batch_free(batches[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        expect("k", "a");
+    sluice_close(clients[1], 1000, NULL, NULL);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -645,6 +692,7 @@ int main(void)
         TEST(a_message_id_produced_twice_is_stored_once_over_a_restart),
         TEST(a_client_that_repeats_everything_has_each_effect_once),
         TEST(one_receive_takes_from_whichever_group_has_something),
+        TEST(of_a_key_without_order_no_more_than_its_limit_is_out_over_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,8 +199,6 @@ static void limits_that_cannot_be_kept_are_refused_with_why(void **state)
     (void)state;
     const struct { struct wire_group_config config; const char *why; } cases[] = {
         {{.key_in_flight_max = 2}, "one message, or one run"},
-        {{.key_in_flight_max = 1, .order = ORDER_NONE}, "key-in-flight-max in a group of order none"},
-        {{.key_rate_milli = 1, .order = ORDER_NONE}, "key-rate in a group of order none"},
     };
     struct kit *k = kit_new();
     kit_topic(k, "t", 1);

@@ -487,7 +487,7 @@ struct sluice_group_options {
     int expired;                  /* enum sluice_expired; 0: drop. What happens to a message whose ttl passed before it was handed out */
     double rate;                  /* messages handed out per second, over all receivers; 0: no limit. To the thousandth */
     double key_rate;              /* the same, of one key */
-    uint32_t key_in_flight_max;   /* 0: no limit but order */
+    uint32_t key_in_flight_max;   /* the same as in_flight_max, of one key; 0: no limit but order. With order key: 0 or 1 */
     uint64_t idle_expiry_ms;      /* 0: never. The group goes when nobody has used it for so long */
 };
 enum sluice_expired { SLUICE_EXPIRED_DROP = 1, SLUICE_EXPIRED_PARK = 2 };
