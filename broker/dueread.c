@@ -44,6 +44,19 @@ static int read_row(struct fetched *f, struct store_iter *it, struct err *e)
     return E_OK;
 }
 
+/* Where it belongs follows from its key, and that can change while it waits. One of several keys stays where it was sent. */
+static void look_at_keys(struct due_batch *b)
+{
+    struct batch_columns c;
+    struct err ignored = {0};
+    if (b->code != E_OK || codec_batch_open(b->batch, &c, &ignored) != E_OK || c.key_hash == NULL)
+        return;
+    b->one_key = true;
+    b->key_hash = c.key_hash[0];
+    for (uint32_t i = 0; i < c.count; i++)
+        b->one_key = b->one_key && c.key_size[i] != 0 && c.key_hash[i] == b->key_hash;
+}
+
 /* The engine will ask for the name's row, which may be cold: not in its thread. What it is, the engine sees. */
 static void warm_name(struct store *s, struct store_iter *it)
 {
@@ -87,8 +100,10 @@ int due_read(struct store *s, const struct effect_due *want, struct due *out, st
         return code;
     }
     struct due_batch *batches = (struct due_batch *)(void *)f->batches.data;
-    for (size_t i = 0, at = 0; i < n; at += (batches[i].batch.size + STORED_ALIGN - 1) / STORED_ALIGN * STORED_ALIGN, i++)
+    for (size_t i = 0, at = 0; i < n; at += (batches[i].batch.size + STORED_ALIGN - 1) / STORED_ALIGN * STORED_ALIGN, i++) {
         batches[i].batch.data = f->bytes.data + at; /* only now do they no longer move */
+        look_at_keys(&batches[i]);
+    }
     out->batches = batches;
     out->hold = hold;
     return E_OK;

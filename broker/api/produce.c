@@ -20,17 +20,18 @@ static bool keys_fit(const struct batch_columns *c, const struct partition_facts
     return wrong == 0;
 }
 
-static int check_keys(const struct batch_columns *c, const struct partition_facts *p,
-                      const struct wire_produce *w, struct err *e)
+/* The engine decides what that means: a repeat of what was done is answered with its result, however many partitions there are by now. */
+static void look_at_keys(const struct batch_columns *c, const struct partition_facts *p, struct op_batch *out)
 {
-    if (c->key_hash == NULL || p->count == 1 || keys_fit(c, p))
-        return E_OK;
+    if (c->key_hash == NULL)
+        return;
+    out->partitions = p->count;
+    if (p->count == 1 || keys_fit(c, p))
+        return;
     uint32_t i = 0;
     while (c->key_size[i] == 0 || key_partition(c->key_hash[i], p->count) == p->index)
         i++;
-    return err_set(e, E_WRONG_PARTITION,
-                   "record %u: its key belongs to partition %u of %u, not to %u (id %u)", i,
-                   key_partition(c->key_hash[i], p->count), p->count, p->index, w->partition);
+    out->misfit = i + 1;
 }
 
 /* Bytes of key, headers and value of one record. */
@@ -108,13 +109,13 @@ int check_produced(struct api *a, struct op *op, const struct wire_produce *w, s
     if (code == E_OK)
         code = check_batch(w, &columns, e);
     if (code == E_OK)
-        code = check_keys(&columns, &facts, w, e);
-    if (code == E_OK)
         code = check_sizes(&columns, &facts, e);
     if (code == E_OK)
         code = take_ids(op, &columns, out, e);
-    if (code == E_OK)
+    if (code == E_OK) {
         out->last_delta = columns.count - 1;
+        look_at_keys(&columns, &facts, out);
+    }
     return code;
 }
 

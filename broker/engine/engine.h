@@ -127,7 +127,8 @@ struct due_batch {
     struct id128 id;
     uint32_t topic, partition, count;
     int code;
-    uint64_t last_delta, batch_hash;
+    bool one_key;               /* all its records have this key */
+    uint64_t last_delta, batch_hash, key_hash;
     struct view batch;
 };
 struct due { const struct due_batch *batches; uint32_t batches_n; uint64_t next_ms; struct ref *hold; };

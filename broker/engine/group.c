@@ -51,6 +51,14 @@ static struct group_part *part_new(struct group *g, struct partition *partition)
     return p;
 }
 
+void group_grow(struct group *g, uint32_t before)
+{
+    uint32_t partitions = g->topic->config.partitions;
+    g->parts = mem_resize(g->parts, partitions, sizeof(struct group_part *));
+    for (uint32_t i = before; i < partitions; i++)
+        g->parts[i] = part_new(g, g->topic->partitions[i]);
+}
+
 struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row)
 {
     struct group *g = mem_zalloc(sizeof *g);

@@ -93,19 +93,18 @@ static void step_down(struct engine *en, struct entry *h)
     }
 }
 
-static bool scans_again(const struct group_part *p) { return p->cursor < p->scanned; }
-
 bool key_place(struct engine *en, struct entry *e)
 {
     struct key_queue *k = e->key;
     struct entry *h = k->head;
+    struct group_part *rescanned;
     if (h != NULL && h->state != ENTRY_LEASED && older(e, h)) {
         step_down(en, h);
         h = NULL;
     } else if (h != NULL) {
         entry_stand(en, h);
-    } else if (e->redriven && scans_again(e->part)) {
-        mark_dirty(&e->part->unsure, &k->unsure);
+    } else if (e->redriven && (rescanned = key_rescanned(k)) != NULL) {
+        mark_dirty(&rescanned->unsure, &k->unsure);
         return false;
     } else if (!list_empty(&k->front) && older(front_first(k), e)) {
         head_from_front(en, k);
@@ -257,7 +256,7 @@ void keys_sure(struct engine *en, struct group_part *p)
     struct group *g = p->group;
     sure(en, g, &p->unsure);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++)
-        if (scans_again(g->parts[i]))
+        if (part_rescans(g->parts[i]))
             return;
     sure(en, g, &g->headless);
 }

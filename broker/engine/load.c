@@ -57,6 +57,9 @@ static int load_partition(struct engine *en, struct view key, struct view value,
     if (code != E_OK)
         return code;
     p->visible = p->row.end;
+    p->parent = p->row.parent != 0 ? map_get(&en->partitions, p->row.parent) : NULL;
+    if (p->row.parent != 0 && (p->parent == NULL || p->parent->topic != p->topic || p->parent->index >= p->index))
+        return damaged(e, "the parent of partition", id);
     return E_OK;
 }
 

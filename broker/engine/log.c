@@ -74,6 +74,10 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
         answer(en, op, e.code, "%s", e.text);
         return;
     }
+    if (growth_misfit(p, &op->batch)) {
+        growth_answer(en, op, p, &op->batch);
+        return;
+    }
     op->reply.body = BODY_PRODUCE;
     dedup_begin(en);
     enum dedup_step step = dedup_check(en, op, p->topic, w->count, &op->batch, &op->reply.produce);

@@ -37,7 +37,8 @@ struct partition {
     uint32_t id, index;
     struct topic *topic;
     enum store_family family;
-    struct partition_row row;   /* (row) start, end, bytes, times */
+    struct partition_row row;   /* (row) start, end, bytes, times, fence */
+    struct partition *parent;   /* (row) that it was split from; NULL: none (growth.c) */
     uint64_t visible;           /* readers see offsets below; follows the written or the durable turn */
     struct list waiters;        /* of struct place: fetches that wait for `visible` to pass their offset */
     struct list_node dirty;     /* in engine.dirty_partitions */
@@ -407,6 +408,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s);
 void topic_list(struct engine *en, struct op *op);
 void topic_free(struct topic *t);
 enum store_family log_family(uint8_t log_class);
+struct partition *partition_new(struct engine *en, struct topic *t, uint32_t index, uint32_t id);
 void topic_unknown(struct engine *en, struct op *op, struct view name); /* answers TOPIC_NOT_FOUND with help */
 void partition_gone(struct engine *en, struct op *op, uint32_t id);     /* answers PARTITION_NOT_FOUND, or TOPIC_DELETED */
 int partition_missing(const struct engine *en, uint32_t id);            /* which of the two */
@@ -425,6 +427,20 @@ void log_offset_for(struct engine *en, struct op *op);
 void log_write(struct engine *en, struct partition *p);                /* this turn's appends and the partition's row */
 void log_visible(struct engine *en, struct pending *queue, uint64_t turn);
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone);
+
+/* ---------------------------------------------------------------- growth.c */
+
+/* Whether a topic can have so many partitions: OK (also for as many as it has), UNSUPPORTED, LIMIT. */
+int growth_check(const struct engine *en, const struct topic *t, uint32_t partitions, struct err *e);
+void topic_grow(struct engine *en, struct topic *t, uint32_t partitions); /* checked before; the topic's row is the caller's */
+/* Not all keys of a batch belong to the partition that it was sent to, as many as there are now. */
+bool growth_misfit(const struct partition *p, const struct op_batch *b);
+void growth_answer(struct engine *en, struct op *op, const struct partition *p, const struct op_batch *b); /* WRONG_PARTITION */
+/* Where a message belongs that was to be appended to `p` before there were more. */
+struct partition *growth_partition(struct partition *p, uint64_t key_hash);
+bool part_open(const struct group_part *p);            /* the group has passed its fence */
+/* A part that is scanned again after a restart and may have messages of this key; NULL: none. */
+struct group_part *key_rescanned(const struct key_queue *k);
 
 /* ---------------------------------------------------------------- settings.c */
 
@@ -479,6 +495,7 @@ void group_drop(struct engine *en, struct group *g, int code); /* out of everyth
 void group_rows_remove(struct engine *en, enum store_family f, struct key begin); /* every row that begins so */
 uint64_t group_purge(struct engine *en, struct group *g);      /* purge.c; how many messages were done by it */
 void group_free(struct engine *en, struct group *g);
+void group_grow(struct group *g, uint32_t before);              /* its topic has more partitions than before */
 void group_stir(struct engine *en, struct group *g);
 void group_write(struct engine *en, struct group *g);          /* its row */
 void group_used(struct engine *en, struct group *g);           /* idle.c: somebody received or settled */
@@ -666,6 +683,9 @@ int engine_load(struct engine *en, struct err *e);
 
 /* What rows and batches say is not trusted as an index. */
 static inline uint8_t priority_bounded(uint8_t priority) { return priority < PRIORITIES ? priority : PRIORITIES - 1; }
+
+/* What was scanned before a restart is being scanned again. */
+static inline bool part_rescans(const struct group_part *p) { return p->cursor < p->scanned; }
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return g->parts[p->index]; }
 

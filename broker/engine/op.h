@@ -38,6 +38,8 @@ struct op_ask {
 struct op_batch {
     uint64_t last_delta;             /* offset of the last record minus the first's */
     const struct id128 *message_ids; /* one for each record, zero: it has none; NULL: none has one */
+    uint32_t partitions;             /* how many its topic had when it was looked where its keys belong; 0: it has no keys */
+    uint32_t misfit;                 /* then the first record, from 1, whose key does not belong to this partition; 0: all do */
 };
 
 struct op {

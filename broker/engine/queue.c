@@ -15,7 +15,7 @@ enum { LOAD_RECORDS_MIN = 64 };
 void group_stir(struct engine *en, struct group *g) { mark_dirty(&en->stirred, &g->stirred); }
 
 /* Something of this partition is not scanned. */
-static bool part_has_more(const struct group_part *p) { return p->cursor < p->partition->row.end; }
+static bool part_has_more(const struct group_part *p) { return p->cursor < p->partition->row.end && part_open(p); }
 
 static void load_begin(struct engine *en, struct group_part *p, uint32_t records)
 {
@@ -73,10 +73,12 @@ static void behind_key(struct engine *en, struct group *g, struct key_queue *k, 
 }
 
 /* A message that was scanned before stands in the list of its key if that begins at or before it. */
-static bool listed(struct engine *en, struct key_queue *k, uint64_t offset)
+static bool listed(struct engine *en, struct key_queue *k, uint32_t partition, uint64_t offset)
 {
     struct list_position first;
-    return k->list.count > 0 && key_list_first(en, k->group, k, &first) && offset >= first.offset;
+    if (k->list.count == 0 || !key_list_first(en, k->group, k, &first))
+        return false;
+    return partition != first.partition ? partition > first.partition : offset >= first.offset;
 }
 
 /* One message of the log, seen for the first time, or again after a restart (below p->scanned): then it may be known already. */
@@ -90,7 +92,7 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
         k = group_keeps_order(g) ? key_queue_get(g, r->key_hash, true) : limit_key(g, r->key_hash);
     if (k != NULL) {
         if (r->offset < p->scanned) {
-            if (listed(en, k, r->offset))
+            if (listed(en, k, p->partition->id, r->offset))
                 return;
         } else if (k->head != NULL || k->list.count > 0 || !list_empty(&k->front)) {
             behind_key(en, g, k, p, r);

@@ -242,6 +242,8 @@ static void append_due(struct engine *en, const struct due_batch *b, struct ref 
     }
     if (!put_back(en, b, &r))
         forget(en, p->topic, b->id, b->due_ms, b->count);
+    if (b->one_key) /* its topic may have grown meanwhile */
+        p = growth_partition(p, b->key_hash);
     struct wire_produce w = {.partition = p->id, .count = b->count, .batch_hash = b->batch_hash, .batch = b->batch};
     struct wire_produced ignored;
     log_append(en, p, &w, b->last_delta, hold, &ignored);

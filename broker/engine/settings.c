@@ -14,8 +14,7 @@ struct setting {
     {name, bit, offsetof(struct wire_group_config, field), sizeof(((struct wire_group_config *)0)->field), fixed}
 
 static const struct setting of_topics[] = {
-    TOPIC_SETTING("partitions", TOPIC_SET_PARTITIONS, partitions,
-                  "where a key lies follows from their number; make a topic with as many and produce to that"),
+    TOPIC_SETTING("partitions", TOPIC_SET_PARTITIONS, partitions, NULL), /* growth.c says how many */
     TOPIC_SETTING("retention", TOPIC_SET_RETENTION_MS, retention_ms, NULL),
     TOPIC_SETTING("retention-bytes", TOPIC_SET_RETENTION_BYTES, retention_bytes, NULL),
     TOPIC_SETTING("hard-cap", TOPIC_SET_HARD_CAP_MS, hard_cap_ms, NULL),

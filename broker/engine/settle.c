@@ -143,6 +143,8 @@ static int outputs_check(struct engine *en, struct op *op, const struct session 
         struct refusal refused;
         if (p == NULL)
             return partition_missing(en, w->partition);
+        if (growth_misfit(p, &o.batches[i]))
+            return E_WRONG_PARTITION;
         struct err e = {0};
         if (sched_asked(w) && sched_check(en, w, &e) != E_OK)
             return e.code;

@@ -59,7 +59,7 @@ struct topic *topic_find(const struct engine *en, struct view name)
 }
 
 /* Each stands alone and stays where it is, for it is in lists, and others point to it. */
-static struct partition *partition_new(struct engine *en, struct topic *t, uint32_t index, uint32_t id)
+struct partition *partition_new(struct engine *en, struct topic *t, uint32_t index, uint32_t id)
 {
     struct partition *p = mem_zalloc(sizeof *p);
     p->id = id;
@@ -277,17 +277,20 @@ void topic_alter(struct engine *en, struct op *op, struct session *s)
         topic_unknown(en, op, set->name);
         return;
     }
-    uint32_t bytes_max = t->config.message_bytes_max;
-    if (topic_settings_alter(&t->config, &set->config, set->mask, &e) != E_OK) {
+    struct wire_topic_config to = t->config;
+    if (topic_settings_alter(&to, &set->config, set->mask, &e) != E_OK || growth_check(en, t, to.partitions, &e) != E_OK) {
         answer(en, op, e.code, "topic '%s': %s", t->name, e.text);
         return;
     }
+    bool told = t->config.message_bytes_max == to.message_bytes_max;
+    topic_grow(en, t, to.partitions);
+    t->config = to;
     uint32_t *ids = mem_array(t->config.partitions, sizeof *ids);
     for (uint32_t i = 0; i < t->config.partitions; i++)
         ids[i] = t->partitions[i]->id;
     topic_write(en, t, ids);
     mem_free(ids);
-    for (uint32_t i = 0; i < t->config.partitions && t->config.message_bytes_max != bytes_max; i++)
+    for (uint32_t i = 0; i < t->config.partitions && !told; i++)
         log_partition_publish(en, t->partitions[i], false);
     dedup_windows_changed(en);
     t->backlog.looked = false;

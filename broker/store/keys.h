@@ -34,6 +34,7 @@
  * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
  * and FORMAT_NEWER for a format that this version does not know.
  *
+ * Format 3: partitions have parents.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
  * they lack; the directory is raised at the start.
@@ -45,7 +46,7 @@
 #include "base/err.h"
 #include "schemas/codec.h"
 
-enum { META_FORMAT = 2, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
+enum { META_FORMAT = 3, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
 
 /* ---------------------------------------------------------------- keys: fixed size, built on the stack */
 
@@ -130,7 +131,12 @@ struct group_row { /* used_ms: somebody received or settled, not much later than
     struct wire_group_config config;
     bool paused;
 };
-struct partition_row { uint64_t start, end, start_bytes, end_bytes, first_time_ms, last_time_ms; uint32_t epoch; uint64_t turn; };
+/* `parent`: the partition that this one was split from when that ended at `fence`; 0: none, it is as old as its topic. */
+struct partition_row {
+    uint64_t start, end, start_bytes, end_bytes, first_time_ms, last_time_ms;
+    uint32_t epoch, parent;
+    uint64_t turn, fence;
+};
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
 /* `expires_ms`: wall time when its ttl ends, 0: never. Sizes are below 2 GiB. */
 struct lease_entry {

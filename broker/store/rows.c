@@ -7,7 +7,7 @@
 
 /* Rows that have had more than one. What came with a format stands behind what was there before, so that an older row is read by the same
  * lines up to there; and a row of the newest that ends early is damage, not an older one. */
-enum { NEXT_FORMAT = 2, TOPIC_FORMAT = 2, GROUP_FORMAT = 2 };
+enum { NEXT_FORMAT = 2, TOPIC_FORMAT = 2, GROUP_FORMAT = 2, PARTITION_FORMAT = 2 };
 
 /* ---------------------------------------------------------------- meta */
 
@@ -202,7 +202,7 @@ int group_row_get(struct view v, struct group_row *r, struct err *e)
 
 void partition_row_put(struct buf *b, const struct partition_row *r)
 {
-    row_begin(b);
+    buf_put_u8(b, PARTITION_FORMAT);
     buf_put_varint(b, r->start);
     buf_put_varint(b, r->end);
     buf_put_varint(b, r->start_bytes);
@@ -211,12 +211,15 @@ void partition_row_put(struct buf *b, const struct partition_row *r)
     buf_put_varint(b, r->last_time_ms);
     buf_put_varint(b, r->epoch);
     buf_put_varint(b, r->turn);
+    buf_put_varint(b, r->parent);
+    buf_put_varint(b, r->fence);
 }
 
 int partition_row_get(struct view v, struct partition_row *r, struct err *e)
 {
     struct cur c;
-    int code = row_open(v, &c, "partition", e);
+    uint8_t format;
+    int code = row_open_up_to(v, &c, "partition", PARTITION_FORMAT, &format, e);
     if (code != E_OK)
         return code;
     r->start = cur_varint(&c);
@@ -227,6 +230,8 @@ int partition_row_get(struct view v, struct partition_row *r, struct err *e)
     r->last_time_ms = cur_varint(&c);
     r->epoch = cur_varint32(&c);
     r->turn = cur_varint(&c);
+    r->parent = format >= 2 ? cur_varint32(&c) : 0;
+    r->fence = format >= 2 ? cur_varint(&c) : 0;
     return row_close(&c, "partition", e);
 }
 

@@ -56,7 +56,6 @@ static void what_a_topic_is_made_of_cannot_be_altered_and_the_answer_says_what_t
     struct kit *k = kit_new();
     kit_topic(k, "t", 2);
     static const struct { struct wire_topic_config to; uint64_t mask; const char *name; } cases[] = {
-        {{.partitions = 4}, TOPIC_SET_PARTITIONS, "partitions"},
         {{.durability = DURABILITY_OS}, TOPIC_SET_DURABILITY, "durability"},
         {{.compacted = true}, TOPIC_SET_COMPACTED, "compacted"},
     };

@@ -306,8 +306,9 @@ static const void *keep(struct call *c, const void *data, size_t size)
 }
 
 /* What api would have found in the batches of a settle's units. */
-static void unit_batches(struct call *c, const struct id128 *ids)
+static void unit_batches(struct call *c, const struct kit *k)
 {
+    const struct id128 *ids = k->message_ids;
     const struct wire_settle *w = &c->op.request.settle;
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->units_n; i++)
@@ -319,7 +320,8 @@ static void unit_batches(struct call *c, const struct id128 *ids)
     for (uint32_t i = 0; i < w->units_n; i++)
         for (uint32_t j = 0; j < w->units[i].produces_n; j++) {
             uint32_t count = w->units[i].produces[j].count;
-            *batches++ = (struct op_batch){.last_delta = count - 1, .message_ids = ids};
+            *batches++ = (struct op_batch){.last_delta = count - 1, .message_ids = ids, .partitions = k->checked_partitions,
+                                           .misfit = k->checked_misfit};
             ids = ids != NULL ? ids + count : NULL;
         }
 }
@@ -336,9 +338,10 @@ struct call *kit_call(struct kit *k, struct wire_request r, int who)
         c->op.request.fetch.from = keep(c, r.fetch.from, r.fetch.from_n * sizeof *r.fetch.from);
     c->op.pipe = k->pipe[who];
     if (r.verb == VERB_PRODUCE)
-        c->op.batch = (struct op_batch){.last_delta = r.produce.count - 1, .message_ids = k->message_ids};
+        c->op.batch = (struct op_batch){.last_delta = r.produce.count - 1, .message_ids = k->message_ids,
+                                        .partitions = k->checked_partitions, .misfit = k->checked_misfit};
     if (r.verb == VERB_SETTLE)
-        unit_batches(c, k->message_ids);
+        unit_batches(c, k);
     bool own_turn = !k->engine->in_turn;
     if (own_turn)
         kit_begin(k);

@@ -20,7 +20,7 @@ static const struct format_row formats[] = {{.format = 0}, {META_FORMAT, MAX64, 
 static const struct epoch_row epochs[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
 static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64}};
 static const struct partition_row partitions[] = {
-    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX64 - 6}};
+    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX32 - 1, MAX64 - 6, MAX64 - 7}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
 static const struct list_header_row headers[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}};
 
@@ -191,7 +191,7 @@ enum kind {
 /* The newest format of a kind of row. */
 static uint8_t format_of(enum kind k)
 {
-    return k == NEXT || k == TOPIC || k == GROUP ? 2 : ROW_FORMAT;
+    return k == NEXT || k == TOPIC || k == GROUP || k == PARTITION ? 2 : ROW_FORMAT;
 }
 
 static void put(enum kind kind, bool x, struct buf *b)
@@ -493,6 +493,8 @@ static void rows_of_numbers_come_back(void **state)
         EQ(last_time_ms);                   \
         EQ(epoch);                          \
         EQ(turn);                           \
+        EQ(parent);                         \
+        EQ(fence);                          \
     } while (0)
     ROUND_TRIP(partition_row, partition_row, partitions)
 #undef SAME
@@ -1035,7 +1037,7 @@ static void a_directory_of_a_newer_format_is_refused(void **state)
     struct err e = {0};
     format_row_get(buf_view(&b), &r, &e);
     assert_code(E_FORMAT_NEWER, e);
-    assert_string_equal(e.text, "data directory has format 3, this version reads 2");
+    assert_string_equal(e.text, "data directory has format 4, this version reads 3");
     buf_free(&b);
 }
 
@@ -1050,6 +1052,7 @@ static void rows_of_the_format_before_are_read_with_defaults(void **state)
         {NEXT, {(const uint8_t *)"\1\3\254\2\4", 5}},
         {TOPIC, {(const uint8_t *)"\1\1t\5\2\7\10\11\1\0\12\13\2\1\0\0\0\2\0\0\0", 21}},
         {GROUP, {(const uint8_t *)"\1\1g\6\5\1\2\2\1\7\10\11\12\13\14\1", 16}},
+        {PARTITION, {(const uint8_t *)"\1\3\254\2\4\5\6\7\10\11", 10}},
     };
     for (size_t i = 0; i < ARRAY_LEN(old); i++) {
         assert_ok(get(old[i].kind, old[i].bytes, &err));
@@ -1087,6 +1090,11 @@ static void rows_of_the_format_before_are_read_with_defaults(void **state)
     assert_true(g->backoff_min_ms == 9 && g->backoff_max_ms == 10 && g->run_max == 11 && g->in_flight_max == 12);
     assert_true(g->expired == EXPIRED_DROP && g->rate_milli == 0 && g->key_rate_milli == 0 && g->key_in_flight_max == 0);
     assert_true(g->idle_expiry_ms == 0 && group.used_ms == 0);
+
+    struct partition_row p;
+    assert_ok(partition_row_get(old[3].bytes, &p, &err));
+    assert_true(p.start == 3 && p.end == 300 && p.start_bytes == 4 && p.end_bytes == 5 && p.first_time_ms == 6 && p.last_time_ms == 7);
+    assert_true(p.epoch == 8 && p.turn == 9 && p.parent == 0 && p.fence == 0);
 }
 
 static void the_bytes_of_rows_are_these_for_ever(void **state)
@@ -1109,7 +1117,7 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         {SCHED_COUNT, "\1\0\0", 3},
         {SCHED_LOW, "\1\0", 2},
         {TASK, "\1\1\1\0\0\0\0\0\0\0\0\0\0\0", 14},
-        {PARTITION, "\1\0\0\0\0\0\0\0\0", 9},
+        {PARTITION, "\2\0\0\0\0\0\0\0\0\0\0", 11},
         {CURSOR, "\1\0\0\0\0", 5},
         {LIST, "\1\0\0\0\0\0", 6},
         {SESSION, "\1\0\0\0", 4},
