@@ -294,11 +294,8 @@ static void fetch_part(const struct log_source *src, const struct wire_fetch_fro
     static const uint8_t zeros[STORED_ALIGN];
     struct walk w;
     uint64_t at = from->offset < part->start ? part->start : from->offset;
-    if (from->offset < part->start) {
-        part->has_gap = true;
-        part->gap = (struct wire_gap){.from = from->offset, .to = part->start, .why = GAP_RETENTION};
-    }
     size_t begin = out->size;
+    uint64_t start;
     if (!walk_open(&w, src, part->partition, at)) {
         part->code = E_PARTITION_NOT_FOUND;
         return;
@@ -326,6 +323,8 @@ static void fetch_part(const struct log_source *src, const struct wire_fetch_fro
             part->code = (uint16_t)code;
             break;
         }
+        if (tail_lookup(src->tail, part->partition, &w.family, &start) && start > expected)
+            break; /* removed while it was looked for: who asks again is told what is gone */
         uint64_t to = damage_span(&w, code, found, &b, expected, part->end);
         part->code = E_DAMAGED;
         part->has_gap = true;

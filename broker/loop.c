@@ -17,7 +17,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_CUT, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -29,6 +29,7 @@ struct event_pipe { struct event event; uint64_t pipe; };
 struct event_loaded { struct event event; struct loaded loaded; struct loaded_record records[]; };
 struct event_matched { struct event event; struct match *match; };
 struct event_due { struct event event; struct due due; };
+struct event_cut { struct event event; struct cut cut; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
 
 /* A turn that was written and waits for the disk, with the replies that stand on it. */
@@ -203,6 +204,8 @@ static void turn_written(struct loop *l)
         readers_match(l->readers, fx->matches[i]);
     if (fx->due != NULL)
         readers_due(l->readers, fx->due);
+    for (size_t i = 0; i < fx->cuts_n; i++)
+        readers_cut(l->readers, &fx->cuts[i]);
     for (size_t i = 0; i < fx->notices_n; i++)
         log_warn("%s", fx->notices[i].line.text);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
@@ -279,6 +282,12 @@ static void step(struct loop *l, struct event *ev)
         struct event_due *p = container_of(ev, struct event_due, event);
         engine_due(l->engine, &p->due);
         ref_drop(p->due.hold);
+        mem_free(p);
+        break;
+    }
+    case EVENT_CUT: {
+        struct event_cut *p = container_of(ev, struct event_cut, event);
+        engine_cut(l->engine, &p->cut);
         mem_free(p);
         break;
     }
@@ -473,6 +482,15 @@ static void on_due(void *user, const struct due *d)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_cut(void *user, const struct cut *c)
+{
+    struct loop *l = user;
+    struct event_cut *p = mem_zalloc(sizeof *p);
+    p->event.kind = EVENT_CUT;
+    p->cut = *c;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_unreadable(void *user, const struct log_unreadable *u)
 {
     struct loop *l = user;
@@ -541,7 +559,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .matched = on_matched, .unreadable = on_unreadable,
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .cut = on_cut, .matched = on_matched, .unreadable = on_unreadable,
                                   .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);

@@ -6,7 +6,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-enum job_kind { JOB_LOAD, JOB_DUE, JOB_MATCH, JOB_FILL };
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_CUT, JOB_MATCH, JOB_FILL };
 
 struct job {
     struct list_node link;
@@ -14,6 +14,7 @@ struct job {
     union {
         struct effect_load load;
         struct effect_due due;
+        struct effect_cut cut;
         struct match *match;
         struct op *op;
     };
@@ -56,6 +57,16 @@ static void do_due(struct readers *r, const struct effect_due *want)
         r->hooks.due(r->hooks.user, &d);
 }
 
+static void do_cut(struct readers *r, const struct effect_cut *want)
+{
+    struct cut c;
+    struct err e = {0};
+    if (cut_find(r->src.store, want, &c, &e) != 0)
+        r->hooks.failed(r->hooks.user, &e);
+    else
+        r->hooks.cut(r->hooks.user, &c);
+}
+
 static void do_fill(struct readers *r, struct op *op)
 {
     log_fill(&r->src, op, r->hooks.unreadable, r->hooks.user);
@@ -70,6 +81,9 @@ static void do_job(struct readers *r, const struct job *j, struct buf *records)
         break;
     case JOB_DUE:
         do_due(r, &j->due);
+        break;
+    case JOB_CUT:
+        do_cut(r, &j->cut);
         break;
     case JOB_MATCH:
         do_match(r, j->match);
@@ -145,6 +159,7 @@ static void give(struct readers *r, struct job what)
 
 void readers_load(struct readers *r, const struct effect_load *load) { give(r, (struct job){.kind = JOB_LOAD, .load = *load}); }
 void readers_due(struct readers *r, const struct effect_due *due) { give(r, (struct job){.kind = JOB_DUE, .due = *due}); }
+void readers_cut(struct readers *r, const struct effect_cut *cut) { give(r, (struct job){.kind = JOB_CUT, .cut = *cut}); }
 void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
 void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }
 

@@ -1,9 +1,10 @@
-/* Threads that read the store: read-ahead for groups, what is due, bytes for replies. They take work from one queue and hand results to the loop
+/* Threads that read the store: read-ahead for groups, what is due, where a log may be cut, bytes for replies. They take work from one queue and hand results to the loop
  * (a load, what is due) or to the operation's maker (a reply).
  */
 #ifndef BROKER_READERS_H
 #define BROKER_READERS_H
 
+#include "broker/cutread.h"
 #include "broker/dueread.h"
 #include "broker/logread.h"
 
@@ -13,6 +14,7 @@ struct readers_hooks {
     /* Any reader thread. */
     void (*loaded)(void *user, const struct loaded *l);                  /* copied before it returns */
     void (*due)(void *user, const struct due *d);                        /* its hold is the hook's to drop */
+    void (*cut)(void *user, const struct cut *c);
     void (*unreadable)(void *user, const struct log_unreadable *u);
     void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
     void (*filled)(void *user, struct op *op);
@@ -24,6 +26,7 @@ int readers_start(struct readers **out, const struct log_source *src, uint32_t t
 void readers_load(struct readers *r, const struct effect_load *load);
 void readers_match(struct readers *r, struct match *m); /* takes it */
 void readers_due(struct readers *r, const struct effect_due *due);
+void readers_cut(struct readers *r, const struct effect_cut *cut);
 void readers_fill(struct readers *r, struct op *op);
 /* Finishes what was given, ends the threads. NULL is fine. */
 void readers_stop(struct readers *r);

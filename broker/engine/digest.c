@@ -74,6 +74,7 @@ uint64_t engine_digest(const struct engine *en)
             const struct partition_row *r = &t->partitions[k]->row;
             h = mix(mix(mix(mix(h, t->partitions[k]->id), r->start), r->end), r->end_bytes);
             h = mix(mix(h, r->parent), r->fence);
+            h = mix(h, retention_digest(t->partitions[k], mix));
         }
         for (size_t k = 0; k < t->groups_n; k++)
             h = mix(h, group_digest(t->groups[k]));

@@ -281,6 +281,8 @@ void engine_turn_end(struct engine *en)
     }
     fx->loads = (const struct effect_load *)(void *)en->loads.data;
     fx->loads_n = en->loads.size / sizeof *fx->loads;
+    fx->cuts = (const struct effect_cut *)(void *)en->cuts.data;
+    fx->cuts_n = en->cuts.size / sizeof *fx->cuts;
     fx->matches = (struct match *const *)(void *)en->matches.data;
     fx->matches_n = en->matches.size / sizeof *fx->matches;
     fx->appends = (const struct effect_append *)(void *)en->appends_fx.data;
@@ -305,6 +307,8 @@ void engine_effects_clear(struct engine *en)
     buf_clear(&en->holds);
     en->fx.due = NULL;
     buf_clear(&en->loads);
+    buf_clear(&en->cuts);
+    en->fx.cuts_n = 0;
     buf_clear(&en->matches);
     buf_clear(&en->appends);
     buf_clear(&en->appends_fx);
@@ -378,6 +382,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     list_init(&en->dirty_tasks);
     list_init(&en->tasks);
     list_init(&en->stirred);
+    retention_init(en);
     int code = engine_load(en, e);
     if (code != E_OK) {
         engine_close(en);
@@ -408,10 +413,11 @@ void engine_close(struct engine *en)
     map_free(&en->pipes);
     heap_free(&en->timers);
     heap_free(&en->waits);
+    heap_free(&en->retention.due);
     puts_free(&en->fx.puts);
     for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
-    struct buf *bufs[] = {&en->holds, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
+    struct buf *bufs[] = {&en->holds, &en->cuts, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
                           &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
@@ -426,6 +432,7 @@ void engine_totals(const struct engine *en, struct engine_totals *out)
                                   .groups = en->groups_n, .sessions = (uint32_t)en->sessions_n, .ready = en->ready,
                                   .scheduled_batches = en->sched.batches, .scheduled_messages = en->sched.messages,
                                   .clock_stepped = en->wall_suspect};
+    memcpy(out->log_bytes, en->log_bytes, sizeof out->log_bytes);
     for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
         const struct group *g = it.value;
         out->leased += g->leased;

@@ -53,6 +53,9 @@ struct match {
 void match_free(struct match *m); /* any thread; NULL is fine */
 /* Fetch the batches that are due from `from_ms` up to `to_ms` (wall): at most this many rows and bytes, one at least. Answered by engine_due. */
 struct effect_due { uint64_t from_ms, to_ms, bytes_max; uint32_t rows_max; };
+/* How far a log may be cut: rows wholly before `to` whose last append time is at most time_ms, or that end within the first `bytes` (as
+ * end_bytes counts them). Answered by engine_cut. */
+struct effect_cut { uint32_t partition; enum store_family family; uint64_t from, to, time_ms, bytes; };
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -68,6 +71,7 @@ struct effects {
     const struct effect_load *loads; size_t loads_n;
     struct match *const *matches; size_t matches_n;
     const struct effect_due *due; /* NULL: none */
+    const struct effect_cut *cuts; size_t cuts_n;
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
@@ -96,6 +100,7 @@ struct engine_totals {
     uint32_t topics, partitions, groups, sessions;
     uint64_t ready, leased, waiting, held, scheduled_batches, scheduled_messages;
     bool clock_stepped; /* what goes by the wall clock pauses */
+    uint64_t log_bytes[FAM_COUNT]; /* of the logs that lie in each family */
 };
 void engine_totals(const struct engine *en, struct engine_totals *out);
 
@@ -133,6 +138,10 @@ struct due_batch {
 };
 struct due { const struct due_batch *batches; uint32_t batches_n; uint64_t next_ms; struct ref *hold; };
 void engine_due(struct engine *en, const struct due *d);
+/* The answer to effect_cut: everything before `to` may go. bytes: of the log before it; last_ms: append time of the last message that goes,
+ * next_ms: of the first that stays, 0: none is there. to = from: nothing may; a code other than OK: for it does not read. */
+struct cut { uint32_t partition; uint64_t from, to, bytes, last_ms, next_ms; int code; };
+void engine_cut(struct engine *en, const struct cut *c);
 /* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
 void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
 /* Free disk space, looked at once a second or so. */

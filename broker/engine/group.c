@@ -46,6 +46,7 @@ static struct group_part *part_new(struct group *g, struct partition *partition)
     for (int k = 0; k < PRIORITIES; k++)
         list_init(&p->fresh[k]);
     list_init(&p->unsure);
+    list_init(&p->present);
     lag_scanned(p, UINT64_MAX);
     p->low_at = UINT64_MAX;
     return p;
@@ -154,6 +155,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     map_del(&en->groups, g->id);
     en->groups_n--;
     group_free(en, g);
+    for (uint32_t i = 0; i < t->config.partitions && code != E_TOPIC_DELETED; i++)
+        retention_floor_moved(en, t->partitions[i]);
 }
 
 /* ---------------------------------------------------------------- requests */

@@ -7,8 +7,9 @@
 
 static void row_write(struct engine *en, struct entry *e, uint8_t state, bool blocking, struct view reason, struct view error)
 {
-    const struct group_part *p = e->part;
+    struct group_part *p = e->part;
     struct key k = key_held(p->group->id, p->partition->id, e->offset);
+    p->held_turn = en->turn;
     buf_clear(&en->row);
     held_row_put(&en->row, &(struct held_row){.state = state, .due_ms = e->due_ms, .at_ms = en->wall_ms, .token = e->token,
                                               .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
@@ -222,7 +223,8 @@ static struct entry *parked_entry(struct group_part *p, uint64_t offset, const s
     e->key_hash = row->key_hash;
     e->size = row->size;
     e->priority = priority_bounded(row->priority);
-    e->redriven = done_has(&p->done, offset);
+    if (done_has(&p->done, offset))
+        entry_present(e);
     p->group->redriven += e->redriven;
     if (e->has_key && p->group->config.order == ORDER_KEY)
         e->key = key_queue_get(p->group, e->key_hash, true);

@@ -63,6 +63,13 @@ static int load_partition(struct engine *en, struct view key, struct view value,
     return E_OK;
 }
 
+static int load_trims(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t id;
+    struct partition *p = key_read_id(key, 'r', &id) ? map_get(&en->partitions, id) : NULL;
+    return p == NULL ? damaged(e, "what was removed of a partition without a topic:", get_u32be(key.data + 1)) : retention_load_trims(p, value, e);
+}
+
 static int load_group(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t id;
@@ -122,13 +129,15 @@ static int load_meta(struct engine *en, struct err *e)
     k = key_meta_next();
     if (row_read(en, FAM_META, &k, &v) && (code = next_row_get(v, &en->next, e)) != E_OK)
         return code;
-    struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g');
+    struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g'), trims = key_meta_prefix('r');
     if ((code = each_row(en, FAM_META, &topics, load_topic, e)) != E_OK ||
         (code = each_row(en, FAM_META, &partitions, load_partition, e)) != E_OK ||
+        (code = each_row(en, FAM_META, &trims, load_trims, e)) != E_OK ||
         (code = each_row(en, FAM_META, &groups, load_group, e)) != E_OK)
         return code;
     for (struct map_it it = map_iter(&en->partitions); map_next(&it);)
         log_partition_publish(en, it.value, false);
+    retention_load(en);
     uint32_t last = en->next.partition - 1;
     if (last != 0 && map_get(&en->partitions, last) == NULL) /* so that the checks know which ids there were */
         buf_append(&en->partitions_fx, &(struct effect_partition){.partition = last, .gone = true}, sizeof(struct effect_partition));
@@ -218,7 +227,8 @@ static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_
     struct entry *e = entry_new(p, offset);
     e->has_key = has_key;
     e->key_hash = key_hash;
-    e->redriven = done_has(&p->done, offset);
+    if (done_has(&p->done, offset))
+        entry_present(e);
     p->group->redriven += e->redriven;
     if (has_key && p->group->config.order == ORDER_KEY)
         e->key = key_queue_get(p->group, key_hash, true);

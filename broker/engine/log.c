@@ -44,6 +44,7 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
         ((struct append *)(void *)en->appends.data)[p->append_last].next = at + 1;
     p->append_last = at;
     row->end += last_delta + 1;
+    retention_appended(en, p, stored_entry_size((uint32_t)w->batch.size));
     mark_dirty(&en->dirty_partitions, &p->dirty);
     en->counters.produced_batches++;
     en->counters.produced_messages += w->count;
@@ -181,6 +182,9 @@ static void fetch_part(const struct engine *en, const struct wire_fetch_from *fr
     part->end = p->visible;
     if (from->offset > p->row.end)
         part->code = E_OFFSET_OUT_OF_RANGE;
+    part->has_gap = from->offset < p->row.start;
+    if (part->has_gap)
+        retention_gap(p, from->offset, &part->gap);
 }
 
 static bool fetch_has_news(const struct wire_fetch_from *from, const struct wire_fetch_part *part)
@@ -205,6 +209,8 @@ bool log_fetch_try(struct engine *en, struct op *op, bool always)
     struct wire_fetch_part *parts = op_take(en, op, f->from_n, sizeof *parts);
     for (uint32_t i = 0; i < f->from_n; i++)
         fetch_part(en, &f->from[i], &parts[i]);
+    for (uint32_t i = 0; i < f->from_n; i++)
+        en->counters.gaps += parts[i].has_gap;
     op->reply.body = BODY_FETCH;
     op->reply.fetch.parts = parts;
     op->reply.fetch.parts_n = f->from_n;

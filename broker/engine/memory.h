@@ -45,6 +45,11 @@ struct partition {
     size_t append_first, append_n; /* this turn's appends: a chain in engine.appends, by append.next */
     size_t append_last;
     struct times *times;        /* when what was appended; NULL: nothing since the start */
+    struct heap_node due;       /* in retention.due, by wall time: when its oldest message is too old */
+    struct list_node look;      /* in retention.looks */
+    struct trimming *trimming;  /* it is being cut; NULL: it is not */
+    struct trims_row *trims;    /* (row) NULL: nothing was removed */
+    bool pinned;                /* a group keeps what should go */
 };
 
 /* What a group has not done, and how long it takes to. UINT64_MAX: at this rate never; nothing waits. */
@@ -63,6 +68,9 @@ struct topic {
     struct group **groups;      /* sorted by name */
     size_t groups_n;
     struct backlog backlog;
+    uint64_t bytes;             /* of its partitions' logs */
+    uint64_t level;             /* over its bytes: what each partition may keep */
+    struct list_node over;      /* in retention.over */
 };
 
 /* One batch on its way into a turn's log value. */
@@ -148,6 +156,7 @@ struct flow { uint64_t spent, at_ms; };
 struct entry {
     struct list_node link;      /* READY: part.fresh or group.again of its priority; LEASED: lease.entries */
     struct list_node of_key;    /* key.run or key.front */
+    struct list_node present;   /* redriven: in part.present */
     struct timer timer;         /* RETRYING: when due */
     struct group_part *part;
     struct key_queue *key;      /* NULL: none, or of a key without order and neither its head nor in its front */
@@ -212,6 +221,8 @@ struct group_part {
     struct map entries;         /* offset -> entry */
     struct list fresh[PRIORITIES]; /* READY, found by the scan, ascending, no row of their own */
     struct list unsure;         /* keys with a front whose head the scan may still find */
+    struct list present;        /* of struct entry: redriven ones */
+    uint64_t held_turn;         /* the last turn that put the row of a held message */
     uint64_t cursor_time_ms;    /* append time of the last scanned message */
     uint64_t cursor_bytes;      /* of the log before the cursor; UINT64_MAX: not known */
     uint64_t low_at, low_time_ms; /* append time of the message at low_at, as the log was asked for it; UINT64_MAX: of none */
@@ -299,6 +310,19 @@ struct sched {
     struct buf name;
 };
 
+/* ---------------------------------------------------------------- the ends of the logs (retention.c) */
+
+struct retention {
+    struct timer timer;
+    struct heap due;            /* of struct partition, by wall time */
+    struct list looks;          /* of struct partition: to be looked at in the next round */
+    struct list over;           /* of struct topic: with more bytes than they keep */
+    struct list under_way;      /* of struct trimming */
+    uint32_t under_way_n;
+    uint64_t round_ms;          /* mono: the last round began */
+    bool in_round;              /* more wait than may be under way */
+};
+
 /* ---------------------------------------------------------------- the engine */
 
 struct engine {
@@ -306,6 +330,7 @@ struct engine {
     const struct engine_limits *limits;
     struct engine_counters counters;
     struct effects fx;
+    struct buf cuts;            /* as those */
     struct buf notices, loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
     struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
@@ -322,6 +347,8 @@ struct engine {
     struct engine_now clock;    /* when the two clocks were last seen to agree */
     bool wall_suspect;          /* the wall clock stepped: what goes by it pauses */
     struct sched sched;
+    struct retention retention;
+    uint64_t log_bytes[FAM_COUNT]; /* of all logs of a family */
     uint64_t token_last;        /* counter of this epoch */
     uint64_t mark;              /* the last that was given: to see what was met before */
     struct next_row next;       /* (row) */
@@ -442,6 +469,19 @@ bool part_open(const struct group_part *p);            /* the group has passed i
 /* A part that is scanned again after a restart and may have messages of this key; NULL: none. */
 struct group_part *key_rescanned(const struct key_queue *k);
 
+/* ---------------------------------------------------------------- retention.c */
+
+void retention_appended(struct engine *en, struct partition *p, uint64_t bytes);
+void retention_floor_moved(struct engine *en, struct partition *p);   /* of some group */
+void retention_topic_changed(struct engine *en, struct topic *t);     /* its settings or its groups */
+void retention_partition_gone(struct engine *en, struct partition *p);
+/* What a reader that stands at `from`, before the start, can no longer have. */
+void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *out);
+void retention_init(struct engine *en);
+int retention_load_trims(struct partition *p, struct view value, struct err *e);
+void retention_load(struct engine *en);                                /* topics and partitions were */
+uint64_t retention_digest(const struct partition *p, uint64_t (*mix)(uint64_t, uint64_t));
+
 /* ---------------------------------------------------------------- settings.c */
 
 struct wire_topic_config topic_defaults(struct wire_topic_config c); /* with defaults for what is 0 */
@@ -514,6 +554,7 @@ void queue_stirred(struct engine *en);                 /* at the end of a turn: 
 void queue_loaded(struct engine *en, const struct loaded *l);
 void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */
 struct entry *entry_new(struct group_part *p, uint64_t offset);
+void entry_present(struct entry *e);                        /* it is there though its offset is done: redriven */
 void entry_ready(struct engine *en, struct entry *e);       /* came back, or is the next of its key */
 void entry_ready_fresh(struct engine *en, struct entry *e); /* found by the scan: nothing else stands for it */
 void entry_unready(struct engine *en, struct entry *e);

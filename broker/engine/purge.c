@@ -12,6 +12,7 @@
 static void take_out(struct engine *en, struct entry *e)
 {
     entry_leave_state(en, e);
+    list_remove(&e->present);
     if (e->key != NULL && e->key->head == e)
         e->key->head = NULL;
     e->key = NULL;
@@ -27,7 +28,8 @@ static uint64_t purge_entries(struct engine *en, struct group_part *p)
         if (e->state == ENTRY_BLOCKED) {
             p->group->redriven += !e->redriven;
             p->group->redriven_blocked += !e->redriven;
-            e->redriven = true;
+            if (!e->redriven)
+                entry_present(e);
             map_put(&kept, e->offset, e);
             continue;
         }

@@ -17,9 +17,16 @@ struct entry *entry_new(struct group_part *p, uint64_t offset)
     return e;
 }
 
+void entry_present(struct entry *e)
+{
+    e->redriven = true;
+    list_push_back(&e->part->present, &e->present);
+}
+
 void entry_forget(struct entry *e)
 {
     assert(!list_linked(&e->link) && !list_linked(&e->of_key) && e->lease == NULL && e->key == NULL);
+    list_remove(&e->present);
     map_del(&e->part->entries, e->offset);
     mem_free(e);
 }

@@ -97,6 +97,8 @@ void topic_free(struct topic *t)
 {
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         mem_free(t->partitions[i]->times);
+        mem_free(t->partitions[i]->trims);
+        mem_free(t->partitions[i]->trimming);
         mem_free(t->partitions[i]);
     }
     mem_free(t->name);
@@ -219,12 +221,17 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
         struct key row = key_partition_row(p->id), begin = key_log_prefix(p->id), end = key_after(&begin);
         row_remove(en, FAM_META, &row);
         puts_remove_range(&en->fx.puts, p->family, key_view(&begin), key_view(&end));
+        row = key_trims(p->id);
+        if (p->trims != NULL)
+            row_remove(en, FAM_META, &row);
+        retention_partition_gone(en, p);
         log_partition_publish(en, p, true);
         map_del(&en->partitions, p->id);
     }
     struct key k = key_topic(t->id);
     row_remove(en, FAM_META, &k);
     sched_topic_gone(en, t);
+    list_remove(&t->over);
     memmove(en->topics + at, en->topics + at + 1, (en->topics_n - at - 1) * sizeof(struct topic *));
     en->topics_n--;
     en->topics_gone++;
@@ -293,6 +300,7 @@ void topic_alter(struct engine *en, struct op *op, struct session *s)
     for (uint32_t i = 0; i < t->config.partitions && !told; i++)
         log_partition_publish(en, t->partitions[i], false);
     dedup_windows_changed(en);
+    retention_topic_changed(en, t);
     t->backlog.looked = false;
     answer_topic(en, op, t, false);
 }

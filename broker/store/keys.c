@@ -89,6 +89,11 @@ struct key key_partition_row(uint32_t partition)
     return tagged_id('p', partition);
 }
 
+struct key key_trims(uint32_t partition)
+{
+    return tagged_id('r', partition);
+}
+
 struct key key_log_prefix(uint32_t partition)
 {
     return plain_id(partition);

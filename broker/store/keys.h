@@ -10,6 +10,7 @@
  *             't' topic                             topic
  *             'g' group                             group
  *             'p' partition                         start, end, bytes, times: written for partitions touched
+ *             'r' partition                         what was removed from its start: written when something is
  *             'm'                                   which generation of dedup takes rows, since when, how many
  *             'b' ..  'u' ..                        bindings, principals (reserved)
  *   log.*     partition | last offset u64           stored batches of one turn (schemas/stored.h)
@@ -34,7 +35,7 @@
  * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
  * and FORMAT_NEWER for a format that this version does not know.
  *
- * Format 3: partitions have parents.
+ * Format 3: partitions have parents, and a row of what was removed from their start.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
  * they lack; the directory is raised at the start.
@@ -59,6 +60,7 @@ struct key key_meta_next(void);
 struct key key_topic(uint32_t topic);
 struct key key_group(uint32_t group);
 struct key key_partition_row(uint32_t partition);
+struct key key_trims(uint32_t partition);
 struct key key_meta_prefix(char tag);                       /* where rows of a tag begin */
 struct key key_log(uint32_t partition, uint64_t last_offset);
 struct key key_log_prefix(uint32_t partition);
@@ -137,6 +139,10 @@ struct partition_row {
     uint32_t epoch, parent;
     uint64_t turn, fence;
 };
+/* What was removed from the start of a partition, ascending: up to where, append times of the first and the last message that went. */
+enum { TRIMS_MAX = 8 };
+struct trim { uint64_t to, first_ms, last_ms; uint8_t why; /* enum gap_why */ };
+struct trims_row { uint32_t n; struct trim at[TRIMS_MAX]; };
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
 /* `expires_ms`: wall time when its ttl ends, 0: never. Sizes are below 2 GiB. */
 struct lease_entry {
@@ -199,6 +205,8 @@ void group_row_put(struct buf *b, const struct group_row *r);
 int group_row_get(struct view v, struct group_row *r, struct err *e);
 void partition_row_put(struct buf *b, const struct partition_row *r);
 int partition_row_get(struct view v, struct partition_row *r, struct err *e);
+void trims_row_put(struct buf *b, const struct trims_row *r);
+int trims_row_get(struct view v, struct trims_row *r, struct err *e);
 void cursor_row_put(struct buf *b, const struct cursor_row *r);
 int cursor_row_get(struct view v, struct cursor_row *r, struct err *e);
 /* A chunk's bits with a checksum; trailing zeros are cut, a full chunk is a few bytes; at most 512 bytes and its head. */

@@ -235,6 +235,40 @@ int partition_row_get(struct view v, struct partition_row *r, struct err *e)
     return row_close(&c, "partition", e);
 }
 
+void trims_row_put(struct buf *b, const struct trims_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->n);
+    for (uint32_t i = 0; i < r->n; i++) {
+        buf_put_varint(b, r->at[i].to);
+        buf_put_varint(b, r->at[i].first_ms);
+        buf_put_varint(b, r->at[i].last_ms);
+        buf_put_u8(b, r->at[i].why);
+    }
+}
+
+int trims_row_get(struct view v, struct trims_row *r, struct err *e)
+{
+    struct cur c;
+    *r = (struct trims_row){0};
+    int code = row_open(v, &c, "trims", e);
+    if (code != E_OK)
+        return code;
+    r->n = cur_varint32(&c);
+    if (r->n > TRIMS_MAX)
+        c.bad = true;
+    for (uint32_t i = 0; !c.bad && i < r->n; i++) {
+        struct trim *t = &r->at[i];
+        t->to = cur_varint(&c);
+        t->first_ms = cur_varint(&c);
+        t->last_ms = cur_varint(&c);
+        t->why = cur_u8(&c);
+        if (t->why != GAP_RETENTION && t->why != GAP_HARD_CAP)
+            c.bad = true;
+    }
+    return row_close(&c, "trims", e);
+}
+
 /* ---------------------------------------------------------------- groups */
 
 void cursor_row_put(struct buf *b, const struct cursor_row *r)

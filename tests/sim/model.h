@@ -7,6 +7,7 @@
  *   model_unit.c   units: whole or absent; state rows
  *   model_sched.c  what waits for its time: never early, never lost, never twice
  *   model_task.c   dead letters: redriven and dropped by tasks, as these say
+ *   model_retention.c  the beginnings of the logs: what may be removed
  *   model_count.c  counters against a recount
  *
  * A message is in one place of each group; what the rows say of it is a `spot`. Each list of rows that is written is followed first, then
@@ -74,7 +75,9 @@ struct part_view {
     uint32_t id;
     int topic;
     int64_t *log;              /* offset -> message id, as the store's rows say */
-    size_t end, cap;
+    size_t start, end, cap;
+    uint64_t row_start, kept_bytes; /* as its row says */
+    size_t trim_to;            /* up to where the list that is being followed removes rows; 0: it does not */
     size_t known;              /* while the log is read again: how far `log` holds what stood there before */
     size_t synced_end;         /* what a power cut would leave */
 };
@@ -224,6 +227,15 @@ void model_flow_free(struct model *o);
 void model_limits(struct world *w, int group, const struct wire_group_config *to);
 void model_limits_set(struct world *w); /* the list is followed */
 void model_granted(struct world *w, int group, struct message *m);
+
+/* ---------------------------------------------------------------- model_retention.c */
+
+void model_partition_row(struct world *w, struct view key, struct view value);
+void model_trim(struct world *w, struct view begin, struct view end);
+void model_trims_check(struct world *w);
+void model_starts_again(struct world *w);
+/* What a fetch from `from` was told of the beginning. */
+void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch_part *reply);
 
 /* ---------------------------------------------------------------- model_unit.c */
 

@@ -175,18 +175,20 @@ void model_log_row(struct world *w, struct view key, struct view value)
     buf_free(&aligned);
 }
 
-/* The simulated topics keep seven days. */
 void model_log_again(struct world *w)
 {
     struct model *o = w->model;
     for (size_t i = 0; i < o->messages_n; i++)
         o->messages[i].offset = -1;
     for (int i = 0; i < PARTS; i++)
-        o->parts[i].known = o->parts[i].end + 1, o->parts[i].end = 0;
-    struct store_iter *it = store_iter(w->mem, FAM_LOG_DAYS);
-    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
-        model_log_row(w, store_iter_key(it), store_iter_value(it));
-    store_iter_close(it);
+        o->parts[i].known = o->parts[i].end + 1;
+    model_starts_again(w);
+    for (enum store_family f = FAM_LOG_HOURS; f < FAM_COUNT; f++) {
+        struct store_iter *it = store_iter(w->mem, f);
+        for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it))
+            model_log_row(w, store_iter_key(it), store_iter_value(it));
+        store_iter_close(it);
+    }
     for (int i = 0; i < PARTS; i++) {
         o->parts[i].known = 0;
         if (model_disk(w, o->parts[i].topic) && o->parts[i].synced_end > o->parts[i].end)

@@ -219,6 +219,8 @@ static void row_put(struct world *w, enum store_family f, struct view key, struc
     case FAM_META:
         if (key_read_id(key, 'g', &id) && (group = model_group(w, id)) != NONE)
             group_row(w, group, value);
+        if (key.data[0] == 'p')
+            model_partition_row(w, key, value);
         if (key.size == 1 && key.data[0] == 'e' && epoch_row_get(value, &epoch, &e) == E_OK)
             w->model->wall_ms = epoch.wall_ms;
         break;
@@ -412,7 +414,9 @@ void model_written(void *world, const struct puts *p)
             puts_at(p, i, &put);
             if ((put.family >= FAM_LOG_HOURS) != (logs != 0))
                 continue;
-            if (put.kind == PUT_REMOVE_RANGE) {
+            if (put.kind == PUT_REMOVE_RANGE && logs) {
+                model_trim(w, put.key, put.pieces[0]);
+            } else if (put.kind == PUT_REMOVE_RANGE) {
                 range_removed(w, put.family, put.key);
             } else if (put.kind == PUT_REMOVE) {
                 row_removed(w, put.family, put.key);
@@ -434,6 +438,7 @@ void model_written(void *world, const struct puts *p)
     if (!w->failed)
         model_units_check(w);
     model_tasks_check(w);
+    model_trims_check(w);
 }
 
 /* ---------------------------------------------------------------- after a crash */

@@ -335,6 +335,8 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
     struct err e = {0};
     if (part->code != E_OK && part->code != E_OFFSET_OUT_OF_RANGE)
         world_fail(w, "a fetch was answered %u", part->code);
+    if (part->code == E_OK)
+        model_gap(w, index, r->from.offset, part);
     for (struct view rest = part->data; rest.size > 0 && !w->failed;) {
         struct stored_header h;
         struct view batch;

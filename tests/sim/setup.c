@@ -61,6 +61,12 @@ static void make_topic(struct world *w, int topic)
                                                : rng_chance(&w->rng, 1, 2) ? UINT64_MAX
                                                                            : 45000,
                                    .ttl_ms = topic == 1 && rng_chance(&w->rng, 1, 3) ? 60000 : 0};
+    if (rng_chance(&w->rng, 1, 2)) /* the others keep all */
+        r->topic_config.retention_ms = rng_between(&w->rng, 5000, 60000);
+    if (rng_chance(&w->rng, 1, 4))
+        r->topic_config.retention_bytes = rng_between(&w->rng, 1000, 20000);
+    if (rng_chance(&w->rng, 1, 2))
+        r->topic_config.hard_cap_ms = UINT64_MAX;
     make(w, r);
 }
 

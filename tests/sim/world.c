@@ -360,6 +360,7 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     w->limits.session_grace_ms = 1500; /* shorter than leases, so that it is what ends them */
     w->limits.load_records_max = 64;
     w->limits.disk_reserve_bytes = 0;
+    w->limits.retention_interval_ms = 500;
     w->mem = store_mem_new();
     w->store = tap_new(w->mem, model_written, w);
     model_init(w);

@@ -2,6 +2,7 @@
 #include "engine_kit.h"
 
 #include "base/mem.h"
+#include "broker/cutread.h"
 #include "broker/dueread.h"
 #include "engine/filter.h"
 #include "schemas/records.h"
@@ -40,7 +41,7 @@ static void engine_begin(struct kit *k)
     if (engine_open(&k->engine, k->store, &k->limits, k->now, 1, &e) != E_OK)
         fail_msg("the engine does not open: %s", e.text);
     k->durable = k->written = engine_turn(k->engine);
-    k->loads_n = 0;
+    k->loads_n = k->cuts_n = 0;
     due_drop(k);
     kit_begin(k);
     kit_end(k);
@@ -199,6 +200,9 @@ void kit_begin(struct kit *k)
         answer_load(k, &k->loads[i]);
     k->loads_n = k->hold_loads ? k->loads_n : 0;
     answer_reads(k);
+    for (size_t i = 0; i < k->cuts_n && !k->hold_cuts; i++)
+        engine_cut(k->engine, &k->cuts[i]);
+    k->cuts_n = k->hold_cuts ? k->cuts_n : 0;
     if (k->due_fetched && !k->hold_due) {
         engine_due(k->engine, &k->due);
         due_drop(k);
@@ -231,6 +235,9 @@ void kit_end(struct kit *k)
             fail_msg("what is due does not read: %s", e.text);
         k->due_fetched = true;
     }
+    for (size_t i = 0; i < fx->cuts_n; i++)
+        if (cut_find(k->store, &fx->cuts[i], &k->cuts[k->cuts_n++], &e) != E_OK)
+            fail_msg("the log cannot be looked at: %s", e.text);
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)
@@ -258,7 +265,7 @@ void kit_end(struct kit *k)
 static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
-    return (k->due_fetched && !k->hold_due) || (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
+    return (k->due_fetched && !k->hold_due) || (k->cuts_n > 0 && !k->hold_cuts) || (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
            (k->asking_n > 0 && !k->hold_asks) ||
            written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
 }

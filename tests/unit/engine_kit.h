@@ -38,6 +38,9 @@ struct kit {
     uint64_t durable, written;      /* turns, as the loop would know them */
     bool watch;                     /* compare with a restart after every turn */
     bool hold_loads, hold_syncs, hold_matches, hold_asks; /* the loop is slow */
+    bool hold_cuts;
+    struct cut cuts[64];            /* found, not brought */
+    size_t cuts_n;
     struct match *matches[64];      /* not answered */
     size_t matches_n, matches_made;
     struct call *asking[64];        /* operations that asked the log for something, not yet back */

@@ -95,6 +95,7 @@ static bool read_batch(struct view key, struct parts *p)
 SHAPE(topic, key_topic(p.a), key_read_id(key, 't', &p->a), A)
 SHAPE(group, key_group(p.a), key_read_id(key, 'g', &p->a), A)
 SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
+SHAPE(trims, key_trims(p.a), key_read_id(key, 'r', &p->a), A)
 SHAPE(log, key_log(p.a, p.c), key_read_log(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(cursor, key_cursor(p.a, p.b), key_read_cursor(key, &p->a, &p->b), first_difference(A, B, 0, 0))
 SHAPE(done, key_done(p.a, p.b, p.c), key_read_done(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
@@ -117,7 +118,7 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
 static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(log),
                                       ROW(cursor), ROW(done),  ROW(lease),     ROW(list),
                                       ROW(held),   ROW(retry), ROW(batch),     ROW(task),
-                                      ROW(session), ROW(lane)};
+                                      ROW(session), ROW(lane), ROW(trims)};
 
 static struct parts any_parts(struct rng *r)
 {
@@ -310,6 +311,7 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"k\1\2\3\4\21\22\23\24\25\26\27\30", 13},
         {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
         {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
+        {"r\1\2\3\4", 5},
     };
     struct parts p = {0x01020304, 0x05060708, UINT64_C(0x1112131415161718), UINT64_C(0x2122232425262728)};
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {

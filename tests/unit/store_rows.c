@@ -21,6 +21,8 @@ static const struct epoch_row epochs[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
 static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64}};
 static const struct partition_row partitions[] = {
     {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX32 - 1, MAX64 - 6, MAX64 - 7}};
+static const struct trims_row trims[] = {
+    {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
 static const struct list_header_row headers[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}};
 
@@ -170,6 +172,7 @@ enum kind {
     TOPIC,
     GROUP,
     PARTITION,
+    TRIMS,
     CURSOR,
     DONE,
     LEASE,
@@ -221,6 +224,9 @@ static void put(enum kind kind, bool x, struct buf *b)
         break;
     case PARTITION:
         partition_row_put(b, &partitions[x]);
+        break;
+    case TRIMS:
+        trims_row_put(b, &trims[x]);
         break;
     case CURSOR:
         cursor_row_put(b, &cursors[x]);
@@ -284,6 +290,7 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct topic_row topic;
         struct group_row group;
         struct partition_row partition;
+        struct trims_row trims;
         struct cursor_row cursor;
         uint8_t bits[DONE_CHUNK_BYTES];
         struct lease_row lease;
@@ -313,6 +320,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         return group_row_get(v, &r.group, e);
     case PARTITION:
         return partition_row_get(v, &r.partition, e);
+    case TRIMS:
+        return trims_row_get(v, &r.trims, e);
     case CURSOR:
         return cursor_row_get(v, &r.cursor, e);
     case DONE:
@@ -497,6 +506,19 @@ static void rows_of_numbers_come_back(void **state)
         EQ(fence);                          \
     } while (0)
     ROUND_TRIP(partition_row, partition_row, partitions)
+#undef SAME
+#define SAME(x, y)                      \
+    do {                                \
+        struct trims_row a = x, b_ = y; \
+        EQ(n);                          \
+        EQ(at[0].to);                   \
+        EQ(at[0].first_ms);             \
+        EQ(at[0].last_ms);              \
+        EQ(at[0].why);                  \
+        EQ(at[1].to);                   \
+        EQ(at[1].why);                  \
+    } while (0)
+    ROUND_TRIP(trims_row, trims_row, trims)
 #undef SAME
 #define SAME(x, y)                       \
     do {                                 \

@@ -1,0 +1,122 @@
+/* The beginnings of the logs: what may be removed, and what readers are told of it. See model.h. */
+#include "model.h"
+
+void model_partition_row(struct world *w, struct view key, struct view value)
+{
+    uint32_t id;
+    struct partition_row row;
+    struct err e = {0};
+    int part = key_read_id(key, 'p', &id) ? model_part(w, id) : NONE;
+    if (part == NONE)
+        return;
+    if (partition_row_get(value, &row, &e) != E_OK) {
+        world_fail(w, "a partition's row does not read: %s", e.text);
+        return;
+    }
+    struct part_view *p = &w->model->parts[part];
+    p->row_start = row.start;
+    p->kept_bytes = row.end_bytes - row.start_bytes;
+}
+
+void model_trim(struct world *w, struct view begin, struct view end)
+{
+    uint32_t id, other;
+    uint64_t from, to;
+    if (!key_read_log(begin, &id, &from) || !key_read_log(end, &other, &to))
+        return; /* a topic goes */
+    int part = model_part(w, id);
+    if (part == NONE)
+        return;
+    struct part_view *p = &w->model->parts[part];
+    if (other != id || from > p->start || to <= p->start || to > p->end)
+        world_fail(w, "part %d from %zu to %zu: rows from %llu to %llu are removed", part, p->start, p->end, (unsigned long long)from,
+                   (unsigned long long)to);
+    p->trim_to = to;
+}
+
+/* Nothing goes that is young and few, or that a group has not done. */
+static void check_message(struct world *w, const struct part_view *p, struct message *m)
+{
+    const struct wire_topic_config *c = &w->model->topic_config[p->topic];
+    bool old = c->retention_ms != UINT64_MAX && m->append_ms + c->retention_ms <= w->model->wall_ms;
+    bool many = c->retention_bytes != UINT64_MAX && p->kept_bytes >= c->retention_bytes / PARTITIONS;
+    if (!old && !many)
+        world_fail(w, "message %llu is removed from its log at %llu ms, it was appended at %llu", (unsigned long long)m->id,
+                   (unsigned long long)w->model->wall_ms, (unsigned long long)m->append_ms);
+    if (model_disk(w, p->topic) && m->append_turn > w->synced)
+        world_fail(w, "message %llu is removed from its log and was never on disk", (unsigned long long)m->id);
+    for (int g = 0; g < GROUPS_PER_TOPIC; g++) {
+        const struct spot *s = &m->group[g].is;
+        if (!s->done || s->token != 0 || s->held != 0)
+            world_fail(w, "message %llu is removed from its log, and group %d has not done it", (unsigned long long)m->id,
+                       p->topic * GROUPS_PER_TOPIC + g);
+    }
+}
+
+void model_trims_check(struct world *w)
+{
+    for (int i = 0; i < PARTS && !w->failed; i++) {
+        struct part_view *p = &w->model->parts[i];
+        if (p->trim_to != 0) {
+            for (size_t o = p->start; o < p->trim_to && !w->failed; o++)
+                check_message(w, p, &w->model->messages[p->log[o]]);
+            world_trace(w, "    part %d: removed up to %zu", i, p->trim_to);
+            p->start = p->trim_to;
+            p->trim_to = 0;
+            w->totals->trims++;
+        }
+        if (p->row_start != p->start)
+            world_fail(w, "part %d begins at %llu by its row, and its rows were removed up to %zu", i, (unsigned long long)p->row_start,
+                       p->start);
+    }
+}
+
+void model_starts_again(struct world *w)
+{
+    struct buf value = {0};
+    for (int i = 0; i < PARTS; i++) {
+        struct part_view *p = &w->model->parts[i];
+        struct key k = key_partition_row(p->id);
+        struct err e = {0};
+        bool found;
+        if (store_get(w->mem, FAM_META, key_view(&k), &value, &found, &e) != E_OK || !found) {
+            world_fail(w, "part %d has no row", i);
+            break;
+        }
+        model_partition_row(w, key_view(&k), buf_view(&value));
+        p->start = p->row_start;
+        p->trim_to = 0;
+        if (p->start > p->end)
+            world_fail(w, "part %d begins at %zu, and ended at %zu before", i, p->start, p->end);
+        for (size_t o = 0; o < p->start && !w->failed; o++) {
+            struct message *m = &w->model->messages[p->log[o]];
+            m->offset = (int64_t)o;
+            if (m->unit != NONE)
+                model_unit_seen(w, m->unit);
+        }
+        p->end = p->start;
+    }
+    buf_free(&value);
+}
+
+void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch_part *reply)
+{
+    const struct part_view *p = &w->model->parts[part];
+    const struct wire_gap *g = &reply->gap;
+    if (reply->start > p->start)
+        world_fail(w, "a fetch says that part %d begins at %llu, and it begins at %zu", part, (unsigned long long)reply->start, p->start);
+    if (reply->has_gap != (from < reply->start)) {
+        world_fail(w, "a fetch from %llu of part %d, which begins at %llu, %s", (unsigned long long)from, part,
+                   (unsigned long long)reply->start, reply->has_gap ? "is told of a gap" : "is not told of the gap");
+        return;
+    }
+    if (!reply->has_gap || w->failed)
+        return;
+    if (g->from != from || g->to != reply->start || (g->why != GAP_RETENTION && g->why != GAP_HARD_CAP) ||
+        g->from_time_ms > w->model->messages[p->log[from]].append_ms ||
+        g->to_time_ms != w->model->messages[p->log[g->to - 1]].append_ms)
+        world_fail(w, "a fetch from %llu of part %d is told of a gap from %llu to %llu, %llu to %llu ms, why %u", (unsigned long long)from,
+                   part, (unsigned long long)g->from, (unsigned long long)g->to, (unsigned long long)g->from_time_ms,
+                   (unsigned long long)g->to_time_ms, g->why);
+    w->totals->gaps++;
+}

@@ -1,0 +1,321 @@
+/* Retention: when messages go, what keeps them, and what who comes late is told. */
+#include "engine_kit.h"
+
+enum { HOUR = 3600000 };
+
+static struct partition *partition(struct kit *k, uint32_t id) { return map_get(&k->engine->partitions, id); }
+static uint64_t start_of(struct kit *k, uint32_t p) { return partition(k, p)->row.start; }
+
+/* Rows of a log as they stand in the store. */
+static size_t log_rows(struct kit *k, uint32_t p)
+{
+    size_t n = 0;
+    struct key prefix = key_log_prefix(p);
+    for (enum store_family f = FAM_LOG_HOURS; f < FAM_COUNT; f++) {
+        struct store_iter *it = store_iter(k->store, f);
+        for (store_iter_seek(it, key_view(&prefix)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it))
+            n++;
+        store_iter_close(it);
+    }
+    return n;
+}
+
+static struct kit *kit_quick(void)
+{
+    struct kit *k = kit_new();
+    k->limits.retention_interval_ms = 100;
+    return k;
+}
+
+static const struct wire_fetch_part *fetch(struct kit *k, uint32_t p, uint64_t offset)
+{
+    struct wire_fetch_from from = {.partition = p, .offset = offset};
+    struct wire_request r = kit_request(k, C, VERB_FETCH);
+    r.fetch = (struct wire_fetch){.from = &from, .from_n = 1};
+    return &kit_ask(k, r, C)->fetch.parts[0];
+}
+
+static const struct wire_reply *alter(struct kit *k, struct wire_topic_config to, uint64_t mask)
+{
+    struct wire_request r = kit_request(k, A, VERB_TOPIC_ALTER);
+    r.topic = (struct wire_topic_set){.name = VIEW_LIT("t"), .config = to, .mask = mask};
+    return kit_ask_numbered(k, r, A);
+}
+
+/* What a walk over all partitions counts. */
+static void check_bytes(struct kit *k)
+{
+    uint64_t all = 0, counted = 0;
+    struct engine_totals t;
+    engine_totals(k->engine, &t);
+    for (int f = 0; f < FAM_COUNT; f++)
+        counted += t.log_bytes[f];
+    for (struct map_it it = map_iter(&k->engine->partitions); map_next(&it);) {
+        const struct partition *p = it.value;
+        all += p->row.end_bytes - p->row.start_bytes;
+    }
+    assert_int_equal(counted, all);
+}
+
+static void messages_go_when_they_are_older_than_the_topic_keeps_them_and_not_before(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR});
+    kit_produce(k, p, "a b c");
+    kit_pass(k, HOUR / 2);
+    kit_produce(k, p, "a b");
+    kit_pass(k, HOUR / 2 - 1);
+    assert_int_equal(start_of(k, p), 0);
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 3);
+    assert_int_equal(log_rows(k, p), 1);
+    assert_int_equal(engine_counters(k->engine)->trimmed_messages, 3);
+    check_bytes(k);
+    kit_restart(k);
+    check_bytes(k);
+    kit_pass(k, HOUR / 2);
+    assert_int_equal(start_of(k, p), 5);
+    assert_int_equal(log_rows(k, p), 0);
+    kit_produce(k, p, "a"); /* a log that was emptied begins again */
+    kit_pass(k, HOUR - 1);
+    assert_int_equal(start_of(k, p), 5);
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 6);
+    check_bytes(k);
+    kit_free(k);
+}
+
+static void a_topic_keeps_as_many_bytes_as_it_is_told_its_largest_partitions_are_cut_first(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 3, .retention_ms = UINT64_MAX});
+    for (int i = 0; i < 30; i++)
+        kit_produce(k, p, "a");
+    for (int i = 0; i < 20; i++)
+        kit_produce(k, p + 1, "a");
+    kit_produce(k, p + 2, "a");
+    uint64_t row = partition(k, p + 2)->row.end_bytes;
+    kit_pass(k, 10000);
+    assert_int_equal(start_of(k, p), 0);
+    assert_int_equal(alter(k, (struct wire_topic_config){.retention_bytes = 21 * row}, TOPIC_SET_RETENTION_BYTES)->code, E_OK);
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 20);
+    assert_int_equal(start_of(k, p + 1), 10);
+    assert_int_equal(start_of(k, p + 2), 0);
+    kit_produce(k, p + 2, "a");
+    kit_pass(k, 1000);
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < 3; i++)
+        all += partition(k, p + i)->row.end_bytes - partition(k, p + i)->row.start_bytes;
+    assert_true(all >= 21 * row && all <= 22 * row); /* whole rows go: less is never kept than was asked for */
+    check_bytes(k);
+    kit_free(k);
+}
+
+static void what_a_group_has_not_done_stays(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+    uint32_t g = kit_group(k, "t", "g", NULL), other = kit_group(k, "t", "other", NULL);
+    kit_produce(k, p, "a b c");
+    kit_produce(k, p, "a b c");
+    assert_string_equal(kit_receive(k, A, g, 4), "0 1 2");
+    kit_pass(k, 2 * HOUR);
+    assert_int_equal(start_of(k, p), 0);
+    assert_string_equal(kit_receive(k, A, g, 4), "0 1 2");
+    kit_ack(k, A, g, "0 1 2");
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 0); /* the other one has done nothing */
+    assert_int_equal(kit_delete_group(k, "t", "other"), E_OK);
+    (void)other;
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 3);
+    assert_string_equal(kit_receive(k, A, g, 4), "3 4 5");
+    kit_ack(k, A, g, "3 4");
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 3); /* a row goes whole, or stays */
+    kit_restart(k);
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 3);
+    kit_ack(k, A, g, "5");
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 6);
+    kit_free(k);
+}
+
+static void what_was_done_and_is_present_again_stays(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+    uint32_t g = kit_group(k, "t", "g", &(struct wire_group_config){.lease_ms = 6 * HOUR});
+    kit_produce(k, p, "a");
+    kit_produce(k, p, "b");
+    kit_receive(k, A, g, 2);
+    kit_settle(k, A, g, SETTLE_PARK, "0");
+    kit_ack(k, A, g, "1");
+    assert_true(kit_redrive(k, g, p, 0));
+    assert_string_equal(kit_receive(k, A, g, 2), "0"); /* its row is the lease's now */
+    kit_pass(k, 2 * HOUR);
+    assert_int_equal(start_of(k, p), 0);
+    kit_ack(k, A, g, "0");
+    kit_produce(k, p, "c");
+    kit_receive(k, A, g, 2);
+    kit_ack(k, A, g, "2"); /* the floor moves */
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 2);
+    kit_free(k);
+}
+
+static void who_stands_before_the_start_is_told_what_is_gone_from_when_to_when_and_why(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR});
+    uint64_t began = k->now.wall_ms;
+    for (int i = 0; i < 4; i++) {
+        kit_produce(k, p, "a b");
+        kit_pass(k, HOUR / 4);
+    }
+    for (int again = 0; again < 2; again++) {
+        kit_pass(k, 1000);
+        assert_int_equal(start_of(k, p), 2);
+        const struct wire_fetch_part *part = fetch(k, p, 1);
+        assert_true(part->has_gap);
+        assert_int_equal(part->code, E_OK);
+        assert_int_equal(part->start, 2);
+        assert_int_equal(part->gap.from, 1);
+        assert_int_equal(part->gap.to, 2);
+        assert_int_equal(part->gap.from_time_ms, began);
+        assert_int_equal(part->gap.to_time_ms, began);
+        assert_int_equal(part->gap.why, GAP_RETENTION);
+        kit_restart(k);
+    }
+    assert_false(fetch(k, p, 2)->has_gap);
+    kit_pass(k, HOUR / 4);
+    const struct wire_gap *gap = &fetch(k, p, 3)->gap;
+    assert_int_equal(gap->to, 4);
+    assert_int_equal(gap->from_time_ms, began + HOUR / 4); /* not that of what went before */
+    gap = &fetch(k, p, 0)->gap;
+    assert_int_equal(gap->from_time_ms, began);
+    assert_int_equal(gap->to_time_ms, began + HOUR / 4);
+    kit_free(k);
+}
+
+static void many_removals_are_remembered_in_few_places_the_newest_best(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    k->watch = false;
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR});
+    uint64_t began = k->now.wall_ms;
+    for (int i = 0; i < 500; i++) {
+        kit_produce(k, p, "a");
+        kit_pass(k, 60000);
+    }
+    k->watch = true;
+    uint64_t start = start_of(k, p);
+    assert_true(start >= 439 && start <= 441);
+    assert_int_equal(partition(k, p)->trims->n, TRIMS_MAX);
+    for (uint64_t o = 0; o < start; o += 7) {
+        const struct wire_gap gap = fetch(k, p, o)->gap;
+        uint64_t was = began + o * 60000, age = began + start * 60000 - was;
+        assert_int_equal(gap.to, start);
+        if (!(gap.from_time_ms <= was && was - gap.from_time_ms <= 4 * (age + 60000)))
+            fail_msg("offset %llu: off by %llu of age %llu", (unsigned long long)o, (unsigned long long)(was - gap.from_time_ms) / 60000, (unsigned long long)age / 60000);
+        assert_int_equal(gap.to_time_ms, began + (start - 1) * 60000);
+    }
+    kit_restart(k);
+    assert_int_equal(start_of(k, p), start);
+    kit_free(k);
+}
+
+static void a_wall_clock_that_is_not_believed_removes_nothing(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR});
+    kit_produce(k, p, "a b c");
+    k->now.wall_ms += 10 * (uint64_t)HOUR; /* set */
+    kit_pass(k, HOUR / 2);
+    assert_int_equal(start_of(k, p), 0);
+    k->now.wall_ms -= 10 * (uint64_t)HOUR;
+    kit_pass(k, HOUR / 4);
+    assert_int_equal(start_of(k, p), 0);
+    kit_pass(k, HOUR / 2);
+    assert_int_equal(start_of(k, p), 3);
+    kit_free(k);
+}
+
+static void a_setting_that_is_altered_holds_for_what_is_there(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = UINT64_MAX});
+    kit_produce(k, p, "a b c");
+    kit_pass(k, 100 * (uint64_t)HOUR);
+    assert_int_equal(start_of(k, p), 0);
+    assert_int_equal(alter(k, (struct wire_topic_config){.retention_ms = 90 * (uint64_t)HOUR}, TOPIC_SET_RETENTION_MS)->code, E_OK);
+    kit_pass(k, 1000);
+    assert_int_equal(start_of(k, p), 3);
+    kit_free(k);
+}
+
+static void a_topic_may_go_while_its_log_is_looked_at(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 2, .retention_ms = HOUR});
+    kit_produce(k, p, "a b c");
+    kit_produce(k, p + 1, "a b c");
+    k->hold_cuts = true;
+    kit_pass(k, HOUR + 1000);
+    assert_int_equal(k->cuts_n, 2);
+    assert_int_equal(kit_delete_topic(k, "t"), E_OK);
+    assert_int_equal(log_rows(k, p) + log_rows(k, p + 1), 0);
+    check_bytes(k);
+    k->hold_cuts = false;
+    kit_quiet(k);
+    kit_restart(k);
+    check_bytes(k);
+    kit_free(k);
+}
+
+/* The broker looks at who is due, not at everybody. */
+static void partitions_that_lose_nothing_cost_nothing(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    k->watch = false;
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 40, .retention_ms = HOUR});
+    kit_produce(k, p, "a");
+    for (uint32_t i = 1; i < 40; i++)
+        kit_produce(k, p + i, "a");
+    kit_pass(k, 30 * 60000);
+    kit_produce(k, p, "b");
+    uint64_t turns = engine_counters(k->engine)->turns;
+    kit_pass(k, 20 * 60000);
+    assert_true(engine_counters(k->engine)->turns - turns < 10);
+    assert_int_equal(k->cuts_n, 0);
+    kit_free(k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(messages_go_when_they_are_older_than_the_topic_keeps_them_and_not_before),
+        cmocka_unit_test(a_topic_keeps_as_many_bytes_as_it_is_told_its_largest_partitions_are_cut_first),
+        cmocka_unit_test(what_a_group_has_not_done_stays),
+        cmocka_unit_test(what_was_done_and_is_present_again_stays),
+        cmocka_unit_test(who_stands_before_the_start_is_told_what_is_gone_from_when_to_when_and_why),
+        cmocka_unit_test(many_removals_are_remembered_in_few_places_the_newest_best),
+        cmocka_unit_test(a_wall_clock_that_is_not_believed_removes_nothing),
+        cmocka_unit_test(a_setting_that_is_altered_holds_for_what_is_there),
+        cmocka_unit_test(a_topic_may_go_while_its_log_is_looked_at),
+        cmocka_unit_test(partitions_that_lose_nothing_cost_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
