@@ -2,6 +2,7 @@
 #include "broker/dueread.h"
 
 #include "base/mem.h"
+#include "base/planted.h"
 #include "schemas/errors.h"
 #include "schemas/records.h"
 #include "schemas/stored.h"
@@ -37,7 +38,7 @@ static int read_row(struct fetched *f, struct store_iter *it, struct err *e)
     b.last_delta = row.last_delta;
     b.batch_hash = row.batch_hash;
     b.batch.size = row.batch.size;
-    b.code = batch_hash(row.batch) == row.batch_hash ? E_OK : E_DAMAGED;
+    b.code = batch_hash(row.batch) == row.batch_hash || PLANTED(due_sum_unchecked) ? E_OK : E_DAMAGED;
     buf_append(&f->batches, &b, sizeof b);
     buf_append(&f->bytes, row.batch.data, row.batch.size);
     buf_append(&f->bytes, zeros, (STORED_ALIGN - row.batch.size % STORED_ALIGN) % STORED_ALIGN);

@@ -12,6 +12,7 @@
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/planted.h"
 #include "broker/readers.h"
 #include "schemas/errors.h"
 
@@ -118,7 +119,7 @@ static bool sync_some(struct loop *l)
         return true;
     uint64_t began = clock_mono_ns();
     struct err e = {0};
-    if (store_sync(l->options.store, &e) != E_OK) { /* no reply leaves any more */
+    if (store_sync(l->options.store, &e) != E_OK && !PLANTED(sync_failure_ignored)) { /* no reply leaves any more */
         for (struct inbox_node *n = first, *next; n != NULL; n = next) {
             next = n->next;
             inbox_push(&l->sync_inbox, n, 0);
@@ -131,7 +132,7 @@ static bool sync_some(struct loop *l)
     uint64_t last = 0;
     for (struct inbox_node *n = first; n != NULL; n = n->next)
         last = container_of(n, struct synced_turn, node)->turn;
-    atomic_store(&l->durable, last);
+    atomic_store(&l->durable, last + PLANTED(durable_ahead));
     for (struct inbox_node *n = first, *next; n != NULL; n = next) {
         next = n->next;
         turn_release(l, container_of(n, struct synced_turn, node));
@@ -189,6 +190,8 @@ static void turn_written(struct loop *l)
     for (size_t i = 0; i < fx->drop_pipes_n && l->options.drop_pipe != NULL; i++)
         l->options.drop_pipe(l->options.user, fx->drop_pipes[i]);
     release_done(l, fx, DURABILITY_OS);
+    if (PLANTED(reply_before_commit))
+        release_done(l, fx, DURABILITY_DISK);
     if (fx->need_sync) {
         struct synced_turn *t = mem_zalloc(sizeof *t);
         t->turn = turn;
@@ -225,7 +228,7 @@ static bool turn_write(struct loop *l, uint64_t now_ms)
         atomic_fetch_add(&l->writes, 1);
         atomic_fetch_add(&l->write_ns, clock_mono_ns() - began);
     }
-    if (code == E_OK) {
+    if (code == E_OK || (PLANTED(refused_write_forgotten) && code == E_DISK_FULL)) {
         if (l->blocked && l->refused_as == E_DISK_FULL)
             log_info("writing again");
         l->blocked = false;
@@ -309,6 +312,8 @@ static void step(struct loop *l, struct event *ev)
 static void step_blocked(struct loop *l, struct event *ev)
 {
     if (ev->kind != EVENT_OP) {
+        if (PLANTED(deferred_lost))
+            return;
         *l->deferred_last = &ev->node;
         ev->node.next = NULL;
         l->deferred_last = &ev->node.next;

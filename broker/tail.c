@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/planted.h"
 #include "schemas/stored.h"
 
 struct kept {
@@ -159,7 +160,7 @@ static size_t part_find(const struct part *p, uint64_t from)
     size_t low = 0, high = p->n; /* the first that ends at or behind `from` */
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (part_at(p, mid)->last_offset < from)
+        if (part_at(p, mid)->last_offset < from + PLANTED(tail_skips))
             low = mid + 1;
         else
             high = mid;

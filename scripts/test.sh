@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds, and runs every test: all kinds on the optimized build, then unit, talk and a
-# shorter sim under AddressSanitizer and UndefinedBehaviorSanitizer. With --full the sanitizers get everything, and
+# shorter sim under AddressSanitizer and UndefinedBehaviorSanitizer; then the tests of the tests, which have to catch the bugs that are
+# planted for them. With --full the sanitizers get everything, and
 # what is repeated by chance is repeated at full length. Ends with ctest's summary of each run; fails if a test failed, did not run or was skipped.
 set -eu
 cd "$(dirname "$0")/.."
@@ -35,6 +36,7 @@ run() { # NAME PRESET [ctest's options]
     # ctest counts a program as passed in which a test was skipped; only what the program printed tells.
     printed=$(build_dir "$preset")/Testing/Temporary/LastTest.log
     grep -hE '\*\*\*(Skipped|Not Run)|^\[  SKIPPED \] [^0-9]' "$logs/$name" "$printed" >>"$logs/skipped" || true
+    grep -hE '^(planted bugs|kill -9): ' "$printed" >"$logs/$name.said" || true
 }
 
 build_dir() { # PRESET
@@ -53,6 +55,8 @@ else
     export SLUICE_SIM_SEEDS=50
     run asan-sim asan -L sim
 fi
+build planted
+run planted planted
 
 echo
 if [ -s "$logs/skipped" ]; then
@@ -60,9 +64,10 @@ if [ -s "$logs/skipped" ]; then
     sort -u "$logs/skipped"
     touch "$logs/failed"
 fi
-for name in release asan asan-sim full; do
+for name in release asan asan-sim full planted; do
     [ -e "$logs/$name" ] || continue
     echo "== $name"
+    cat "$logs/$name.said"
     sed -n '/tests passed, .* tests failed/,$p' "$logs/$name"
 done
 [ ! -e "$logs/failed" ]

@@ -9,6 +9,7 @@
  * and the window is shorter than the topic says. Rows are in the list of puts of the append: both are there after a restart, or none.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* An id that this request, or unit, has named already. In a table with free places, hashed by the id. */
 struct dedup_seen { struct id128 id; uint64_t mark; uint32_t topic; };
@@ -155,7 +156,7 @@ static bool seen_add(struct dedup *d, uint32_t topic, struct id128 id)
 {
     struct dedup_seen *s = seen_place(d, topic, id);
     if (s->mark == d->mark)
-        return false;
+        return PLANTED(id_twice_in_batch);
     *s = (struct dedup_seen){.id = id, .mark = d->mark, .topic = topic};
     d->seen_n++;
     return true;
@@ -167,6 +168,8 @@ static bool find_in(struct engine *en, unsigned generation, const struct key *k,
 {
     struct view v;
     struct err e = {0};
+    if (PLANTED(id_generation_unasked) && generation != en->dedup.row.current)
+        return false;
     if (!row_read(en, family_of(generation), k, &v))
         return false;
     if (dedup_row_get(v, row, &e) == E_OK)
@@ -180,7 +183,7 @@ static bool find(struct engine *en, const struct topic *t, struct id128 id, stru
     const struct dedup_generation_row *g = &en->dedup.row;
     struct key k = key_dedup(t->id, id);
     bool found = (g->count > 0 && find_in(en, g->current, &k, row)) || (g->before_began_ms != 0 && find_in(en, g->current ^ 1, &k, row));
-    return found && en->wall_ms - row->time_ms < window_of(t);
+    return found && (PLANTED(id_window_ignored) || en->wall_ms - row->time_ms < window_of(t));
 }
 
 enum dedup_step dedup_check(struct engine *en, struct op *op, const struct topic *t, uint32_t count, const struct op_batch *b,
@@ -234,7 +237,8 @@ void dedup_note(struct engine *en, const struct topic *t, uint32_t partition, ui
         buf_clear(&en->row);
         dedup_row_put(&en->row, &(struct dedup_row){.partition = partition, .time_ms = en->wall_ms,
                                                     .offset = base_offset != UINT64_MAX ? base_offset + i : UINT64_MAX});
-        row_put(en, family_of(g->current), &k);
+        if (!PLANTED(id_forgotten))
+            row_put(en, family_of(g->current), &k);
         g->count++;
     }
     en->dedup.dirty = true;

@@ -6,6 +6,7 @@
  * Chunks between floor and cursor are in memory: a bit a message, none for a chunk that is empty or full.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* Stands for every chunk whose offsets are all done. Never written to. */
 static struct done_chunk done_full = {.count = DONE_CHUNK_OFFSETS, .stored = true};
@@ -109,7 +110,7 @@ bool done_set(struct done *d, uint64_t offset)
     struct done_chunk *c = chunk_make(d, offset / DONE_CHUNK_OFFSETS);
     bit_set(c, offset % DONE_CHUNK_OFFSETS);
     chunk_dirty(d, c, offset / DONE_CHUNK_OFFSETS);
-    d->count++;
+    d->count += 1 + PLANTED(done_counted_twice);
     if (offset == d->floor)
         floor_advance(d);
     return true;
@@ -166,7 +167,7 @@ void done_write(struct engine *en, struct group_part *p)
     size_t below = 0, floor_chunk = d->floor / DONE_CHUNK_OFFSETS;
     for (; below < d->n && d->first + below < floor_chunk; below++) {
         struct done_chunk *c = d->chunks[below];
-        if (c != NULL && c->stored) {
+        if (c != NULL && c->stored && !PLANTED(done_chunk_kept)) {
             struct key k = key_done(group, partition, d->first + below);
             row_remove(en, FAM_GROUPS, &k);
         }
@@ -194,7 +195,8 @@ void done_write(struct engine *en, struct group_part *p)
         }
         buf_clear(&en->row);
         done_row_put(&en->row, c->bits);
-        row_put(en, FAM_GROUPS, &k);
+        if (!PLANTED(done_chunk_lost))
+            row_put(en, FAM_GROUPS, &k);
         c->stored = true;
         if (c->count == DONE_CHUNK_OFFSETS) {
             d->chunks[i] = &done_full;
@@ -206,7 +208,7 @@ void done_write(struct engine *en, struct group_part *p)
     struct key k = key_cursor(group, partition);
     buf_clear(&en->row);
     cursor_row_put(&en->row, &(struct cursor_row){
-                                 .floor = d->floor,
+                                 .floor = d->floor + PLANTED(floor_ahead),
                                  .cursor = p->cursor > p->scanned ? p->cursor : p->scanned,
                                  .ready_low = part_ready_low(p),
                                  .parked = p->parked});

@@ -1,5 +1,6 @@
 /* The engine's frame: a turn from its beginning to its end, the table of verbs, timers and rows. */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 #include <stdarg.h>
 
@@ -60,7 +61,7 @@ uint64_t engine_deadline(const struct engine *en)
 
 bool row_read(struct engine *en, enum store_family f, const struct key *k, struct view *value)
 {
-    switch (puts_find(&en->fx.puts, f, key_view(k), value)) {
+    switch (PLANTED(own_puts_unseen) ? PUTS_UNKNOWN : puts_find(&en->fx.puts, f, key_view(k), value)) {
     case PUTS_ROW:
         return true;
     case PUTS_REMOVED:
@@ -215,7 +216,7 @@ void engine_op(struct engine *en, struct op *op)
  * takes the clock as it is. */
 static void clock_look(struct engine *en)
 {
-    uint64_t max = en->limits->clock_step_ms_max, wall = en->now.wall_ms;
+    uint64_t max = PLANTED(clock_step_believed) ? 0 : en->limits->clock_step_ms_max, wall = en->now.wall_ms;
     uint64_t expected = en->clock.wall_ms + (en->now.mono_ms - en->clock.mono_ms);
     uint64_t ahead = expected > en->wall_ms ? expected : en->wall_ms;
     bool stepped = max != 0 && ((wall > ahead && wall - ahead > max) || (wall < expected && expected - wall > max));
@@ -225,7 +226,7 @@ static void clock_look(struct engine *en)
         wall = expected;
     else
         en->clock = en->now;
-    if (wall > en->wall_ms)
+    if (wall > en->wall_ms || PLANTED(clock_goes_back))
         en->wall_ms = wall;
 }
 
@@ -388,7 +389,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
         engine_close(en);
         return code;
     }
-    en->epoch++;
+    en->epoch += !PLANTED(epoch_stays);
     *out = en;
     return E_OK;
 }

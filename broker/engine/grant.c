@@ -1,5 +1,6 @@
 /* Granting: ready messages become leased, one lease row for each group and receive. A receive that is repeated gets the same again. */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* ---------------------------------------------------------------- one message */
 
@@ -16,7 +17,7 @@ enum { EXPIRED_PER_TURN = 1024 };
 /* Not while the wall clock is not believed. */
 bool entry_passed(const struct engine *en, const struct entry *e)
 {
-    return e->ttl_until_ms != 0 && e->ttl_until_ms <= en->wall_ms && !en->wall_suspect;
+    return e->ttl_until_ms != 0 && !PLANTED(expired_delivered) && e->ttl_until_ms <= en->wall_ms && !en->wall_suspect;
 }
 bool entry_worn(const struct entry *e) { return e->grants >= 4 * e->part->group->config.max_deliveries; }
 
@@ -61,14 +62,15 @@ static void give(struct engine *en, struct giving *w, struct entry *e)
 {
     if (w->l == NULL) {
         w->records = op_take(en, w->op, w->most, sizeof *w->records);
-        w->l = lease_new(en, w->g, w->s, (uint64_t)en->epoch << 40 | ++en->token_last);
+        w->l = lease_new(en, w->g, w->s, (PLANTED(token_reused) ? 0 : (uint64_t)en->epoch << 40) | ++en->token_last);
         w->l->slot = w->r->slot;
         w->l->counter = w->r->counter;
         w->l->lease_ms = (uint32_t)w->lease_ms;
         w->l->granted_ms = en->wall_ms;
     }
-    entry_row_remove(en, e);
-    e->grants++;
+    if (!PLANTED(held_row_kept))
+        entry_row_remove(en, e);
+    e->grants += !PLANTED(grant_uncounted);
     e->token = w->l->token;
     lease_take(en, w->l, e, en->now.mono_ms + w->lease_ms);
     struct key_queue *counts = limit_taken(en, e);
@@ -82,6 +84,8 @@ static void give(struct engine *en, struct giving *w, struct entry *e)
 bool group_gives(const struct engine *en, const struct group *g)
 {
     uint64_t in_flight_max = g->config.in_flight_max != 0 ? g->config.in_flight_max : en->limits->group_in_flight_max;
+    if (PLANTED(in_flight_ignored))
+        in_flight_max = UINT64_MAX;
     return !g->paused && !g->expiring && g->leased < in_flight_max && flow_wait(en, g) == 0;
 }
 
@@ -191,7 +195,8 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
 {
     *out = (struct wire_receive_reply){.counter = r->counter};
     bool waited = list_linked(&op->wait); /* then it is no repeat: it was looked at before */
-    if (!waited && r->counter == s->slot_counter[r->slot] && grant_again(en, op, s, r, out))
+    bool again = r->counter == s->slot_counter[r->slot] && !PLANTED(receive_granted_anew);
+    if (!waited && again && grant_again(en, op, s, r, out))
         return true;
     if (!waited)
         s->slot_counter[r->slot] = r->counter;

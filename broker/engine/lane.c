@@ -8,6 +8,7 @@
  *   lane 0                                ... base | base+1 .. base+60 | any of them, once
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 static void result_free(struct lane_result *r) { mem_free(r->body); }
 
@@ -287,7 +288,7 @@ static bool lane_has_done(const struct lane *l, uint64_t seq)
  * stood on `os`, and a power cut took them: they are over all the same. */
 static void replies_seen(struct lane *l, uint64_t seen)
 {
-    results_drop(l, seen);
+    results_drop(l, seen + PLANTED(result_dropped_early));
     if (seen > l->base) {
         l->done = seen - l->base < LANE_WINDOW ? l->done >> (seen - l->base) : 0;
         l->base = seen;
@@ -371,11 +372,11 @@ enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op)
     }
     if (op->request.replies_seen < seq)
         replies_seen(l, op->request.replies_seen);
-    if (lane_has_done(l, seq)) {
+    if (lane_has_done(l, seq) && !(PLANTED(repeat_done_again) && seq == l->base)) {
         answer_repeat(en, l, op);
         return LANE_ANSWERED;
     }
-    if (seq - l->base > (ordered ? 1 : LANE_WINDOW)) {
+    if (seq - l->base > (ordered && !PLANTED(lane_gap_accepted) ? 1 : LANE_WINDOW)) {
         en->counters.out_of_order++;
         answer(en, op, E_OUT_OF_ORDER, "lane %u: got %llu, waiting for %llu", l->id, (unsigned long long)seq,
                (unsigned long long)(l->base + 1));
@@ -405,5 +406,6 @@ void lane_done(struct engine *en, struct lane *l, struct op *op, enum durability
     r->level = (uint8_t)level;
     r->verb = (uint8_t)op->request.verb;
     result_keep(l, r, buf_view(&en->row));
-    mark_dirty(&en->dirty_lanes, &l->dirty);
+    if (!PLANTED(lane_forgotten))
+        mark_dirty(&en->dirty_lanes, &l->dirty);
 }

@@ -5,6 +5,7 @@
  * After a restart they begin a full new term.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 struct lease *lease_new(struct engine *en, struct group *g, struct session *s, uint64_t token)
 {
@@ -62,7 +63,7 @@ static void lease_expire(struct engine *en, struct timer *t)
     for (struct list_node *n = list_first(&l->entries); n != NULL;) {
         struct entry *e = container_of(n, struct entry, link);
         n = list_after(&l->entries, n);
-        if (e->lease_until_ms > en->now.mono_ms)
+        if (e->lease_until_ms > en->now.mono_ms + 1000 * PLANTED(double_lease))
             continue;
         while (n != NULL && e->key != NULL && container_of(n, struct entry, link)->key == e->key)
             n = list_after(&l->entries, n); /* those behind it in its run go with it */
@@ -109,7 +110,7 @@ void lease_arm(struct engine *en, struct lease *l)
         if (e->lease_until_ms < first)
             first = e->lease_until_ms;
     }
-    if (first == UINT64_MAX)
+    if (first == UINT64_MAX || PLANTED(lease_never_over))
         timer_clear(en, &l->timer);
     else
         timer_set(en, &l->timer, first, lease_expire);
@@ -120,7 +121,8 @@ void lease_write(struct engine *en, struct lease *l)
 {
     struct key k = key_lease(l->group->id, l->token);
     if (l->entries_n == 0) {
-        row_remove(en, FAM_LEASES, &k);
+        if (!PLANTED(lease_row_kept))
+            row_remove(en, FAM_LEASES, &k);
         map_del(&l->group->leases, l->token);
         lease_free(en, l);
         return;
@@ -137,7 +139,8 @@ void lease_write(struct engine *en, struct lease *l)
     lease_row_put(&en->row, &(struct lease_row){.session = l->session != NULL ? l->session->id : (struct id128){0},
                                                 .slot = l->slot, .lease_ms = l->lease_ms, .counter = l->counter,
                                                 .granted_ms = l->granted_ms, .entries = rows, .entries_n = n});
-    row_put(en, FAM_LEASES, &k);
+    if (!PLANTED(lease_row_lost))
+        row_put(en, FAM_LEASES, &k);
     mem_free(rows);
 }
 
@@ -146,6 +149,8 @@ enum { RETURNED_PER_TURN = 4096 };
 bool leases_return(struct engine *en, struct session *s)
 {
     uint64_t before = s->leased;
+    if (PLANTED(leases_not_returned))
+        return true;
     LIST_EACH (n, &s->leases) {
         struct lease *l = container_of(n, struct lease, of_session);
         for (struct list_node *m; (m = list_first(&l->entries)) != NULL;) {

@@ -7,6 +7,7 @@
  * All batches that a turn appends to one partition become one row, written with the partition's own row at the end of the turn.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone)
 {
@@ -25,7 +26,7 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
     if (row->end == row->start)
         row->first_time_ms = en->wall_ms;
     row->last_time_ms = en->wall_ms > row->last_time_ms ? en->wall_ms : row->last_time_ms;
-    row->end_bytes += stored_entry_size((uint32_t)w->batch.size);
+    row->end_bytes += stored_entry_size((uint32_t)w->batch.size) + PLANTED(log_bytes_miscounted);
     p->topic->backlog.added_bytes += stored_entry_size((uint32_t)w->batch.size);
     times_mark(p, row->end, row->last_time_ms);
     *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = row->end, .append_time_ms = row->last_time_ms};
@@ -138,7 +139,7 @@ void log_write(struct engine *en, struct partition *p)
         p->append_n = 0;
         struct pending_end end = {.turn = en->turn, .end = p->row.end, .partition = p->id};
         bool os = p->topic->config.durability == DURABILITY_OS;
-        pending_add(os ? &en->for_written : &en->for_durable, end);
+        pending_add(os || PLANTED(visible_before_durable) ? &en->for_written : &en->for_durable, end);
         en->fx.shows_when_written |= os;
         en->fx.need_sync |= !os;
     }
@@ -147,7 +148,8 @@ void log_write(struct engine *en, struct partition *p)
     struct key k = key_partition_row(p->id);
     buf_clear(&en->row);
     partition_row_put(&en->row, &p->row);
-    row_put(en, FAM_META, &k);
+    if (!PLANTED(end_forgotten))
+        row_put(en, FAM_META, &k);
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -179,7 +181,7 @@ static void fetch_part(const struct engine *en, const struct wire_fetch_from *fr
         return;
     }
     part->start = p->row.start;
-    part->end = p->visible;
+    part->end = PLANTED(fetch_not_durable) ? p->row.end : p->visible;
     if (from->offset > p->row.end)
         part->code = E_OFFSET_OUT_OF_RANGE;
     part->has_gap = from->offset < p->row.start;

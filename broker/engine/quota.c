@@ -2,6 +2,7 @@
  * says when to try again, how deep the backlog is and how long it takes to drain. Nothing else stops: acks, reads, other topics go on.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* ---------------------------------------------------------------- a client's rate */
 
@@ -46,7 +47,7 @@ static bool rate_refuses(const struct engine *en, const struct session *s, uint6
 void quota_take(struct engine *en, struct session *s, uint64_t messages, uint64_t bytes)
 {
     const struct engine_limits *l = en->limits;
-    if (l->client_messages_per_s > 0)
+    if (l->client_messages_per_s > 0 && !PLANTED(rate_not_spent))
         bucket_take(&s->messages, l->client_messages_per_s, messages, en->now.mono_ms);
     if (l->client_bytes_per_s > 0)
         bucket_take(&s->bytes, l->client_bytes_per_s, bytes, en->now.mono_ms);
@@ -87,7 +88,7 @@ static const struct backlog *backlog_of(struct engine *en, struct topic *t)
 static bool backlog_refuses(struct engine *en, struct partition *p, struct refusal *out)
 {
     struct topic *t = p->topic;
-    if (t->config.backlog_bytes_max == UINT64_MAX && t->config.backlog_age_max_ms == 0)
+    if (PLANTED(backlog_ignored) || (t->config.backlog_bytes_max == UINT64_MAX && t->config.backlog_age_max_ms == 0))
         return false;
     const struct backlog *b = backlog_of(en, t);
     if (b->added_bytes > 0 && b->bytes + b->added_bytes >= t->config.backlog_bytes_max) { /* what is refused is told how it is now */
@@ -115,7 +116,7 @@ static bool backlog_refuses(struct engine *en, struct partition *p, struct refus
 bool quota_refuses(struct engine *en, const struct session *s, struct partition *p, uint64_t messages, uint64_t bytes, struct refusal *out)
 {
     *out = (struct refusal){0};
-    if (en->disk_free < en->limits->disk_reserve_bytes) {
+    if (en->disk_free < en->limits->disk_reserve_bytes && !PLANTED(reserve_ignored)) {
         out->retry_after_ms = 1000;
         err_set(&out->e, E_DISK_FULL, "%llu bytes free, limit disk_reserve_bytes = %llu", (unsigned long long)en->disk_free,
                 (unsigned long long)en->limits->disk_reserve_bytes);

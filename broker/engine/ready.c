@@ -7,6 +7,7 @@
  * longest goes first, or one key could keep all others waiting. A group whose messages all have one priority does not look at the others.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 struct entry *entry_new(struct group_part *p, uint64_t offset)
 {
@@ -66,6 +67,8 @@ void entry_unready(struct engine *en, struct entry *e)
 uint64_t part_ready_low(const struct group_part *p)
 {
     uint64_t low = p->cursor;
+    if (PLANTED(ready_forgotten))
+        return low;
     for (int i = 0; i < PRIORITIES; i++) {
         const struct list_node *n = list_first(&p->fresh[i]);
         uint64_t offset = n != NULL ? container_of(n, struct entry, link)->offset : low;
@@ -105,7 +108,12 @@ struct entry *ready_next(const struct engine *en, struct group *g)
         int i = 31 - __builtin_clz(left);
         left &= ~(1u << i);
         struct entry *e = next_at(g, i, &turn);
-        uint64_t rank = (uint64_t)i * en->limits->priority_age_ms + (en->now.mono_ms - e->ready_ms);
+        uint64_t above = (uint64_t)i * en->limits->priority_age_ms, waited = en->now.mono_ms - e->ready_ms;
+        if (PLANTED(priority_ignored))
+            above = 0;
+        if (PLANTED(waiting_does_not_age))
+            waited = 0;
+        uint64_t rank = above + waited;
         if (best == NULL || rank > best_rank) {
             best = e;
             best_rank = rank;

@@ -11,6 +11,7 @@
  * readers are asked once in vain.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 #include "engine/cron.h"
 #include "schemas/records.h"
@@ -87,7 +88,8 @@ static void forget(struct engine *en, struct topic *t, struct id128 id, uint64_t
 {
     struct key k = key_sched_name(t->id, id);
     row_remove(en, FAM_SCHED, &k);
-    batch_remove(en, due_ms, t->id, id);
+    if (!PLANTED(cancelled_row_kept))
+        batch_remove(en, due_ms, t->id, id);
     count(en, t, -1, -(int64_t)messages);
 }
 
@@ -201,6 +203,7 @@ void sched_turn_end(struct engine *en)
     if (!en->wall_suspect && s->next_ms <= en->wall_ms) {
         s->due = (struct effect_due){.from_ms = s->low_ms, .to_ms = en->wall_ms, .rows_max = DUE_ROWS_MAX,
                                      .bytes_max = en->limits->sched_load_bytes};
+        s->due.to_ms += 500 * PLANTED(due_early);
         en->fx.due = &s->due;
         s->asked = true;
         s->next_ms = UINT64_MAX; /* lowered by what is put from now on */
@@ -218,7 +221,7 @@ static bool put_back(struct engine *en, const struct due_batch *b, const struct 
 {
     struct err e = {0};
     struct sched_name_row next = *r;
-    if (r->cron.size == 0 || cron_time(en, r->cron, &next.due_ms, &e) != E_OK)
+    if (r->cron.size == 0 || PLANTED(cron_only_once) || cron_time(en, r->cron, &next.due_ms, &e) != E_OK)
         return false;
     name_put(en, b->topic, b->id, &next);
     batch_remove(en, b->due_ms, b->topic, b->id);
@@ -236,11 +239,11 @@ static void append_due(struct engine *en, const struct due_batch *b, struct ref 
         en->counters.damaged_messages++;
         return;
     }
-    if (p == NULL || !name_read(en, b->topic, b->id, &r) || r.due_ms != b->due_ms) {
+    if (p == NULL || !name_read(en, b->topic, b->id, &r) || (r.due_ms != b->due_ms && !PLANTED(due_although_moved))) {
         batch_remove(en, b->due_ms, b->topic, b->id);
         return;
     }
-    if (!put_back(en, b, &r))
+    if (!put_back(en, b, &r) && !PLANTED(due_twice))
         forget(en, p->topic, b->id, b->due_ms, b->count);
     if (b->one_key) /* its topic may have grown meanwhile */
         p = growth_partition(p, b->key_hash);
@@ -472,6 +475,6 @@ int sched_load(struct engine *en, struct err *e)
     if (code == E_OK && row_read(en, FAM_SCHED, &low, &v))
         code = sched_low_row_get(v, &r, e);
     en->sched.low_ms = r.low_ms;
-    en->sched.next_ms = en->sched.batches > 0 ? r.low_ms : UINT64_MAX;
+    en->sched.next_ms = en->sched.batches > 0 && !PLANTED(due_forgotten) ? r.low_ms : UINT64_MAX;
     return code;
 }

@@ -5,6 +5,7 @@
  * of one item), then units. A unit without items is a producer's transaction.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* The message that an item speaks of, or NULL and why not. */
 static struct entry *item_entry(const struct engine *en, const struct wire_settle_item *i, int *code)
@@ -17,6 +18,8 @@ static struct entry *item_entry(const struct engine *en, const struct wire_settl
     }
     struct entry *e = map_get(&group_part(g, p)->entries, i->offset);
     bool good = e != NULL && i->token != 0 && e->token == i->token && e->state != ENTRY_BLOCKED;
+    if (PLANTED(fence_forgotten) && e != NULL)
+        good = e->state != ENTRY_BLOCKED;
     /* what has come back already can still be done or parked by its last holder, but no longer be held on to */
     if (good && i->verb == SETTLE_EXTEND && e->state != ENTRY_LEASED)
         good = false;
@@ -30,7 +33,7 @@ static int item_check(const struct engine *en, const struct wire_settle *w, cons
     if (i->verb < SETTLE_ACK || i->verb > SETTLE_EXTEND || i->note > w->notes_n)
         return E_INVALID_ARGUMENT;
     struct entry *e = *out = item_entry(en, i, &code);
-    if (code == E_OK && i->verb != SETTLE_EXTEND && key_run_before(e) != NULL)
+    if (code == E_OK && i->verb != SETTLE_EXTEND && key_run_before(e) != NULL && !PLANTED(run_out_of_order))
         return E_OUT_OF_ORDER; /* a run is settled from its beginning */
     return code;
 }
@@ -39,13 +42,16 @@ static uint64_t bounded_delay(const struct engine *en, const struct wire_settle_
 {
     if ((i->flags & SETTLE_HAS_DELAY) == 0)
         return UINT64_MAX;
+    if (PLANTED(nack_delay_ignored))
+        return 0;
     return i->delay_ms < en->limits->delay_ms_max ? i->delay_ms : en->limits->delay_ms_max;
 }
 
 static void extend(struct engine *en, struct entry *e, uint32_t lease_ms)
 {
     uint64_t term = lease_ms != 0 ? lease_ms : e->lease->lease_ms;
-    lease_extend(en, e, en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max));
+    if (!PLANTED(extension_forgotten))
+        lease_extend(en, e, en->now.mono_ms + (term < en->limits->lease_ms_max ? term : en->limits->lease_ms_max));
     en->counters.extended_leases++;
 }
 
@@ -62,7 +68,7 @@ static void item_apply(struct engine *en, const struct wire_settle *w, const str
         entry_done(en, e);
         break;
     case SETTLE_NACK:
-        if (e->state != ENTRY_LEASED)
+        if (e->state != ENTRY_LEASED && !PLANTED(late_nack_counted))
             break; /* its failure was counted when the lease ran out */
         en->counters.nacked_messages++;
         entry_failed(en, e, bounded_delay(en, i), note.reason, note.error);
@@ -177,7 +183,7 @@ static int unit(struct engine *en, struct op *op, struct session *s, const struc
         code = state_check(en, u->state, u->state_n);
     if (code == E_OK)
         code = outputs_check(en, op, s, u, o);
-    if (code != E_OK)
+    if (code != E_OK && !PLANTED(unit_in_part))
         return code;
     for (uint32_t i = 0; i < u->items_n; i++) {
         int ignored;
@@ -185,8 +191,9 @@ static int unit(struct engine *en, struct op *op, struct session *s, const struc
         if (e != NULL) /* else it went back with its predecessor */
             item_apply(en, w, &u->items[i], e);
     }
-    outputs_apply(en, op, s, u, o);
-    for (uint32_t i = 0; i < u->state_n; i++)
+    if (!PLANTED(unit_without_outputs))
+        outputs_apply(en, op, s, u, o);
+    for (uint32_t i = 0; i < u->state_n && !PLANTED(state_not_written); i++)
         state_put(en, &u->state[i]);
     en->counters.units++;
     return E_OK;

@@ -8,6 +8,7 @@
  * parked before the task began is meant: a message that it redrove and that is parked again stays parked.
  */
 #include "engine/filter.h"
+#include "base/planted.h"
 #include "engine/memory.h"
 
 enum {
@@ -63,7 +64,8 @@ void task_write(struct engine *en, struct list_node *dirty)
     struct key k = key_task(t->group->id, t->id);
     buf_clear(&en->row);
     task_row_put(&en->row, &t->row);
-    row_put(en, FAM_GROUPS, &k);
+    if (!PLANTED(task_place_lost))
+        row_put(en, FAM_GROUPS, &k);
 }
 
 /* One copy of all the filter's bytes, which readers hold too. */
@@ -168,7 +170,7 @@ static void task_fail(struct engine *en, struct task *t, const struct err *why)
 
 /* ---------------------------------------------------------------- pace */
 
-static bool changes(const struct task *t) { return !t->row.dry_run; }
+static bool changes(const struct task *t) { return !t->row.dry_run || PLANTED(dry_run_does); }
 
 static void credit_grow(const struct engine *en, struct task *t)
 {
@@ -194,7 +196,7 @@ static uint64_t allowance(const struct engine *en, struct task *t, uint64_t *res
             return 0;
         may = WAITING_MAX - waiting < may ? WAITING_MAX - waiting : may;
     }
-    if (t->row.rate_milli == 0)
+    if (t->row.rate_milli == 0 || PLANTED(task_pace_ignored))
         return may;
     credit_grow(en, t);
     *rest_ms = t->credit < MESSAGE_CREDIT ? (MESSAGE_CREDIT - t->credit + t->row.rate_milli - 1) / t->row.rate_milli : 0;
@@ -213,7 +215,10 @@ static void stand_at(struct task *t, uint32_t partition, uint64_t offset)
     t->row.at_offset = offset;
 }
 
-static bool meant(const struct task *t, const struct held_row *row) { return row->state == HELD_PARKED && row->at_ms <= t->row.started_ms; }
+static bool meant(const struct task *t, const struct held_row *row)
+{
+    return row->state == HELD_PARKED && (row->at_ms <= t->row.started_ms || PLANTED(task_takes_newer));
+}
 
 static void apply(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
 {

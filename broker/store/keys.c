@@ -1,5 +1,6 @@
 /* Keys: big endian, so that they sort by number. */
 #include "store/keys.h"
+#include "base/planted.h"
 
 #include <assert.h>
 
@@ -21,7 +22,7 @@ static void add_u32(struct key *k, uint32_t v)
 static void add_u64(struct key *k, uint64_t v)
 {
     assert(k->size + sizeof v <= sizeof k->bytes);
-    put_u64be(k->bytes + k->size, v);
+    put_u64be(k->bytes + k->size, PLANTED(key_little_endian) ? __builtin_bswap64(v) : v);
     k->size += sizeof v;
 }
 

@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "base/mem.h"
+#include "base/planted.h"
 #include "schemas/errors.h"
 
 enum { CHUNK_BYTES = 64 << 10, INDEX_MIN = 64 };
@@ -204,7 +205,7 @@ static struct entry *entry_of(struct puts *l, enum store_family f, struct view k
     if (place != 0) {
         struct entry *x = &p->entries[place - 1];
         l->bytes -= entry_bytes(x);
-        if (!removed_since(p, place, f, key)) {
+        if (!removed_since(p, place, f, key) || PLANTED(put_before_range)) {
             *x = (struct entry){.hash = hash, .kind = PUT_REMOVE, .family = f, .key = x->key};
             return x;
         }
@@ -276,7 +277,7 @@ enum puts_found puts_find(const struct puts *l, enum store_family f, struct view
 {
     const struct puts_private *p = l->p;
     uint32_t place = *find(p, row_hash(f, key), f, key);
-    if (removed_since(p, place, f, key))
+    if (removed_since(p, place, f, key) && !PLANTED(range_unseen))
         return PUTS_REMOVED;
     if (place == 0)
         return PUTS_UNKNOWN;

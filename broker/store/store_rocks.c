@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/planted.h"
 #include "schemas/errors.h"
 #include "store/puts.h"
 #include "store/rocks.h"
@@ -94,7 +95,7 @@ static int fail(struct store_rocks *s, const struct err *failure, struct err *e)
     if (!s->has_failed) {
         s->failed = *failure;
         s->failed.code = E_STORE_FAILED;
-        s->has_failed = true;
+        s->has_failed = !PLANTED(failure_forgotten);
     }
     int code = err_set(e, E_STORE_FAILED, "%s", s->failed.text);
     pthread_mutex_unlock(&s->failed_lock);
@@ -136,6 +137,8 @@ static void batch_put(struct store_rocks *s, const struct put *put)
         rocksdb_writebatch_delete_cf(s->batch, family, key, put->key.size);
         break;
     case PUT_REMOVE_RANGE:
+        if (PLANTED(range_not_removed))
+            break;
         rocksdb_writebatch_delete_range_cf(s->batch, family, key, put->key.size,
                                            (const char *)put->pieces[0].data, put->pieces[0].size);
         break;
@@ -157,7 +160,7 @@ static void batch_clear(struct store_rocks *s, size_t bytes)
 static int have_room(struct store_rocks *s, const char *doing, uint64_t bytes, struct err *e)
 {
     uint64_t free_bytes = rocks_dir_free(&s->dir);
-    if (free_bytes >= bytes)
+    if (free_bytes >= bytes || PLANTED(room_unlooked))
         return E_OK;
     return err_set(e, E_DISK_FULL, "'%s' has %" PRIu64 " bytes free, %s needs %" PRIu64, s->path, free_bytes, doing, bytes);
 }
@@ -194,6 +197,8 @@ static int rocks_sync(struct store *base, struct err *e)
     struct store_rocks *s = rocks_of(base);
     if (s->has_failed)
         return fail(s, &s->failed, e);
+    if (PLANTED(sync_skipped))
+        return E_OK;
     char *text = NULL;
     rocksdb_flush_wal(s->db, 1, &text);
     if (text == NULL)

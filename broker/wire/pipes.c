@@ -5,6 +5,7 @@
 
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/planted.h"
 
 const struct wire_bounds wire_bounds_default = {
 #define X(name, unit, def, min, max, help) .name = def,
@@ -80,7 +81,7 @@ static bool usable(const struct pipe *pipe)
 static bool may_ask(const struct pipes *p, const struct pipe *pipe)
 {
     uint64_t max = p->bounds->requests_in_flight_max;
-    return pipe->unanswered < max && pipe->untaken < max + pipe->ops->lag;
+    return PLANTED(pipe_unbounded) || (pipe->unanswered < max && pipe->untaken < max + pipe->ops->lag);
 }
 
 static void forget_unread(struct pipes *p, struct pipe *pipe)
@@ -178,7 +179,7 @@ enum pipe_verdict pipes_request(struct pipes *p, struct pipe *pipe, bool is_hell
         set_closing(p, pipe);
         verdict = PIPE_CLOSE;
     } else {
-        verdict = is_hello || pipe->greeted ? PIPE_OK : PIPE_NO_HELLO;
+        verdict = is_hello || pipe->greeted || PLANTED(stranger_served) ? PIPE_OK : PIPE_NO_HELLO;
         pipe->greeted |= is_hello;
         pipe->unanswered++;
         pipe->untaken++;

@@ -7,6 +7,7 @@
 
 #include "base/entropy.h"
 #include "base/mem.h"
+#include "base/planted.h"
 #include "sdk/error.h"
 
 enum {
@@ -178,7 +179,7 @@ static uint64_t rest_after(struct session *s, const struct answer *a, unsigned r
     }
     if (ms > REST_MAX_MS)
         ms = REST_MAX_MS;
-    return rng_between(&s->rng, ms * NS_PER_MS / 2, ms * NS_PER_MS);
+    return PLANTED(sdk_no_rest) ? 0 : rng_between(&s->rng, ms * NS_PER_MS / 2, ms * NS_PER_MS);
 }
 
 /* ---------------------------------------------------------------- ordered lanes */
@@ -302,7 +303,8 @@ static struct request *lane_next(struct lane *l)
         struct request *r = container_of(n, struct request, node);
         if (r->state != REQUEST_QUEUED)
             continue;
-        if (l->kind == LANE_ORDERED && ((l->rewinding && r->wire.seq == 0) || l->out >= LANE_WINDOW))
+        bool waits = l->rewinding && r->wire.seq == 0 && !PLANTED(sdk_passes_refused);
+        if (l->kind == LANE_ORDERED && (waits || l->out >= LANE_WINDOW))
             return NULL;
         if (l->kind == LANE_FREE && r->wire.seq == 0 && (r->wire.seq = take_number(l)) == 0)
             continue;
@@ -348,6 +350,7 @@ static void send_request(struct session *s, struct request *r)
     r->wire.session = s->id;
     r->wire.lane = l->kind == LANE_ORDERED ? l->id : 0;
     r->wire.replies_seen = l->kind == LANE_ORDERED ? l->done_seq : l->kind == LANE_FREE ? l->base - 1 : 0;
+    r->wire.replies_seen += PLANTED(sdk_seen_too_far);
     if (r->before != NULL)
         r->before(r, s->waiting + WAITING_SPARE < limit(s->limits.requests_waiting_max, WAITING_MAX));
     uint64_t due = s->loop->now_ns + (r->wait_ms + (uint64_t)SILENCE_MS) * NS_PER_MS;
@@ -510,6 +513,8 @@ static void pipe_down(struct session *s)
                 continue;
             count_out(r, -1);
             r->state = REQUEST_QUEUED;
+            if (PLANTED(sdk_new_number))
+                r->wire.seq = 0;
             if (r->told && l->kind == LANE_READS)
                 gone(r, NULL, NULL);
         }

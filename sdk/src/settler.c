@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/planted.h"
 #include "sdk/client.h"
 
 enum {
@@ -230,7 +231,7 @@ static void settle_done(struct request *r, struct answer *a, const struct sluice
     struct list_node *n;
     while ((n = list_pop_front(&q->settlings)) != NULL) {
         struct settling *x = container_of(n, struct settling, node);
-        if (apart) {
+        if (apart && !PLANTED(sdk_settle_lost)) {
             x->alone = true;
             pend(s, x);
         } else {

@@ -197,6 +197,31 @@ static void a_chunk_whose_offsets_fell_below_the_floor_leaves_no_row(void **stat
     kit_free(k);
 }
 
+static void a_chunk_that_the_floor_has_passed_leaves_no_row(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", NULL);
+    kit_produce_many(k, p, "-", CHUNK + 10);
+    struct group_part *part = part_of_group(k, g);
+    kit_begin(k);
+    part->cursor = part->scanned = CHUNK;
+    mark_dirty(&k->engine->dirty_parts, &part->dirty);
+    set_range(&part->done, 1, CHUNK);
+    engine_turn_end(k->engine);
+    struct err e = {0};
+    assert_int_equal(store_write(k->store, &engine_effects(k->engine)->puts, &e), E_OK);
+    engine_effects_clear(k->engine);
+    assert_int_equal(chunk_rows(k), 1);
+    kit_begin(k);
+    mark_dirty(&k->engine->dirty_parts, &part->dirty);
+    done_set(&part->done, 0);
+    kit_end(k);
+    assert_string_equal(kit_where(k, "t", "g"), "floor 4096 unscanned 10");
+    assert_int_equal(chunk_rows(k), 0);
+    kit_free(k);
+}
+
 static void a_full_chunk_costs_no_memory_and_goes_with_the_floor(void **state)
 {
     (void)state;
@@ -233,6 +258,7 @@ int main(void)
         cmocka_unit_test(a_chunk_that_lies_below_the_floor_is_not_loaded),
         cmocka_unit_test(a_restart_knows_every_offset_that_was_done),
         cmocka_unit_test(a_chunk_whose_offsets_fell_below_the_floor_leaves_no_row),
+        cmocka_unit_test(a_chunk_that_the_floor_has_passed_leaves_no_row),
         cmocka_unit_test(a_full_chunk_costs_no_memory_and_goes_with_the_floor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

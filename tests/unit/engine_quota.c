@@ -16,14 +16,41 @@ static int produce_later(struct kit *k, uint32_t p, uint64_t ms)
     return kit_produce(k, p, "-");
 }
 
+/* Produces until that is refused; how often it was not. */
+static int fill(struct kit *k, uint32_t p, const char *keys)
+{
+    int taken = 0;
+    while (taken < 100 && kit_produce(k, p, keys) == E_OK)
+        taken++;
+    return taken;
+}
+
+static void below_the_reserve_of_the_disk_nothing_is_taken_and_everything_else_goes_on(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", NULL);
+    k->limits.disk_reserve_bytes = 1000;
+    kit_produce(k, p, "- -");
+    engine_disk(k->engine, 999);
+    const struct wire_reply *r = produce(k, A, p, 1);
+    assert_int_equal(r->code, E_DISK_FULL);
+    assert_true(r->retry_after_ms > 0);
+    assert_has((const char *)r->detail.data, "disk_reserve_bytes = 1000");
+    assert_string_equal(kit_receive(k, A, g, 2), "0 1");
+    assert_string_equal(kit_ack(k, A, g, "0 1"), "");
+    engine_disk(k->engine, 1000);
+    assert_int_equal(kit_produce(k, p, "-"), E_OK);
+    kit_free(k);
+}
+
 static void a_full_topic_says_how_much_is_waiting_and_how_long_that_takes(void **state)
 {
     (void)state;
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.backlog_bytes_max = 400});
     uint32_t fast = kit_group(k, "t", "fast", NULL), slow = kit_group(k, "t", "slow", NULL), other = kit_topic(k, "u", 1);
-    while (kit_produce(k, p, "- - - -") == E_OK)
-        continue;
+    fill(k, p, "- - - -");
     kit_pass(k, 1000);
     uint64_t there = k->logs[p].n;
     const struct wire_reply *r = produce(k, A, p, 1);
@@ -55,10 +82,8 @@ static void a_full_topic_is_full_whichever_of_its_partitions_is_and_at_once(void
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 2, .backlog_bytes_max = 400});
     kit_group(k, "t", "g", NULL);
-    int taken = 0;
-    while (kit_produce(k, p, "-") == E_OK) /* within the time in which its backlog is looked at once */
-        taken++;
-    assert_in_range(taken, 2, 6); /* a batch is about 100 bytes with its header */
+    /* within the time in which its backlog is looked at once; a batch is about 100 bytes with its header */
+    assert_in_range(fill(k, p, "-"), 2, 6);
     assert_int_equal(kit_produce(k, p + 1, "-"), E_OVERLOADED);
     kit_free(k);
 }
@@ -277,6 +302,7 @@ static void what_a_client_holds_is_counted_through_expiry_restart_and_deleted_gr
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(below_the_reserve_of_the_disk_nothing_is_taken_and_everything_else_goes_on),
         cmocka_unit_test(a_full_topic_says_how_much_is_waiting_and_how_long_that_takes),
         cmocka_unit_test(a_full_topic_is_full_whichever_of_its_partitions_is_and_at_once),
         cmocka_unit_test(a_topic_whose_slowest_group_is_behind_for_too_long_takes_no_more_until_it_caught_up),

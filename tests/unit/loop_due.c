@@ -93,15 +93,21 @@ static void with_threads_it_comes_by_itself(void **state)
 
 /* ---------------------------------------------------------------- due_read */
 
-static void put_batch(struct puts *l, uint64_t due_ms, size_t size)
+static void put_hashed(struct puts *l, uint64_t due_ms, size_t size, uint64_t hash)
 {
     static char bytes[5000];
-    struct view batch = view_of(bytes, size);
     struct buf b = {0};
     struct key k = key_sched_batch(due_ms, 1, (struct id128){.lo = size});
-    sched_batch_row_put(&b, &(struct sched_batch_row){.partition = 1, .count = 1, .batch_hash = batch_hash(batch), .batch = batch});
+    struct sched_batch_row row = {.partition = 1, .count = 1, .batch_hash = hash, .batch = view_of(bytes, size)};
+    sched_batch_row_put(&b, &row);
     puts_row(l, FAM_SCHED, key_view(&k), buf_view(&b));
     buf_free(&b);
+}
+
+static void put_batch(struct puts *l, uint64_t due_ms, size_t size)
+{
+    static const char bytes[5000];
+    put_hashed(l, due_ms, size, batch_hash(view_of(bytes, size)));
 }
 
 static void check_read(struct store *s, struct effect_due want, uint32_t n, uint64_t next_ms)
@@ -145,6 +151,28 @@ static void what_is_fetched_is_bounded_and_says_when_there_is_more(void **state)
     store_close(s);
 }
 
+static void a_batch_that_does_not_fit_its_checksum_is_said_to_be_damaged_and_the_others_are_good(void **state)
+{
+    (void)state;
+    struct store *s = store_mem_new();
+    struct puts l;
+    struct due d;
+    struct err e = {0};
+    puts_init(&l);
+    put_batch(&l, 100, 1000);
+    put_hashed(&l, 101, 1001, 12345);
+    put_batch(&l, 102, 1002);
+    assert_int_equal(store_write(s, &l, &e), E_OK);
+    assert_int_equal(due_read(s, &(struct effect_due){.to_ms = 200, .rows_max = 10, .bytes_max = 10000}, &d, &e), E_OK);
+    assert_int_equal(d.batches_n, 3);
+    assert_int_equal(d.batches[0].code, E_OK);
+    assert_int_equal(d.batches[1].code, E_DAMAGED);
+    assert_int_equal(d.batches[2].code, E_OK);
+    ref_drop(d.hold);
+    puts_free(&l);
+    store_close(s);
+}
+
 static void a_row_that_does_not_read_is_refused_by_name(void **state)
 {
     (void)state;
@@ -171,6 +199,7 @@ int main(void)
         cmocka_unit_test(a_broker_that_ends_while_readers_bring_it_appends_it_at_its_next_start),
         cmocka_unit_test(with_threads_it_comes_by_itself),
         cmocka_unit_test(what_is_fetched_is_bounded_and_says_when_there_is_more),
+        cmocka_unit_test(a_batch_that_does_not_fit_its_checksum_is_said_to_be_damaged_and_the_others_are_good),
         cmocka_unit_test(a_row_that_does_not_read_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

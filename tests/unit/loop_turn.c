@@ -200,13 +200,17 @@ static void what_came_while_the_disk_was_full_and_changes_nothing_for_others_is_
     struct kit *k = kit_new(NULL);
     kit_ask(k, kit_produce(k, DISK, "one two"));
     kit_ask(k, kit_receive(k, DISK, 1, 1000));
+    struct call *waits = kit_send(k, kit_fetch(k, k->partition[OS], 0, 60000));
+    kit_round(k);
     faults(k, (struct store_mem_faults){.fail_write_at = 1, .write_code = E_DISK_FULL});
     kit_send(k, kit_produce(k, DISK, "three"));
     kit_turn(k);
     loop_pipe_lost(k->loop, 7); /* waits for its turn */
     kit_turn(k);
+    assert_false(waits->done);
     k->now.mono_ms += 1000;
     kit_round(k);
+    assert_int_equal(waits->op.reply.code, E_CLOSED);
     assert_int_equal(kit_ask(k, kit_hello(k, true))->code, E_OK);
     assert_int_equal(atomic_load(&k->dropped), 0); /* the pipe was known to be lost, so nobody was thrown out */
     kit_free(k);

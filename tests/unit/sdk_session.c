@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/clock.h"
 #include "schemas/errors.h"
 
 static struct fake *fake;
@@ -163,6 +164,24 @@ static void a_hello_that_is_refused_for_load_is_said_again(void **state)
     fake_set_script(fake, refuse_hello, &times);
     open_client();
     assert_int_equal(fake_count(fake, VERB_HELLO), 4);
+}
+
+static enum fake_action refuse_hello_for_long(void *user, const struct wire_request *r, struct wire_reply *reply)
+{
+    enum fake_action what = refuse_hello(user, r, reply);
+    reply->retry_after_ms = 400;
+    return what;
+}
+
+static void who_is_asked_to_stay_away_stays_away_for_half_of_it_at_least(void **state)
+{
+    (void)state;
+    atomic_int times = 1;
+    fake_set_script(fake, refuse_hello_for_long, &times);
+    uint64_t asked = clock_mono_ms();
+    open_client();
+    assert_true(clock_mono_ms() - asked >= 200);
+    assert_int_equal(fake_count(fake, VERB_HELLO), 2);
 }
 
 static enum fake_action wrong_version(void *user, const struct wire_request *r, struct wire_reply *reply)
@@ -435,6 +454,7 @@ int main(void)
         TEST(opening_waits_for_a_broker_that_is_about_to_start),
         TEST(opening_times_out_when_hello_is_not_answered),
         TEST(a_hello_that_is_refused_for_load_is_said_again),
+        TEST(who_is_asked_to_stay_away_stays_away_for_half_of_it_at_least),
         TEST(opening_fails_at_once_when_the_broker_speaks_another_version),
         TEST(brokers_are_reached_over_ipc_and_inproc_too),
         TEST(a_struct_whose_size_was_not_set_is_refused_by_name),
