@@ -69,6 +69,14 @@ void answer_now(struct engine *en, struct op *op)
     hand_back(en, op);
 }
 
+void answer_on(struct engine *en, struct op *op, uint64_t turn, enum durability level)
+{
+    op->turn = turn;
+    op->level = level;
+    en->fx.need_sync |= turn == en->turn && level == DURABILITY_DISK;
+    hand_back(en, op);
+}
+
 void answer_change(struct engine *en, struct op *op, enum durability level)
 {
     op->turn = en->turn;
@@ -121,6 +129,10 @@ void wait_begin(struct engine *en, struct op *op, struct session *s, uint32_t wa
 
 void wait_over(struct engine *en, struct op *op)
 {
+    if (op->request.verb == VERB_GROUP_JOIN || op->request.verb == VERB_GROUP_HEARTBEAT) {
+        members_wait_over(en, op);
+        return;
+    }
     wait_end(en, op);
     if (op->request.verb == VERB_RECEIVE)
         receive_empty(en, op);

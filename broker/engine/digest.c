@@ -25,6 +25,24 @@ static uint64_t entry_digest(const struct entry *e)
     return mix(h, e->has_row ? e->due_ms : 0);
 }
 
+static uint64_t member_digest(const struct member *m)
+{
+    return m == NULL ? 0 : mix_text(mix(mix(mix(mix(m->session_id.lo, m->number), m->timeout_ms), m->order), m->state), m->name);
+}
+
+static uint64_t stream_digest(const struct stream *st)
+{
+    uint64_t h = st->members_n;
+    LIST_EACH (n, &st->members)
+        h = mix(h, member_digest(container_of(n, struct member, link)));
+    for (uint32_t i = 0; i < st->claims_n; i++) {
+        const struct claim *c = st->claims[i];
+        const struct member *kept = c->owner == NULL && c->target != NULL && c->target->state == MEMBER_AWAY ? c->target : NULL;
+        h = mix(mix(mix(mix(h, c->generation), c->committed_ms), member_digest(c->owner)), member_digest(kept));
+    }
+    return h;
+}
+
 static uint64_t group_digest(const struct group *g)
 {
     uint64_t h = mix_text(g->id, g->name), set = 0;
@@ -57,7 +75,7 @@ static uint64_t group_digest(const struct group *g)
             run = mix(run, container_of(n, struct entry, of_key)->offset);
         set += run == k->hash ? 0 : mix(run, k->head->offset);
     }
-    return mix(h, set);
+    return mix(g->stream != NULL ? mix(h, stream_digest(g->stream)) : h, set);
 }
 
 uint64_t engine_digest(const struct engine *en)

@@ -162,6 +162,10 @@ void done_all(struct done *d, uint64_t floor)
 /* The cursor's row, the chunks that changed, and the removal of chunks that fell below the floor. */
 void done_write(struct engine *en, struct group_part *p)
 {
+    if (p->group->stream != NULL) {
+        commit_write(en, p);
+        return;
+    }
     struct done *d = &p->done;
     uint32_t group = p->group->id, partition = p->partition->id;
     size_t below = 0, floor_chunk = d->floor / DONE_CHUNK_OFFSETS;

@@ -160,6 +160,12 @@ static const struct verb {
     [VERB_SCHED_CHANGE] = {.with = sched_change, .numbered = true},
     [VERB_EXPLAIN] = {.read = explain, .while_stopping = true},
     [VERB_STATE_GET] = {.read = state_get, .while_stopping = true},
+    [VERB_GROUP_JOIN] = {.with = members_join},
+    [VERB_GROUP_HEARTBEAT] = {.with = members_heartbeat},
+    [VERB_GROUP_LEAVE] = {.with = members_leave, .while_stopping = true},
+    [VERB_GROUP_COMMIT] = {.with = commit_request, .numbered = true, .while_stopping = true},
+    [VERB_GROUP_SEEK] = {.with = commit_seek, .numbered = true},
+    [VERB_GROUP_MEMBERS] = {.read = members_list, .while_stopping = true},
 };
 
 bool engine_reads(enum wire_verb verb)

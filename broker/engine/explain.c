@@ -379,7 +379,9 @@ void explain(struct engine *en, struct op *op)
     if (g == NULL)
         return;
     op->reply.body = BODY_EXPLAIN;
-    if (w->has_offset)
+    if (g->stream != NULL)
+        commit_explain(en, op, g);
+    else if (w->has_offset)
         explain_message(en, op, g);
     else if (w->has_key)
         explain_key(en, op, g);

@@ -1,4 +1,4 @@
-/* Groups: made, listed, deleted. What a queue group does with messages is in queue.c and the files it names. */
+/* Groups: made, listed, deleted. What a queue group does with messages is in queue.c and the files it names; stream groups are in members.c. */
 #include "engine/memory.h"
 
 static const char *group_name(const void *group) { return ((const struct group *)group)->name; }
@@ -52,12 +52,14 @@ static struct group_part *part_new(struct group *g, struct partition *partition)
     return p;
 }
 
-void group_grow(struct group *g, uint32_t before)
+void group_grow(struct engine *en, struct group *g, uint32_t before)
 {
     uint32_t partitions = g->topic->config.partitions;
     g->parts = mem_resize(g->parts, partitions, sizeof(struct group_part *));
     for (uint32_t i = before; i < partitions; i++)
         g->parts[i] = part_new(g, g->topic->partitions[i]);
+    if (g->stream != NULL)
+        members_grow(en, g->stream);
 }
 
 struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row)
@@ -77,6 +79,8 @@ struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const s
     g->parts = mem_array(t->config.partitions, sizeof(struct group_part *));
     for (uint32_t i = 0; i < t->config.partitions; i++)
         g->parts[i] = part_new(g, t->partitions[i]);
+    if (g->config.mode == MODE_STREAM)
+        g->stream = members_new(g);
     bool found;
     size_t at = group_place(t, row->name, &found);
     t->groups = mem_resize(t->groups, t->groups_n + 1, sizeof(struct group *));
@@ -113,6 +117,8 @@ void group_free(struct engine *en, struct group *g)
     timer_clear(en, &g->later);
     list_remove(&g->stirred);
     timer_clear(en, &g->idle);
+    if (g->stream != NULL)
+        members_free(en, g->stream);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* keys stood in their lists */
         mem_free(g->parts[i]);
     mem_free(g->parts);
@@ -133,6 +139,8 @@ void group_drop(struct engine *en, struct group *g, int code)
         wait_end(en, op);
         answer(en, op, code, "'%s'", code == E_TOPIC_DELETED ? g->topic->name : g->name);
     }
+    if (g->stream != NULL)
+        members_closed(en, g->stream, code);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* rows of retries stand in order of time, not of groups */
         for (struct map_it it = map_iter(&g->parts[i]->entries); map_next(&it);)
             entry_row_remove(en, it.value);
@@ -141,6 +149,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     row_remove(en, FAM_META, &k);
     group_rows_remove(en, FAM_GROUPS, key_cursor_prefix(g->id));
     group_rows_remove(en, FAM_GROUPS, key_done_prefix(g->id));
+    group_rows_remove(en, FAM_GROUPS, key_claim_prefix(g->id));
+    group_rows_remove(en, FAM_GROUPS, key_member_prefix(g->id));
     group_rows_remove(en, FAM_LEASES, key_group_prefix(g->id));
     group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
     group_rows_remove(en, FAM_HELD, key_group_prefix(g->id));
@@ -216,8 +226,8 @@ void group_create(struct engine *en, struct op *op, struct session *s)
         answer(en, op, e.code, "%s", e.text);
         return;
     }
-    if (config.mode != MODE_QUEUE) {
-        answer(en, op, E_UNSUPPORTED, "groups of mode stream");
+    if (config.mode == MODE_STREAM && group_settings_stream(&set->config, &e) != E_OK) {
+        answer(en, op, e.code, "%s", e.text);
         return;
     }
     if (en->groups_n >= en->limits->groups_max) {
@@ -335,7 +345,7 @@ void group_control(struct engine *en, struct op *op, struct session *s)
     (void)s;
     const struct wire_group_control *c = &op->request.control;
     struct group *g = group_find(en, op, c->topic, c->name);
-    if (g == NULL)
+    if (g == NULL || (c->act != GROUP_PURGE && !group_is(en, op, g, MODE_QUEUE)))
         return;
     group_used(en, g);
     switch ((enum group_act)c->act) {
@@ -346,7 +356,7 @@ void group_control(struct engine *en, struct op *op, struct session *s)
         group_stir(en, g);
         break;
     case GROUP_PURGE:
-        op->reply.depth = group_purge(en, g);
+        op->reply.depth = g->stream != NULL ? commit_purge(en, g) : group_purge(en, g);
         break;
     default:
         answer(en, op, E_INVALID_ARGUMENT, "act %u", c->act);

@@ -65,7 +65,7 @@ void topic_grow(struct engine *en, struct topic *t, uint32_t partitions)
     }
     t->config.partitions = partitions;
     for (size_t i = 0; i < t->groups_n; i++)
-        group_grow(t->groups[i], before);
+        group_grow(en, t->groups[i], before);
     for (uint32_t i = 0; i < partitions; i++) /* the number of all has changed */
         log_partition_publish(en, t->partitions[i], false);
 }

@@ -12,7 +12,7 @@ void held_list(struct engine *en, struct op *op)
 {
     struct wire_held_list *l = &op->request.held;
     const struct group *g = group_find(en, op, l->topic, l->group);
-    if (g == NULL)
+    if (g == NULL || !group_is(en, op, g, MODE_QUEUE))
         return;
     if (l->limit == 0 || l->limit > en->limits->page_max)
         l->limit = (uint32_t)en->limits->page_max;

@@ -1,7 +1,7 @@
-/* Groups that nobody uses: deleted when nobody has received from them or settled for their idle_expiry_ms, with a warning in the log one
+/* Groups that nobody uses: deleted when nobody has received from them, settled or committed for their idle_expiry_ms, with a warning in the log one
  * tenth of that time before.
  *
- * Whoever waits in a long poll or holds a lease uses the group. When it was last used is in its row, written once a minute at most, so a
+ * Whoever waits in a long poll, holds a lease or is a member uses the group. When it was last used is in its row, written once a minute at most, so a
  * restart makes it look a minute older than it is; the time that the broker was down does not count.
  */
 #include "engine/memory.h"
@@ -13,7 +13,7 @@ static void idle_look(struct engine *en, struct timer *t);
 static uint64_t expiry_of(const struct group *g) { return g->config.idle_expiry_ms; }
 static uint64_t warned_at(const struct group *g) { return g->used_ms + expiry_of(g) - expiry_of(g) / 10; }
 
-static bool in_use(const struct group *g) { return g->leased > 0 || !list_empty(&g->waiters); }
+static bool in_use(const struct group *g) { return g->leased > 0 || !list_empty(&g->waiters) || (g->stream != NULL && g->stream->members_n > 0); }
 
 void group_idle_arm(struct engine *en, struct group *g)
 {

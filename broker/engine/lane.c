@@ -172,6 +172,30 @@ static void task_decode(struct engine *en, struct op *op, struct cur *c, struct 
     t->error = text_decode(en, op, c);
 }
 
+static void seek_encode(struct buf *b, const struct wire_seek_reply *r)
+{
+    buf_put_varint(b, r->rows_n);
+    for (uint32_t i = 0; i < r->rows_n; i++) {
+        buf_put_varint(b, r->rows[i].partition);
+        buf_put_varint(b, r->rows[i].index);
+        buf_put_varint(b, r->rows[i].from);
+        buf_put_varint(b, r->rows[i].to);
+    }
+}
+
+static void seek_decode(struct engine *en, struct op *op, struct cur *c, struct wire_seek_reply *r)
+{
+    r->rows_n = (uint32_t)cur_varint(c);
+    struct wire_seek_row *rows = op_take(en, op, r->rows_n, sizeof *rows);
+    for (uint32_t i = 0; i < r->rows_n; i++) {
+        rows[i].partition = (uint32_t)cur_varint(c);
+        rows[i].index = (uint32_t)cur_varint(c);
+        rows[i].from = cur_varint(c);
+        rows[i].to = cur_varint(c);
+    }
+    r->rows = rows;
+}
+
 static void result_encode(struct buf *b, const struct op *op)
 {
     const struct wire_reply *r = &op->reply;
@@ -189,6 +213,14 @@ static void result_encode(struct buf *b, const struct op *op)
             buf_put_varint(b, r->settle.outputs[i].partition);
             produced_encode(b, &r->settle.outputs[i]);
         }
+        break;
+    case VERB_GROUP_COMMIT:
+        buf_put_varint(b, r->commit.codes_n);
+        for (uint32_t i = 0; i < r->commit.codes_n; i++)
+            buf_put_varint(b, r->commit.codes[i]);
+        break;
+    case VERB_GROUP_SEEK:
+        seek_encode(b, &r->seek);
         break;
     case VERB_TOPIC_CREATE:
         buf_put_u8(b, r->topics.created);
@@ -237,6 +269,19 @@ static void result_decode(struct engine *en, struct op *op, uint32_t lane, struc
         r->settle.outputs_n = n;
         break;
     }
+    case VERB_GROUP_COMMIT: {
+        r->body = BODY_COMMIT;
+        uint32_t n = (uint32_t)cur_varint(&c);
+        uint16_t *codes = n > 0 ? op_take(en, op, n, sizeof *codes) : NULL;
+        for (uint32_t i = 0; i < n; i++)
+            codes[i] = (uint16_t)cur_varint(&c);
+        r->commit = (struct wire_commit_reply){.codes = codes, .codes_n = n};
+        break;
+    }
+    case VERB_GROUP_SEEK:
+        r->body = BODY_SEEK;
+        seek_decode(en, op, &c, &r->seek);
+        break;
     case VERB_TOPIC_CREATE:
         r->body = BODY_TOPICS;
         r->topics.created = cur_u8(&c);

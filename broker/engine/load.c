@@ -171,6 +171,25 @@ static int load_cursor(struct engine *en, struct view key, struct view value, st
     return E_OK;
 }
 
+static int load_member(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group, number;
+    struct id128 session;
+    struct group *g = key_read_member(key, &group, &session, &number) ? map_get(&en->groups, group) : NULL;
+    if (g == NULL || g->stream == NULL)
+        return damaged(e, "a member's key", 0);
+    return members_load(en, g, session, number, value, e);
+}
+
+static int load_claim(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group, partition;
+    struct group_part *p = key_read_claim(key, &group, &partition) ? part_of(en, group, partition) : NULL;
+    if (p == NULL || p->group->stream == NULL)
+        return damaged(e, "a commit's key", 0);
+    return members_load_claim(en, p, value, e);
+}
+
 static int load_done(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t group, partition;
@@ -400,12 +419,15 @@ static struct key prefix_of(char tag)
 
 int engine_load(struct engine *en, struct err *e)
 {
+    struct key members = prefix_of('m'), claims = prefix_of('o');
     struct key cursors = prefix_of('c'), done = prefix_of('d'), tasks = prefix_of('k'), sessions = prefix_of('s'), all = {0};
     int code;
     if ((code = load_meta(en, e)) != E_OK ||
         (code = each_row(en, FAM_SESSIONS, &sessions, load_session, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &cursors, load_cursor, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &done, load_done, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &members, load_member, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &claims, load_claim, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &tasks, load_task, e)) != E_OK ||
         (code = load_key_headers(en, e)) != E_OK ||
         (code = load_retries(en, e)) != E_OK ||
@@ -415,5 +437,10 @@ int engine_load(struct engine *en, struct err *e)
         (code = load_state(en, e)) != E_OK ||
         (code = dedup_load(en, e)) != E_OK)
         return code;
+    for (struct map_it it = map_iter(&en->groups); map_next(&it);) {
+        struct group *g = it.value;
+        if (g->stream != NULL)
+            members_loaded(en, g->stream);
+    }
     return E_OK;
 }

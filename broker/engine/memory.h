@@ -115,6 +115,7 @@ struct session {
     struct list leases;         /* of struct lease, by `of_session` */
     uint64_t leased;            /* messages of its leases */
     uint64_t topics_gone;       /* engine.topics_gone when its lanes were looked through */
+    struct list members;        /* of struct member, by `of_session` */
     struct bucket messages, bytes; /* produced */
     struct list waiting;        /* of struct op, by `wait` */
     size_t waiting_n;
@@ -242,6 +243,59 @@ struct lease {
     struct list_node dirty;
 };
 
+/* ---------------------------------------------------------------- stream groups (members.c, assign.c, commit.c)
+ *
+ *      join ──> ACTIVE ──leave, keep──> AWAY ──its session timeout──> gone
+ *                 │  └─ another of its name joins ──> FENCED: owns what it owned until it says otherwise, or its time is over
+ *                 └─ leave, bye, not heard of for its session timeout ──> gone
+ *
+ * A partition has an owner, and a target, who is to be the owner:   owner = target   it stays
+ *                                                                   owner, another   the owner is told to give it up
+ *                                                                   no owner         the target gets it when it listens
+ */
+struct member {
+    struct stream *stream;
+    struct list_node link;      /* in stream.members */
+    struct id128 session_id;    /* (row) */
+    uint32_t number;            /* (row) which the client chose */
+    char *name;                 /* (row) "": none */
+    uint32_t timeout_ms;        /* (row) */
+    uint64_t order, joined_ms;  /* (row) order: of joining; wall */
+    uint8_t state;              /* (row) enum member_state */
+    struct session *session;    /* NULL: it is forgotten, and so is what it could say */
+    struct list_node of_session;
+    struct list owned;          /* of struct claim, by `of_owner` */
+    uint32_t owned_n;
+    uint64_t heard_ms;          /* mono */
+    struct timer timer;         /* not heard of for its timeout */
+    uint64_t version;           /* of what it is to be told */
+    uint64_t turn;              /* what it is told stands on this turn */
+    struct list waiting;        /* of struct place: its join or heartbeat, one at most */
+    bool tell;                  /* ... is answered in this turn, whatever there is to say */
+    uint32_t index;             /* while partitions are assigned, and members listed */
+};
+
+struct claim {
+    struct member *owner, *target; /* (row: owner; target if it is away) */
+    struct list_node of_owner;
+    uint64_t generation;        /* (row) of the owner's, or the last one's, ownership */
+    uint64_t committed_ms;      /* (row) wall; 0: never */
+    uint32_t index;             /* of the partition */
+    bool revoked;               /* the owner is told to give it up */
+    bool open;                  /* as it was when partitions were assigned: the group has passed its fence */
+};
+
+struct stream {
+    struct group *group;
+    struct list members;        /* by order */
+    uint32_t members_n;
+    struct claim **claims;      /* by index of the partition */
+    uint32_t claims_n;
+    uint32_t free_n;            /* without an owner */
+    bool unbalanced;            /* members or partitions came or went */
+    bool stirred;               /* somebody is to be told something, perhaps */
+};
+
 enum { RATE_SECONDS = 60 };
 struct rate { uint64_t second; uint32_t bucket[RATE_SECONDS]; };
 
@@ -253,6 +307,7 @@ struct group {
     struct wire_group_config config; /* (row) defaults filled in */
     bool paused;                /* (row) */
     struct group_part **parts;  /* one for each partition of the topic, by its index */
+    struct stream *stream;      /* mode stream; else NULL */
     struct list headless;       /* after a restart: keys with a list and no head that rows say; the scan finds it, or there is none */
     struct map keys;            /* hash -> key_queue */
     struct map leases;          /* token -> lease */
@@ -281,9 +336,9 @@ struct group {
     struct list_node stirred;   /* in engine.stirred: look for work to hand out and to read ahead */
 };
 
-/* The place of a waiting operation in the queue of one group or one partition (`offset`: what it waits for there). In the operation's
- * arena. */
-struct place { struct list_node queue; struct list_node of_op; struct op *op; uint64_t offset; };
+/* The place of a waiting operation in the queue of one group, of one partition (`offset`: what it waits for there), or of a member. In the
+ * operation's arena. */
+struct place { struct list_node queue; struct list_node of_op; struct op *op; uint64_t offset; struct member *member; };
 
 /* ---------------------------------------------------------------- message ids (dedup.c) */
 
@@ -393,6 +448,7 @@ void answer(struct engine *en, struct op *op, int code, const char *fmt, ...) PR
 /* A refusal that says what was done before: it leaves as that does. */
 void answer_standing(struct engine *en, struct op *op, enum durability level, int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
 void answer_now(struct engine *en, struct op *op);                 /* op->reply is filled; stands on nothing */
+void answer_on(struct engine *en, struct op *op, uint64_t turn, enum durability level); /* stands on a turn, this or one before */
 void answer_change(struct engine *en, struct op *op, enum durability level); /* stands on this turn; kept as its lane's result */
 void *op_take(struct engine *en, struct op *op, size_t n, size_t size); /* zeroed, from its arena; never NULL */
 struct view op_text(struct op *op, const char *text);              /* a copy in its arena */
@@ -491,6 +547,7 @@ const char *topic_difference(const struct wire_topic_config *a, const struct wir
 const char *group_difference(const struct wire_group_config *a, const struct wire_group_config *b);
 /* What `mask` names is taken over from `to`, or nothing. Errors: INVALID_ARGUMENT; UNSUPPORTED with what to do instead. */
 int topic_settings_alter(struct wire_topic_config *c, const struct wire_topic_config *to, uint64_t mask, struct err *e);
+int group_settings_stream(const struct wire_group_config *c, struct err *e); /* WRONG_MODE: one is given that a stream group has not */
 int group_settings_alter(struct wire_group_config *c, const struct wire_group_config *to, uint64_t mask, struct err *e);
 
 /* ---------------------------------------------------------------- dedup.c: what was produced before */
@@ -535,12 +592,47 @@ void group_drop(struct engine *en, struct group *g, int code); /* out of everyth
 void group_rows_remove(struct engine *en, enum store_family f, struct key begin); /* every row that begins so */
 uint64_t group_purge(struct engine *en, struct group *g);      /* purge.c; how many messages were done by it */
 void group_free(struct engine *en, struct group *g);
-void group_grow(struct group *g, uint32_t before);              /* its topic has more partitions than before */
+void group_grow(struct engine *en, struct group *g, uint32_t before);              /* its topic has more partitions than before */
 void group_stir(struct engine *en, struct group *g);
 void group_write(struct engine *en, struct group *g);          /* its row */
 void group_used(struct engine *en, struct group *g);           /* idle.c: somebody received or settled */
 void group_idle_arm(struct engine *en, struct group *g);
 void group_idle_load(struct engine *en, struct group *g);      /* its row was read */
+
+/* ---------------------------------------------------------------- members.c, commit.c: stream groups */
+
+/* The group is of this mode; else answered WRONG_MODE, saying what it is asked with instead. */
+bool group_is(struct engine *en, struct op *op, const struct group *g, enum group_mode mode);
+struct stream *members_new(struct group *g);
+void members_grow(struct engine *en, struct stream *st);                 /* its topic has more partitions */
+void members_moved(struct engine *en, const struct group_part *p);       /* how far the group is in a partition changed: it may open others */
+void members_free(struct engine *en, struct stream *st);
+void members_closed(struct engine *en, struct stream *st, int code);     /* its group goes: who waits is told */
+void members_stir(struct engine *en, struct stream *st);
+void members_stirred(struct engine *en, struct stream *st);              /* at the end of a turn: assigns, gives, answers */
+void members_join(struct engine *en, struct op *op, struct session *s);
+void members_heartbeat(struct engine *en, struct op *op, struct session *s);
+void members_leave(struct engine *en, struct op *op, struct session *s);
+void members_wait_over(struct engine *en, struct op *op);
+void members_list(struct engine *en, struct op *op);
+/* The session ended: by its own word (`left`), or it is forgotten, which says nothing of its members. */
+void members_session_over(struct engine *en, struct session *s, bool left);
+int members_load(struct engine *en, struct group *g, struct id128 session, uint32_t number, struct view value, struct err *e);
+int members_load_claim(struct engine *en, struct group_part *p, struct view value, struct err *e);
+void members_loaded(struct engine *en, struct stream *st);               /* members begin a full new term */
+struct member *members_find(const struct stream *st, struct id128 session, uint32_t number); /* NULL: none */
+/* The owner, if it is this session's, by whatever member. */
+bool claim_is_of(const struct claim *c, const struct session *s);
+/* What is told of a partition changed: its owner hears of it, standing on this turn. */
+void claim_told(struct engine *en, struct claim *c);
+uint64_t claim_generation(struct engine *en);                           /* a new one, higher than all before */
+void commit_request(struct engine *en, struct op *op, struct session *s);
+void commit_seek(struct engine *en, struct op *op, struct session *s);
+void commit_write(struct engine *en, struct group_part *p);
+/* Where a partition's readers go on, forward or back. */
+void commit_set(struct engine *en, struct group_part *p, uint64_t offset);
+void commit_explain(struct engine *en, struct op *op, struct group *g); /* op->reply.explain is begun */
+uint64_t commit_purge(struct engine *en, struct group *g);              /* to the end; how many messages were skipped */
 
 /* ---------------------------------------------------------------- queue.c, ready.c, grant.c: scanning, handing out */
 

@@ -286,6 +286,8 @@ void queue_receive(struct engine *en, struct op *op, struct session *s)
             answer(en, op, group_missing(en, r->groups[i]), "group id %u", r->groups[i]);
             return;
         }
+        if (!group_is(en, op, g, MODE_QUEUE))
+            return;
     }
     if (receive_try(en, op, s))
         return;
@@ -323,6 +325,11 @@ void queue_stirred(struct engine *en)
 {
     for (struct list_node *n; (n = list_pop_front(&en->stirred)) != NULL;) {
         struct group *g = container_of(n, struct group, stirred);
+        if (g->stream != NULL) {
+            members_stirred(en, g->stream);
+            list_remove(&g->stirred);
+            continue;
+        }
         for (struct list_node *w = g->waiters.head.next; g->ready > 0 && !g->paused && w != &g->waiters.head;) {
             struct op *op = container_of(w, struct place, queue)->op;
             if (quota_in_flight_left(en, op->session, 1) == 0)

@@ -34,6 +34,7 @@ struct session *session_add(struct engine *en, struct id128 id, struct view name
     s->seen_ms = seen_ms;
     list_init(&s->leases);
     list_init(&s->waiting);
+    list_init(&s->members);
     s->collision = map_put(&en->sessions, id.lo, s);
     en->sessions_n++;
     return s;
@@ -68,6 +69,8 @@ void session_free(struct engine *en, struct session *s)
     assert(list_empty(&s->waiting));
     for (struct list_node *n; (n = list_pop_front(&s->leases)) != NULL;)
         container_of(n, struct lease, of_session)->session = NULL;
+    for (struct list_node *n; (n = list_pop_front(&s->members)) != NULL;)
+        container_of(n, struct member, of_session)->session = NULL;
     timer_clear(en, &s->grace);
     timer_clear(en, &s->expiry);
     timer_clear(en, &s->returning);
@@ -112,7 +115,7 @@ static void session_return(struct engine *en, struct session *s)
 static void go_on_returning(struct engine *en, struct timer *t) { session_return(en, container_of(t, struct session, returning)); }
 
 /* Its leases return, it is forgotten; requests that wait are answered. */
-static void session_end(struct engine *en, struct session *s)
+static void session_end(struct engine *en, struct session *s, bool said_so)
 {
     while (!list_empty(&s->waiting)) {
         struct op *op = container_of(list_first(&s->waiting), struct op, wait);
@@ -123,6 +126,7 @@ static void session_end(struct engine *en, struct session *s)
         map_del(&en->pipes, s->pipe);
     s->pipe = 0;
     s->ending = true;
+    members_session_over(en, s, said_so);
     timer_clear(en, &s->grace);
     timer_clear(en, &s->expiry);
     session_return(en, s);
@@ -133,7 +137,7 @@ static void grace_over(struct engine *en, struct timer *t) { session_return(en, 
 static void expiry_over(struct engine *en, struct timer *t)
 {
     en->counters.sessions_expired++;
-    session_end(en, container_of(t, struct session, expiry));
+    session_end(en, container_of(t, struct session, expiry), false);
 }
 
 void session_wait_for_pipe(struct engine *en, struct session *s)
@@ -223,6 +227,6 @@ void session_bye(struct engine *en, struct op *op)
 {
     struct session *s = map_get(&en->pipes, op->pipe);
     if (s != NULL && id128_eq(s->id, op->request.session))
-        session_end(en, s);
+        session_end(en, s, true);
     answer_change(en, op, DURABILITY_DISK);
 }

@@ -149,9 +149,29 @@ int topic_settings_alter(struct wire_topic_config *c, const struct wire_topic_co
     return E_OK;
 }
 
+/* What a stream group has: the rest is of leases, retries and keys. */
+enum { OF_STREAMS = GROUP_SET_MODE | GROUP_SET_FROM | GROUP_SET_IDLE_EXPIRY_MS };
+
+static int not_of_streams(const struct setting *s, struct err *e)
+{
+    return err_set(e, E_WRONG_MODE, "%s is a setting of queue groups; a stream group has mode, from and idle-expiry", s->name);
+}
+
+int group_settings_stream(const struct wire_group_config *c, struct err *e)
+{
+    static const struct wire_group_config zeros;
+    for (size_t i = 0; i < ARRAY_LEN(of_groups); i++)
+        if ((of_groups[i].bit & OF_STREAMS) == 0 && !same(&of_groups[i], c, &zeros))
+            return not_of_streams(&of_groups[i], e);
+    return E_OK;
+}
+
 int group_settings_alter(struct wire_group_config *c, const struct wire_group_config *to, uint64_t mask, struct err *e)
 {
     struct wire_group_config merged = *c, defaults = group_defaults((struct wire_group_config){0});
+    for (size_t i = 0; c->mode == MODE_STREAM && i < ARRAY_LEN(of_groups); i++)
+        if ((of_groups[i].bit & mask & ~(uint64_t)OF_STREAMS) != 0)
+            return not_of_streams(&of_groups[i], e);
     if (alter(of_groups, ARRAY_LEN(of_groups), &merged, to, &defaults, mask, e) != E_OK)
         return e->code;
     if ((mask & GROUP_SET_BACKOFF_MAX_MS) != 0 && merged.backoff_max_ms < merged.backoff_min_ms)

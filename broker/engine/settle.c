@@ -23,7 +23,7 @@ static struct entry *item_entry(const struct engine *en, const struct wire_settl
     /* what has come back already can still be done or parked by its last holder, but no longer be held on to */
     if (good && i->verb == SETTLE_EXTEND && e->state != ENTRY_LEASED)
         good = false;
-    *code = good ? E_OK : E_LEASE_LOST;
+    *code = good ? E_OK : g->stream != NULL ? E_WRONG_MODE : E_LEASE_LOST;
     return good ? e : NULL;
 }
 

@@ -445,7 +445,7 @@ void held_change(struct engine *en, struct op *op, struct session *s)
     (void)s;
     const struct wire_held_change *w = &op->request.held_change;
     struct group *g = group_find(en, op, w->topic, w->group);
-    if (g == NULL)
+    if (g == NULL || !group_is(en, op, g, MODE_QUEUE))
         return;
     if (en->tasks_running >= en->limits->tasks_max) {
         op->reply.retry_after_ms = 1000;

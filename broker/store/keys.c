@@ -119,6 +119,26 @@ struct key key_cursor(uint32_t group, uint32_t partition)
     return k;
 }
 
+struct key key_claim_prefix(uint32_t group) { return tagged_id('o', group); }
+
+struct key key_claim(uint32_t group, uint32_t partition)
+{
+    struct key k = key_claim_prefix(group);
+    add_u32(&k, partition);
+    return k;
+}
+
+struct key key_member_prefix(uint32_t group) { return tagged_id('m', group); }
+
+struct key key_member(uint32_t group, struct id128 session, uint32_t member)
+{
+    struct key k = key_member_prefix(group);
+    add_u64(&k, session.hi);
+    add_u64(&k, session.lo);
+    add_u32(&k, member);
+    return k;
+}
+
 struct key key_done_prefix(uint32_t group)
 {
     return tagged_id('d', group);
@@ -327,6 +347,23 @@ bool key_read_cursor(struct view key, uint32_t *group, uint32_t *partition)
     struct cur c = behind_tag(key, 'c');
     *group = cur_u32be(&c);
     *partition = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_claim(struct view key, uint32_t *group, uint32_t *partition)
+{
+    struct cur c = behind_tag(key, 'o');
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_member(struct view key, uint32_t *group, struct id128 *session, uint32_t *member)
+{
+    struct cur c = behind_tag(key, 'm');
+    *group = cur_u32be(&c);
+    *session = read_id128(&c);
+    *member = cur_u32be(&c);
     return cur_done(&c);
 }
 

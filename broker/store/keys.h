@@ -16,7 +16,8 @@
  *   log.*     partition | last offset u64           stored batches of one turn (schemas/stored.h)
  *   groups    'c' group | partition                 floor, cursor, ready_low of a queue group
  *             'd' group | partition | chunk u64     which of 4,096 offsets are done
- *             'o' group | partition                 committed offset of a stream group (reserved)
+ *             'o' group | partition                 committed offset of a stream group, who owns the partition
+ *             'm' group | session 16 | member u32   a member of a stream group
  *             'k' group | task u64                  a task over parked messages, and how far it is
  *   leases    group | token u64                     one grant: who holds which messages
  *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
@@ -38,7 +39,7 @@
  * Format 3: partitions have parents, and a row of what was removed from their start.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
- * they lack; the directory is raised at the start.
+ * they lack; the directory is raised at the start. Format 3: stream groups are there.
  */
 #ifndef STORE_KEYS_H
 #define STORE_KEYS_H
@@ -66,6 +67,10 @@ struct key key_log(uint32_t partition, uint64_t last_offset);
 struct key key_log_prefix(uint32_t partition);
 struct key key_cursor(uint32_t group, uint32_t partition);
 struct key key_cursor_prefix(uint32_t group);
+struct key key_claim(uint32_t group, uint32_t partition);
+struct key key_claim_prefix(uint32_t group);
+struct key key_member(uint32_t group, struct id128 session, uint32_t member);
+struct key key_member_prefix(uint32_t group);
 struct key key_done(uint32_t group, uint32_t partition, uint64_t chunk);
 struct key key_done_prefix(uint32_t group);
 struct key key_done_prefix_of(uint32_t group, uint32_t partition);
@@ -94,6 +99,8 @@ bool key_has_prefix(struct view key, const struct key *prefix);
 bool key_read_id(struct view key, char tag, uint32_t *id);  /* topic, group, partition rows */
 bool key_read_log(struct view key, uint32_t *partition, uint64_t *last_offset);
 bool key_read_cursor(struct view key, uint32_t *group, uint32_t *partition);
+bool key_read_claim(struct view key, uint32_t *group, uint32_t *partition);
+bool key_read_member(struct view key, uint32_t *group, struct id128 *session, uint32_t *member);
 bool key_read_done(struct view key, uint32_t *group, uint32_t *partition, uint64_t *chunk);
 bool key_read_lease(struct view key, uint32_t *group, uint64_t *token);
 bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk);
@@ -144,6 +151,10 @@ enum { TRIMS_MAX = 8 };
 struct trim { uint64_t to, first_ms, last_ms; uint8_t why; /* enum gap_why */ };
 struct trims_row { uint32_t n; struct trim at[TRIMS_MAX]; };
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
+/* Of a stream group. `held`: by whom; KEPT: nobody has it, it waits for a static member. The numbers are fixed. */
+enum claim_held { CLAIM_FREE, CLAIM_OWNED, CLAIM_KEPT };
+struct claim_row { uint64_t committed, committed_ms, generation; uint8_t held; struct id128 session; uint32_t member; };
+struct member_row { struct view name; uint32_t timeout_ms; uint64_t order, joined_ms; uint8_t state; }; /* state: enum member_state */
 /* `expires_ms`: wall time when its ttl ends, 0: never. Sizes are below 2 GiB. */
 struct lease_entry {
     uint32_t partition;
@@ -209,6 +220,10 @@ void trims_row_put(struct buf *b, const struct trims_row *r);
 int trims_row_get(struct view v, struct trims_row *r, struct err *e);
 void cursor_row_put(struct buf *b, const struct cursor_row *r);
 int cursor_row_get(struct view v, struct cursor_row *r, struct err *e);
+void claim_row_put(struct buf *b, const struct claim_row *r);
+int claim_row_get(struct view v, struct claim_row *r, struct err *e);
+void member_row_put(struct buf *b, const struct member_row *r);
+int member_row_get(struct view v, struct member_row *r, struct err *e);
 /* A chunk's bits with a checksum; trailing zeros are cut, a full chunk is a few bytes; at most 512 bytes and its head. */
 void done_row_put(struct buf *b, const uint8_t bits[DONE_CHUNK_BYTES]);
 int done_row_get(struct view v, uint8_t bits[DONE_CHUNK_BYTES], struct err *e);

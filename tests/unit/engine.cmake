@@ -3,7 +3,7 @@ add_library(engine_kit STATIC engine_kit.c)
 target_include_directories(engine_kit PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(engine_kit PUBLIC broker engine store_mem store schemas base PRIVATE dep::cmocka)
 
-foreach(module done keylist lane session lease settle unit held queue topics log lag dedup quota alter growth purge idle sched retention)
+foreach(module done keylist lane session lease settle unit held queue topics log lag dedup quota alter growth purge idle sched retention stream)
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
@@ -14,6 +14,7 @@ endforeach()
 foreach(module front run priority rate keylimit) # the order of a key, and who goes first
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
+sluice_unit_test(engine-assign SOURCES engine_assign.c LINKS engine)
 sluice_unit_test(engine-cron SOURCES engine_cron.c LINKS engine)
 
 # It has no thread, clock, socket, file or database: neither its sources nor its archive name one.

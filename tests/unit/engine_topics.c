@@ -268,15 +268,6 @@ static void the_numbers_of_topics_partitions_and_groups_are_limited(void **state
     kit_free(k);
 }
 
-static void a_mode_that_is_not_there_yet_is_refused(void **state)
-{
-    (void)state;
-    struct kit *k = kit_new();
-    kit_topic(k, "t", 1);
-    assert_int_equal(create_group(k, "t", "g", (struct wire_group_config){.mode = MODE_STREAM})->code, E_UNSUPPORTED);
-    kit_free(k);
-}
-
 /* Every row of every family damaged in turn: a broker that opens refuses it by name, or does not need it yet; it never goes on with less. */
 static void a_damaged_row_is_refused_when_opening_and_never_ignored(void **state)
 {
@@ -332,7 +323,6 @@ int main(void)
         cmocka_unit_test(a_topic_made_used_and_deleted_in_one_turn_leaves_nothing),
         cmocka_unit_test(lists_are_sorted_and_paged),
         cmocka_unit_test(the_numbers_of_topics_partitions_and_groups_are_limited),
-        cmocka_unit_test(a_mode_that_is_not_there_yet_is_refused),
         cmocka_unit_test(a_damaged_row_is_refused_when_opening_and_never_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,6 +74,15 @@ static bool read_session(struct view key, struct parts *p)
     return good;
 }
 
+static bool read_member(struct view key, struct parts *p)
+{
+    struct id128 id;
+    bool good = key_read_member(key, &p->a, &id, &p->b);
+    p->c = id.hi;
+    p->d = id.lo;
+    return good;
+}
+
 static bool read_lane(struct view key, struct parts *p)
 {
     struct id128 id;
@@ -98,6 +107,8 @@ SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
 SHAPE(trims, key_trims(p.a), key_read_id(key, 'r', &p->a), A)
 SHAPE(log, key_log(p.a, p.c), key_read_log(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(cursor, key_cursor(p.a, p.b), key_read_cursor(key, &p->a, &p->b), first_difference(A, B, 0, 0))
+SHAPE(claim, key_claim(p.a, p.b), key_read_claim(key, &p->a, &p->b), first_difference(A, B, 0, 0))
+SHAPE(member, key_member(p.a, (struct id128){.hi = p.c, .lo = p.d}, p.b), read_member(key, p), first_difference(A, C, D, B))
 SHAPE(done, key_done(p.a, p.b, p.c), key_read_done(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
 SHAPE(lease, key_lease(p.a, p.c), key_read_lease(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(list, key_list(p.a, p.c, p.b), key_read_list(key, &p->a, &p->c, &p->b), first_difference(A, C, B, 0))
@@ -116,7 +127,7 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
 #name, name##_make, name##_read, name##_order \
     }
 static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(log),
-                                      ROW(cursor), ROW(done),  ROW(lease),     ROW(list),
+                                      ROW(cursor), ROW(claim), ROW(member), ROW(done),  ROW(lease),     ROW(list),
                                       ROW(held),   ROW(retry), ROW(batch),     ROW(task),
                                       ROW(session), ROW(lane), ROW(trims)};
 
@@ -274,6 +285,8 @@ static void a_prefix_covers_its_keys_and_no_others(void **state)
             assert_begins(key_log_prefix(n), key_log(m, 0), n == m);
             assert_begins(key_log_prefix(n), key_log(m, UINT64_MAX), n == m);
             assert_begins(key_cursor_prefix(n), key_cursor(m, UINT32_MAX), n == m);
+            assert_begins(key_claim_prefix(n), key_claim(m, UINT32_MAX), n == m);
+            assert_begins(key_member_prefix(n), key_member(m, id, UINT32_MAX), n == m);
             assert_begins(key_done_prefix(n), key_done(m, UINT32_MAX, UINT64_MAX), n == m);
             assert_begins(key_done_prefix_of(7, n), key_done(7, m, UINT64_MAX), n == m);
             assert_begins(key_group_prefix(n), key_held(m, UINT32_MAX, UINT64_MAX), n == m);
@@ -302,6 +315,8 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"p\1\2\3\4", 5},
         {"\1\2\3\4\21\22\23\24\25\26\27\30", 12},
         {"c\1\2\3\4\5\6\7\10", 9},
+        {"o\1\2\3\4\5\6\7\10", 9},
+        {"m\1\2\3\4\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\5\6\7\10", 25},
         {"d\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 17},
         {"\1\2\3\4\21\22\23\24\25\26\27\30", 12},
         {"\1\2\3\4\21\22\23\24\25\26\27\30\5\6\7\10", 16},

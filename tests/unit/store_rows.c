@@ -24,6 +24,9 @@ static const struct partition_row partitions[] = {
 static const struct trims_row trims[] = {
     {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
+static const struct claim_row claims[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, CLAIM_KEPT, ID_MAX, MAX32}};
+static const struct member_row members[] = {{.name = {(const uint8_t *)"", 0}, .state = MEMBER_ACTIVE},
+                                            {{(const uint8_t *)"m\0", 2}, MAX32, MAX64, MAX64 - 1, MEMBER_FENCED}};
 static const struct list_header_row headers[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}};
 
 static void topics(bool extreme, struct topic_row *r)
@@ -174,6 +177,8 @@ enum kind {
     PARTITION,
     TRIMS,
     CURSOR,
+    CLAIM,
+    MEMBER,
     DONE,
     LEASE,
     LIST,
@@ -230,6 +235,12 @@ static void put(enum kind kind, bool x, struct buf *b)
         break;
     case CURSOR:
         cursor_row_put(b, &cursors[x]);
+        break;
+    case CLAIM:
+        claim_row_put(b, &claims[x]);
+        break;
+    case MEMBER:
+        member_row_put(b, &members[x]);
         break;
     case DONE:
         done_of(x, bits);
@@ -292,6 +303,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct partition_row partition;
         struct trims_row trims;
         struct cursor_row cursor;
+        struct claim_row claim;
+        struct member_row member;
         uint8_t bits[DONE_CHUNK_BYTES];
         struct lease_row lease;
         struct list_header_row list;
@@ -324,6 +337,10 @@ static int get(enum kind kind, struct view v, struct err *e)
         return trims_row_get(v, &r.trims, e);
     case CURSOR:
         return cursor_row_get(v, &r.cursor, e);
+    case CLAIM:
+        return claim_row_get(v, &r.claim, e);
+    case MEMBER:
+        return member_row_get(v, &r.member, e);
     case DONE:
         return done_row_get(v, r.bits, e);
     case LEASE:
@@ -529,6 +546,30 @@ static void rows_of_numbers_come_back(void **state)
         EQ(parked);                      \
     } while (0)
     ROUND_TRIP(cursor_row, cursor_row, cursors)
+#undef SAME
+#define SAME(x, y)                      \
+    do {                                \
+        struct claim_row a = x, b_ = y; \
+        EQ(committed);                  \
+        EQ(committed_ms);               \
+        EQ(generation);                 \
+        EQ(held);                       \
+        EQ(session.lo);                 \
+        EQ(session.hi);                 \
+        EQ(member);                     \
+    } while (0)
+    ROUND_TRIP(claim_row, claim_row, claims)
+#undef SAME
+#define SAME(x, y)                       \
+    do {                                 \
+        struct member_row a = x, b_ = y; \
+        VEQ(name);                       \
+        EQ(timeout_ms);                  \
+        EQ(order);                       \
+        EQ(joined_ms);                   \
+        EQ(state);                       \
+    } while (0)
+    ROUND_TRIP(member_row, member_row, members)
 #undef SAME
 #define SAME(x, y)                            \
     do {                                      \
@@ -1141,6 +1182,8 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         {TASK, "\1\1\1\0\0\0\0\0\0\0\0\0\0\0", 14},
         {PARTITION, "\2\0\0\0\0\0\0\0\0\0\0", 11},
         {CURSOR, "\1\0\0\0\0", 5},
+        {CLAIM, "\1\0\0\0\0", 5},
+        {MEMBER, "\1\0\0\0\0\1", 6},
         {LIST, "\1\0\0\0\0\0", 6},
         {SESSION, "\1\0\0\0", 4},
         {LANE, "\1\0\0\0\0\0\0\0\0\0\0", 11},
