@@ -29,8 +29,9 @@ struct walk {
     bool in_row;
 };
 
-/* One batch: its header, its bytes, the 64 bytes of the header as stored. Good until the next call with this walk. */
-struct batch { struct stored_header h; const uint8_t *head; struct view bytes; uint64_t last_offset; };
+/* One batch: its header, its bytes, the 64 bytes of the header as stored. Of the offsets from `from` up to it no record is left: compaction
+ * removed them. Good until the next call with this walk. */
+struct batch { struct stored_header h; const uint8_t *head; struct view bytes; uint64_t from, last_offset; };
 
 static void taken_drop(struct walk *w)
 {
@@ -116,15 +117,34 @@ static int batch_from_row(struct walk *w, struct batch *b, struct err *e)
     int code = stored_next(&w->rest, &b->h, &b->bytes, e);
     if (code != E_OK)
         return code;
-    if (batch_hash(b->bytes) != b->h.batch_hash && !PLANTED(log_sum_unchecked))
+    if (!stored_is_hole(&b->h) && batch_hash(b->bytes) != b->h.batch_hash && !PLANTED(log_sum_unchecked))
         return damaged(e, w->partition, b->h.base_offset, "the batch does not fit its checksum");
     return E_OK;
 }
 
-/* The batch that holds `at`, or the first behind it. *found false: there is none. DAMAGED: `at` has moved behind what is damaged, or stands
- * where it did when nothing says how far that goes (damage_end). */
+/* Whether the walk goes on behind this entry, of which nothing is left at or behind `at`; else it is what was looked for. *from: where what
+ * was passed so begins; UINT64_MAX: nothing was. */
+static bool passes(struct walk *w, struct batch *b, uint64_t *from)
+{
+    struct batch_columns c;
+    struct err e = {0};
+    uint64_t base = b->h.base_offset;
+    b->last_offset = base + b->h.count - 1;
+    if (b->last_offset < w->at)
+        return true;
+    bool hole = stored_is_hole(&b->h) || (base < w->at && codec_batch_open(b->bytes, &c, &e) == E_OK && batch_index_at(&c, w->at - base) == c.count);
+    if (*from == UINT64_MAX || base > w->at)
+        *from = base;
+    w->at = b->last_offset + 1;
+    b->from = *from;
+    return hole;
+}
+
+/* The batch that holds a record at or behind `at`. *found false: there is none, and `at` has moved behind what is left of the log. DAMAGED: `at`
+ * has moved behind what is damaged, or stands where it did when nothing says how far that goes (damage_end). */
 static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e)
 {
+    uint64_t from = UINT64_MAX;
     *found = false;
     for (;;) {
         int code;
@@ -132,9 +152,7 @@ static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e
         if (w->taken_at < w->taken_n) {
             code = batch_from_tail(w, b, e);
             assert(code == E_OK);
-            b->last_offset = b->h.base_offset + b->h.count - 1;
-            if (b->last_offset >= w->at) {
-                w->at = b->last_offset + 1;
+            if (!passes(w, b, &from)) {
                 *found = true;
                 return E_OK;
             }
@@ -167,10 +185,8 @@ static int walk_next(struct walk *w, struct batch *b, bool *found, struct err *e
             w->at = row_last + 1;
             return code;
         }
-        b->last_offset = b->h.base_offset + b->h.count - 1;
-        if (b->last_offset < w->at)
+        if (passes(w, b, &from))
             continue;
-        w->at = b->last_offset + 1;
         *found = true;
         return E_OK;
     }
@@ -212,7 +228,7 @@ static uint64_t damage_end(struct walk *w, uint64_t bad, uint64_t end)
 /* Up to where the log cannot be read from `from` on, of which walk_next said `code`. `from` < `end`; the answer is in (from, end]. */
 static uint64_t damage_span(struct walk *w, int code, bool found, const struct batch *b, uint64_t from, uint64_t end)
 {
-    uint64_t to = code == E_OK && !found ? end : code == E_OK ? b->h.base_offset : w->at > from ? w->at : damage_end(w, from, end);
+    uint64_t to = code == E_OK && !found ? end : code == E_OK ? b->from : w->at > from ? w->at : damage_end(w, from, end);
     return to < end ? to : end;
 }
 
@@ -225,16 +241,17 @@ static uint64_t log_bytes_before(const struct stored_header *h, uint64_t offset)
 
 /* ---------------------------------------------------------------- read-ahead */
 
+enum { LOAD_SPAN_MAX = 1 << 18 /* offsets that one answer covers, where compaction left few records */ };
+
 static int load_batch(const struct effect_load *load, const struct batch *b, struct loaded *out, struct buf *records, struct err *e)
 {
     struct batch_columns c;
     int code = codec_batch_open(b->bytes, &c, e);
     if (code != E_OK)
         return code;
-    for (uint32_t i = 0; i < c.count && out->records_n < load->records; i++) {
-        uint64_t offset = b->h.base_offset + (c.offset_delta != NULL ? c.offset_delta[i] : i);
-        if (offset < load->from)
-            continue;
+    uint32_t i = load->from > b->h.base_offset ? batch_index_at(&c, load->from - b->h.base_offset) : 0;
+    for (; i < c.count && out->records_n < load->records; i++) {
+        uint64_t offset = b->h.base_offset + batch_offset_delta(&c, i);
         struct loaded_record r = {.offset = offset, .append_time_ms = b->h.append_time_ms};
         uint32_t key = c.key_size != NULL ? c.key_size[i] : 0, headers = c.headers_size != NULL ? c.headers_size[i] : 0;
         uint32_t value = c.value_size != NULL ? c.value_size[i] : 0;
@@ -248,6 +265,8 @@ static int load_batch(const struct effect_load *load, const struct batch *b, str
         out->next = offset + 1;
         out->bytes = log_bytes_before(&b->h, out->next);
     }
+    if (i == c.count)
+        out->next = b->last_offset + 1;
     return E_OK;
 }
 
@@ -268,7 +287,15 @@ int log_load(const struct log_source *src, const struct effect_load *load, struc
             walk_close(&w);
             return err_set(e, code, "%s", why.text);
         }
-        if (code == E_OK && found && b.h.base_offset <= expected) {
+        if (code == E_OK && !found && w.at >= load->end) { /* nothing is left up to the end */
+            out->next = load->end - load->from < LOAD_SPAN_MAX ? load->end : load->from + LOAD_SPAN_MAX;
+            break;
+        }
+        if (code == E_OK && found && b.from <= expected) {
+            if (b.h.base_offset > load->from + LOAD_SPAN_MAX) { /* the rest of the hole comes with the next answers */
+                out->next = out->next > load->from + LOAD_SPAN_MAX ? out->next : load->from + LOAD_SPAN_MAX;
+                break;
+            }
             code = load_batch(load, &b, out, records, &why);
             if (code == E_OK)
                 continue;
@@ -307,7 +334,9 @@ static void fetch_part(const struct log_source *src, const struct wire_fetch_fro
         struct err e = {0};
         uint64_t expected = w.at;
         int code = walk_next(&w, &b, &found, &e);
-        if (code == E_OK && found && b.h.base_offset <= expected) {
+        if (code == E_OK && !found && w.at >= part->end)
+            break;
+        if (code == E_OK && found && b.from <= expected) {
             size_t whole = stored_entry_size(b.h.size);
             if (b.h.base_offset >= part->end || (out->size > begin && out->size - begin + whole > bytes_max))
                 break;
@@ -384,20 +413,9 @@ static void slicer_stop(struct slicer *s)
     s->walking = s->reading = false;
 }
 
-static uint32_t index_in_batch(const struct slicer *s, uint64_t offset)
+static int compacted_away(struct err *e, uint32_t partition, uint64_t offset)
 {
-    const struct batch_columns *c = &s->reader.c;
-    if (c->offset_delta == NULL)
-        return (uint32_t)(offset - s->b.h.base_offset);
-    uint32_t low = 0, high = c->count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (c->offset_delta[mid] < offset - s->b.h.base_offset)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return err_set(e, E_GAP, "partition id %u at offset %llu: compacted away", partition, (unsigned long long)offset);
 }
 
 /* One record of the log and its place in the batch that is then open. Its bytes are good until the next call with this slicer. */
@@ -419,16 +437,21 @@ static int slicer_get(struct slicer *s, const struct log_source *src, uint32_t p
         int code = walk_next(&s->w, &s->b, &found, e);
         if (code != E_OK)
             return code;
-        if (!found || s->b.h.base_offset > offset)
+        if (!found || s->b.from > offset)
             return damaged(e, partition, offset, "the log has a hole");
+        if (s->b.h.base_offset > offset)
+            return compacted_away(e, partition, offset);
         if ((code = batch_reader_open(&s->reader, s->b.bytes, e)) != E_OK)
             return code;
         s->reading = true;
     }
-    *index = index_in_batch(s, offset);
-    *index -= PLANTED(wrong_record) && *index > 0;
-    if (*index >= s->reader.c.count)
+    const struct batch_columns *c = &s->reader.c;
+    *index = batch_index_at(c, offset - s->b.h.base_offset);
+    if (*index >= c->count && c->offset_delta == NULL)
         return damaged(e, partition, offset, "the batch ends before it");
+    if (*index >= c->count || batch_offset_delta(c, *index) != offset - s->b.h.base_offset)
+        return compacted_away(e, partition, offset);
+    *index -= PLANTED(wrong_record) && *index > 0;
     return batch_reader_get(&s->reader, *index, record, e);
 }
 
@@ -626,10 +649,8 @@ static void fill_ask(const struct log_source *src, struct op_ask *a)
         return;
     if (walk_next(&w, &b, &found, &e) == E_OK && found && b.h.base_offset <= a->offset && codec_batch_open(b.bytes, &c, &e) == E_OK) {
         uint64_t delta = a->offset - b.h.base_offset;
-        uint32_t i = c.offset_delta == NULL ? (uint32_t)delta : 0;
-        while (c.offset_delta != NULL && i < c.count && c.offset_delta[i] < delta)
-            i++;
-        a->found = i < c.count && (c.offset_delta == NULL || c.offset_delta[i] == delta);
+        uint32_t i = batch_index_at(&c, delta);
+        a->found = i < c.count && batch_offset_delta(&c, i) == delta;
         a->append_time_ms = b.h.append_time_ms;
         a->bytes = log_bytes_before(&b.h, a->offset);
         if (a->found) {
@@ -667,8 +688,9 @@ static void fill_offset(const struct log_source *src, struct op *op)
             }
             return;
         }
+        uint64_t first = b.from < mid ? b.from : mid; /* nothing is left between it and the batch, whose time stands for both */
         if (b.h.append_time_ms >= q->time_ms)
-            high = b.h.base_offset > low ? b.h.base_offset : low;
+            high = first > low ? first : low;
         else
             low = b.last_offset + 1;
         walk_close(&w);

@@ -18,7 +18,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_CUT, EVENT_MATCHED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -29,6 +29,7 @@ _Static_assert(sizeof(struct event) <= sizeof(((struct op *)0)->node), "an opera
 struct event_pipe { struct event event; uint64_t pipe; };
 struct event_loaded { struct event event; struct loaded loaded; struct loaded_record records[]; };
 struct event_matched { struct event event; struct match *match; };
+struct event_compacted { struct event event; struct compaction *compaction; };
 struct event_due { struct event event; struct due due; };
 struct event_cut { struct event event; struct cut cut; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
@@ -186,6 +187,8 @@ static void turn_written(struct loop *l)
         l->written = turn;
     for (size_t i = 0; i < fx->appends_n; i++)
         tail_add(l->tail, &fx->appends[i]);
+    if (fx->compacted != NULL)
+        tail_forget(l->tail, fx->compacted);
     publish_partitions(l, fx);
     for (size_t i = 0; i < fx->drop_pipes_n && l->options.drop_pipe != NULL; i++)
         l->options.drop_pipe(l->options.user, fx->drop_pipes[i]);
@@ -209,6 +212,8 @@ static void turn_written(struct loop *l)
         readers_due(l->readers, fx->due);
     for (size_t i = 0; i < fx->cuts_n; i++)
         readers_cut(l->readers, &fx->cuts[i]);
+    if (fx->compaction != NULL)
+        readers_compact(l->readers, fx->compaction);
     for (size_t i = 0; i < fx->notices_n; i++)
         log_warn("%s", fx->notices[i].line.text);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
@@ -278,6 +283,12 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_MATCHED: {
         struct event_matched *p = container_of(ev, struct event_matched, event);
         engine_matched(l->engine, p->match);
+        mem_free(p);
+        break;
+    }
+    case EVENT_COMPACTED: {
+        struct event_compacted *p = container_of(ev, struct event_compacted, event);
+        engine_compacted(l->engine, p->compaction);
         mem_free(p);
         break;
     }
@@ -474,6 +485,15 @@ static void on_matched(void *user, struct match *m)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_compacted(void *user, struct compaction *c)
+{
+    struct loop *l = user;
+    struct event_compacted *p = mem_zalloc(sizeof *p);
+    p->event.kind = EVENT_COMPACTED;
+    p->compaction = c;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_due(void *user, const struct due *d)
 {
     struct loop *l = user;
@@ -564,7 +584,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .cut = on_cut, .matched = on_matched, .unreadable = on_unreadable,
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .cut = on_cut, .matched = on_matched, .compacted = on_compacted, .unreadable = on_unreadable,
                                   .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);
@@ -659,6 +679,7 @@ static void drop_everything(struct loop *l)
     }
     for (size_t i = 0; i < fx->matches_n; i++)
         match_free(fx->matches[i]);
+    compaction_free(fx->compaction);
     l->blocked = false;
     for (struct inbox_node *n = take_events(l), *next; n != NULL; n = next) {
         struct event *ev = container_of(n, struct event, node);
@@ -669,6 +690,8 @@ static void drop_everything(struct loop *l)
         }
         if (ev->kind == EVENT_MATCHED)
             match_free(container_of(ev, struct event_matched, event)->match);
+        if (ev->kind == EVENT_COMPACTED)
+            compaction_free(container_of(ev, struct event_compacted, event)->compaction);
         if (ev->kind == EVENT_DUE)
             ref_drop(container_of(ev, struct event_due, event)->due.hold);
         if (ev->kind != EVENT_STOP)

@@ -6,7 +6,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-enum job_kind { JOB_LOAD, JOB_DUE, JOB_CUT, JOB_MATCH, JOB_FILL };
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_FILL };
 
 struct job {
     struct list_node link;
@@ -16,6 +16,7 @@ struct job {
         struct effect_due due;
         struct effect_cut cut;
         struct match *match;
+        struct compaction *compaction;
         struct op *op;
     };
 };
@@ -45,6 +46,17 @@ static void do_match(struct readers *r, struct match *m)
 {
     log_match(&r->src, m);
     r->hooks.matched(r->hooks.user, m);
+}
+
+static void do_compact(struct readers *r, struct compaction *c)
+{
+    struct err e = {0};
+    if (compact_round(r->src.store, c, &e) == 0) {
+        r->hooks.compacted(r->hooks.user, c);
+        return;
+    }
+    compaction_free(c);
+    r->hooks.failed(r->hooks.user, &e);
 }
 
 static void do_due(struct readers *r, const struct effect_due *want)
@@ -87,6 +99,9 @@ static void do_job(struct readers *r, const struct job *j, struct buf *records)
         break;
     case JOB_MATCH:
         do_match(r, j->match);
+        break;
+    case JOB_COMPACT:
+        do_compact(r, j->compaction);
         break;
     case JOB_FILL:
         do_fill(r, j->op);
@@ -161,6 +176,7 @@ void readers_load(struct readers *r, const struct effect_load *load) { give(r, (
 void readers_due(struct readers *r, const struct effect_due *due) { give(r, (struct job){.kind = JOB_DUE, .due = *due}); }
 void readers_cut(struct readers *r, const struct effect_cut *cut) { give(r, (struct job){.kind = JOB_CUT, .cut = *cut}); }
 void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
+void readers_compact(struct readers *r, struct compaction *c) { give(r, (struct job){.kind = JOB_COMPACT, .compaction = c}); }
 void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }
 
 void readers_stop(struct readers *r)

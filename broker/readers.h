@@ -4,6 +4,7 @@
 #ifndef BROKER_READERS_H
 #define BROKER_READERS_H
 
+#include "broker/compactread.h"
 #include "broker/cutread.h"
 #include "broker/dueread.h"
 #include "broker/logread.h"
@@ -16,6 +17,7 @@ struct readers_hooks {
     void (*due)(void *user, const struct due *d);                        /* its hold is the hook's to drop */
     void (*cut)(void *user, const struct cut *c);
     void (*unreadable)(void *user, const struct log_unreadable *u);
+    void (*compacted)(void *user, struct compaction *c);                 /* the hook's from now on */
     void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
     void (*filled)(void *user, struct op *op);
     void (*failed)(void *user, const struct err *why);                   /* the store failed */
@@ -24,6 +26,7 @@ struct readers_hooks {
 /* threads 0: work is done at once, in the thread that gives it. */
 int readers_start(struct readers **out, const struct log_source *src, uint32_t threads, const struct readers_hooks *hooks, struct err *e);
 void readers_load(struct readers *r, const struct effect_load *load);
+void readers_compact(struct readers *r, struct compaction *c); /* takes it */
 void readers_match(struct readers *r, struct match *m); /* takes it */
 void readers_due(struct readers *r, const struct effect_due *due);
 void readers_cut(struct readers *r, const struct effect_cut *cut);

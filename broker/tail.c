@@ -132,6 +132,15 @@ void tail_add(struct tail *t, const struct effect_append *a)
     pthread_mutex_unlock(&t->lock);
 }
 
+void tail_forget(struct tail *t, const struct effect_compacted *c)
+{
+    pthread_mutex_lock(&t->lock);
+    struct part *p = map_get(&t->parts, c->partition);
+    while (p != NULL && p->n > 0 && part_at(p, 0)->base_offset <= c->last_offset)
+        part_drop_first(t, p);
+    pthread_mutex_unlock(&t->lock);
+}
+
 size_t tail_bytes(struct tail *t)
 {
     pthread_mutex_lock(&t->lock);

@@ -17,6 +17,8 @@ struct tail *tail_new(size_t bytes_max);
 void tail_free(struct tail *t);
 void tail_partition(struct tail *t, const struct effect_partition *p);
 void tail_add(struct tail *t, const struct effect_append *a);
+/* Batches up to this offset are not what the store has any more. */
+void tail_forget(struct tail *t, const struct effect_compacted *c);
 size_t tail_bytes(struct tail *t);
 
 /* False: no such partition. */

@@ -5,6 +5,7 @@
  *
  * Everything is kept for the next batch, so a warm builder allocates nothing.
  */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -32,13 +33,13 @@ struct batch_builder {
     uint32_t count, cap;
     int32_t *timestamp_delta;
     uint64_t *key_hash;
-    uint32_t *key_size, *headers_size, *value_size, *sum, *ttl_ms;
+    uint32_t *key_size, *headers_size, *value_size, *sum, *ttl_ms, *offset_delta;
     uint8_t *priority;
     struct id128 *message_id;
 
     uint64_t timestamp_ms; /* of record 0 */
     struct {
-        bool timestamp_delta, key, headers, ttl, priority, message_id;
+        bool timestamp_delta, key, headers, ttl, priority, message_id, offset_delta;
     } used; /* by some record of this batch */
 
     struct ZSTD_CCtx_s *zstd;
@@ -69,6 +70,7 @@ void batch_builder_free(struct batch_builder *b)
     mem_free(b->value_size);
     mem_free(b->sum);
     mem_free(b->ttl_ms);
+    mem_free(b->offset_delta);
     mem_free(b->priority);
     mem_free(b->message_id);
     block_packer_free(b->zstd);
@@ -147,6 +149,7 @@ static void grow(struct batch_builder *b)
     b->value_size = mem_resize(b->value_size, b->cap, sizeof *b->value_size);
     b->sum = mem_resize(b->sum, b->cap, sizeof *b->sum);
     b->ttl_ms = mem_resize(b->ttl_ms, b->cap, sizeof *b->ttl_ms);
+    b->offset_delta = mem_resize(b->offset_delta, b->cap, sizeof *b->offset_delta);
     b->priority = mem_resize(b->priority, b->cap, sizeof *b->priority);
     b->message_id = mem_resize(b->message_id, b->cap, sizeof *b->message_id);
 }
@@ -246,6 +249,17 @@ int batch_builder_add(struct batch_builder *b, const struct record *r, struct er
     return E_OK;
 }
 
+int batch_builder_add_at(struct batch_builder *b, const struct record *r, uint32_t offset_delta, struct err *e)
+{
+    assert(b->count == 0 || (b->used.offset_delta && offset_delta > b->offset_delta[b->count - 1]));
+    int rc = batch_builder_add(b, r, e);
+    if (rc != E_OK)
+        return rc;
+    b->offset_delta[b->count - 1] = offset_delta;
+    b->used.offset_delta = true;
+    return E_OK;
+}
+
 /* ---- finishing */
 
 static struct batch_columns columns(const struct batch_builder *b)
@@ -262,6 +276,7 @@ static struct batch_columns columns(const struct batch_builder *b)
         .ttl_ms = b->used.ttl ? b->ttl_ms : NULL,
         .priority = b->used.priority ? b->priority : NULL,
         .message_id = b->used.message_id ? b->message_id : NULL,
+        .offset_delta = b->used.offset_delta ? b->offset_delta : NULL,
         .meta_blocks = b->meta.block,
         .value_blocks = b->values.block,
         .meta_blocks_n = b->meta.blocks_n,

@@ -197,3 +197,36 @@ int batch_reader_get(struct batch_reader *r, uint32_t i, struct record *out, str
     };
     return E_OK;
 }
+
+int batch_reader_key(struct batch_reader *r, uint32_t i, struct view *key, struct err *e)
+{
+    assert(i < r->c.count);
+    uint32_t size = entry(r->c.key_size, i);
+    *key = view_of(NULL, 0);
+    int rc = size == 0 ? E_OK : section_read(r, &r->meta, r->meta.at[i], length(size), key, e);
+    if (rc != E_OK)
+        err_prefix(e, "record %u", i);
+    return rc;
+}
+
+/* ---- places */
+
+uint32_t batch_offset_delta(const struct batch_columns *c, uint32_t i)
+{
+    return c->offset_delta != NULL ? c->offset_delta[i] : i;
+}
+
+uint32_t batch_index_at(const struct batch_columns *c, uint64_t offset_delta)
+{
+    uint32_t low = 0, high = c->count;
+    if (c->offset_delta == NULL)
+        return offset_delta < high ? (uint32_t)offset_delta : high;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (c->offset_delta[mid] < offset_delta)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}

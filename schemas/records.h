@@ -49,6 +49,8 @@ struct batch_builder;
 struct batch_builder *batch_builder_new(void);
 void batch_builder_free(struct batch_builder *b);
 int batch_builder_add(struct batch_builder *b, const struct record *r, struct err *e);
+/* As that, at an offset behind the batch's first: for a batch of which records were removed (compaction). Ascending; all of a batch or none. */
+int batch_builder_add_at(struct batch_builder *b, const struct record *r, uint32_t offset_delta, struct err *e);
 uint32_t batch_builder_count(const struct batch_builder *b);
 size_t batch_builder_bytes(const struct batch_builder *b); /* raw bytes gathered */
 /* Compresses block by block with `codec`; a block that does not save an eighth is stored as it is, and a batch none of whose
@@ -77,6 +79,12 @@ struct batch_reader {
 int batch_reader_open(struct batch_reader *r, struct view bytes, struct err *e); /* DAMAGED */
 /* Record i of c.count: bytes and fields, its sum checked. DAMAGED (which names the record; others stay readable), NO_MEMORY. */
 int batch_reader_get(struct batch_reader *r, uint32_t i, struct record *out, struct err *e);
+/* Only its key, without looking at its value or its sum; data NULL: it has none. DAMAGED, NO_MEMORY. */
+int batch_reader_key(struct batch_reader *r, uint32_t i, struct view *key, struct err *e);
+/* Where record i stands behind the batch's first offset. */
+uint32_t batch_offset_delta(const struct batch_columns *c, uint32_t i);
+/* The first record at or behind this place; c->count: none. */
+uint32_t batch_index_at(const struct batch_columns *c, uint64_t offset_delta);
 void batch_reader_close(struct batch_reader *r);
 
 #endif

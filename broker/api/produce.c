@@ -91,6 +91,17 @@ static int take_ids(struct op *op, const struct batch_columns *c, struct op_batc
     return E_OK;
 }
 
+/* The number of the first record without a key, counted from 1; 0: each has one. Whether that matters, the topic says. */
+static uint32_t first_keyless(const struct batch_columns *c)
+{
+    uint32_t i = 0;
+    if (c->key_size == NULL)
+        return 1;
+    while (i < c->count && c->key_size[i] != 0)
+        i++;
+    return i < c->count ? i + 1 : 0;
+}
+
 int check_produced(struct api *a, struct op *op, const struct wire_produce *w, struct op_batch *out, struct err *e)
 {
     struct partition_facts facts;
@@ -116,6 +127,7 @@ int check_produced(struct api *a, struct op *op, const struct wire_produce *w, s
     if (code == E_OK) {
         out->last_delta = columns.count - 1;
         look_at_keys(&columns, &facts, out);
+        out->keyless = first_keyless(&columns);
     }
     return code;
 }

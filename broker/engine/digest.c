@@ -78,6 +78,17 @@ static uint64_t group_digest(const struct group *g)
     return mix(g->stream != NULL ? mix(h, stream_digest(g->stream)) : h, set);
 }
 
+static uint64_t compaction_digest(uint64_t h, const struct compactable *x)
+{
+    if (x == NULL)
+        return h;
+    const struct compaction_row *r = &x->row;
+    h = mix(mix(mix(mix(mix(mix(h, r->clean), r->passed), r->passed_bytes), r->removed_bytes), r->tombstones), r->last_ms);
+    for (uint32_t i = 0; i < r->marks_n; i++)
+        h = mix(mix(h, r->marks[i].offset), r->marks[i].ms);
+    return h;
+}
+
 uint64_t engine_digest(const struct engine *en)
 {
     uint64_t h = mix(mix(mix(0, en->next.topic), en->next.partition), en->next.group), set = 0;
@@ -93,6 +104,7 @@ uint64_t engine_digest(const struct engine *en)
             h = mix(mix(mix(mix(h, t->partitions[k]->id), r->start), r->end), r->end_bytes);
             h = mix(mix(h, r->parent), r->fence);
             h = mix(h, retention_digest(t->partitions[k], mix));
+            h = compaction_digest(h, t->partitions[k]->compact);
         }
         for (size_t k = 0; k < t->groups_n; k++)
             h = mix(h, group_digest(t->groups[k]));

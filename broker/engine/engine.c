@@ -313,6 +313,8 @@ void engine_effects_clear(struct engine *en)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
     buf_clear(&en->holds);
     en->fx.due = NULL;
+    en->fx.compaction = NULL;
+    en->fx.compacted = NULL;
     buf_clear(&en->loads);
     buf_clear(&en->cuts);
     en->fx.cuts_n = 0;
@@ -332,6 +334,7 @@ void engine_written(struct engine *en, uint64_t turn) { log_visible(en, &en->for
 void engine_durable(struct engine *en, uint64_t turn) { log_visible(en, &en->for_durable, turn); }
 void engine_loaded(struct engine *en, const struct loaded *l) { queue_loaded(en, l); }
 void engine_due(struct engine *en, const struct due *d) { sched_due(en, d); }
+void engine_compacted(struct engine *en, struct compaction *c) { compact_returned(en, c); }
 void engine_disk(struct engine *en, uint64_t free_bytes) { en->disk_free = free_bytes; }
 
 void engine_pipe_lost(struct engine *en, uint64_t pipe)
@@ -390,6 +393,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     list_init(&en->tasks);
     list_init(&en->stirred);
     retention_init(en);
+    list_init(&en->compact.all);
     int code = engine_load(en, e);
     if (code != E_OK) {
         engine_close(en);

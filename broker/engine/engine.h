@@ -56,6 +56,44 @@ struct effect_due { uint64_t from_ms, to_ms, bytes_max; uint32_t rows_max; };
 /* How far a log may be cut: rows wholly before `to` whose last append time is at most time_ms, or that end within the first `bytes` (as
  * end_bytes counts them). Answered by engine_cut. */
 struct effect_cut { uint32_t partition; enum store_family family; uint64_t from, to, time_ms, bytes; };
+/* A pass of compaction over a partition: it goes to a reader and comes back, round after round, until it is over (compact.c). Who takes it from
+ * the effects gives it back with engine_compacted, or frees it. */
+struct compacted_row {
+    uint64_t base, last;            /* the offsets that it covers; `last` is in its key */
+    uint64_t first;                 /* rows whose last offset is from here on below `last` go: what they covered, this one does */
+    uint64_t bytes;                 /* of what it stands for: its own row as it was, and those */
+    uint32_t removed;               /* messages */
+    struct view value;
+};
+struct compaction {
+    uint32_t partition;
+    enum store_family family;
+    uint64_t start, clean, passed, passed_bytes, end, log_end; /* see compact.c. The row that ends at log_end is not touched */
+    uint64_t before_ms;             /* nor what was appended then or later */
+    uint64_t tombstones_to;         /* tombstones below this offset may go */
+    uint64_t worth_bytes, memory_max;
+    /* the engine's note of what it knew when the round began */
+    uint32_t next_group;
+    uint64_t redriven;
+    /* the reader's */
+    void *work;
+    void (*work_free)(void *work);
+    /* what a round brought */
+    int code;                       /* OK; else nothing, and `error` says why */
+    struct err error;
+    const struct compacted_row *rows; /* in `hold` */
+    uint32_t rows_n;
+    struct ref *hold;
+    /* what the pass came to, when it is over */
+    bool over, worth;               /* not worth: nothing was done */
+    uint64_t to, to_bytes;          /* it went so far; the log's bytes before that, as they were appended */
+    uint64_t kept_bytes, tombstones, pinned; /* of the rows below `to`; the first that is held and so stays though superseded, else UINT64_MAX */
+    /* groups whose held messages stay */
+    uint32_t groups_n, groups[];
+};
+void compaction_free(struct compaction *c); /* any thread; NULL is fine */
+/* Batches of a partition up to this offset were rewritten: the tail cache forgets them. */
+struct effect_compacted { uint32_t partition; uint64_t last_offset; };
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -72,6 +110,8 @@ struct effects {
     struct match *const *matches; size_t matches_n;
     const struct effect_due *due; /* NULL: none */
     const struct effect_cut *cuts; size_t cuts_n;
+    struct compaction *compaction; /* NULL: none */
+    const struct effect_compacted *compacted; /* NULL: none */
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
@@ -142,6 +182,8 @@ void engine_due(struct engine *en, const struct due *d);
  * next_ms: of the first that stays, 0: none is there. to = from: nothing may; a code other than OK: for it does not read. */
 struct cut { uint32_t partition; uint64_t from, to, bytes, last_ms, next_ms; int code; };
 void engine_cut(struct engine *en, const struct cut *c);
+/* A round of a pass of compaction is back. */
+void engine_compacted(struct engine *en, struct compaction *c);
 /* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
 void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
 /* Free disk space, looked at once a second or so. */

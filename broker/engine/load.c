@@ -129,10 +129,11 @@ static int load_meta(struct engine *en, struct err *e)
     k = key_meta_next();
     if (row_read(en, FAM_META, &k, &v) && (code = next_row_get(v, &en->next, e)) != E_OK)
         return code;
-    struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g'), trims = key_meta_prefix('r');
+    struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g'), trims = key_meta_prefix('r'), compactions = key_meta_prefix('c');
     if ((code = each_row(en, FAM_META, &topics, load_topic, e)) != E_OK ||
         (code = each_row(en, FAM_META, &partitions, load_partition, e)) != E_OK ||
         (code = each_row(en, FAM_META, &trims, load_trims, e)) != E_OK ||
+        (code = each_row(en, FAM_META, &compactions, compact_load, e)) != E_OK ||
         (code = each_row(en, FAM_META, &groups, load_group, e)) != E_OK)
         return code;
     for (struct map_it it = map_iter(&en->partitions); map_next(&it);)

@@ -72,7 +72,7 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
     struct refusal refused;
     assert(p != NULL); /* lane_begin looked */
     struct err e = {0};
-    if (sched_asked(w) && sched_check(en, w, &e) != E_OK) {
+    if (compact_check(p->topic, &op->batch, &e) != E_OK || (sched_asked(w) && sched_check(en, w, &e) != E_OK)) {
         answer(en, op, e.code, "%s", e.text);
         return;
     }

@@ -50,6 +50,7 @@ struct partition {
     struct trimming *trimming;  /* it is being cut; NULL: it is not */
     struct trims_row *trims;    /* (row) NULL: nothing was removed */
     bool pinned;                /* a group keeps what should go */
+    struct compactable *compact; /* compact.c; NULL: its topic is not compacted */
 };
 
 /* What a group has not done, and how long it takes to. UINT64_MAX: at this rate never; nothing waits. */
@@ -378,6 +379,23 @@ struct retention {
     bool in_round;              /* more wait than may be under way */
 };
 
+/* ---------------------------------------------------------------- compaction by key (compact.c) */
+
+struct compactable {
+    struct partition *partition;
+    struct list_node link;      /* in compacting.all: who was looked at longest ago is first */
+    struct compaction_row row;  /* (row) */
+    bool has_row;
+    uint64_t after_ms;          /* mono: not looked at before */
+};
+struct compacting {
+    struct timer timer;
+    struct list all;
+    size_t n;
+    bool under_way;             /* one pass at a time */
+    struct effect_compacted last;
+};
+
 /* ---------------------------------------------------------------- the engine */
 
 struct engine {
@@ -404,6 +422,7 @@ struct engine {
     struct sched sched;
     struct retention retention;
     uint64_t log_bytes[FAM_COUNT]; /* of all logs of a family */
+    struct compacting compact;
     uint64_t token_last;        /* counter of this epoch */
     uint64_t mark;              /* the last that was given: to see what was met before */
     struct next_row next;       /* (row) */
@@ -537,6 +556,18 @@ void retention_init(struct engine *en);
 int retention_load_trims(struct partition *p, struct view value, struct err *e);
 void retention_load(struct engine *en);                                /* topics and partitions were */
 uint64_t retention_digest(const struct partition *p, uint64_t (*mix)(uint64_t, uint64_t));
+
+/* ---------------------------------------------------------------- compact.c */
+
+void compact_add(struct engine *en, struct partition *p);              /* of a topic that is compacted */
+void compact_forget(struct partition *p);                              /* memory only */
+void compact_rows_remove(struct engine *en, const struct partition *p);
+int compact_load(struct engine *en, struct view key, struct view value, struct err *e);
+uint64_t compact_removed_bytes(const struct partition *p);             /* of the bytes between its start and its end */
+uint64_t compact_dirty_bytes(const struct partition *p);               /* appended since the last pass */
+void compact_returned(struct engine *en, struct compaction *c);
+/* A batch that its topic does not take: OK, or INVALID_ARGUMENT with why. */
+int compact_check(const struct topic *t, const struct op_batch *b, struct err *e);
 
 /* ---------------------------------------------------------------- settings.c */
 

@@ -141,6 +141,17 @@ static void scan_hole(struct engine *en, struct group_part *p, uint64_t offset, 
     }
 }
 
+/* Offsets from `from` to `to` without a record. Where compaction left few, they are many: bits by bit only where something stands. */
+static void scan_holes(struct engine *en, struct group_part *p, uint64_t from, uint64_t to, int code)
+{
+    if (code == E_OK && from <= p->done.floor && from < to && map_count(&p->entries) == 0) {
+        done_raise(&p->done, to);
+        return;
+    }
+    for (; from < to; from++)
+        scan_hole(en, p, from, code);
+}
+
 void queue_loaded(struct engine *en, const struct loaded *l)
 {
     struct group *g = map_get(&en->groups, l->group);
@@ -154,14 +165,12 @@ void queue_loaded(struct engine *en, const struct loaded *l)
     group_stir(en, g);
     uint64_t at = l->from;
     for (uint32_t i = 0; i < l->records_n; i++) {
-        for (; at < l->records[i].offset; at++)
-            scan_hole(en, p, at, l->code);
+        scan_holes(en, p, at, l->records[i].offset, l->code);
         scan_record(en, p, &l->records[i]);
         p->cursor_time_ms = l->records[i].append_time_ms;
         at = l->records[i].offset + 1;
     }
-    for (; at < l->next; at++)
-        scan_hole(en, p, at, l->code);
+    scan_holes(en, p, at, l->next, l->code);
     p->cursor = l->next;
     lag_scanned(p, l->records_n > 0 ? l->bytes : UINT64_MAX);
     if (p->cursor >= p->scanned) {

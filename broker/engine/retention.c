@@ -187,7 +187,7 @@ void retention_partition_gone(struct engine *en, struct partition *p)
         mem_free(p->trimming);
         p->trimming = NULL;
     }
-    en->log_bytes[p->family] -= p->row.end_bytes - p->row.start_bytes;
+    en->log_bytes[p->family] -= p->row.end_bytes - p->row.start_bytes - compact_removed_bytes(p);
     p->topic->bytes -= p->row.end_bytes - p->row.start_bytes;
 }
 
@@ -450,7 +450,7 @@ void retention_load(struct engine *en)
         for (uint32_t k = 0; k < t->config.partitions; k++) {
             const struct partition *p = t->partitions[k];
             t->bytes += p->row.end_bytes - p->row.start_bytes;
-            en->log_bytes[p->family] += p->row.end_bytes - p->row.start_bytes;
+            en->log_bytes[p->family] += p->row.end_bytes - p->row.start_bytes - compact_removed_bytes(p);
         }
         retention_topic_changed(en, t);
     }

@@ -67,6 +67,8 @@ struct partition *partition_new(struct engine *en, struct topic *t, uint32_t ind
     p->topic = t;
     p->family = log_family(t->log_class);
     list_init(&p->waiters);
+    if (t->config.compacted)
+        compact_add(en, p);
     map_put(&en->partitions, id, p);
     return p;
 }
@@ -99,6 +101,7 @@ void topic_free(struct topic *t)
         mem_free(t->partitions[i]->times);
         mem_free(t->partitions[i]->trims);
         mem_free(t->partitions[i]->trimming);
+        compact_forget(t->partitions[i]);
         mem_free(t->partitions[i]);
     }
     mem_free(t->name);
@@ -129,7 +132,7 @@ static void describe(struct engine *en, struct op *op, const struct topic *t, st
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         const struct partition *p = t->partitions[i];
         parts[i] = (struct wire_partition){.start = p->row.start, .end = p->row.end, .visible = p->visible,
-                                           .bytes = p->row.end_bytes - p->row.start_bytes, .first_time_ms = p->row.first_time_ms,
+                                           .bytes = p->row.end_bytes - p->row.start_bytes - compact_removed_bytes(p), .first_time_ms = p->row.first_time_ms,
                                            .id = p->id, .index = i};
     }
     *out = (struct wire_topic){.name = op_text(op, t->name), .id = t->id, .partitions_n = t->config.partitions,
@@ -220,6 +223,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
         list_remove(&p->dirty); /* what this turn appended goes with the topic */
         struct key row = key_partition_row(p->id), begin = key_log_prefix(p->id), end = key_after(&begin);
         row_remove(en, FAM_META, &row);
+        compact_rows_remove(en, p);
         puts_remove_range(&en->fx.puts, p->family, key_view(&begin), key_view(&end));
         row = key_trims(p->id);
         if (p->trims != NULL)

@@ -95,6 +95,11 @@ struct key key_trims(uint32_t partition)
     return tagged_id('r', partition);
 }
 
+struct key key_compaction(uint32_t partition)
+{
+    return tagged_id('c', partition);
+}
+
 struct key key_log_prefix(uint32_t partition)
 {
     return plain_id(partition);

@@ -11,6 +11,7 @@
  *             'g' group                             group
  *             'p' partition                         start, end, bytes, times: written for partitions touched
  *             'r' partition                         what was removed from its start: written when something is
+ *             'c' partition                         how far it is compacted, and what that removed
  *             'm'                                   which generation of dedup takes rows, since when, how many
  *             'b' ..  'u' ..                        bindings, principals (reserved)
  *   log.*     partition | last offset u64           stored batches of one turn (schemas/stored.h)
@@ -36,7 +37,8 @@
  * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
  * and FORMAT_NEWER for a format that this version does not know.
  *
- * Format 3: partitions have parents, and a row of what was removed from their start.
+ * Format 3: partitions have parents, and a row of what was removed from their start; compacted logs have holes, and a row that says how far
+ * they are compacted.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
  * they lack; the directory is raised at the start. Format 3: stream groups are there.
@@ -62,6 +64,7 @@ struct key key_topic(uint32_t topic);
 struct key key_group(uint32_t group);
 struct key key_partition_row(uint32_t partition);
 struct key key_trims(uint32_t partition);
+struct key key_compaction(uint32_t partition);
 struct key key_meta_prefix(char tag);                       /* where rows of a tag begin */
 struct key key_log(uint32_t partition, uint64_t last_offset);
 struct key key_log_prefix(uint32_t partition);
@@ -150,6 +153,12 @@ struct partition_row {
 enum { TRIMS_MAX = 8 };
 struct trim { uint64_t to, first_ms, last_ms; uint8_t why; /* enum gap_why */ };
 struct trims_row { uint32_t n; struct trim at[TRIMS_MAX]; };
+enum { COMPACTION_MARKS_MAX = 8 };
+struct compaction_row { /* clean, passed: see engine/compact.c. marks: what lies below `offset` was passed first at `ms`, ascending */
+    uint64_t clean, passed, passed_bytes, removed_bytes, tombstones, last_ms;
+    uint32_t marks_n;
+    struct { uint64_t offset, ms; } marks[COMPACTION_MARKS_MAX];
+};
 struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
 /* Of a stream group. `held`: by whom; KEPT: nobody has it, it waits for a static member. The numbers are fixed. */
 enum claim_held { CLAIM_FREE, CLAIM_OWNED, CLAIM_KEPT };
@@ -218,6 +227,8 @@ void partition_row_put(struct buf *b, const struct partition_row *r);
 int partition_row_get(struct view v, struct partition_row *r, struct err *e);
 void trims_row_put(struct buf *b, const struct trims_row *r);
 int trims_row_get(struct view v, struct trims_row *r, struct err *e);
+void compaction_row_put(struct buf *b, const struct compaction_row *r);
+int compaction_row_get(struct view v, struct compaction_row *r, struct err *e);
 void cursor_row_put(struct buf *b, const struct cursor_row *r);
 int cursor_row_get(struct view v, struct cursor_row *r, struct err *e);
 void claim_row_put(struct buf *b, const struct claim_row *r);

@@ -271,6 +271,44 @@ int trims_row_get(struct view v, struct trims_row *r, struct err *e)
 
 /* ---------------------------------------------------------------- groups */
 
+void compaction_row_put(struct buf *b, const struct compaction_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->clean);
+    buf_put_varint(b, r->passed);
+    buf_put_varint(b, r->passed_bytes);
+    buf_put_varint(b, r->removed_bytes);
+    buf_put_varint(b, r->tombstones);
+    buf_put_varint(b, r->last_ms);
+    buf_put_varint(b, r->marks_n);
+    for (uint32_t i = 0; i < r->marks_n; i++) {
+        buf_put_varint(b, r->marks[i].offset);
+        buf_put_varint(b, r->marks[i].ms);
+    }
+}
+
+int compaction_row_get(struct view v, struct compaction_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "compaction", e);
+    if (code != E_OK)
+        return code;
+    r->clean = cur_varint(&c);
+    r->passed = cur_varint(&c);
+    r->passed_bytes = cur_varint(&c);
+    r->removed_bytes = cur_varint(&c);
+    r->tombstones = cur_varint(&c);
+    r->last_ms = cur_varint(&c);
+    r->marks_n = cur_varint32(&c);
+    if (r->marks_n > COMPACTION_MARKS_MAX)
+        c.bad = true;
+    for (uint32_t i = 0; i < r->marks_n && !c.bad; i++) {
+        r->marks[i].offset = cur_varint(&c);
+        r->marks[i].ms = cur_varint(&c);
+    }
+    return row_close(&c, "compaction", e);
+}
+
 void cursor_row_put(struct buf *b, const struct cursor_row *r)
 {
     row_begin(b);

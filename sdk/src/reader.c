@@ -63,8 +63,7 @@ static void drop_fetched(struct sluice_reader *r)
 
 static uint64_t offset_at(const struct sluice_reader *r, uint32_t i)
 {
-    const uint32_t *delta = r->entry.c.offset_delta;
-    return r->head.base_offset + (delta != NULL ? delta[i] : i);
+    return r->head.base_offset + batch_offset_delta(&r->entry.c, i);
 }
 
 /* The reader goes on at `offset`. */
@@ -89,6 +88,15 @@ static int bad_header(struct sluice_reader *r, const struct err *e, struct sluic
     }
     drop_fetched(r);
     return damaged(r, r->offset + 1, e, err);
+}
+
+/* Everything of the open entry was read: what compaction removed behind its last record is passed with it. */
+static void end_entry(struct sluice_reader *r)
+{
+    uint64_t end = r->head.base_offset + r->head.count;
+    if (end > r->offset)
+        r->offset = end;
+    drop_entry(r);
 }
 
 /* Opens the next entry that has something at or behind the reader's offset. False with code 0: there is none. With `quiet` a damage
@@ -119,10 +127,9 @@ static bool open_entry(struct sluice_reader *r, bool quiet, int *code, struct sl
         }
         r->rest = rest;
         r->open = true;
-        for (r->next = 0; r->next < r->entry.c.count && offset_at(r, r->next) < r->offset; r->next++)
-            ;
+        r->next = r->offset > r->head.base_offset ? batch_index_at(&r->entry.c, r->offset - r->head.base_offset) : 0;
         if (r->next == r->entry.c.count)
-            drop_entry(r);
+            end_entry(r);
     }
     return r->open;
 }
@@ -194,7 +201,7 @@ static int add_records(struct sluice_reader *r, struct sluice_batch *b, size_t *
     }
     *bytes += size;
     if (r->next == c->count)
-        drop_entry(r);
+        end_entry(r);
     return 0;
 }
 

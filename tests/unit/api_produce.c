@@ -113,6 +113,31 @@ static void a_whole_batch_goes_through_with_its_count(void **state)
     api_free(api);
 }
 
+/* For topics that are compacted, which the engine knows. */
+static void the_first_record_without_a_key_is_found(void **state)
+{
+    (void)state;
+    struct api *api = open_api(1);
+    for (uint32_t at = 0; at <= 10; at++) {
+        struct batch b;
+        batch_begin(&b);
+        for (uint32_t i = 0; i < 10; i++)
+            batch_add(&b, i == at || (at < 10 && i == 9) ? NULL : "k", 10);
+        batch_end(&b);
+        assert_int_equal(produce(api, &b.w), E_OK);
+        assert_int_equal(found.keyless, at < 10 ? at + 1 : 0);
+        batch_free(&b);
+    }
+    struct batch none;
+    batch_begin(&none);
+    batch_add(&none, NULL, 10);
+    batch_end(&none);
+    assert_int_equal(produce(api, &none.w), E_OK);
+    assert_int_equal(found.keyless, 1);
+    batch_free(&none);
+    api_free(api);
+}
+
 static void an_unknown_partition_is_named(void **state)
 {
     (void)state;
@@ -265,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_batch_goes_through_with_its_count),
+        cmocka_unit_test(the_first_record_without_a_key_is_found),
         cmocka_unit_test(an_unknown_partition_is_named),
         cmocka_unit_test(the_first_key_of_another_partition_is_found),
         cmocka_unit_test(records_without_a_key_may_go_anywhere),

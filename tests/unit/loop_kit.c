@@ -273,7 +273,7 @@ static void add_batches(size_t *at, struct view data)
         for (uint32_t i = 0; i < r.c.count; i++) {
             struct record record;
             assert_int_equal(batch_reader_get(&r, i, &record, &e), E_OK);
-            add_value(at, h.base_offset + i, record.value);
+            add_value(at, h.base_offset + batch_offset_delta(&r.c, i), record.value);
         }
         batch_reader_close(&r);
     }

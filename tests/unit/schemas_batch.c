@@ -468,6 +468,34 @@ static void a_builder_is_empty_after_each_batch(void **state)
     records_free(&full);
 }
 
+/* What compaction leaves of a batch: fewer records, each at its old place, and else as they were. */
+static void a_batch_with_holes_comes_back_at_its_places(void **state)
+{
+    (void)state;
+    struct records all = random_records(9, 50, 40000);
+    struct batch_builder *b = batch_builder_new();
+    struct buf out = {0};
+    struct batch_reader r;
+    struct view key;
+    for (uint32_t i = 3; i < all.n; i += 4)
+        assert_int_equal(batch_builder_add_at(b, &all.record[i], i, NULL), E_OK);
+    assert_int_equal(batch_builder_finish(b, BATCH_ZSTD, &out, NULL, NULL), E_OK);
+    assert_opens(&r, buf_view(&out));
+    assert_int_equal(r.c.count, all.n / 4);
+    for (uint32_t i = 0; i < r.c.count; i++) {
+        assert_int_equal(batch_offset_delta(&r.c, i), 4 * i + 3);
+        assert_reads(&r, i, &all.record[4 * i + 3]);
+        assert_int_equal(batch_reader_key(&r, i, &key, NULL), E_OK);
+        assert_true(view_eq(key, all.record[4 * i + 3].key));
+    }
+    for (uint64_t place = 0; place <= all.n; place++)
+        assert_int_equal(batch_index_at(&r.c, place), place / 4 < r.c.count ? place / 4 : r.c.count);
+    batch_reader_close(&r);
+    batch_builder_free(b);
+    buf_free(&out);
+    records_free(&all);
+}
+
 static void a_batch_of_no_records_is_refused(void **state)
 {
     (void)state;
@@ -866,6 +894,7 @@ int main(void)
         cmocka_unit_test(a_batch_begins_at_a_multiple_of_16_behind_what_is_there),
         cmocka_unit_test(the_same_records_give_the_same_bytes),
         cmocka_unit_test(a_builder_is_empty_after_each_batch),
+        cmocka_unit_test(a_batch_with_holes_comes_back_at_its_places),
         cmocka_unit_test(a_batch_of_no_records_is_refused),
         cmocka_unit_test(a_warm_builder_allocates_nothing),
         cmocka_unit_test(a_record_without_memory_is_refused_and_leaves_the_batch_as_it_was),

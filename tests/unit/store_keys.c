@@ -105,6 +105,7 @@ SHAPE(topic, key_topic(p.a), key_read_id(key, 't', &p->a), A)
 SHAPE(group, key_group(p.a), key_read_id(key, 'g', &p->a), A)
 SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
 SHAPE(trims, key_trims(p.a), key_read_id(key, 'r', &p->a), A)
+SHAPE(compaction, key_compaction(p.a), key_read_id(key, 'c', &p->a), A)
 SHAPE(log, key_log(p.a, p.c), key_read_log(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(cursor, key_cursor(p.a, p.b), key_read_cursor(key, &p->a, &p->b), first_difference(A, B, 0, 0))
 SHAPE(claim, key_claim(p.a, p.b), key_read_claim(key, &p->a, &p->b), first_difference(A, B, 0, 0))
@@ -126,7 +127,7 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
     {                                                 \
 #name, name##_make, name##_read, name##_order \
     }
-static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(log),
+static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(compaction), ROW(log),
                                       ROW(cursor), ROW(claim), ROW(member), ROW(done),  ROW(lease),     ROW(list),
                                       ROW(held),   ROW(retry), ROW(batch),     ROW(task),
                                       ROW(session), ROW(lane), ROW(trims)};
@@ -313,6 +314,7 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"t\1\2\3\4", 5},
         {"g\1\2\3\4", 5},
         {"p\1\2\3\4", 5},
+        {"c\1\2\3\4", 5},
         {"\1\2\3\4\21\22\23\24\25\26\27\30", 12},
         {"c\1\2\3\4\5\6\7\10", 9},
         {"o\1\2\3\4\5\6\7\10", 9},

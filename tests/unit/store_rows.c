@@ -23,6 +23,8 @@ static const struct partition_row partitions[] = {
     {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX32 - 1, MAX64 - 6, MAX64 - 7}};
 static const struct trims_row trims[] = {
     {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
+static const struct compaction_row compactions[] = {
+    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, 8, {{1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}, {11, 12}, {13, 14}, {MAX64, MAX64}}}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
 static const struct claim_row claims[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, CLAIM_KEPT, ID_MAX, MAX32}};
 static const struct member_row members[] = {{.name = {(const uint8_t *)"", 0}, .state = MEMBER_ACTIVE},
@@ -191,6 +193,7 @@ enum kind {
     SCHED_LOW,
     TASK,
     GENERATION,
+    COMPACTION,
     DEDUP,
     STATE,
     KINDS
@@ -278,6 +281,9 @@ static void put(enum kind kind, bool x, struct buf *b)
     case TASK:
         task_row_put(b, &tasks[x]);
         break;
+    case COMPACTION:
+        compaction_row_put(b, &compactions[x]);
+        break;
     case GENERATION:
         dedup_generation_row_put(b, &generations[x]);
         break;
@@ -305,6 +311,7 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct cursor_row cursor;
         struct claim_row claim;
         struct member_row member;
+        struct compaction_row compaction;
         uint8_t bits[DONE_CHUNK_BYTES];
         struct lease_row lease;
         struct list_header_row list;
@@ -363,6 +370,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         return sched_low_row_get(v, &r.low, e);
     case TASK:
         return task_row_get(v, &r.task, e);
+    case COMPACTION:
+        return compaction_row_get(v, &r.compaction, e);
     case GENERATION:
         return dedup_generation_row_get(v, &r.generation, e);
     case DEDUP:
@@ -570,6 +579,23 @@ static void rows_of_numbers_come_back(void **state)
         EQ(state);                       \
     } while (0)
     ROUND_TRIP(member_row, member_row, members)
+#undef SAME
+#define SAME(x, y)                                           \
+    do {                                                     \
+        struct compaction_row a = x, b_ = y;                 \
+        EQ(clean);                                           \
+        EQ(passed);                                          \
+        EQ(passed_bytes);                                    \
+        EQ(removed_bytes);                                   \
+        EQ(tombstones);                                      \
+        EQ(last_ms);                                         \
+        EQ(marks_n);                                         \
+        for (uint32_t m_ = 0; m_ < a.marks_n; m_++) {        \
+            EQ(marks[m_].offset);                            \
+            EQ(marks[m_].ms);                                \
+        }                                                    \
+    } while (0)
+    ROUND_TRIP(compaction_row, compaction_row, compactions)
 #undef SAME
 #define SAME(x, y)                            \
     do {                                      \
@@ -1173,6 +1199,7 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         {TOPIC, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 15},
         {GROUP, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 21},
         {GENERATION, "\1\0\0\0\0", 5},
+        {COMPACTION, "\1\0\0\0\0\0\0\0", 8},
         {DEDUP, "\1\0\0\0", 4},
         {STATE, "\1\0\0\0", 4},
         {SCHED_BATCH, "\1\0\0\0\0\0\0\0\0\0\0\0\0", 13},
