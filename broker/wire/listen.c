@@ -208,6 +208,8 @@ static int listen(struct listener *l)
         rv = nng_stream_listener_set_ptr(l->nng, NNG_OPT_TLS_CONFIG, l->tls);
     if (rv == 0 && !l->scheme->unix_socket) /* a peer that vanished without a word is noticed one day */
         rv = nng_stream_listener_set_bool(l->nng, NNG_OPT_TCP_KEEPALIVE, true);
+    if (rv == 0 && !l->scheme->unix_socket) /* or a small reply waits until the client has acknowledged the one before: 40 ms */
+        rv = nng_stream_listener_set_bool(l->nng, NNG_OPT_TCP_NODELAY, true);
     if (rv == 0)
         rv = nng_aio_alloc(&l->accept, on_accept, l);
     return rv == 0 ? nng_stream_listener_listen(l->nng) : rv;

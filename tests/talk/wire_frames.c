@@ -1,4 +1,9 @@
 /* What a broker says to frames, good and bad, and to hello. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
 #include "talk.h"
 
 static struct broker_proc b;
@@ -243,6 +248,41 @@ static void requests_of_one_connection_are_answered_in_their_order(void **state)
     talker_close(&t);
 }
 
+/* Was a bug: connections that the broker accepts gathered small replies (Nagle), so the second of two waited until the client's kernel
+ * acknowledged the first, for 40 ms where the client has nothing else to say. */
+static void a_reply_does_not_wait_for_the_one_before_to_be_acknowledged(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 60 };
+    struct talker t;
+    unsigned late = 0;
+    const int on = 1;
+    talker_open(&t, b.url);
+    /* or our second request would wait for, and acknowledge, the first reply */
+    assert_int_equal(setsockopt(t.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+    talker_hello(&t);
+    talker_topic(&t, "replies", 1, DURABILITY_OS);
+    uint32_t group = talker_group(&t, "replies", "g");
+    for (uint64_t i = 1; i <= ROUNDS; i++) {
+        struct wire_request now = health(), later = {.verb = VERB_RECEIVE};
+        later.receive = (struct wire_receive){
+            .counter = i, .groups = &group, .groups_n = 1, .max_messages = 1, .wait_ms = 4};
+        uint64_t began = clock_mono_ms();
+        talker_send(&t, &now);
+        talker_send(&t, &later);
+        for (int k = 0; k < 2; k++) {
+            struct heard h;
+            assert_true(talker_hear(&t, 5000, &h));
+            assert_int_equal(h.reply.code, E_OK);
+            heard_free(&h);
+        }
+        late += clock_mono_ms() - began >= 40;
+    }
+    if (late > ROUNDS / 2)
+        fail_msg("%u of %d times the second of two replies took 40 ms", late, ROUNDS);
+    talker_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +298,7 @@ int main(void)
         cmocka_unit_test(what_is_no_frame_closes_its_connection),
         cmocka_unit_test(a_request_over_the_limit_closes_its_connection),
         cmocka_unit_test(requests_of_one_connection_are_answered_in_their_order),
+        cmocka_unit_test(a_reply_does_not_wait_for_the_one_before_to_be_acknowledged),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
