@@ -74,7 +74,8 @@ static const char topic_create_details[] =
     "message id is known (or off); ttl, after which messages expire that name no other (or none).";
 static const char topic_alter_details[] =
     "Changes what is named and leaves the rest. The settings are those of `topic create`. What\n"
-    "cannot change is refused by name.";
+    "cannot change is refused by name. Partitions grow by a whole factor; keys keep their order,\n"
+    "and who publishes or works meanwhile need not know.";
 
 static const struct option destroy_options[] = {DRY_RUN, YES, END};
 

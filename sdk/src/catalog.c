@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "schemas/records.h"
 #include "sdk/client.h"
+#include "sdk/growth.h"
 
 /* Maps are by hash. Two names of one hash push each other out, which costs a question and nothing else. */
 static uint64_t hash_of(const char *topic, const char *group)
@@ -50,6 +51,7 @@ void catalog_free(struct catalog *c)
     }
     map_free(&c->topics);
     map_free(&c->groups);
+    map_free(&c->routes);
     map_free(&c->outlets);
     pthread_rwlock_destroy(&c->lock);
 }
@@ -107,6 +109,37 @@ static struct topic *topic_add(struct catalog *c, struct topic *t)
     return t;
 }
 
+struct topic *catalog_learn(struct catalog *c, const struct wire_topic *w)
+{
+    struct topic *t = topic_new(w);
+    return t != NULL ? topic_add(c, t) : NULL;
+}
+
+struct topic *catalog_route(struct sluice *s, struct topic *t)
+{
+    struct catalog *c = &s->catalog;
+    pthread_rwlock_rdlock(&c->lock);
+    struct topic *route = map_get(&c->routes, t->id);
+    pthread_rwlock_unlock(&c->lock);
+    if (route == NULL) {
+        pthread_rwlock_wrlock(&c->lock);
+        route = map_get(&c->routes, t->id);
+        if (route == NULL)
+            map_put(&c->routes, t->id, route = t);
+        pthread_rwlock_unlock(&c->lock);
+    }
+    if (t->partitions_n > route->partitions_n && !atomic_exchange(&t->announced, true))
+        growth_announce(s, t);
+    return route;
+}
+
+void catalog_route_set(struct catalog *c, struct topic *t)
+{
+    pthread_rwlock_wrlock(&c->lock);
+    map_put(&c->routes, t->id, t);
+    pthread_rwlock_unlock(&c->lock);
+}
+
 int catalog_topic(struct sluice *s, const char *name, struct topic **out, struct sluice_error *err)
 {
     int code = check_name("topic", name, err);
@@ -124,14 +157,10 @@ int catalog_topic(struct sluice *s, const char *name, struct topic **out, struct
         return fail_no_topic(err, name);
     if (code != 0)
         return code;
-    struct topic *t = NULL;
     if (a->reply.body == BODY_TOPICS && a->reply.topics.topics_n == 1)
-        t = topic_new(&a->reply.topics.topics[0]);
+        *out = catalog_learn(&s->catalog, &a->reply.topics.topics[0]);
     answer_drop(a);
-    if (t == NULL)
-        return fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", name);
-    *out = topic_add(&s->catalog, t);
-    return 0;
+    return *out != NULL ? 0 : fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", name);
 }
 
 void catalog_forget_topic(struct catalog *c, const struct topic *t)

@@ -27,6 +27,7 @@ struct topic {
     const uint32_t *partitions;        /* ids, by index */
     _Atomic(struct outlet *) *outlets; /* by index; NULL until published to */
     atomic_uint turn;                  /* whose turn it is among partitions, for messages without a key */
+    atomic_bool announced;             /* the producer was told that there are more partitions than before */
     struct topic *next;                /* in the catalog's list of all */
 };
 
@@ -40,6 +41,7 @@ struct group {
 struct catalog {
     pthread_rwlock_t lock;
     struct map topics, groups; /* by hash of the name; current entries only */
+    struct map routes;         /* by id of the topic: the entry by which messages are published */
     struct topic *all_topics;
     struct group *all_groups;
     struct map
@@ -51,6 +53,13 @@ void catalog_free(struct catalog *c);
 
 /* The topic of that name; asks the broker if it is not known. [blocks then] TOPIC_NOT_FOUND and those of a call. */
 int catalog_topic(struct sluice *s, const char *name, struct topic **out, struct sluice_error *err);
+
+/* What the broker told of a topic: the entry, current from now on. NULL: it makes no sense. */
+struct topic *catalog_learn(struct catalog *c, const struct wire_topic *w);
+
+/* The entry of this topic by which messages are published. One with more partitions than it has becomes that later: growth.h. */
+struct topic *catalog_route(struct sluice *s, struct topic *t);
+void catalog_route_set(struct catalog *c, struct topic *t);
 
 /* As catalog_topic, but only if it is known. */
 struct topic *catalog_known_topic(struct catalog *c, const char *name);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "sdk/client.h"
+#include "sdk/growth.h"
 
 enum {
     RECORD_BYTES = 48,   /* what a record costs beside its bytes: columns, note */
@@ -45,17 +46,16 @@ void builder_give(struct producer *p, struct batch_builder *b, bool keep)
 
 /* ---------------------------------------------------------------- drafts */
 
-static struct draft *draft_new(struct outlet *o, uint64_t now_ns)
+static struct draft *draft_new(struct outlet *o, uint64_t opened_ns)
 {
     struct draft *d = mem_zalloc(sizeof *d);
     d->outlet = o;
     d->builder = builder_take(&o->client->producer);
-    d->opened_ns = now_ns;
+    d->opened_ns = opened_ns;
     return d;
 }
 
-/* Everything but the bytes it took from the budget. */
-static void draft_free(struct draft *d)
+void draft_free(struct draft *d)
 {
     batch_builder_free(d->builder);
     mem_free((char *)d->due.cron);
@@ -80,6 +80,14 @@ void receipt_of(struct sluice_receipt *to, const struct wire_produced *w, uint32
         to->partition = topic_index(t, w->partition);
 }
 
+void note_tell_duplicate(const struct outlet *o, const struct note *n)
+{
+    const struct sluice_receipt receipt = {
+        .partition = o->index, .offset = UINT64_MAX, .durability = SLUICE_DISK, .duplicate = true};
+    if (n->fn != NULL)
+        n->fn(n->user, NULL, &receipt);
+}
+
 /* Tells all messages of a draft, in order. Success: `produced` says where they are that were not left out; NULL: all were. */
 static void draft_tell(struct draft *d, const struct wire_produced *produced, int durability,
                        const struct sluice_error *error)
@@ -91,17 +99,14 @@ static void draft_tell(struct draft *d, const struct wire_produced *produced, in
     atomic_fetch_add(&c->failed, d->notes_n - good);
     for (uint32_t i = 0; i < d->notes_n; i++) {
         struct note *n = &d->notes[i];
-        bool told_well = n->duplicate || error == NULL;
         if (n->duplicate) {
-            receipt = (struct sluice_receipt){.partition = d->outlet->index,
-                                              .offset = UINT64_MAX,
-                                              .durability = SLUICE_DISK,
-                                              .duplicate = true};
-        } else if (error == NULL) {
-            receipt_of(&receipt, produced, at++, d->outlet->topic, d->outlet->index, durability);
+            note_tell_duplicate(d->outlet, n);
+            continue;
         }
+        if (error == NULL)
+            receipt_of(&receipt, produced, at++, d->outlet->topic, d->outlet->index, durability);
         if (n->fn != NULL)
-            n->fn(n->user, told_well ? NULL : error, told_well ? &receipt : NULL);
+            n->fn(n->user, error, error == NULL ? &receipt : NULL);
     }
     d->outlet->told++;
 }
@@ -200,6 +205,12 @@ static bool leave_out(struct request *r, const struct answer *a)
     return rest;
 }
 
+/* It was refused, and nothing of it done: whether it is to be sent again, once it is what it should be. */
+static bool amend(struct request *r, const struct answer *a)
+{
+    return a->reply.code == E_WRONG_PARTITION ? growth_refused(r->owner) : leave_out(r, a);
+}
+
 static void produce_done(struct request *r, struct answer *a, const struct sluice_error *error)
 {
     struct draft *d = r->owner;
@@ -242,7 +253,7 @@ static void draft_send(struct draft *d)
     s->producer.unconfirmed += d->notes_n;
     r->lane = &o->lane;
     r->done = produce_done;
-    r->amend = leave_out;
+    r->amend = amend;
     r->owner = d;
     r->charged = d->bytes;
     r->deadline_ns = draft_deadline(d);
@@ -279,7 +290,7 @@ static bool first_is_due(struct outlet *o, const struct draft *d, uint64_t *agai
     struct sluice *s = o->client;
     uint64_t now = s->loop.now_ns;
     *again_ns = draft_deadline(d);
-    if (o->lane.count >= LANE_WINDOW)
+    if (o->moving || o->lane.count >= LANE_WINDOW)
         return false;
     if (d->full)
         return true;
@@ -388,10 +399,15 @@ static void outlet_timer(struct timer *t)
 static void outlet_knocked(struct event *e)
 {
     struct outlet *o = container_of(e, struct outlet, knock);
-    struct sluice *s = o->client;
     pthread_mutex_lock(&o->lock);
     o->posted = false;
     pthread_mutex_unlock(&o->lock);
+    outlet_known(o);
+}
+
+void outlet_known(struct outlet *o)
+{
+    struct sluice *s = o->client;
     if (!list_linked(&o->known)) {
         lane_init(&o->lane, &s->session, LANE_ORDERED, o->partition);
         o->lane.progress = lane_progress;
@@ -402,34 +418,29 @@ static void outlet_knocked(struct event *e)
 
 /* ---------------------------------------------------------------- outlets, the callers' side */
 
-/* Puts a record into the open draft, or into a new one; what waits for its time has a draft of its own. The prepared bytes are
- * taken from the budget and belong to the draft on success. */
-static int outlet_add(struct outlet *o, const struct prepared *p, struct note note, bool urgent,
-                      struct err *e)
+int outlet_put(struct outlet *o, const struct prepared *p, struct note note, bool urgent, uint64_t opened_ns,
+               bool *knock, struct err *e)
 {
     struct sluice *s = o->client;
     const struct record *record = &p->record;
     bool later = is_due_later(&p->due);
     size_t bytes = p->bytes;
-    uint64_t now = clock_mono_ns();
     size_t bytes_max = atomic_load(&s->producer.batch_bytes_max);
-    bool knock = false;
-
-    pthread_mutex_lock(&o->lock);
+    bool told = false;
     struct list_node *last = list_last(&o->drafts);
     struct draft *d = last != NULL ? container_of(last, struct draft, node) : NULL;
     if (d != NULL && !d->full &&
-        (d->bytes + bytes > bytes_max || now - d->opened_ns > gather_ns_max(s) || later)) {
+        (d->bytes + bytes > bytes_max || (opened_ns > d->opened_ns && opened_ns - d->opened_ns > gather_ns_max(s)) || later)) {
         d->full = true;
-        knock = true;
+        told = true;
     }
     bool fresh = d == NULL || d->full;
     if (fresh)
-        d = draft_new(o, now);
+        d = draft_new(o, opened_ns);
     int code = batch_builder_add(d->builder, record, e);
     if (code == E_LIMIT && !fresh) { /* a timestamp too far from the others: it begins a draft of its own */
-        d->full = fresh = knock = true;
-        d = draft_new(o, now);
+        d->full = fresh = told = true;
+        d = draft_new(o, opened_ns);
         code = batch_builder_add(d->builder, record, e);
     }
     if (code == 0) {
@@ -448,17 +459,26 @@ static int outlet_add(struct outlet *o, const struct prepared *p, struct note no
         }
         bool full =
             later || d->bytes >= bytes_max || d->notes_n >= atomic_load(&s->producer.batch_records_max);
-        knock = knock || !o->watched || full || (urgent && !d->urgent);
+        told = told || !o->watched || full || (urgent && !d->urgent);
         d->full = full;
         d->urgent = d->urgent || urgent;
     } else if (fresh) {
         draft_free(d);
     }
-    knock = knock && !o->posted;
-    o->posted = o->posted || knock;
+    *knock = told && !o->posted;
+    o->posted = o->posted || *knock;
+    return code;
+}
+
+/* As outlet_put, for a caller's message. AGAIN: it may not belong here any more, as its topic has grown since it was looked at. */
+static int outlet_add(struct outlet *o, const struct prepared *p, struct note note, bool urgent, struct err *e)
+{
+    bool knock = false;
+    pthread_mutex_lock(&o->lock);
+    int code = o->topic == p->topic ? outlet_put(o, p, note, urgent, clock_mono_ns(), &knock, e) : E_AGAIN;
     pthread_mutex_unlock(&o->lock);
     if (knock)
-        loop_post(&s->loop, &o->knock);
+        loop_post(&o->client->loop, &o->knock);
     return code;
 }
 
@@ -531,6 +551,11 @@ static int check_due(const struct sluice_message *m, struct sluice_error *err)
     return code == 0 ? check_text("schedule", m->schedule, err) : code;
 }
 
+size_t message_bytes(const struct record *r)
+{
+    return r->key.size + r->value.size + r->headers.size + RECORD_BYTES + DRAFT_BYTES / NOTES_MIN;
+}
+
 int message_prepare(struct sluice *s, const struct sluice_message *m, struct prepared *p,
                     struct sluice_error *err)
 {
@@ -570,7 +595,7 @@ int message_prepare(struct sluice *s, const struct sluice_message *m, struct pre
     if (m->message_id != NULL)
         p->record.message_id = message_id_hash(view_of_str(m->message_id));
     p->due = (struct due){.delay_ms = m->delay_ms, .at_ms = m->at_ms, .cron = m->cron, .name = m->schedule};
-    p->bytes = size + RECORD_BYTES + DRAFT_BYTES / NOTES_MIN;
+    p->bytes = message_bytes(&p->record);
     return 0;
 }
 
@@ -601,9 +626,11 @@ static int publish(struct sluice *s, const struct sluice_message *given, struct 
             fail(err, E_QUEUE_FULL, "the client's memory limit is reached: memory_max is %zu", s->budget.max);
     if (code == 0) {
         struct err e;
-        struct outlet *o = catalog_outlet(s, p.topic, message_partition(&p));
         atomic_fetch_add(&s->counters.published, 1); /* before it can be confirmed */
-        code = outlet_add(o, &p, note, urgent, &e);
+        do {
+            p.topic = catalog_route(s, p.topic);
+            code = outlet_add(catalog_outlet(s, p.topic, message_partition(&p)), &p, note, urgent, &e);
+        } while (code == E_AGAIN);
         if (code != 0) {
             atomic_fetch_sub(&s->counters.published, 1);
             budget_give(&s->budget, p.bytes);
@@ -714,14 +741,16 @@ static void flush_step(struct flush *f)
         flush_end(f);
 }
 
-static void flush_arrived(struct event *e)
+/* What was published up to now. */
+static void flush_mark(struct flush *f)
 {
-    struct flush *f = container_of(e, struct flush, arrived);
     struct producer *p = f->producer;
+    size_t n_max = 0;
     LIST_EACH (n, &p->outlets)
-        f->marks_n++;
-    f->marks = mem_array(f->marks_n, sizeof *f->marks);
-    f->marks_n = 0;
+        n_max++;
+    mem_free(f->marks);
+    f->marks = mem_array(n_max, sizeof *f->marks);
+    f->marks_n = f->at = 0;
     LIST_EACH (n, &p->outlets) {
         struct outlet *o = container_of(n, struct outlet, known);
         uint64_t told = hurry(o);
@@ -730,8 +759,20 @@ static void flush_arrived(struct event *e)
             f->marks[f->marks_n++].told = told;
         }
     }
-    list_push_back(&p->flushes, &f->node);
-    timer_set(&p->client->loop, &f->timer, f->deadline_ns);
+}
+
+static void flush_arrived(struct event *e)
+{
+    struct flush *f = container_of(e, struct flush, arrived);
+    flush_mark(f);
+    list_push_back(&f->producer->flushes, &f->node);
+    timer_set(&f->producer->client->loop, &f->timer, f->deadline_ns);
+}
+
+void producer_moved(struct producer *p)
+{
+    LIST_EACH (n, &p->flushes)
+        flush_mark(container_of(n, struct flush, node));
 }
 
 int sluice_flush(struct sluice *s, uint32_t timeout_ms, struct sluice_error *err)
@@ -761,11 +802,13 @@ void producer_init(struct producer *p, struct sluice *s)
     list_init(&p->outlets);
     list_init(&p->dirty);
     list_init(&p->flushes);
+    list_init(&p->growths);
     producer_limits(p, &(struct wire_limits){0});
 }
 
 void producer_free(struct producer *p)
 {
+    growths_free(p);
     while (p->builders_n > 0)
         batch_builder_free(p->builders[--p->builders_n]);
     pthread_mutex_destroy(&p->lock);
@@ -786,6 +829,7 @@ void producer_limits(struct producer *p, const struct wire_limits *l)
 void producer_step(struct producer *p)
 {
     struct list_node *n;
+    growth_step(p);
     while ((n = list_pop_front(&p->dirty)) != NULL)
         outlet_step(container_of(n, struct outlet, dirty));
     LIST_EACH_SAFE (f, &p->flushes)

@@ -47,6 +47,7 @@ struct draft {
     struct note *notes;
     uint32_t notes_n, notes_cap;
     uint32_t left_out; /* notes of duplicates */
+    uint32_t refused_of; /* it was refused as misplaced when its topic was known to have so many partitions; 0: it was not */
     size_t bytes; /* taken from the budget, and about what the batch will have */
     uint64_t opened_ns;
     struct due due; /* its texts are the draft's */
@@ -57,11 +58,11 @@ struct draft {
 struct outlet {
     /* never changes */
     struct sluice *client;
-    struct topic *topic;
     uint32_t index;     /* of the partition in the topic */
     uint32_t partition; /* its id */
-    /* any thread, under lock */
+    /* any thread, under lock; changed by the loop's */
     pthread_mutex_t lock;
+    struct topic *topic; /* the catalog's route when it took its last message */
     struct list drafts; /* the last one may be open */
     bool posted;        /* `knock` is in the inbox */
     bool watched;       /* the loop knows that there is a draft, and comes back by itself */
@@ -70,6 +71,7 @@ struct outlet {
     struct lane lane;
     struct list_node known; /* in the producer's list */
     struct list_node dirty; /* in the producer's list of outlets to be looked at */
+    bool moving;            /* its topic grows: nothing leaves until it is known where everything belongs */
     struct timer timer;     /* the first draft lingered enough, or is too late */
     uint64_t told;          /* drafts finished, ever */
     uint64_t taken;         /* drafts taken out of `drafts`, ever */
@@ -84,6 +86,7 @@ struct producer {
     struct list outlets; /* all that were ever used */
     struct list dirty;
     struct list flushes;
+    struct list growths; /* of topics: growth.h */
     uint64_t unconfirmed; /* messages of requests not told; those of drafts are not counted */
     /* any thread, under lock */
     pthread_mutex_t lock;
@@ -129,10 +132,29 @@ void producer_free(struct producer *p);
 struct outlet *outlet_new(struct sluice *s, struct topic *t, uint32_t index);
 void outlet_free(struct outlet *o);
 
+/* Puts a record into the open draft, or into a new one that is as old as `opened_ns`; what waits for its time has a draft of its own. Under the
+ * outlet's lock. The prepared bytes were taken from the budget and belong to the draft on success. *knock: `knock` is to be posted. */
+int outlet_put(struct outlet *o, const struct prepared *p, struct note note, bool urgent, uint64_t opened_ns, bool *knock, struct err *e);
+
+/* What a message takes from the budget. */
+size_t message_bytes(const struct record *r);
+
+/* Everything but the bytes it took from the budget. */
+void draft_free(struct draft *d);
+
+/* Tells a message that it was produced before. */
+void note_tell_duplicate(const struct outlet *o, const struct note *n);
+
 /* ---- the loop's thread ---- */
 
 /* The broker told its limits. */
 void producer_limits(struct producer *p, const struct wire_limits *l);
+
+/* The loop knows of the outlet and looks at it in this round. */
+void outlet_known(struct outlet *o);
+
+/* Flushes that wait go by what is where by now. */
+void producer_moved(struct producer *p);
 
 /* Looks after outlets where something changed. */
 void producer_step(struct producer *p);

@@ -193,15 +193,40 @@ static void rested(struct timer *t)
     lane_is_ready(l);
 }
 
+bool lane_settled(const struct lane *l)
+{
+    LIST_EACH (n, &l->requests) {
+        if (container_of(n, struct request, node)->wire.seq != 0)
+            return false;
+    }
+    return true;
+}
+
+struct request *lane_withdraw(struct lane *l)
+{
+    struct list_node *n = list_pop_front(&l->requests);
+    if (n == NULL)
+        return NULL;
+    struct request *r = container_of(n, struct request, node);
+    assert(l->on_hold && !r->told && r->wire.seq == 0 && r->state == REQUEST_QUEUED);
+    timer_stop(l->session->loop, &r->timer);
+    l->count--;
+    return r;
+}
+
+void lane_release(struct lane *l)
+{
+    l->on_hold = false;
+    lane_is_ready(l);
+}
+
 /* Once nobody has a number, numbers go on behind the last that was done. */
 static void rewind_lane(struct lane *l)
 {
     if (!l->rewinding || timer_is_set(&l->rested))
         return;
-    LIST_EACH (n, &l->requests) {
-        if (container_of(n, struct request, node)->wire.seq != 0)
-            return;
-    }
+    if (!lane_settled(l))
+        return;
     l->next_seq = l->done_seq + 1;
     struct loop *loop = l->session->loop;
     if (l->rest_ns > 0)
@@ -303,7 +328,7 @@ static struct request *lane_next(struct lane *l)
         struct request *r = container_of(n, struct request, node);
         if (r->state != REQUEST_QUEUED)
             continue;
-        bool waits = l->rewinding && r->wire.seq == 0 && !PLANTED(sdk_passes_refused);
+        bool waits = (l->rewinding || l->on_hold) && r->wire.seq == 0 && !PLANTED(sdk_passes_refused);
         if (l->kind == LANE_ORDERED && (waits || l->out >= LANE_WINDOW))
             return NULL;
         if (l->kind == LANE_FREE && r->wire.seq == 0 && (r->wire.seq = take_number(l)) == 0)

@@ -60,6 +60,7 @@ struct lane {
     uint64_t next_seq;
     bool rewinding; /* one was refused: no new number until all that have one were answered, and a rest */
     bool blamed;    /* this rewind's rest was set, by the first that was refused */
+    bool on_hold;   /* its owner's: no new number until it says so */
     uint64_t rest_ns;
     unsigned refusals;       /* rewinds since the last success */
     struct sluice_error why; /* rewinding: the first refusal for now, if that is the reason; else code 0 */
@@ -174,6 +175,15 @@ int session_never_sent(const struct session *s, const char *about, struct sluice
 void session_die(struct session *s, const struct sluice_error *why);
 
 void lane_init(struct lane *l, struct session *s, enum lane_kind kind, uint32_t id);
+
+/* LANE_ORDERED: no request has a number, so the broker has done all that it was asked, or refused it. */
+bool lane_settled(const struct lane *l);
+
+/* Of a lane that is settled and held: takes its first request back, which was not told and is the caller's again. NULL: none is left. */
+struct request *lane_withdraw(struct lane *l);
+
+/* Numbers may be given again. */
+void lane_release(struct lane *l);
 
 /* Tells all of the lane's requests `why` that are not told, in order. */
 void lane_tell(struct lane *l, const struct sluice_error *why);

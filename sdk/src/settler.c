@@ -117,13 +117,19 @@ static void tell_item(struct settling *x, uint32_t i, int code)
     x->fn(x->user, i, &error);
 }
 
-/* It is told. */
-static void settling_end(struct settling *x)
+/* It is no longer the settler's. */
+static void settling_leave(struct settling *x)
 {
     struct settler *s = &x->client->settler;
     s->untold--;
     atomic_fetch_sub(&s->held, x->charged);
     budget_give(&x->client->budget, x->charged);
+}
+
+/* It is told. */
+static void settling_end(struct settling *x)
+{
+    settling_leave(x);
     settling_free(x);
 }
 
@@ -187,6 +193,12 @@ static void tell_all(struct settle_request *q, const struct wire_reply *whole, b
         if (x->atomic != atomic)
             continue;
         int code = atomic ? next_code(reply, at) : 0;
+        if (code == E_WRONG_PARTITION && x->misplaced != NULL && x->misplaced(x->user, x)) {
+            output += x->body->produces_n;
+            list_remove(n);
+            settling_leave(x);
+            continue;
+        }
         for (uint32_t i = 0; i < x->items_n; i++) {
             if (!atomic)
                 code = next_code(reply, at);

@@ -46,6 +46,7 @@ struct settling {
     const struct group *group; /* of the items, for error texts; NULL: not known, or several */
     const struct unit_body *body; /* what a unit has besides items; NULL: nothing */
     settled_fn *settled;          /* instead of `fn`: told once, of the whole unit */
+    bool (*misplaced)(void *user, struct settling *x); /* refused, as what it publishes belongs elsewhere by now: true: it is its maker's again. May be NULL */
     sluice_settle_fn *fn;
     void *user;
     uint64_t deadline_ns;

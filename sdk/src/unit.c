@@ -14,10 +14,12 @@
 #include "base/mem.h"
 #include "sdk/batch.h"
 #include "sdk/client.h"
+#include "sdk/growth.h"
 
 enum {
     OUTPUT_BYTES = 512, /* what an output costs in a request beside its batch */
     ITEM_BYTES = 64,    /* and an item, or a state row */
+    MOVES_MAX = 3, /* how often what it publishes is looked at anew, as a topic has grown */
     MEMORY_PART =
         4, /* of the memory, at most one in so many bytes: while it is sent there are three of each */
 };
@@ -59,6 +61,9 @@ struct sluice_unit {
     struct unit_body body;
     sluice_unit_fn *fn;
     void *user;
+    /* the loop's thread: what it publishes is to go elsewhere */
+    unsigned moves, asking; /* topics that are being asked for, and one more until all are */
+    struct sluice_error trouble;
 };
 
 /* Room for one more in an array. */
@@ -85,6 +90,18 @@ int sluice_unit_begin(struct sluice *s, struct sluice_unit **out, struct sluice_
     return 0;
 }
 
+static void outputs_free(struct output *outputs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct output *o = &outputs[i];
+        batch_builder_free(o->builder);
+        buf_free(&o->batch);
+        mem_free((char *)o->due.cron);
+        mem_free((char *)o->due.name);
+    }
+    mem_free(outputs);
+}
+
 /* Everything but the settling. `undone`: its messages are as they were. */
 static void unit_end(struct sluice_unit *u, bool undone)
 {
@@ -94,19 +111,12 @@ static void unit_end(struct sluice_unit *u, bool undone)
             batch_unclaim(u->mine[i].batch, u->mine[i].index);
         batch_drop(u->mine[i].batch);
     }
-    for (size_t i = 0; i < u->outputs_n; i++) {
-        struct output *o = &u->outputs[i];
-        batch_builder_free(o->builder);
-        buf_free(&o->batch);
-        mem_free((char *)o->due.cron);
-        mem_free((char *)o->due.name);
-    }
+    outputs_free(u->outputs, u->outputs_n);
     for (size_t i = 0; i < u->state_n; i++) {
         mem_free((void *)u->state[i].key.data);
         mem_free((void *)u->state[i].value.data);
     }
     mem_free(u->mine);
-    mem_free(u->outputs);
     mem_free(u->written);
     mem_free(u->state);
     mem_free(u->groups);
@@ -358,6 +368,7 @@ static int check_size(const struct sluice_unit *u, size_t bytes, struct sluice_e
 /* What the settler and the request need of it. */
 static void make_body(struct sluice_unit *u, size_t bytes)
 {
+    mem_free(u->produces);
     u->produces = mem_array(u->outputs_n, sizeof *u->produces);
     uint32_t n = 0;
     for (size_t i = 0; i < u->outputs_n; i++) {
@@ -377,7 +388,6 @@ static void make_body(struct sluice_unit *u, size_t bytes)
                                  .state = u->state,
                                  .state_n = (uint32_t)u->state_n,
                                  .bytes = bytes};
-    u->settling->body = &u->body;
 }
 
 /* What became of each message, in the order in which they were published. */
@@ -436,6 +446,97 @@ static void unit_settled(void *user, const struct sluice_error *error, bool unkn
     unit_end(u, false);
 }
 
+/* ---------------------------------------------------------------- when a topic has grown meanwhile */
+
+/* The topic of an output as it is now, by its name. */
+static struct topic *topic_now(const struct sluice_unit *u, struct topic *t)
+{
+    struct topic *now = catalog_known_topic(&u->client->catalog, t->name);
+    return now != NULL && now->id == t->id ? now : t;
+}
+
+/* Every message is put where it belongs by now, in the order in which they were published. */
+static int place_anew(struct sluice_unit *u, struct sluice_error *err)
+{
+    struct output *old = u->outputs;
+    size_t old_n = u->outputs_n, bytes = 0;
+    struct batch_reader *readers = mem_array(old_n, sizeof *readers);
+    struct err e;
+    int code = 0;
+    u->outputs = NULL;
+    u->outputs_n = u->outputs_cap = 0;
+    for (size_t i = 0; i < old_n && code == 0; i++) {
+        if (old[i].count > 0)
+            code = batch_reader_open(&readers[i], buf_view(&old[i].batch), &e);
+    }
+    for (size_t i = 0; i < u->written_n && code == 0; i++) {
+        struct written *w = &u->written[i];
+        struct prepared p = {.topic = topic_now(u, old[w->output].topic), .due = old[w->output].due};
+        code = batch_reader_get(&readers[w->output], w->record, &p.record, &e);
+        if (code != 0)
+            break;
+        struct output *o = output_of(u, &p);
+        code = batch_builder_add(o->builder, &p.record, &e);
+        *w = (struct written){.output = (uint32_t)(o - u->outputs), .record = o->count++};
+    }
+    if (code != 0)
+        fail_below(err, code, &e, "unit");
+    for (size_t i = 0; i < old_n; i++)
+        batch_reader_close(&readers[i]);
+    mem_free(readers);
+    outputs_free(old, old_n);
+    if (code == 0)
+        code = finish_outputs(u, &bytes, err);
+    if (code == 0)
+        make_body(u, bytes);
+    return code;
+}
+
+static void topics_asked(struct sluice_unit *u)
+{
+    struct settling *x = u->settling;
+    struct sluice_error error = u->trouble;
+    u->settling = NULL;
+    if (error.code == 0 && place_anew(u, &error) == 0) {
+        settler_submit(&u->client->settler, x);
+        return;
+    }
+    settling_free(x);
+    unit_settled(u, &error, false, NULL, 0);
+}
+
+static void topic_asked(void *user, struct topic *now, const struct sluice_error *error)
+{
+    struct sluice_unit *u = user;
+    if (now == NULL)
+        u->trouble = *error;
+    if (--u->asking == 0)
+        topics_asked(u);
+}
+
+/* Nothing was done. It is the settler's no longer, and comes back there once the topics are known as they are now. */
+static bool unit_misplaced(void *user, struct settling *x)
+{
+    struct sluice_unit *u = user;
+    if (u->moves++ == MOVES_MAX)
+        return false;
+    u->settling = x;
+    u->asking = 1;
+    u->trouble.code = 0;
+    for (size_t i = 0; i < u->outputs_n; i++) {
+        struct topic *t = u->outputs[i].topic;
+        size_t k = 0;
+        while (u->outputs[k].topic != t)
+            k++;
+        if (k < i)
+            continue;
+        u->asking++;
+        topic_ask(u->client, t->name, topic_asked, u);
+    }
+    u->asking--;
+    return true;
+}
+
 int sluice_unit_commit_async(struct sluice_unit *u, sluice_unit_fn *fn, void *user, struct sluice_error *err)
 {
     struct sluice *s = u->client;
@@ -449,7 +550,9 @@ int sluice_unit_commit_async(struct sluice_unit *u, sluice_unit_fn *fn, void *us
         return code;
     make_body(u, bytes);
     struct settling *x = u->settling;
+    x->body = &u->body;
     x->settled = unit_settled;
+    x->misplaced = unit_misplaced;
     x->user = u;
     u->settling = NULL;
     u->fn = fn;

@@ -458,6 +458,8 @@ SLUICE_API int sluice_topic_create(struct sluice *s, const char *name, const str
                                    struct sluice_error *err);
 /* Changes the fields named, bits of enum sluice_topic_field, to what `options` says (0 there is the default again); others stay.
  * [blocks] (Kafka's incrementalAlterConfigs.)
+ * SLUICE_TOPIC_PARTITIONS: they grow by a whole factor, never less, and not where the topic is compacted. Keys keep their order and nobody is
+ * disturbed: clients that publish find out by themselves. (Kafka's createPartitions loses the order of keys.)
  * Errors: TOPIC_NOT_FOUND, INVALID_ARGUMENT (no field, or one that cannot be so), UNSUPPORTED (one that cannot change). */
 SLUICE_API int sluice_topic_alter(struct sluice *s, const char *name, const struct sluice_topic_options *options, uint64_t fields,
                                   struct sluice_error *err);
