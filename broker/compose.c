@@ -165,6 +165,8 @@ static int open_loop(struct compose *c, struct err *e)
     struct loop_options o = {.store = c->store,
                              .limits = &c->config->engine,
                              .reader_threads = (uint32_t)l->reader_threads,
+                             .reclaim_interval_ms = l->reclaim_interval_ms,
+                             .reclaim_bytes_min = l->reclaim_bytes_min,
                              .tail_cache_bytes = l->tail_cache_bytes,
                              .inbox_bytes_max = l->inbox_bytes_max,
                              .hint = on_hint,

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/planted.h"
 #include "broker/readers.h"
+#include "broker/reclaim.h"
 #include "schemas/errors.h"
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
@@ -46,6 +47,7 @@ struct loop {
     struct engine *engine;
     struct tail *tail;
     struct readers *readers;
+    struct reclaim *reclaim; /* NULL: there is none */
     struct inbox inbox;
     struct event stop_event;
 
@@ -367,6 +369,8 @@ static void publish_status(struct loop *l, struct engine_now now)
     s.counters = *engine_counters(l->engine);
     engine_totals(l->engine, &s.totals);
     store_stats(l->options.store, &s.store);
+    if (l->reclaim != NULL)
+        reclaim_tell(l->reclaim, s.totals.log_bytes);
     if (!l->blocked)
         engine_disk(l->engine, s.store.disk_free);
     s.below_reserve = s.store.disk_free < l->options.limits->disk_reserve_bytes;
@@ -553,6 +557,8 @@ void loop_status(struct loop *l, struct loop_status *out)
     out->durable_turn = atomic_load(&l->durable);
     out->syncs = atomic_load(&l->syncs);
     out->sync_ns = atomic_load(&l->sync_ns);
+    if (l->reclaim != NULL)
+        reclaim_counts(l->reclaim, &out->reclaims, &out->reclaimed_bytes);
     out->writes = atomic_load(&l->writes);
     out->write_ns = atomic_load(&l->write_ns);
 }
@@ -608,6 +614,10 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
 
 int loop_start(struct loop *l, struct err *e)
 {
+    const struct reclaim_options reclaim = {.store = l->options.store, .interval_ms = l->options.reclaim_interval_ms,
+                                            .bytes_min = l->options.reclaim_bytes_min, .failed = on_failed, .user = l};
+    if (reclaim.interval_ms != 0 && reclaim_start(&l->reclaim, &reclaim, e) != 0)
+        return E_INTERNAL;
     int code = pthread_create(&l->sync_thread, NULL, sync_main, l);
     if (code == 0 && (code = pthread_create(&l->loop_thread, NULL, loop_main, l)) != 0) {
         atomic_store(&l->running, false);
@@ -704,6 +714,9 @@ void loop_close(struct loop *l)
     if (l == NULL)
         return;
     loop_stop(l, 0);
+    if (l->reclaim != NULL)
+        store_reclaim_end(l->options.store);
+    reclaim_stop(l->reclaim);
     readers_stop(l->readers);
     if (l->engine != NULL) {
         drop_everything(l);

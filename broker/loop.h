@@ -19,6 +19,8 @@ struct loop_options {
     uint32_t reader_threads;             /* 0: reads are done at once in the loop's thread */
     size_t tail_cache_bytes;             /* 0: 64 MiB */
     size_t inbox_bytes_max;              /* 0: 256 MiB */
+    uint64_t reclaim_interval_ms;        /* 0: disk space is not given back */
+    uint64_t reclaim_bytes_min;
     uint64_t seed;
     /* Called in the loop's thread; they must not block. NULL: not wanted. */
     void (*hint)(void *user, uint32_t group, const char *topic, const char *name);
@@ -47,6 +49,7 @@ struct loop_status {
     struct engine_totals totals;
     struct store_stats store;
     uint32_t epoch;
+    uint64_t reclaims, reclaimed_bytes;
     uint64_t turn, durable_turn, syncs, sync_ns, writes, write_ns, tail_cache_bytes, inbox_bytes, started_wall_ms;
     bool read_only;      /* the disk is full: changes are refused, tried again by itself */
     bool below_reserve;  /* produces are refused */

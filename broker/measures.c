@@ -108,6 +108,8 @@ void measures_loop(const struct loop_status *s, struct buf *out)
          (double)s->store.disk_total},
         {"sluice_store_live_bytes", METRIC_GAUGE, "what the store keeps on disk",
          (double)s->store.live_bytes},
+        {"sluice_reclaims_total", METRIC_COUNTER, "compactions that gave space of removed messages back", (double)s->reclaims},
+        {"sluice_reclaimed_bytes_total", METRIC_COUNTER, "disk space given back by them", (double)s->reclaimed_bytes},
         {"sluice_store_wal_bytes", METRIC_GAUGE, "its write-ahead log", (double)s->store.wal_bytes},
         {"sluice_store_memory_bytes", METRIC_GAUGE, "its caches and write buffers",
          (double)s->store.memory_bytes},

@@ -106,6 +106,7 @@ struct store_rocks {
     /* writer and syncer: the first failure is the last word */
     pthread_mutex_t failed_lock;
     atomic_bool has_failed;
+    atomic_bool reclaim_ends;
     struct err failed;
 
     /* readers */

@@ -52,13 +52,18 @@ struct store_stats {
     uint64_t memory_bytes;          /* caches and write buffers */
 };
 
+/* Of one family, on disk: all of it, and of that the tables, which a compaction copies. */
+struct store_family_stats { uint64_t bytes, index_bytes; };
+
 struct store_ops {
     int (*get)(struct store *s, enum store_family f, struct view key, struct buf *out, bool *found, struct err *e);
     struct store_iter *(*iter)(struct store *s, enum store_family f);
     int (*write)(struct store *s, const struct puts *p, struct err *e);
     int (*sync)(struct store *s, struct err *e);
     void (*stats)(struct store *s, struct store_stats *out);
+    void (*family_stats)(struct store *s, enum store_family f, struct store_family_stats *out); /* NULL: nothing is on disk */
     int (*reclaim)(struct store *s, enum store_family f, struct err *e);
+    void (*reclaim_end)(struct store *s); /* NULL: it is never long */
     void (*close)(struct store *s);
 };
 struct store { const struct store_ops *ops; };
@@ -73,6 +78,18 @@ static inline int store_sync(struct store *s, struct err *e) { return s->ops->sy
 static inline void store_stats(struct store *s, struct store_stats *out) { s->ops->stats(s, out); }
 /* After range removals of a log family: gives the space back (flush, then compaction of the index only). Any thread, slow. */
 static inline int store_reclaim(struct store *s, enum store_family f, struct err *e) { return s->ops->reclaim(s, f, e); }
+/* Before closing, any thread: a reclaim that is under way ends soon, its work half done, and later ones do nothing. */
+static inline void store_reclaim_end(struct store *s)
+{
+    if (s->ops->reclaim_end != NULL)
+        s->ops->reclaim_end(s);
+}
+static inline void store_family_stats(struct store *s, enum store_family f, struct store_family_stats *out)
+{
+    *out = (struct store_family_stats){0};
+    if (s->ops->family_stats != NULL)
+        s->ops->family_stats(s, f, out);
+}
 /* No iterator may be open. NULL is fine. */
 static inline void store_close(struct store *s)
 {

@@ -231,6 +231,13 @@ static void rocks_stats(struct store *base, struct store_stats *out)
     }
 }
 
+static void rocks_family_stats(struct store *base, enum store_family f, struct store_family_stats *out)
+{
+    struct store_rocks *s = rocks_of(base);
+    out->index_bytes = property(s, f, "rocksdb.live-sst-files-size");
+    out->bytes = out->index_bytes + property(s, f, "rocksdb.live-blob-file-size");
+}
+
 /* Whether compactions of this family copy what lives in the oldest of its blob files, and of which part of them. */
 static int set_gc(struct store_rocks *s, enum store_family f, bool on, const char *part, struct err *e)
 {
@@ -267,7 +274,7 @@ static int collect_blobs(struct store_rocks *s, enum store_family f, struct err 
     if (!mostly_garbage(s, f))
         return E_OK;
     int code = E_OK;
-    for (int i = 0; code == E_OK && i < GC_ROUNDS_MAX && mostly_garbage(s, f); i++) {
+    for (int i = 0; code == E_OK && i < GC_ROUNDS_MAX && !s->reclaim_ends && mostly_garbage(s, f); i++) {
         bool few = property(s, f, "rocksdb.num-blob-files") < GC_FEW_FILES;
         code = set_gc(s, f, true, few ? "1" : "0.25", e);
         if (code == E_OK)
@@ -281,11 +288,20 @@ static int rocks_reclaim(struct store *base, enum store_family f, struct err *e)
 {
     struct store_rocks *s = rocks_of(base);
     char *text = NULL;
+    if (s->reclaim_ends)
+        return E_OK;
     rocksdb_flush_cf(s->db, s->flush, s->family[f], &text);
     if (text != NULL)
         return rocks_error(s->path, NULL, text, e);
     compact(s, f, false);
     return rocks_family_is_log(f) ? collect_blobs(s, f, e) : E_OK;
+}
+
+static void rocks_reclaim_end(struct store *base)
+{
+    struct store_rocks *s = rocks_of(base);
+    s->reclaim_ends = true;
+    rocksdb_disable_manual_compaction(s->db);
 }
 
 /* ---------------------------------------------------------------- opening and closing */
@@ -321,7 +337,9 @@ static const struct store_ops rocks_ops = {
     .write = rocks_write,
     .sync = rocks_sync,
     .stats = rocks_stats,
+    .family_stats = rocks_family_stats,
     .reclaim = rocks_reclaim,
+    .reclaim_end = rocks_reclaim_end,
     .close = rocks_close,
 };
 
