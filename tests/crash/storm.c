@@ -39,7 +39,7 @@ void storm_work(struct storm *s)
     for (size_t i = 0; i < s->loads_n; i++) {
         struct ledger *l = load_ledger(s->loads[i]);
         struct ledger_totals now = ledger_totals(l);
-        uint64_t more = rng_between(&s->rng, 1, ACKED_MAX);
+        uint64_t more = rng_between(&s->rng, 1, s->acked_max != 0 ? s->acked_max : ACKED_MAX);
         uint64_t done = load_consumes(s->loads[i]) ? now.confirmed + 1 + more / 16 : 0;
         if (!ledger_wait(l, now.acked + more, done, PROGRESS_MS)) {
             struct ledger_totals then = ledger_totals(l);

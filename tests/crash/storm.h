@@ -21,6 +21,7 @@ struct storm {
     struct load *loads[STORM_TOPICS_MAX];
     size_t loads_n;
     struct rng rng;
+    uint64_t acked_max; /* messages of a topic that storm_work waits for, at most; 0: 8,000 */
 };
 
 /* Sum over all topics. */
