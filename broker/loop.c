@@ -19,7 +19,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_BACK, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -33,6 +33,7 @@ struct event_matched { struct event event; struct match *match; };
 struct event_compacted { struct event event; struct compaction *compaction; };
 struct event_due { struct event event; struct due due; };
 struct event_cut { struct event event; struct cut cut; };
+struct event_back { struct event event; struct back back; struct back_place places[]; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
 
 /* A turn that was written and waits for the disk, with the replies that stand on it. */
@@ -216,6 +217,8 @@ static void turn_written(struct loop *l)
         readers_cut(l->readers, &fx->cuts[i]);
     if (fx->compaction != NULL)
         readers_compact(l->readers, fx->compaction);
+    if (fx->back != NULL)
+        readers_back(l->readers, fx->back);
     for (size_t i = 0; i < fx->notices_n; i++)
         log_warn("%s", fx->notices[i].line.text);
     for (size_t i = 0; i < fx->hints_n && l->options.hint != NULL; i++)
@@ -304,6 +307,12 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_CUT: {
         struct event_cut *p = container_of(ev, struct event_cut, event);
         engine_cut(l->engine, &p->cut);
+        mem_free(p);
+        break;
+    }
+    case EVENT_BACK: {
+        struct event_back *p = container_of(ev, struct event_back, event);
+        engine_back(l->engine, &p->back);
         mem_free(p);
         break;
     }
@@ -520,6 +529,18 @@ static void on_cut(void *user, const struct cut *c)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_back(void *user, const struct back *b)
+{
+    struct loop *l = user;
+    struct event_back *p = mem_alloc(sizeof *p + b->places_n * sizeof p->places[0]);
+    p->event.kind = EVENT_BACK;
+    p->back = *b;
+    if (b->places_n > 0)
+        memcpy(p->places, b->places, b->places_n * sizeof p->places[0]);
+    p->back.places = p->places;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_unreadable(void *user, const struct log_unreadable *u)
 {
     struct loop *l = user;
@@ -590,7 +611,8 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .cut = on_cut, .matched = on_matched, .compacted = on_compacted, .unreadable = on_unreadable,
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .back = on_back, .cut = on_cut, .matched = on_matched,
+                                  .compacted = on_compacted, .unreadable = on_unreadable,
                                   .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);

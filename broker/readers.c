@@ -3,10 +3,11 @@
 
 #include <pthread.h>
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "base/mem.h"
 
-enum job_kind { JOB_LOAD, JOB_DUE, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_FILL };
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_FILL };
 
 struct job {
     struct list_node link;
@@ -15,6 +16,7 @@ struct job {
         struct effect_load load;
         struct effect_due due;
         struct effect_cut cut;
+        struct effect_back back;
         struct match *match;
         struct compaction *compaction;
         struct op *op;
@@ -79,6 +81,18 @@ static void do_cut(struct readers *r, const struct effect_cut *want)
         r->hooks.cut(r->hooks.user, &c);
 }
 
+static void do_back(struct readers *r, const struct effect_back *want)
+{
+    struct back b;
+    struct buf places = {0};
+    struct err e = {0};
+    if (back_read(r->src.store, want, &b, &places, &e) != 0)
+        r->hooks.failed(r->hooks.user, &e);
+    else
+        r->hooks.back(r->hooks.user, &b);
+    buf_free(&places);
+}
+
 static void do_fill(struct readers *r, struct op *op)
 {
     log_fill(&r->src, op, r->hooks.unreadable, r->hooks.user);
@@ -96,6 +110,9 @@ static void do_job(struct readers *r, const struct job *j, struct buf *records)
         break;
     case JOB_CUT:
         do_cut(r, &j->cut);
+        break;
+    case JOB_BACK:
+        do_back(r, &j->back);
         break;
     case JOB_MATCH:
         do_match(r, j->match);
@@ -175,6 +192,7 @@ static void give(struct readers *r, struct job what)
 void readers_load(struct readers *r, const struct effect_load *load) { give(r, (struct job){.kind = JOB_LOAD, .load = *load}); }
 void readers_due(struct readers *r, const struct effect_due *due) { give(r, (struct job){.kind = JOB_DUE, .due = *due}); }
 void readers_cut(struct readers *r, const struct effect_cut *cut) { give(r, (struct job){.kind = JOB_CUT, .cut = *cut}); }
+void readers_back(struct readers *r, const struct effect_back *back) { give(r, (struct job){.kind = JOB_BACK, .back = *back}); }
 void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
 void readers_compact(struct readers *r, struct compaction *c) { give(r, (struct job){.kind = JOB_COMPACT, .compaction = c}); }
 void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }

@@ -4,6 +4,7 @@
 #ifndef BROKER_READERS_H
 #define BROKER_READERS_H
 
+#include "broker/backread.h"
 #include "broker/compactread.h"
 #include "broker/cutread.h"
 #include "broker/dueread.h"
@@ -16,6 +17,7 @@ struct readers_hooks {
     void (*loaded)(void *user, const struct loaded *l);                  /* copied before it returns */
     void (*due)(void *user, const struct due *d);                        /* its hold is the hook's to drop */
     void (*cut)(void *user, const struct cut *c);
+    void (*back)(void *user, const struct back *b);                      /* copied before it returns */
     void (*unreadable)(void *user, const struct log_unreadable *u);
     void (*compacted)(void *user, struct compaction *c);                 /* the hook's from now on */
     void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
@@ -30,6 +32,7 @@ void readers_compact(struct readers *r, struct compaction *c); /* takes it */
 void readers_match(struct readers *r, struct match *m); /* takes it */
 void readers_due(struct readers *r, const struct effect_due *due);
 void readers_cut(struct readers *r, const struct effect_cut *cut);
+void readers_back(struct readers *r, const struct effect_back *back);
 void readers_fill(struct readers *r, struct op *op);
 /* Finishes what was given, ends the threads. NULL is fine. */
 void readers_stop(struct readers *r);

@@ -125,11 +125,10 @@ uint64_t compact_dirty_bytes(const struct partition *p)
 static uint64_t part_bound(const struct group_part *p)
 {
     uint64_t bound = p->done.floor;
-    if (p->group->redriven == 0)
-        return bound;
-    for (struct map_it it = map_iter(&p->entries); map_next(&it);)
-        if (it.key < bound)
-            bound = it.key;
+    LIST_EACH (n, &p->present) {
+        uint64_t offset = container_of(n, struct entry, present)->offset;
+        bound = offset < bound ? offset : bound;
+    }
     return bound;
 }
 
@@ -159,13 +158,14 @@ static uint64_t tombstones_to(const struct engine *en, const struct compaction_r
 /* ---------------------------------------------------------------- a pass */
 
 /* Goes to a reader when this turn is written. */
-static void send(struct engine *en, struct compaction *c)
+static void send(struct engine *en, const struct partition *p, struct compaction *c)
 {
     ref_drop(c->hold);
     c->hold = NULL;
     c->rows_n = 0;
     c->next_group = en->next.group;
     c->redriven = en->counters.redriven_messages;
+    p->compact->back_low = UINT64_MAX;
     en->fx.compaction = c;
     en->compact.under_way = true;
 }
@@ -189,7 +189,7 @@ static void begin(struct engine *en, const struct compactable *x, uint64_t end, 
     c->memory_max = en->limits->compact_memory_bytes;
     for (size_t i = 0; i < t->groups_n; i++)
         c->groups[c->groups_n++] = t->groups[i]->id;
-    send(en, c);
+    send(en, p, c);
 }
 
 /* Whether there is enough for a pass; then it begins. What lies below the bound is known by offset only, so its bytes are estimated here and
@@ -235,7 +235,8 @@ static void look_fire(struct engine *en, struct timer *t)
 /* Something became present again while the round was read: what it did not see may be needed. */
 static bool disturbed(const struct engine *en, const struct partition *p, const struct compaction *c)
 {
-    return c->next_group != en->next.group || c->redriven != en->counters.redriven_messages || bound_of(p) < c->end || no_space(en) ||
+    return c->next_group != en->next.group || c->redriven != en->counters.redriven_messages ||
+           p->compact->back_low < c->end || bound_of(p) < c->end || no_space(en) ||
            p->row.start > c->start;
 }
 
@@ -337,7 +338,7 @@ void compact_returned(struct engine *en, struct compaction *c)
     } else {
         apply(en, p, c);
         if (!c->over) {
-            send(en, c);
+            send(en, p, c);
             return;
         }
         finish(en, p, c);

@@ -50,6 +50,9 @@ static uint64_t group_digest(const struct group *g)
     h = mix(mix(mix(mix(mix(h, c->mode), c->lease_ms), c->max_deliveries), c->order), c->park);
     h = mix(mix(mix(mix(mix(h, c->backoff_min_ms), c->backoff_max_ms), c->run_max), c->in_flight_max), c->expired);
     h = mix(mix(mix(mix(mix(h, c->rate_milli), c->key_rate_milli), c->key_in_flight_max), c->idle_expiry_ms), g->paused);
+    const struct away_counts *a = &g->away;
+    h = mix(mix(mix(mix(mix(mix(mix(h, a->retrying), a->blocked), a->waiting), a->behind), a->keys), a->purges), a->swept);
+    h = mix(mix(h, g->blocked), g->redriven);
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = g->parts[i];
         h = mix(mix(mix(mix(h, p->done.floor), p->done.count), p->parked), p->scanned);
@@ -66,6 +69,8 @@ static uint64_t group_digest(const struct group *g)
     }
     for (struct map_it it = map_iter(&g->keys); map_next(&it);) {
         const struct key_queue *k = it.value;
+        if (k->members_n > 0)
+            continue; /* in memory for a moment */
         /* without order another may be head after a restart: what is due in memory, by its timer, may not be by the wall clock */
         bool head_in_list = k->list.head_in_list && group_keeps_order(g);
         if (k->list.count > 0)
@@ -133,6 +138,7 @@ bool engine_census(const struct engine *en, struct view topic, struct view group
         out->throttled = g->throttled;
         out->redriven = g->redriven;
         out->behind = g->behind;
+        out->away = g->away.retrying + g->away.blocked + g->away.waiting;
         for (uint32_t k = 0; k < t->config.partitions; k++) {
             const struct group_part *p = g->parts[k];
             out->floor += p->done.floor;

@@ -215,7 +215,8 @@ void done_write(struct engine *en, struct group_part *p)
                                  .floor = d->floor + PLANTED(floor_ahead),
                                  .cursor = p->cursor > p->scanned ? p->cursor : p->scanned,
                                  .ready_low = part_ready_low(p),
-                                 .parked = p->parked});
+                                 .parked = p->parked,
+                                 .away = p->partition->index == 0 ? p->group->away : (struct away_counts){0}});
     row_put(en, FAM_GROUPS, &k);
 }
 

@@ -264,10 +264,7 @@ void engine_turn_end(struct engine *en)
     sched_turn_end(en);
     for (struct list_node *n; (n = list_pop_front(&en->dirty_partitions)) != NULL;)
         log_write(en, container_of(n, struct partition, dirty));
-    for (struct list_node *n; (n = list_pop_front(&en->dirty_keys)) != NULL;) {
-        struct key_queue *k = container_of(n, struct key_queue, dirty);
-        key_write(en, k->group, k);
-    }
+    away_turn_end(en);
     for (struct list_node *n; (n = list_pop_front(&en->dirty_leases)) != NULL;)
         lease_write(en, container_of(n, struct lease, dirty));
     for (struct list_node *n; (n = list_pop_front(&en->dirty_parts)) != NULL;)
@@ -315,6 +312,7 @@ void engine_effects_clear(struct engine *en)
     en->fx.due = NULL;
     en->fx.compaction = NULL;
     en->fx.compacted = NULL;
+    en->fx.back = NULL;
     buf_clear(&en->loads);
     buf_clear(&en->cuts);
     en->fx.cuts_n = 0;
@@ -387,6 +385,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     list_init(&en->dirty_partitions);
     list_init(&en->dirty_parts);
     list_init(&en->dirty_keys);
+    list_init(&en->leaving);
     list_init(&en->dirty_leases);
     list_init(&en->dirty_lanes);
     list_init(&en->dirty_tasks);

@@ -94,6 +94,8 @@ struct compaction {
 void compaction_free(struct compaction *c); /* any thread; NULL is fine */
 /* Batches of a partition up to this offset were rewritten: the tail cache forgets them. */
 struct effect_compacted { uint32_t partition; uint64_t last_offset; };
+/* Find the retries that are away and due from `from_ms` up to `to_ms` (wall), at most this many. Answered by engine_back. */
+struct effect_back { uint64_t from_ms, to_ms; uint32_t rows_max; };
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -112,6 +114,7 @@ struct effects {
     const struct effect_cut *cuts; size_t cuts_n;
     struct compaction *compaction; /* NULL: none */
     const struct effect_compacted *compacted; /* NULL: none */
+    const struct effect_back *back;
     const struct effect_append *appends; size_t appends_n;
     const struct effect_hint *hints; size_t hints_n;
     const struct effect_partition *partitions; size_t partitions_n;
@@ -184,6 +187,10 @@ struct cut { uint32_t partition; uint64_t from, to, bytes, last_ms, next_ms; int
 void engine_cut(struct engine *en, const struct cut *c);
 /* A round of a pass of compaction is back. */
 void engine_compacted(struct engine *en, struct compaction *c);
+/* The answer to effect_back, in order of time. `next_ms`: nothing else is due before; UINT64_MAX: nothing is away. */
+struct back_place { uint64_t due_ms, offset; uint32_t group, partition; };
+struct back { const struct back_place *places; uint32_t places_n; uint64_t next_ms; };
+void engine_back(struct engine *en, const struct back *b);
 /* A granted message whose bytes cannot be had (`code` DAMAGED or GAP): parked as damaged, unless it was settled meanwhile. */
 void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, uint64_t offset, uint64_t token, int code, struct view error);
 /* Free disk space, looked at once a second or so. */
@@ -210,9 +217,10 @@ uint64_t engine_digest(const struct engine *en);
 
 /* ---- for tests: where the messages of a group are. Unless it scans again after a restart, over all partitions:
  *      end - floor = done_above_floor + leased + ready + retrying + blocked + waiting + throttled + behind + unscanned - redriven
- * parked counts dead letters; those that do not block their key are done. redriven: those of the others that are done and present again. */
+ * parked counts dead letters; those that do not block their key are done. redriven: those of the others that are done and present; away: what
+ * of it is in no memory. */
 struct engine_census {
-    uint64_t floor, end, done_above_floor, leased, ready, retrying, blocked, waiting, throttled, behind, unscanned, parked, redriven;
+    uint64_t floor, end, done_above_floor, leased, ready, retrying, blocked, waiting, throttled, behind, unscanned, parked, redriven, away;
     bool scanning_again;
 };
 bool engine_census(const struct engine *en, struct view topic, struct view group, struct engine_census *out);

@@ -171,6 +171,14 @@ static void say_throttled(struct engine *en, struct op *op, const struct key_que
     say(op, EXPLAIN_THROTTLED, "%sready when its key may go on: key rate %u messages per 1,000 seconds", before, c->key_rate_milli);
 }
 
+static void say_held(struct op *op, const struct held_row *row, const char *before)
+{
+    if (row->state == HELD_PARKED)
+        say_parked(op, row, before);
+    else
+        say_retrying(op, row, before);
+}
+
 static void say_behind(struct engine *en, struct op *op, const struct entry *head);
 
 static void say_entry(struct engine *en, struct op *op, const struct entry *e, const char *before)
@@ -186,12 +194,9 @@ static void say_entry(struct engine *en, struct op *op, const struct entry *e, c
         say_leased(en, op, e, before);
         break;
     case ENTRY_RETRYING:
-        if (held_row_of(en, op, e->part, e->offset, &row))
-            say_retrying(op, &row, before);
-        break;
     case ENTRY_BLOCKED:
         if (held_row_of(en, op, e->part, e->offset, &row))
-            say_parked(op, &row, before);
+            say_held(op, &row, before);
         break;
     case ENTRY_THROTTLED:
         say_throttled(en, op, e->key, before);
@@ -238,6 +243,22 @@ static void say_unscanned(struct engine *en, struct op *op, const struct group_p
         say(op, EXPLAIN_BACKLOG, "%llu messages of its partition are before it", N(op->reply.explain.depth));
 }
 
+/* It waits for the head of its key, which is away. */
+static bool say_behind_away(struct engine *en, struct op *op, struct group *g, const struct key_member *head)
+{
+    const struct partition *partition = map_get(&en->partitions, head->partition);
+    struct held_row row;
+    struct err before = {0};
+    if (partition == NULL || !held_row_of(en, op, group_part(g, partition), head->offset, &row))
+        return false;
+    err_set(&before, E_OK, "behind partition %u offset %llu of the same key, which is ", partition->index, N(head->offset));
+    say_held(op, &row, before.text);
+    op->reply.explain.fact = EXPLAIN_BEHIND;
+    op->reply.explain.partition = head->partition;
+    op->reply.explain.offset = head->offset;
+    return true;
+}
+
 /* Neither done nor an entry: what the index said of it decides. */
 static void explain_indexed(struct engine *en, struct op *op, struct group_part *p, uint64_t offset)
 {
@@ -252,6 +273,11 @@ static void explain_indexed(struct engine *en, struct op *op, struct group_part 
         return;
     const struct key_queue *k = a->has_key ? key_queue_get(g, a->key_hash, false) : NULL;
     bool scanned = offset < p->cursor;
+    struct key_member head;
+    uint64_t behind;
+    if (a->has_key && g->config.order == ORDER_KEY && away_key_look(en, g, a->key_hash, &head, &behind) &&
+        (scanned || head.state == AWAY_BLOCKED) && say_behind_away(en, op, g, &head))
+        return;
     if (k != NULL && k->head != NULL && k->head->offset != offset && (scanned || k->head->state == ENTRY_BLOCKED))
         say_behind(en, op, k->head);
     else
@@ -275,11 +301,13 @@ static void explain_message(struct engine *en, struct op *op, struct group *g)
         say_entry(en, op, e, "");
     } else if (w->offset >= partition->row.end) {
         say(op, EXPLAIN_NO_SUCH_OFFSET, "partition %u ends at offset %llu", partition->index, N(partition->row.end));
-    } else if (held_row_of(en, op, p, w->offset, &row)) {
-        if (row.state == HELD_PARKED)
-            say_parked(op, &row, "");
-        else
-            say_retrying(op, &row, "");
+    } else if (held_row_of(en, op, p, w->offset, &row) && !away_purged(g, &row)) {
+        struct key_member head;
+        uint64_t behind;
+        if (!row.has_key || g->config.order != ORDER_KEY || (row.state == HELD_PARKED && !row.blocking) ||
+            !away_key_look(en, g, row.key_hash, &head, &behind) || (head.partition == w->partition && head.offset == w->offset) ||
+            !say_behind_away(en, op, g, &head))
+            say_held(op, &row, "");
     } else if (done_has(&p->done, w->offset)) {
         say(op, EXPLAIN_DONE, "acknowledged or dropped");
     } else if (w->offset < partition->row.start) {
@@ -310,6 +338,19 @@ static void explain_key(struct engine *en, struct op *op, struct group *g)
 {
     const struct key_queue *k = key_queue_get(g, key_hash(op->request.explain.key), false);
     struct wire_explain_reply *r = &op->reply.explain;
+    struct key_member head;
+    struct held_row row;
+    uint64_t behind;
+    if (g->config.order == ORDER_KEY && away_key_look(en, g, key_hash(op->request.explain.key), &head, &behind)) {
+        const struct partition *partition = map_get(&en->partitions, head.partition);
+        r->partition = head.partition;
+        r->offset = head.offset;
+        r->depth = behind;
+        if (partition != NULL && held_row_of(en, op, group_part(g, partition), head.offset, &row))
+            say_held(op, &row, "");
+        answer_now(en, op);
+        return;
+    }
     bool nothing = k == NULL || (k->head == NULL && list_empty(&k->front) && k->list.count == 0);
     if (nothing && group_limits_keys(g)) {
         r->depth = unscanned(g);

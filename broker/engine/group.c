@@ -103,6 +103,8 @@ void group_free(struct engine *en, struct group *g)
             timer_clear(en, &e->timer);
             if (e->state == ENTRY_READY)
                 en->ready--;
+            if (e->state == ENTRY_RETRYING || e->state == ENTRY_BLOCKED)
+                list_remove(&e->link);
             mem_free(e);
         }
         map_free(&p->entries);
@@ -115,6 +117,7 @@ void group_free(struct engine *en, struct group *g)
     map_free(&g->keys);
     map_free(&g->leases);
     timer_clear(en, &g->later);
+    timer_clear(en, &g->sweep);
     list_remove(&g->stirred);
     timer_clear(en, &g->idle);
     if (g->stream != NULL)
@@ -141,7 +144,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     }
     if (g->stream != NULL)
         members_closed(en, g->stream, code);
-    for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* rows of retries stand in order of time, not of groups */
+    /* rows of retries stand in order of time, not of groups: those of what is away go when they are due */
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++)
         for (struct map_it it = map_iter(&g->parts[i]->entries); map_next(&it);)
             entry_row_remove(en, it.value);
     tasks_forget(en, g);
@@ -153,6 +157,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     group_rows_remove(en, FAM_GROUPS, key_member_prefix(g->id));
     group_rows_remove(en, FAM_LEASES, key_group_prefix(g->id));
     group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_KEYS, key_list_header_prefix(g->id));
+    group_rows_remove(en, FAM_KEYS, key_away_prefix(g->id));
     group_rows_remove(en, FAM_HELD, key_group_prefix(g->id));
     group_rows_remove(en, FAM_STATE, key_group_prefix(g->id));
     struct topic *t = g->topic;

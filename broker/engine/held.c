@@ -1,5 +1,5 @@
 /* Leaving the flow: done, retrying, parked. A held message has a row; one that waits for its time has a second one in `sched`, so
- * that a restart finds what waits without looking at what is parked.
+ * that a restart finds what waits without looking at what is parked. What waits for long goes away (away.c): that is seen at the end of the turn.
  */
 #include "engine/memory.h"
 
@@ -14,15 +14,9 @@ static void row_write(struct engine *en, struct entry *e, uint8_t state, bool bl
     held_row_put(&en->row, &(struct held_row){.state = state, .due_ms = e->due_ms, .at_ms = en->wall_ms, .token = e->token,
                                               .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
                                               .grants = e->grants, .failures = e->failures, .reason = reason, .error = error, .priority = e->priority,
-                                              .expires_ms = e->ttl_until_ms});
+                                              .expires_ms = e->ttl_until_ms, .purges = p->group->away.purges});
     row_put(en, FAM_HELD, &k);
-    if (state == HELD_PARKED && !blocking)
-        return;
-    k = key_sched_retry(e->due_ms, p->group->id, p->partition->id, e->offset);
-    buf_clear(&en->row);
-    buf_put_u8(&en->row, ROW_FORMAT);
-    row_put(en, FAM_SCHED, &k);
-    e->has_row = true;
+    e->has_row = state == HELD_RETRYING || blocking;
 }
 
 void entry_row_remove(struct engine *en, struct entry *e)
@@ -32,15 +26,18 @@ void entry_row_remove(struct engine *en, struct entry *e)
     const struct group_part *p = e->part;
     struct key k = key_held(p->group->id, p->partition->id, e->offset);
     row_remove(en, FAM_HELD, &k);
-    k = key_sched_retry(e->due_ms, p->group->id, p->partition->id, e->offset);
-    row_remove(en, FAM_SCHED, &k);
-    e->has_row = false;
+    if (e->has_time) {
+        k = key_sched_retry(e->due_ms, p->group->id, p->partition->id, e->offset);
+        row_remove(en, FAM_SCHED, &k);
+    }
+    e->has_row = e->has_time = false;
 }
 
 void entry_row_write(struct engine *en, struct entry *e)
 {
     e->due_ms = en->wall_ms;
     row_write(en, e, HELD_RETRYING, false, (struct view){0}, (struct view){0});
+    entry_time(en, e);
 }
 
 static void out_of_list(struct engine *en, const struct entry *e)
@@ -71,11 +68,12 @@ void entry_leave_state(struct engine *en, struct entry *e)
         break;
     case ENTRY_RETRYING:
         timer_clear(en, &e->timer);
+        list_remove(&e->link);
         g->retrying--;
         break;
     case ENTRY_BLOCKED:
+        list_remove(&e->link);
         g->blocked--;
-        g->redriven_blocked -= e->redriven;
         break;
     case ENTRY_WAITING:
         g->waiting--;
@@ -103,6 +101,7 @@ static void entry_absent(struct engine *en, struct entry *e)
     struct key_queue *k = e->key;
     done_set(&p->done, e->offset);
     p->group->redriven -= e->redriven;
+    entry_unpace(e);
     mark_dirty(&en->dirty_parts, &p->dirty);
     e->key = NULL;
     if (k != NULL)
@@ -154,6 +153,7 @@ static void retry(struct engine *en, struct entry *e, uint64_t delay_ms, struct 
     } else {
         entry_ready(en, e);
     }
+    entry_time(en, e);
     if (yields)
         key_yield(en, e);
 }
@@ -205,7 +205,8 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
     if (blocks) {
         e->state = ENTRY_BLOCKED;
         p->group->blocked++;
-        p->group->redriven_blocked += e->redriven;
+        entry_unpace(e);
+        entry_time(en, e);
         if (yields)
             key_yield(en, e);
         group_stir(en, p->group);
@@ -216,7 +217,7 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 
 /* ---------------------------------------------------------------- present again */
 
-static struct entry *parked_entry(struct group_part *p, uint64_t offset, const struct held_row *row)
+static struct entry *parked_entry(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
     struct entry *e = entry_new(p, offset);
     e->has_key = row->has_key;
@@ -227,33 +228,42 @@ static struct entry *parked_entry(struct group_part *p, uint64_t offset, const s
         entry_present(e);
     p->group->redriven += e->redriven;
     if (e->has_key && p->group->config.order == ORDER_KEY)
-        e->key = key_queue_get(p->group, e->key_hash, true);
+        e->key = key_find(en, p->group, e->key_hash, true);
     return e;
+}
+
+/* Its entry, if it is a dead letter that blocks its key. */
+static struct entry *blocked_entry(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
+{
+    struct entry *e = map_get(&p->entries, offset);
+    return e == NULL && row->state == HELD_PARKED && row->blocking ? away_back(en, p, offset, row) : e;
 }
 
 bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
     struct group *g = p->group;
-    struct entry *e = map_get(&p->entries, offset);
+    struct entry *e = blocked_entry(en, p, offset, row);
     if (row->state != HELD_PARKED || (e != NULL && e->state != ENTRY_BLOCKED))
         return false;
     bool blocked = e != NULL;
     if (blocked) {
         g->blocked--;
-        g->redriven_blocked -= e->redriven;
+        list_remove(&e->link);
         entry_row_remove(en, e);
     } else {
-        e = parked_entry(p, offset, row);
+        e = parked_entry(en, p, offset, row);
     }
     e->grants = e->failures = 0;
     e->token = 0;
     e->ttl_until_ms = 0; /* who redrives it wants it delivered */
+    e->state = ENTRY_WAITING;
     entry_row_write(en, e);
+    e->paced = true;
+    g->paced++;
     p->parked--;
     en->counters.redriven_messages++;
     mark_dirty(&en->dirty_parts, &p->dirty);
     if (blocked && list_linked(&e->of_key)) {
-        e->state = ENTRY_WAITING;
         g->waiting++;
     } else if (blocked || e->key == NULL) {
         entry_ready(en, e);
@@ -265,7 +275,7 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
 
 void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
-    struct entry *e = map_get(&p->entries, offset);
+    struct entry *e = blocked_entry(en, p, offset, row);
     if (row->state != HELD_PARKED || (e != NULL && e->state != ENTRY_BLOCKED))
         return;
     p->parked--;
@@ -279,4 +289,10 @@ void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset,
     row_remove(en, FAM_HELD, &k);
 }
 
-uint64_t group_waiting(const struct group *g) { return g->redriven - g->redriven_blocked; }
+uint64_t group_waiting(const struct group *g) { return g->paced; }
+
+void entry_unpace(struct entry *e)
+{
+    e->part->group->paced -= e->paced;
+    e->paced = false;
+}

@@ -22,6 +22,7 @@ void held_list(struct engine *en, struct op *op)
     op->reply.held = (struct wire_held_reply){.topic = op_text(op, g->topic->name), .group = op_text(op, g->name)};
     op->reply.held.delivery.group = g->id;
     op->read = READ_HELD;
+    op->purges = g->away.purges;
     answer_now(en, op);
 }
 
@@ -89,7 +90,8 @@ static int page_walk(struct store *store, struct page *p, held_fits_fn *fits, vo
         if (held_row_get(store_iter_value(it), &row, e) != E_OK)
             break;
         enum filter_says says = FILTER_NO;
-        if (l->state == HELD_ANY || l->state == row.state)
+        bool purged = row.state == HELD_RETRYING && row.purges != p->op->purges;
+        if (!purged && (l->state == HELD_ANY || l->state == row.state))
             says = filter_row(l->filter, partition, offset, &row);
         if (says != FILTER_NO) {
             if (p->n == l->limit || (p->n > 0 && l->payload && p->bytes + row.size > l->max_bytes) ||

@@ -35,7 +35,14 @@ void key_queue_free(struct engine *en, struct key_queue *k)
     list_remove(&k->unsure);
     buf_free(&k->first_bytes);
     buf_free(&k->last_bytes);
+    mem_free(k->members);
     mem_free(k);
+}
+
+void key_forget(struct engine *en, struct key_queue *k)
+{
+    map_del(&k->group->keys, k->hash);
+    key_queue_free(en, k);
 }
 
 /* ---------------------------------------------------------------- the front */
@@ -73,8 +80,10 @@ static void head_from_front(struct engine *en, struct key_queue *k)
     struct entry *e = front_first(k);
     list_remove(&e->of_key);
     k->head = e;
-    if (e->state != ENTRY_WAITING)
+    if (e->state != ENTRY_WAITING) {
+        mark_dirty(&en->dirty_keys, &k->dirty); /* it may go away now */
         return;
+    }
     k->group->waiting--;
     entry_ready(en, e);
 }
@@ -96,6 +105,8 @@ static void step_down(struct engine *en, struct entry *h)
 bool key_place(struct engine *en, struct entry *e)
 {
     struct key_queue *k = e->key;
+    if (k->members_n > 0)
+        away_key_back(en, k);
     struct entry *h = k->head;
     struct group_part *rescanned;
     if (h != NULL && h->state != ENTRY_LEASED && older(e, h)) {
@@ -214,10 +225,10 @@ static bool key_empty(const struct key_queue *k)
 
 void key_settle(struct engine *en, struct key_queue *k)
 {
-    if (!key_empty(k) || flow_remembers(en, k))
-        return;
-    map_del(&k->group->keys, k->hash);
-    key_queue_free(en, k);
+    if (k->members_n > 0)
+        mark_dirty(&en->dirty_keys, &k->dirty); /* it goes with the turn */
+    else if (key_empty(k) && !flow_remembers(en, k))
+        key_forget(en, k);
 }
 
 void key_advance(struct engine *en, struct group *g, struct key_queue *k)
@@ -246,7 +257,7 @@ static void sure(struct engine *en, struct group *g, struct list *keys)
 {
     for (struct list_node *n; (n = list_pop_front(keys)) != NULL;) {
         struct key_queue *k = container_of(n, struct key_queue, unsure);
-        if (k->head == NULL)
+        if (k->head == NULL && k->members_n == 0)
             key_advance(en, g, k);
     }
 }

@@ -1,6 +1,6 @@
 /* What waits behind the head of a key: positions only, in rows of up to 256, so that one key with a million messages costs disk.
  *
- *     header row   first | skip | last | count | head_in_list
+ *     header row   first | skip | last | count | head_in_list          of a key that is away a part of its row (away.c)
  *     chunk rows   first: [ p p p . . . ]  ...  last: [ . . . p ]
  *                           ^ skip                       ^ appended here
  *
@@ -48,7 +48,7 @@ void key_list_append(struct engine *en, struct group *g, struct key_queue *k, st
         k->last_cached = true;
     }
     if (k->last_n == CHUNK_POSITIONS) {
-        key_write(en, g, k); /* the full chunk is written, a new one begins */
+        key_chunk_write(en, k); /* the full chunk is written, a new one begins */
         if (k->list.first == k->list.last++) {
             buf_free(&k->first_bytes);
             k->first_bytes = k->last_bytes;
@@ -66,6 +66,10 @@ void key_list_append(struct engine *en, struct group *g, struct key_queue *k, st
     k->list.count++;
     k->dirty_last = true;
     mark_dirty(&en->dirty_keys, &k->dirty);
+    if (k->members_n > 0) {
+        g->away.behind++;
+        away_key_changed(en, k);
+    }
 }
 
 bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p)
@@ -90,10 +94,18 @@ bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, str
     return true;
 }
 
+void key_header_remove(struct engine *en, struct key_queue *k)
+{
+    struct key header = key_list_header(k->group->id, k->hash);
+    if (k->has_header)
+        row_remove(en, FAM_KEYS, &header);
+    k->has_header = false;
+}
+
 static void rows_remove(struct engine *en, struct key_queue *k)
 {
-    struct key header = key_list(k->group->id, k->hash, 0), last = key_list(k->group->id, k->hash, k->list.last);
-    row_remove(en, FAM_KEYS, &header);
+    struct key last = key_list(k->group->id, k->hash, k->list.last);
+    key_header_remove(en, k);
     row_remove(en, FAM_KEYS, &last);
     k->has_rows = false;
     k->dirty_last = false;
@@ -112,7 +124,7 @@ void key_list_clear(struct key_queue *k)
 {
     list_forget(k);
     list_remove(&k->dirty);
-    k->has_rows = k->dirty_last = false;
+    k->has_rows = k->has_header = k->dirty_last = false;
 }
 
 void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
@@ -171,19 +183,25 @@ void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
     entry_ready(en, e);
 }
 
+void key_chunk_write(struct engine *en, struct key_queue *k)
+{
+    struct key key = key_list(k->group->id, k->hash, k->list.last);
+    if (!k->dirty_last || k->list.count == 0)
+        return;
+    puts_row(&en->fx.puts, FAM_KEYS, key_view(&key), buf_view(&k->last_bytes));
+    en->counters.puts++;
+    k->dirty_last = false;
+    k->has_rows = true;
+}
+
 void key_write(struct engine *en, struct group *g, struct key_queue *k)
 {
+    struct key key = key_list_header(g->id, k->hash);
     if (k->list.count == 0)
         return;
-    struct key key = key_list(g->id, k->hash, 0);
     buf_clear(&en->row);
     list_header_put(&en->row, &k->list);
     row_put(en, FAM_KEYS, &key);
-    if (k->dirty_last) {
-        key = key_list(g->id, k->hash, k->list.last);
-        puts_row(&en->fx.puts, FAM_KEYS, key_view(&key), buf_view(&k->last_bytes));
-        en->counters.puts++;
-    }
-    k->dirty_last = false;
-    k->has_rows = true;
+    k->has_header = true;
+    key_chunk_write(en, k);
 }

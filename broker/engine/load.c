@@ -1,7 +1,7 @@
 /* A restart: the engine's memory made again from its rows.
  *
- * Read are topics, partitions, groups with their floors and done chunks, the heads of key lists, what is leased, what waits for a
- * retry, sessions. None of it grows with the backlog. Messages that were ready and had no row are found again by the scan, which
+ * Read are topics, partitions, groups with their floors and done chunks, the heads of lists of keys that were in memory, what is leased, what
+ * waits for a retry that is near, sessions. None of it grows with the backlog, or with what is away. Messages that were ready and had no row are found again by the scan, which
  * begins at the row's ready_low; leases begin a full new term, sessions a new grace.
  */
 #include "engine/memory.h"
@@ -89,6 +89,34 @@ static int load_group(struct engine *en, struct view key, struct view value, str
     return damaged(e, "the topic of group", id);
 }
 
+/* Up to format 3 the header of a list was its chunk 0. */
+static int move_list_headers(struct engine *en, struct err *e)
+{
+    struct store_iter *it = store_iter(en->store, FAM_KEYS);
+    struct key from = key_list(0, 0, 0);
+    int code = E_OK;
+    for (store_iter_seek(it, key_view(&from)); code == E_OK && store_iter_valid(it); store_iter_seek(it, key_view(&from))) {
+        uint32_t group, chunk;
+        uint64_t hash;
+        if (!key_read_list(store_iter_key(it), &group, &hash, &chunk) || chunk != 0) {
+            code = damaged(e, "the list of a key of group", group);
+            break;
+        }
+        struct key was = key_list(group, hash, 0), is = key_list_header(group, hash);
+        struct view v = store_iter_value(it);
+        buf_clear(&en->row);
+        buf_append(&en->row, v.data, v.size);
+        row_put(en, FAM_KEYS, &is);
+        row_remove(en, FAM_KEYS, &was);
+        buf_append(&en->headers_moved, &is, sizeof is);
+        from = key_list(group, hash, UINT32_MAX); /* over its chunks */
+    }
+    if (code == E_OK)
+        code = store_iter_status(it, e);
+    store_iter_close(it);
+    return code;
+}
+
 static int load_meta(struct engine *en, struct err *e)
 {
     struct key k = key_meta_format();
@@ -107,7 +135,9 @@ static int load_meta(struct engine *en, struct err *e)
         return code;
     } else if (format.format > META_FORMAT) {
         return err_set(e, E_FORMAT_NEWER, "data has format %u, this version reads up to %d", format.format, META_FORMAT);
-    } else if (format.format < META_FORMAT) { /* its rows read as they are */
+    } else if (format.format < META_FORMAT) { /* its rows read as they are, but for headers of lists */
+        if (format.format < 4 && (code = move_list_headers(en, e)) != E_OK)
+            return code;
         format.format = META_FORMAT;
         buf_clear(&en->row);
         format_row_put(&en->row, &format);
@@ -169,6 +199,8 @@ static int load_cursor(struct engine *en, struct view key, struct view value, st
     p->scanned = row.cursor;
     p->cursor = row.ready_low > row.floor ? row.ready_low : row.floor;
     p->parked = row.parked;
+    if (p->partition->index == 0)
+        away_load(en, p->group, &row.away);
     return E_OK;
 }
 
@@ -214,30 +246,33 @@ static int load_task(struct engine *en, struct view key, struct view value, stru
     return task_load(en, map_get(&en->groups, group), id, value, e);
 }
 
+static int load_key_header(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group;
+    uint64_t hash;
+    struct group *g = key_read_list_header(key, &group, &hash) ? map_get(&en->groups, group) : NULL;
+    if (g == NULL)
+        return damaged(e, "the list of a key of group", 0);
+    struct key_queue *k = key_queue_get(g, hash, true);
+    k->has_rows = k->has_header = true;
+    int code = list_header_get(value, &k->list, e);
+    g->behind += k->list.count;
+    return code;
+}
+
 static int load_key_headers(struct engine *en, struct err *e)
 {
-    struct store_iter *it = store_iter(en->store, FAM_KEYS);
-    struct key from = key_list(0, 0, 0);
-    int code = E_OK;
-    for (store_iter_seek(it, key_view(&from)); code == E_OK && store_iter_valid(it); store_iter_seek(it, key_view(&from))) {
-        uint32_t group, chunk;
-        uint64_t hash;
-        struct group *g = NULL;
-        if (key_read_list(store_iter_key(it), &group, &hash, &chunk) && chunk == 0)
-            g = map_get(&en->groups, group);
-        if (g == NULL) {
-            code = damaged(e, "the list of a key of group", group);
-            break;
-        }
-        struct key_queue *k = key_queue_get(g, hash, true);
-        code = list_header_get(store_iter_value(it), &k->list, e);
-        k->has_rows = true;
-        g->behind += k->list.count;
-        from = key_list(group, hash, UINT32_MAX); /* over its chunks */
+    struct key headers = key_list_headers();
+    int code = each_row(en, FAM_KEYS, &headers, load_key_header, e);
+    for (size_t at = 0; code == E_OK && at < en->headers_moved.size; at += sizeof(struct key)) { /* an iterator does not see them yet */
+        struct key k;
+        struct view v;
+        memcpy(&k, en->headers_moved.data + at, sizeof k);
+        if (!row_read(en, FAM_KEYS, &k, &v))
+            return damaged(e, "a header that was moved", at);
+        code = load_key_header(en, key_view(&k), v, e);
     }
-    if (code == E_OK)
-        code = store_iter_status(it, e);
-    store_iter_close(it);
+    buf_free(&en->headers_moved);
     return code;
 }
 
@@ -249,7 +284,9 @@ static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_
     e->key_hash = key_hash;
     if (done_has(&p->done, offset))
         entry_present(e);
+    e->paced = e->redriven;
     p->group->redriven += e->redriven;
+    p->group->paced += e->paced;
     if (has_key && p->group->config.order == ORDER_KEY)
         e->key = key_queue_get(p->group, key_hash, true);
     return e;
@@ -269,7 +306,7 @@ static int load_retry(struct engine *en, struct view key, struct err *e)
     if (code != E_OK)
         return code;
     struct entry *x = entry_load(p, offset, row.has_key, row.key_hash);
-    x->has_row = true;
+    x->has_row = x->has_time = true;
     x->due_ms = due;
     x->token = row.token;
     x->size = row.size;
@@ -289,10 +326,11 @@ static int load_retry(struct engine *en, struct view key, struct err *e)
     if (row.state == HELD_PARKED) {
         x->state = ENTRY_BLOCKED;
         p->group->blocked++;
-        p->group->redriven_blocked += x->redriven;
+        entry_unpace(x);
     } else {
         entry_retry_arm(en, x, due - en->wall_ms);
     }
+    entry_may_go(en, x); /* of an older version, or the window was longer */
     return E_OK;
 }
 
@@ -433,6 +471,7 @@ int engine_load(struct engine *en, struct err *e)
         (code = load_key_headers(en, e)) != E_OK ||
         (code = load_retries(en, e)) != E_OK ||
         (code = sched_load(en, e)) != E_OK ||
+        (code = away_load_low(en, e)) != E_OK ||
         (code = each_row(en, FAM_LEASES, &all, load_lease, e)) != E_OK ||
         (code = load_list_heads(en, e)) != E_OK ||
         (code = load_state(en, e)) != E_OK ||

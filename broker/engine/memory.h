@@ -2,7 +2,7 @@
  *
  *   engine ── topics ── partitions ─────────────── fetch waiters
  *      │         └───── groups ── parts (one per partition: floor, done chunks, scan cursor, entries)
- *      │                   ├───── keys  (head + the list of what waits behind it)
+ *      │                   ├───── keys  (head + the list of what waits behind it), but for those that are away (away.c)
  *      │                   └───── leases ── entries
  *      └── sessions ── lanes (numbers, kept results)
  *               └───── leases, waiting operations
@@ -141,6 +141,8 @@ enum { PRIORITIES = BATCH_PRIORITY_MAX + 1 };
  *       head done       └── due: READY                          │
  *                    ^                                          │ redriven
  *                    └── WAITING (behind the head of its key) <─┘
+ *
+ * RETRYING for longer than retry_window_ms, BLOCKED, and what waits in the front of such a head: away, in no memory (away.c).
  */
 enum entry_state {
     ENTRY_READY,
@@ -156,7 +158,7 @@ struct flow { uint64_t spent, at_ms; };
 
 /* A message that is in the flow of a group and not merely behind its key. */
 struct entry {
-    struct list_node link;      /* READY: part.fresh or group.again of its priority; LEASED: lease.entries */
+    struct list_node link;      /* READY: part.fresh or group.again of its priority; LEASED: lease.entries; RETRYING, BLOCKED: engine.leaving */
     struct list_node of_key;    /* key.run or key.front */
     struct list_node present;   /* redriven: in part.present */
     struct timer timer;         /* RETRYING: when due */
@@ -175,8 +177,10 @@ struct entry {
     uint8_t state;              /* enum entry_state */
     uint8_t priority;           /* higher goes first */
     bool has_key;
-    bool has_row;               /* a held row and a sched row stand for it */
-    bool redriven;              /* present again though its offset is done */
+    bool has_row;               /* a held row stands for it, and, but in a turn in which it may go away, a sched row */
+    bool has_time;              /* its sched row is written */
+    bool redriven;              /* present though its offset is done: it was redriven, or away */
+    bool paced;                 /* it was redriven and is not done again: tasks rest when there are many (group.paced) */
     bool counted;               /* LEASED: in leased of its key (keylimit.c) */
     uint64_t mark;              /* of the last unit that named it */
 };
@@ -189,12 +193,15 @@ struct key_queue {
     struct list run;            /* of struct entry, by of_key: leased together with the head, in order behind it */
     struct list front;          /* of struct entry, by of_key: sorted, each with a row */
     struct list_node unsure;    /* in part.unsure or group.headless */
+    struct key_member *members; /* members_n > 0: it is away, these are its head and its front; it is here for this turn, or as long as flow says */
+    uint32_t members_n;
+    bool changed;               /* away: its row is to be written */
     struct list_header_row list;/* (row) if count > 0 */
     struct buf first_bytes, last_bytes; /* chunks `first` and `last` as in their rows; last_bytes serves both when they are one */
     struct list_position last_at; /* the last position appended */
     uint32_t first_n, last_n;   /* positions in the cached chunks; first_n 0: not cached */
     bool last_cached;
-    bool has_rows;
+    bool has_rows, has_header;  /* chunks; a header in its place */
     bool dirty_last;
     uint32_t leased;            /* in a group of order none that limits keys: how many of it */
     struct flow flow;           /* of key_rate_milli */
@@ -321,15 +328,19 @@ struct group {
     uint32_t next_part, next_load; /* round robin: granting, reading ahead */
     uint64_t loading;           /* sum over its parts */
     uint64_t mark;              /* of the last receive that looked at it */
-    uint64_t ready, leased, retrying, blocked, waiting, throttled, behind; /* messages in each state */
+    uint64_t ready, leased, retrying, blocked, waiting, throttled, behind; /* messages in each state, away or not */
     struct flow flow;           /* of rate_milli */
-    uint64_t redriven;          /* entries whose offset is done */
+    uint64_t redriven;          /* present though their offset is done: entries, and what is away */
     uint64_t asked_ms;          /* mono: the last receive; 0: none since the start */
     uint64_t used_ms;           /* (row, at times) wall: somebody received or settled; kept if it has an idle expiry */
     uint64_t used_written_ms;   /* in its row */
     struct timer idle;
     bool idle_warned;
-    uint64_t redriven_blocked;  /* of those, the blocked ones */
+    uint64_t paced;             /* of those, what tasks wait for */
+    struct away_counts away;    /* (row) of the messages in each state those that are away, ... */
+    struct timer sweep;         /* rows that a purge left */
+    struct key sweep_at;        /* where it goes on */
+    bool sweeps_keys;           /* held rows are through */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
@@ -387,6 +398,7 @@ struct compactable {
     struct compaction_row row;  /* (row) */
     bool has_row;
     uint64_t after_ms;          /* mono: not looked at before */
+    uint64_t back_low;          /* the lowest offset that came back from being away while the round is read */
 };
 struct compacting {
     struct timer timer;
@@ -394,6 +406,17 @@ struct compacting {
     size_t n;
     bool under_way;             /* one pass at a time */
     struct effect_compacted last;
+};
+
+/* ---------------------------------------------------------------- what is away (away.c) */
+
+struct away {
+    struct timer timer;         /* when the clock is looked at again */
+    uint64_t next_ms;           /* no retry that is away is due before; UINT64_MAX: none */
+    uint64_t low_ms;            /* (row) readers begin here */
+    bool low_known;             /* it has a row */
+    bool asked;                 /* a reader fetches what is due */
+    struct effect_back back;
 };
 
 /* ---------------------------------------------------------------- the engine */
@@ -408,6 +431,7 @@ struct engine {
     struct buf appends;         /* of struct append, this turn's */
     struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
     struct buf scratch, row;    /* for encoding */
+    struct buf headers_moved;   /* of struct key: a start with rows of an older version */
     struct rng rng;
     uint32_t epoch;             /* (row) */
     uint64_t turn;              /* (row) */
@@ -423,6 +447,8 @@ struct engine {
     struct retention retention;
     uint64_t log_bytes[FAM_COUNT]; /* of all logs of a family */
     struct compacting compact;
+    struct away away;
+    struct list leaving;        /* entries that may go away at the end of the turn */
     uint64_t token_last;        /* counter of this epoch */
     uint64_t mark;              /* the last that was given: to see what was met before */
     struct next_row next;       /* (row) */
@@ -622,6 +648,7 @@ void group_list(struct engine *en, struct op *op);
 void group_drop(struct engine *en, struct group *g, int code); /* out of everything, its rows too; waiting receives get `code` */
 void group_rows_remove(struct engine *en, enum store_family f, struct key begin); /* every row that begins so */
 uint64_t group_purge(struct engine *en, struct group *g);      /* purge.c; how many messages were done by it */
+void group_sweep(struct engine *en, struct group *g);          /* purge.c: begins to remove what purges left */
 void group_free(struct engine *en, struct group *g);
 void group_grow(struct engine *en, struct group *g, uint32_t before);              /* its topic has more partitions than before */
 void group_stir(struct engine *en, struct group *g);
@@ -701,7 +728,8 @@ void done_free(struct done *d);
 
 /* ---------------------------------------------------------------- key.c: the head of a key and its front */
 
-struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make);
+struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make); /* of those in memory */
+void key_forget(struct engine *en, struct key_queue *k);
 void key_list_clear(struct key_queue *k);              /* it is empty; its rows are the caller's */
 void key_queue_free(struct engine *en, struct key_queue *k);
 void key_settle(struct engine *en, struct key_queue *k); /* forgets it if it has nothing and nothing of it is spent */
@@ -761,6 +789,30 @@ void key_list_pop(struct engine *en, struct group *g, struct key_queue *k);
 struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct list_position *first); /* leaves the list, is an entry */
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k);
 void key_write(struct engine *en, struct group *g, struct key_queue *k);
+void key_chunk_write(struct engine *en, struct key_queue *k); /* only what was appended */
+void key_header_remove(struct engine *en, struct key_queue *k);
+
+/* ---------------------------------------------------------------- away.c: what is rows alone */
+
+/* Its state is set and its held row put: now its time, unless it may go away: that is seen at the end of the turn. */
+void entry_time(struct engine *en, struct entry *e);
+bool entry_may_go(struct engine *en, struct entry *e);       /* looked at again at the end of the turn */
+/* The key, also one that is away: then its head and front are `members`, and it goes again with the turn. */
+struct key_queue *key_find(struct engine *en, struct group *g, uint64_t hash, bool make);
+void away_key_back(struct engine *en, struct key_queue *k);  /* its members are entries again */
+void away_key_changed(struct engine *en, struct key_queue *k);
+void away_key_end(struct engine *en, struct key_queue *k);
+/* Head of a key that is away, and how many are behind it; nothing is changed. False: it is not away. */
+bool away_key_look(struct engine *en, const struct group *g, uint64_t hash, struct key_member *head, uint64_t *behind);
+bool held_read(struct engine *en, const struct group *g, uint32_t partition, uint64_t offset, struct held_row *row);
+bool away_purged(const struct group *g, const struct held_row *row);
+/* The entry of a message that has none, of which this is the held row, with its key. NULL: the engine failed. */
+struct entry *away_back(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
+/* The entry of a message, which comes back for it if it waits for its retry under this token. NULL: it is in nobody's hands. */
+struct entry *entry_find(struct engine *en, struct group_part *p, uint64_t offset, uint64_t token);
+void away_turn_end(struct engine *en);
+void away_load(struct engine *en, struct group *g, const struct away_counts *counts);
+int away_load_low(struct engine *en, struct err *e);
 
 /* ---------------------------------------------------------------- lease.c, settle.c */
 
@@ -794,8 +846,9 @@ void entry_stand(struct engine *en, struct entry *e);
 bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
 /* A parked message is gone for good. */
 void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
-/* How many messages were redriven and are not done again, in whatever state. */
+/* How many messages were redriven and are in memory since: ready, leased, to be retried soon. */
 uint64_t group_waiting(const struct group *g);
+void entry_unpace(struct entry *e);
 
 /* ---------------------------------------------------------------- heldlist.c: looking at what is held */
 

@@ -68,6 +68,7 @@ struct op {
     uint64_t turn;               /* the reply may leave when this turn is written (os) or synced (disk); 0: at once */
     enum durability level;       /* which of the two; NONE: at once */
     enum op_read read;
+    uint64_t purges;             /* READ_HELD: retries of another number are not there any more */
     bool with_state;             /* READ_RECORDS: with the state rows of the messages' keys */
     const struct wire_fetch_from *wants; /* READ_FETCH: beside reply.fetch.parts */
     uint32_t fetch_bytes;        /* READ_FETCH: bound over all parts */

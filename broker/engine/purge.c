@@ -5,6 +5,9 @@
  *
  * Parked messages stay. Those that block their key are entries, and so are from now on what a redriven message is: present at an offset
  * that is done. What costs is what is in memory; rows go by ranges, but for those of retries, which stand in order of time.
+ *
+ * What is away is not walked over: the group counts its purges, and a retry or a list with an older count is not there any more. A sweep removes
+ * those rows, a bounded number in a turn; a restart begins it again.
  */
 #include "engine/memory.h"
 
@@ -17,6 +20,7 @@ static void take_out(struct engine *en, struct entry *e)
         e->key->head = NULL;
     e->key = NULL;
     e->part->group->redriven -= e->redriven;
+    entry_unpace(e);
 }
 
 static uint64_t purge_entries(struct engine *en, struct group_part *p)
@@ -27,7 +31,6 @@ static uint64_t purge_entries(struct engine *en, struct group_part *p)
         struct entry *e = it.value;
         if (e->state == ENTRY_BLOCKED) {
             p->group->redriven += !e->redriven;
-            p->group->redriven_blocked += !e->redriven;
             if (!e->redriven)
                 entry_present(e);
             map_put(&kept, e->offset, e);
@@ -56,10 +59,123 @@ static void purge_keys(struct engine *en, struct group *g)
         key_list_clear(k);
         if (k->head == NULL)
             key_advance(en, g, k);
+        mark_dirty(&en->dirty_keys, &k->dirty);
         map_put(&kept, k->hash, k);
     }
     map_free(&g->keys);
     g->keys = kept;
+}
+
+/* ---------------------------------------------------------------- the sweep of what was away */
+
+enum { SWEEP_ROWS = 256 };
+
+static void sweep_held(struct engine *en, struct group *g, uint32_t partition, uint64_t offset, struct view value)
+{
+    struct group_part *p = group_part(g, map_get(&en->partitions, partition));
+    struct held_row row;
+    struct err e = {0};
+    if (held_row_get(value, &row, &e) != E_OK) {
+        engine_fail(en, &e);
+        return;
+    }
+    if (!away_purged(g, &row) || map_get(&p->entries, offset) != NULL)
+        return;
+    struct key held = key_held(g->id, partition, offset), time = key_sched_away(row.due_ms, g->id, partition, offset);
+    row_remove(en, FAM_HELD, &held);
+    row_remove(en, FAM_SCHED, &time);
+}
+
+static void sweep_key(struct engine *en, struct group *g, uint64_t hash, struct view value)
+{
+    struct away_row row;
+    struct err e = {0};
+    if (away_row_get(value, &row, &e) != E_OK)
+        engine_fail(en, &e);
+    else if (row.purges != g->away.purges)
+        key_find(en, g, hash, false); /* what is left of it is written, or nothing */
+}
+
+static void sweep_row(struct engine *en, struct group *g, enum store_family f, struct view k, struct view value)
+{
+    uint32_t group, partition;
+    uint64_t at;
+    if (puts_find(&en->fx.puts, f, k, &value) == PUTS_REMOVED) /* an iterator does not see what the turn changed */
+        return;
+    if (f == FAM_HELD && key_read_held(k, &group, &partition, &at))
+        sweep_held(en, g, partition, at, value);
+    else if (f == FAM_KEYS && key_read_away(k, &group, &at))
+        sweep_key(en, g, at, value);
+}
+
+/* Rows of a family from the place of the sweep on. False: there are no more. */
+static bool sweep_some(struct engine *en, struct group *g, enum store_family f, const struct key *prefix)
+{
+    struct store_iter *it = store_iter(en->store, f);
+    struct err e = {0};
+    bool there = true;
+    store_iter_seek(it, key_view(&g->sweep_at));
+    for (int i = 0; i < SWEEP_ROWS && there && engine_failed(en) == NULL; i++) {
+        there = store_iter_valid(it) && key_has_prefix(store_iter_key(it), prefix);
+        if (!there)
+            break;
+        struct view k = store_iter_key(it);
+        g->sweep_at.size = (uint8_t)k.size;
+        memcpy(g->sweep_at.bytes, k.data, k.size);
+        g->sweep_at = key_after(&g->sweep_at);
+        sweep_row(en, g, f, k, store_iter_value(it));
+        store_iter_next(it);
+    }
+    if (store_iter_status(it, &e) != E_OK)
+        engine_fail(en, &e);
+    store_iter_close(it);
+    return there;
+}
+
+static void sweep(struct engine *en, struct timer *t)
+{
+    struct group *g = container_of(t, struct group, sweep);
+    struct key held = key_group_prefix(g->id), keys = key_away_prefix(g->id);
+    if (!g->sweeps_keys) {
+        g->sweeps_keys = !sweep_some(en, g, FAM_HELD, &held);
+        if (g->sweeps_keys)
+            g->sweep_at = keys;
+    }
+    if (!g->sweeps_keys || sweep_some(en, g, FAM_KEYS, &keys)) {
+        timer_set(en, t, en->now.mono_ms + 1, sweep);
+        return;
+    }
+    timer_clear(en, t);
+    g->away.swept = g->away.purges;
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) /* the counts, and what the rows kept in the logs */
+        mark_dirty(&en->dirty_parts, &g->parts[i]->dirty);
+}
+
+void group_sweep(struct engine *en, struct group *g)
+{
+    g->sweeps_keys = false;
+    g->sweep_at = key_group_prefix(g->id);
+    timer_set(en, &g->sweep, en->now.mono_ms, sweep);
+}
+
+/* ---------------------------------------------------------------- all of it */
+
+/* Dead letters that block stay, and their keys. How many messages are done by it. */
+static uint64_t purge_away(struct engine *en, struct group *g)
+{
+    struct away_counts *a = &g->away;
+    uint64_t n = a->retrying + a->waiting;
+    if (n + a->keys == 0)
+        return 0;
+    g->retrying -= a->retrying;
+    g->waiting -= a->waiting;
+    g->redriven -= n;
+    a->retrying = a->waiting = a->behind = 0;
+    a->purges++;
+    mark_dirty(&en->dirty_parts, &g->parts[0]->dirty);
+    group_sweep(en, g);
+    sweep(en, &g->sweep); /* of few that is all */
+    return n;
 }
 
 uint64_t group_purge(struct engine *en, struct group *g)
@@ -87,6 +203,8 @@ uint64_t group_purge(struct engine *en, struct group *g)
     purge_keys(en, g);
     group_rows_remove(en, FAM_LEASES, key_group_prefix(g->id));
     group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_KEYS, key_list_header_prefix(g->id));
+    purged += purge_away(en, g);
     purged -= blocked;
     en->counters.purged_messages += purged;
     group_stir(en, g);

@@ -89,12 +89,12 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
         return;
     struct key_queue *k = NULL;
     if (r->has_key)
-        k = group_keeps_order(g) ? key_queue_get(g, r->key_hash, true) : limit_key(g, r->key_hash);
+        k = group_keeps_order(g) ? key_find(en, g, r->key_hash, true) : limit_key(g, r->key_hash);
     if (k != NULL) {
         if (r->offset < p->scanned) {
             if (listed(en, k, p->partition->id, r->offset))
                 return;
-        } else if (k->head != NULL || k->list.count > 0 || !list_empty(&k->front)) {
+        } else if (k->head != NULL || k->members_n > 0 || k->list.count > 0 || !list_empty(&k->front)) {
             behind_key(en, g, k, p, r);
             return;
         } else if (flow_wait_key(en, k) > 0) { /* throttled: its place in the list stands for it */
@@ -110,7 +110,7 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     e->append_time_ms = r->append_time_ms;
     e->priority = priority_bounded(r->priority);
     e->ttl_until_ms = ttl_until(g, r);
-    if (k != NULL && (k->head != NULL || !list_empty(&k->front) || flow_wait_key(en, k) > 0)) { /* it was redriven meanwhile */
+    if (k != NULL && (k->head != NULL || k->members_n > 0 || !list_empty(&k->front) || flow_wait_key(en, k) > 0)) { /* it was redriven meanwhile */
         entry_row_write(en, e);
         if (group_keeps_order(g)) {
             e->key = k;

@@ -8,7 +8,7 @@
 #include "base/planted.h"
 
 /* The message that an item speaks of, or NULL and why not. */
-static struct entry *item_entry(const struct engine *en, const struct wire_settle_item *i, int *code)
+static struct entry *item_entry(struct engine *en, const struct wire_settle_item *i, int *code)
 {
     const struct partition *p = map_get(&en->partitions, i->partition);
     struct group *g = map_get(&en->groups, i->group);
@@ -16,7 +16,7 @@ static struct entry *item_entry(const struct engine *en, const struct wire_settl
         *code = p == NULL && partition_missing(en, i->partition) == E_TOPIC_DELETED ? E_TOPIC_DELETED : group_missing(en, i->group);
         return NULL;
     }
-    struct entry *e = map_get(&group_part(g, p)->entries, i->offset);
+    struct entry *e = entry_find(en, group_part(g, p), i->offset, i->token);
     bool good = e != NULL && i->token != 0 && e->token == i->token && e->state != ENTRY_BLOCKED;
     if (PLANTED(fence_forgotten) && e != NULL)
         good = e->state != ENTRY_BLOCKED;
@@ -27,7 +27,7 @@ static struct entry *item_entry(const struct engine *en, const struct wire_settl
     return good ? e : NULL;
 }
 
-static int item_check(const struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i, struct entry **out)
+static int item_check(struct engine *en, const struct wire_settle *w, const struct wire_settle_item *i, struct entry **out)
 {
     int code;
     if (i->verb < SETTLE_ACK || i->verb > SETTLE_EXTEND || i->note > w->notes_n)

@@ -183,6 +183,31 @@ struct key key_list(uint32_t group, uint64_t hash, uint32_t chunk)
     return k;
 }
 
+/* No group has these ids. */
+#define HEADERS UINT32_MAX
+#define AWAY (UINT32_MAX - 1)
+
+static struct key of_key(uint32_t place, uint32_t group, uint64_t hash)
+{
+    struct key k = plain_id(place);
+    add_u32(&k, group);
+    add_u64(&k, hash);
+    return k;
+}
+
+static struct key of_keys(uint32_t place, uint32_t group)
+{
+    struct key k = plain_id(place);
+    add_u32(&k, group);
+    return k;
+}
+
+struct key key_list_header(uint32_t group, uint64_t hash) { return of_key(HEADERS, group, hash); }
+struct key key_list_header_prefix(uint32_t group) { return of_keys(HEADERS, group); }
+struct key key_list_headers(void) { return plain_id(HEADERS); }
+struct key key_away(uint32_t group, uint64_t hash) { return of_key(AWAY, group, hash); }
+struct key key_away_prefix(uint32_t group) { return of_keys(AWAY, group); }
+
 struct key key_held(uint32_t group, uint32_t partition, uint64_t offset)
 {
     struct key k = plain_id(group);
@@ -202,6 +227,15 @@ struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, 
     return k;
 }
 
+struct key key_sched_away(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct key k = key_sched_from(due_ms, SCHED_KIND_AWAY);
+    add_u32(&k, group);
+    add_u32(&k, partition);
+    add_u64(&k, offset);
+    return k;
+}
+
 struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
 {
     struct key k = key_sched_from(due_ms, SCHED_KIND_BATCH);
@@ -211,13 +245,16 @@ struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id)
     return k;
 }
 
+/* Rows of these kinds stand behind one byte, in order of time, where none of the others can. */
+static bool apart(enum sched_kind kind) { return kind == SCHED_KIND_BATCH || kind == SCHED_KIND_AWAY; }
+
 struct key key_sched_from(uint64_t due_ms, enum sched_kind kind)
 {
     struct key k = {0};
-    if (kind == SCHED_KIND_BATCH)
-        add_u8(&k, SCHED_KIND_BATCH);
+    if (apart(kind))
+        add_u8(&k, (uint8_t)kind);
     add_u64(&k, due_ms);
-    if (kind != SCHED_KIND_BATCH)
+    if (!apart(kind))
         add_u8(&k, (uint8_t)kind);
     return k;
 }
@@ -230,6 +267,7 @@ struct key key_sched_name_prefix(uint32_t topic)
 }
 
 struct key key_sched_count_prefix(void) { return key_sched_from(0, SCHED_KIND_COUNT); }
+struct key key_sched_away_low(void) { return key_sched_from(0, SCHED_KIND_AWAY_LOW); }
 struct key key_sched_low(void) { return key_sched_from(0, SCHED_KIND_LOW); }
 
 struct key key_sched_count(uint32_t topic)
@@ -398,6 +436,19 @@ bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *c
     return cur_done(&c);
 }
 
+static bool read_of_key(struct view key, uint32_t place, uint32_t *group, uint64_t *hash)
+{
+    struct cur c = cur_of(key);
+    if (cur_u32be(&c) != place)
+        c.bad = true;
+    *group = cur_u32be(&c);
+    *hash = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_list_header(struct view key, uint32_t *group, uint64_t *hash) { return read_of_key(key, HEADERS, group, hash); }
+bool key_read_away(struct view key, uint32_t *group, uint64_t *hash) { return read_of_key(key, AWAY, group, hash); }
+
 bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset)
 {
     struct cur c = cur_of(key);
@@ -412,8 +463,18 @@ bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, ui
 {
     struct cur c = cur_of(key);
     *due_ms = cur_u64be(&c);
-    if (cur_u8(&c) != SCHED_KIND_RETRY)
+    if (cur_u8(&c) != SCHED_KIND_RETRY || key.data[0] == SCHED_KIND_AWAY)
         c.bad = true;
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    *offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_sched_away(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset)
+{
+    struct cur c = behind_tag(key, SCHED_KIND_AWAY);
+    *due_ms = cur_u64be(&c);
     *group = cur_u32be(&c);
     *partition = cur_u32be(&c);
     *offset = cur_u64be(&c);
@@ -423,14 +484,14 @@ bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, ui
 enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms)
 {
     struct cur c = cur_of(key);
-    if (key.size > 0 && key.data[0] == SCHED_KIND_BATCH) {
-        cur_u8(&c);
+    if (key.size > 0 && apart((enum sched_kind)key.data[0])) {
+        enum sched_kind kind = (enum sched_kind)cur_u8(&c);
         *due_ms = cur_u64be(&c);
-        return c.bad ? SCHED_KIND_NONE : SCHED_KIND_BATCH;
+        return c.bad ? SCHED_KIND_NONE : kind;
     }
     *due_ms = cur_u64be(&c);
     uint8_t kind = cur_u8(&c);
-    bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("ricl", kind) != NULL;
+    bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("riclw", kind) != NULL;
     return known ? (enum sched_kind)kind : SCHED_KIND_NONE;
 }
 

@@ -1,7 +1,7 @@
 /* The disk format: every key and every row, in one place.
  *
  * Keys are big endian, so that they sort by number; values are little endian, numbers as varints, and begin with a format byte
- * (ROW_FORMAT; 2 for next ids, topics and groups). A row of a newer format is refused when it is read; the whole directory is when
+ * (ROW_FORMAT; 2 for next ids, topics, groups and cursors). A row of a newer format is refused when it is read; the whole directory is when
  * META_FORMAT is newer.
  *
  *   meta      'v'                                   format of the directory, when and by which broker it was made
@@ -21,14 +21,18 @@
  *             'm' group | session 16 | member u32   a member of a stream group
  *             'k' group | task u64                  a task over parked messages, and how far it is
  *   leases    group | token u64                     one grant: who holds which messages
- *   keys      group | key hash u64 | chunk u32      chunk 0: the list's header; from 1: positions behind the key's head
+ *   keys      group | key hash u64 | chunk u32      positions behind the key's head, in chunks from 1 on
+ *             2^32 - 1 | group | key hash u64       header of the list of a key that is in memory: read at a start
+ *             2^32 - 2 | group | key hash u64       a key that is away: its head, what waits with it, header of its list
  *   held      group | partition | offset u64        retrying or parked
- *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry
+ *   sched     due u64 | kind u8 | ...               'r' group | partition | offset: a retry that is in memory
+ *             'a' | due u64 | group | partition | offset u64   one that is away
  *             'd' | due u64 | topic | id 16         a batch that is appended when due, with its bytes: apart from retries, whose times begin
- *                                                   with a byte below 'd', or above it when they are never due
+ *                                                   with a byte below 'a', or far above it when they are never due
  *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
  *             0 u64   | 'c' | topic                 how many batches and messages of the topic wait
  *             0 u64   | 'l'                         no batch is due before: what was is appended, and its rows are gone
+ *             0 u64   | 'w'                         no retry that is away is due before
  *   sessions  's' id 16                             session
  *             'l' id 16 | lane u32                  numbers and kept results of a lane
  *   dedup.*   topic | id 16                         where the message of this message_id is, since when
@@ -37,11 +41,12 @@
  * topic, partition and group are u32. Encoders append to a buf that the caller cleared; decoders answer DAMAGED,
  * and FORMAT_NEWER for a format that this version does not know.
  *
+ * Format 4: keys and retries can be away; headers of lists, which were chunk 0, have a place of their own, and are put there at the start.
  * Format 3: partitions have parents, and a row of what was removed from their start; compacted logs have holes, and a row that says how far
  * they are compacted.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
- * priority and expiry; sched has batches; dedup, state and tasks are there. Rows of format 1 read as they are, with defaults for what
- * they lack; the directory is raised at the start. Format 3: stream groups are there.
+ * priority and expiry; sched has batches; dedup, state and tasks are there. Older rows read as they are, with defaults for what they lack; the
+ * directory is raised at the start. Format 3: stream groups are there.
  */
 #ifndef STORE_KEYS_H
 #define STORE_KEYS_H
@@ -50,7 +55,7 @@
 #include "base/err.h"
 #include "schemas/codec.h"
 
-enum { META_FORMAT = 3, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
+enum { META_FORMAT = 4, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BYTES = DONE_CHUNK_OFFSETS / 8 };
 
 /* ---------------------------------------------------------------- keys: fixed size, built on the stack */
 
@@ -79,8 +84,15 @@ struct key key_done_prefix(uint32_t group);
 struct key key_done_prefix_of(uint32_t group, uint32_t partition);
 struct key key_lease(uint32_t group, uint64_t token);
 struct key key_list(uint32_t group, uint64_t hash, uint32_t chunk);
+struct key key_list_header(uint32_t group, uint64_t hash);
+struct key key_list_header_prefix(uint32_t group);
+struct key key_list_headers(void);                          /* where those of all groups begin */
+struct key key_away(uint32_t group, uint64_t hash);
+struct key key_away_prefix(uint32_t group);
 struct key key_held(uint32_t group, uint32_t partition, uint64_t offset);
 struct key key_sched_retry(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset);
+struct key key_sched_away(uint64_t due_ms, uint32_t group, uint32_t partition, uint64_t offset);
+struct key key_sched_away_low(void);
 struct key key_sched_batch(uint64_t due_ms, uint32_t topic, struct id128 id);
 struct key key_sched_name(uint32_t topic, struct id128 id);
 struct key key_sched_name_prefix(uint32_t topic);
@@ -107,10 +119,14 @@ bool key_read_member(struct view key, uint32_t *group, struct id128 *session, ui
 bool key_read_done(struct view key, uint32_t *group, uint32_t *partition, uint64_t *chunk);
 bool key_read_lease(struct view key, uint32_t *group, uint64_t *token);
 bool key_read_list(struct view key, uint32_t *group, uint64_t *hash, uint32_t *chunk);
+bool key_read_list_header(struct view key, uint32_t *group, uint64_t *hash);
+bool key_read_away(struct view key, uint32_t *group, uint64_t *hash);
 bool key_read_held(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset);
 bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
+bool key_read_sched_away(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
 enum sched_kind {
-    SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i', SCHED_KIND_COUNT = 'c', SCHED_KIND_LOW = 'l'
+    SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_AWAY = 'a', SCHED_KIND_AWAY_LOW = 'w', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i',
+    SCHED_KIND_COUNT = 'c', SCHED_KIND_LOW = 'l'
 };
 struct key key_sched_from(uint64_t due_ms, enum sched_kind kind); /* where rows of that kind and time begin */
 enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms);
@@ -159,7 +175,11 @@ struct compaction_row { /* clean, passed: see engine/compact.c. marks: what lies
     uint32_t marks_n;
     struct { uint64_t offset, ms; } marks[COMPACTION_MARKS_MAX];
 };
-struct cursor_row { uint64_t floor, cursor, ready_low, parked; }; /* ready_low: no message below it is ready and nowhere else */
+/* What a group has away: messages by what they are, those in the lists of its keys, keys. purges: how often it was purged while it had any; what
+ * older ones left is not there any more, and its rows are removed up to `swept`. */
+struct away_counts { uint64_t retrying, blocked, waiting, behind, keys, purges, swept; };
+/* ready_low: no message below it is ready and nowhere else. away: in the row of the first partition, of all. */
+struct cursor_row { uint64_t floor, cursor, ready_low, parked; struct away_counts away; };
 /* Of a stream group. `held`: by whom; KEPT: nobody has it, it waits for a static member. The numbers are fixed. */
 enum claim_held { CLAIM_FREE, CLAIM_OWNED, CLAIM_KEPT };
 struct claim_row { uint64_t committed, committed_ms, generation; uint8_t held; struct id128 session; uint32_t member; };
@@ -182,6 +202,16 @@ struct lease_row { /* entries in any order; delta-coded */
     struct view entries_raw; /* decode: read with lease_row_next */
 };
 struct list_header_row { uint32_t first, skip, last; uint64_t count; bool head_in_list; };
+/* A key that is away: its head, which is the first member, and its front. `purges`: as the group counted them when it was written. */
+enum away_state { AWAY_RETRYING = 1, AWAY_BLOCKED, AWAY_WAITING };
+struct key_member { uint32_t partition; uint64_t offset; uint8_t state; /* enum away_state */ };
+struct away_row {
+    struct list_header_row list;
+    uint64_t purges;
+    const struct key_member *members; /* encode */
+    uint32_t members_n;               /* one at least */
+    struct view members_raw;          /* decode: read with away_row_next */
+};
 struct list_position { uint32_t partition; uint64_t offset; uint32_t size; uint64_t expires_ms; uint8_t priority; };
 struct held_row {
     uint8_t state; /* enum held_state */
@@ -191,6 +221,7 @@ struct held_row {
     struct view reason, error;
     uint64_t expires_ms;
     uint8_t priority;
+    uint64_t purges; /* of the group when it was written: a retry of an older one is not there any more */
 };
 /* A batch that waits: what its append needs. The bytes stand last. */
 struct sched_batch_row { uint32_t partition, count; uint64_t last_delta, batch_hash; struct view batch; };
@@ -243,6 +274,9 @@ int lease_row_get(struct view v, struct lease_row *r, struct err *e);
 bool lease_row_next(struct view *entries_raw, struct lease_entry *state, bool *bad); /* state zeroed before the first call */
 void list_header_put(struct buf *b, const struct list_header_row *r);
 int list_header_get(struct view v, struct list_header_row *r, struct err *e);
+void away_row_put(struct buf *b, const struct away_row *r);
+int away_row_get(struct view v, struct away_row *r, struct err *e);
+bool away_row_next(struct view *members_raw, struct key_member *member, bool *bad); /* zeroed before the first call */
 /* Positions of a chunk, delta-coded: append with the position before (zeroed struct for the first of a chunk). */
 void list_chunk_append(struct buf *b, struct list_position *before, struct list_position p);
 bool list_chunk_next(struct view *chunk, struct list_position *before, bool *bad);

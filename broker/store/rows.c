@@ -7,7 +7,7 @@
 
 /* Rows that have had more than one. What came with a format stands behind what was there before, so that an older row is read by the same
  * lines up to there; and a row of the newest that ends early is damage, not an older one. */
-enum { NEXT_FORMAT = 2, TOPIC_FORMAT = 2, GROUP_FORMAT = 2, PARTITION_FORMAT = 2 };
+enum { NEXT_FORMAT = 2, TOPIC_FORMAT = 2, GROUP_FORMAT = 2, PARTITION_FORMAT = 2, CURSOR_FORMAT = 2 };
 
 /* ---------------------------------------------------------------- meta */
 
@@ -309,25 +309,48 @@ int compaction_row_get(struct view v, struct compaction_row *r, struct err *e)
     return row_close(&c, "compaction", e);
 }
 
+/* A group that has nothing away keeps the shorter format. */
 void cursor_row_put(struct buf *b, const struct cursor_row *r)
 {
-    row_begin(b);
+    const struct away_counts *a = &r->away;
+    bool any = (a->retrying | a->blocked | a->waiting | a->behind | a->keys | a->purges | a->swept) != 0;
+    buf_put_u8(b, any ? CURSOR_FORMAT : ROW_FORMAT);
     buf_put_varint(b, r->floor);
     buf_put_varint(b, r->cursor);
     buf_put_varint(b, r->ready_low);
     buf_put_varint(b, r->parked);
+    if (!any)
+        return;
+    buf_put_varint(b, a->retrying);
+    buf_put_varint(b, a->blocked);
+    buf_put_varint(b, a->waiting);
+    buf_put_varint(b, a->behind);
+    buf_put_varint(b, a->keys);
+    buf_put_varint(b, a->purges);
+    buf_put_varint(b, a->swept);
 }
 
 int cursor_row_get(struct view v, struct cursor_row *r, struct err *e)
 {
     struct cur c;
-    int code = row_open(v, &c, "cursor", e);
+    uint8_t format;
+    int code = row_open_up_to(v, &c, "cursor", CURSOR_FORMAT, &format, e);
     if (code != E_OK)
         return code;
     r->floor = cur_varint(&c);
     r->cursor = cur_varint(&c);
     r->ready_low = cur_varint(&c);
     r->parked = cur_varint(&c);
+    r->away = (struct away_counts){0};
+    if (format >= 2) {
+        r->away.retrying = cur_varint(&c);
+        r->away.blocked = cur_varint(&c);
+        r->away.waiting = cur_varint(&c);
+        r->away.behind = cur_varint(&c);
+        r->away.keys = cur_varint(&c);
+        r->away.purges = cur_varint(&c);
+        r->away.swept = cur_varint(&c);
+    }
     return row_close(&c, "cursor", e);
 }
 

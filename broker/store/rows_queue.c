@@ -141,14 +141,28 @@ int lease_row_get(struct view v, struct lease_row *r, struct err *e)
 /* ---------------------------------------------------------------- the list behind a key
  * The header's format covers the chunks too: they are positions and nothing else, so that appending is appending. */
 
-void list_header_put(struct buf *b, const struct list_header_row *r)
+static void header_put(struct buf *b, const struct list_header_row *r)
 {
-    row_begin(b);
     buf_put_varint(b, r->first);
     buf_put_varint(b, r->skip);
     buf_put_varint(b, r->last);
     buf_put_varint(b, r->count);
     buf_put_u8(b, r->head_in_list);
+}
+
+static void cur_header(struct cur *c, struct list_header_row *r)
+{
+    r->first = cur_varint32(c);
+    r->skip = cur_varint32(c);
+    r->last = cur_varint32(c);
+    r->count = cur_varint(c);
+    r->head_in_list = cur_bool(c);
+}
+
+void list_header_put(struct buf *b, const struct list_header_row *r)
+{
+    row_begin(b);
+    header_put(b, r);
 }
 
 int list_header_get(struct view v, struct list_header_row *r, struct err *e)
@@ -157,12 +171,60 @@ int list_header_get(struct view v, struct list_header_row *r, struct err *e)
     int code = row_open(v, &c, "key list", e);
     if (code != E_OK)
         return code;
-    r->first = cur_varint32(&c);
-    r->skip = cur_varint32(&c);
-    r->last = cur_varint32(&c);
-    r->count = cur_varint(&c);
-    r->head_in_list = cur_bool(&c);
+    cur_header(&c, r);
     return row_close(&c, "key list", e);
+}
+
+/* ---------------------------------------------------------------- a key that is away: its members are positions, their size is their state */
+
+void away_row_put(struct buf *b, const struct away_row *r)
+{
+    row_begin(b);
+    header_put(b, &r->list);
+    buf_put_varint(b, r->purges);
+    buf_put_varint(b, r->members_n);
+    struct list_position before = {0};
+    for (uint32_t i = 0; i < r->members_n; i++) {
+        const struct key_member *m = &r->members[i];
+        list_chunk_append(b, &before, (struct list_position){.partition = m->partition, .offset = m->offset, .size = m->state});
+    }
+}
+
+bool away_row_next(struct view *members_raw, struct key_member *member, bool *bad)
+{
+    struct list_position p = {.partition = member->partition, .offset = member->offset};
+    if (!list_chunk_next(members_raw, &p, bad))
+        return false;
+    *bad = p.size < AWAY_RETRYING || p.size > AWAY_WAITING;
+    *member = (struct key_member){.partition = p.partition, .offset = p.offset, .state = (uint8_t)p.size};
+    return !*bad;
+}
+
+/* Walks all members once, so that whoever walks them later meets no surprise. */
+static bool members_good(struct view raw, uint32_t n)
+{
+    struct key_member m = {0};
+    uint32_t seen = 0;
+    bool bad = false;
+    while (away_row_next(&raw, &m, &bad))
+        seen++;
+    return !bad && seen == n && n > 0;
+}
+
+int away_row_get(struct view v, struct away_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "away key", e);
+    if (code != E_OK)
+        return code;
+    cur_header(&c, &r->list);
+    r->purges = cur_varint(&c);
+    r->members = NULL;
+    r->members_n = cur_varint32(&c);
+    r->members_raw = cur_rest(&c);
+    if (!c.bad && !members_good(r->members_raw, r->members_n))
+        c.bad = true;
+    return row_close(&c, "away key", e);
 }
 
 void list_chunk_append(struct buf *b, struct list_position *before, struct list_position p)
@@ -183,14 +245,15 @@ bool list_chunk_next(struct view *chunk, struct list_position *before, bool *bad
 
 /* ---------------------------------------------------------------- held */
 
-enum { HELD_HAS_KEY = 1, HELD_BLOCKING = 2, HELD_MORE = 4 /* priority and expiry follow */ };
+enum { HELD_HAS_KEY = 1, HELD_BLOCKING = 2, HELD_MORE = 4 /* priority and expiry follow */, HELD_PURGED = 8 /* so does purges */ };
 
 void held_row_put(struct buf *b, const struct held_row *r)
 {
     row_begin(b);
     buf_put_u8(b, r->state);
     bool more = r->priority != 0 || r->expires_ms != 0;
-    buf_put_u8(b, (uint8_t)((r->has_key ? HELD_HAS_KEY : 0) | (r->blocking ? HELD_BLOCKING : 0) | (more ? HELD_MORE : 0)));
+    buf_put_u8(b, (uint8_t)((r->has_key ? HELD_HAS_KEY : 0) | (r->blocking ? HELD_BLOCKING : 0) | (more ? HELD_MORE : 0) |
+                            (r->purges != 0 ? HELD_PURGED : 0)));
     buf_put_varint(b, r->due_ms);
     buf_put_varint(b, r->at_ms);
     buf_put_varint(b, r->token);
@@ -205,6 +268,8 @@ void held_row_put(struct buf *b, const struct held_row *r)
         buf_put_u8(b, r->priority);
         buf_put_varint(b, r->expires_ms);
     }
+    if (r->purges != 0)
+        buf_put_varint(b, r->purges);
 }
 
 int held_row_get(struct view v, struct held_row *r, struct err *e)
@@ -216,7 +281,7 @@ int held_row_get(struct view v, struct held_row *r, struct err *e)
     r->state = cur_u8(&c);
     if (r->state != HELD_RETRYING && r->state != HELD_PARKED)
         c.bad = true;
-    uint8_t flags = cur_flags(&c, HELD_HAS_KEY | HELD_BLOCKING | HELD_MORE);
+    uint8_t flags = cur_flags(&c, HELD_HAS_KEY | HELD_BLOCKING | HELD_MORE | HELD_PURGED);
     r->has_key = (flags & HELD_HAS_KEY) != 0;
     r->blocking = (flags & HELD_BLOCKING) != 0;
     r->due_ms = cur_varint(&c);
@@ -231,5 +296,6 @@ int held_row_get(struct view v, struct held_row *r, struct err *e)
     bool more = (flags & HELD_MORE) != 0;
     r->priority = more ? cur_u8(&c) : 0;
     r->expires_ms = more ? cur_varint(&c) : 0;
+    r->purges = (flags & HELD_PURGED) != 0 ? cur_varint(&c) : 0;
     return row_close(&c, "held", e);
 }

@@ -6,12 +6,12 @@ static bool behind(enum sched_kind kind, struct view other, struct key *to)
 {
     uint64_t due;
     enum sched_kind is = key_read_sched_kind(other, &due);
-    if (kind == SCHED_KIND_BATCH) {
+    if (kind == SCHED_KIND_BATCH || kind == SCHED_KIND_AWAY) {
         *to = key_sched_from(0, kind);
         return view_cmp(other, key_view(to)) < 0;
     }
-    if (is == SCHED_KIND_BATCH) {
-        *to = key_meta_prefix(SCHED_KIND_BATCH + 1);
+    if (is == SCHED_KIND_BATCH || is == SCHED_KIND_AWAY) {
+        *to = key_meta_prefix((char)(is + 1));
         return true;
     }
     *to = key_sched_from(is < kind ? due : due + 1, kind);

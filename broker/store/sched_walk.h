@@ -1,5 +1,5 @@
-/* A walk over the rows of one kind in `sched`, in order of time. What stands between is passed by seeking: batches lie apart from the rest, and
- * other kinds are few or one of a millisecond.
+/* A walk over the rows of one kind in `sched`, in order of time. What stands between is passed by seeking: batches and what is away lie apart
+ * from the rest, and other kinds are few or one of a millisecond.
  */
 #ifndef STORE_SCHED_WALK_H
 #define STORE_SCHED_WALK_H

@@ -83,7 +83,7 @@ struct part_view {
 };
 
 /* Of one partition, as its cursor row says; before: the cursor before this list. */
-struct group_rows { uint64_t floor, cursor, parked, before; };
+struct group_rows { uint64_t floor, cursor, parked, before, purges; };
 
 /* When messages of a group, or of a key of it, were granted since the broker began: mono ms. */
 struct flow_log { uint64_t *at; size_t n, cap; };

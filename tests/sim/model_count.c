@@ -10,19 +10,67 @@ static int group_of_row(const struct world *w, uint32_t id)
     return group == NONE ? GROUPS : group; /* of a topic that comes and goes */
 }
 
+/* The row of a message that waits for its retry at this time, or the row that a key says: is it there, and how? */
+static bool held_as(const struct world *w, uint32_t group, uint32_t partition, uint64_t offset, struct held_row *row)
+{
+    struct key k = key_held(group, partition, offset);
+    struct buf value = {0};
+    struct err e = {0};
+    bool found = false;
+    int code = store_get(w->mem, FAM_HELD, key_view(&k), &value, &found, &e);
+    bool good = code == E_OK && found && held_row_get(buf_view(&value), row, &e) == E_OK;
+    buf_free(&value);
+    return good;
+}
+
+/* Members of keys that are away: each has the row that it should have; a head that waits for its retry has a time, and that counts once. */
+static void away_members(struct world *w, size_t timed[GROUPS + 1])
+{
+    struct store_iter *it = store_iter(w->mem, FAM_KEYS);
+    uint32_t group;
+    uint64_t hash;
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
+        struct away_row row;
+        struct key_member m = {0};
+        struct err e = {0};
+        bool bad = false;
+        if (!key_read_away(store_iter_key(it), &group, &hash))
+            continue;
+        if (away_row_get(store_iter_value(it), &row, &e) != E_OK) {
+            world_fail(w, "a key that is away does not read: %s", e.text);
+            break;
+        }
+        for (uint32_t i = 0; away_row_next(&row.members_raw, &m, &bad); i++) {
+            struct held_row held;
+            if (!held_as(w, group, m.partition, m.offset, &held) || (held.state == HELD_PARKED) != (m.state == AWAY_BLOCKED))
+                world_fail(w, "offset %llu is away with its key, and its row does not say so",
+                           (unsigned long long)m.offset);
+            timed[group_of_row(w, group)] += i > 0 || m.state != AWAY_RETRYING;
+        }
+    }
+    store_iter_close(it);
+}
+
+/* What is held for a time is somewhere: near, with a time; away, with a time; or away with its key. */
 void model_held_rows(struct world *w)
 {
     size_t waits[GROUPS + 1] = {0}, timed[GROUPS + 1] = {0};
     uint32_t group, partition;
     uint64_t offset, due;
+    struct held_row row;
     struct store_iter *it = store_iter(w->mem, FAM_SCHED);
-    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it))
-        if (key_read_sched_retry(store_iter_key(it), &due, &group, &partition, &offset))
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
+        struct view k = store_iter_key(it);
+        if (key_read_sched_retry(k, &due, &group, &partition, &offset))
             timed[group_of_row(w, group)]++;
+        else if (key_read_sched_away(k, &due, &group, &partition, &offset)) /* or it is of a group that is gone */
+            timed[group_of_row(w, group)] +=
+                held_as(w, group, partition, offset, &row) && row.state == HELD_RETRYING && row.due_ms == due;
+    }
     store_iter_close(it);
+    away_members(w, timed);
     it = store_iter(w->mem, FAM_HELD);
     for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
-        struct held_row row;
         struct err e = {0};
         if (!key_read_held(store_iter_key(it), &group, &partition, &offset) ||
             held_row_get(store_iter_value(it), &row, &e) != E_OK)
@@ -33,7 +81,7 @@ void model_held_rows(struct world *w)
     store_iter_close(it);
     for (int i = 0; i <= GROUPS; i++)
         if (waits[i] != timed[i])
-            world_fail(w, "group %d: %zu held messages wait, %zu have a time", i, waits[i], timed[i]);
+            world_fail(w, "group %d: %zu held messages wait, %zu have a time or a key", i, waits[i], timed[i]);
 }
 
 static bool census(const struct world *w, int group, struct engine_census *c)
@@ -102,23 +150,46 @@ static void list_chunk(struct world *w, int group, struct view chunk, uint32_t s
         world_fail(w, "group %d: a chunk of a list does not read", group);
 }
 
-static void lists_read(struct world *w, int group, struct listed *l)
+static void list_read(struct world *w, int group, uint64_t hash, const struct list_header_row *header, struct listed *l)
 {
-    struct key prefix = key_group_prefix(w->model->group_ids[group]);
-    struct list_header_row header = {0};
+    struct buf value = {0};
     struct err e = {0};
-    uint64_t hash;
-    uint32_t id, chunk;
+    for (uint32_t chunk = header->first; header->count > 0 && chunk <= header->last; chunk++) {
+        struct key k = key_list(w->model->group_ids[group], hash, chunk);
+        bool found = false, first = chunk == header->first;
+        if (store_get(w->mem, FAM_KEYS, key_view(&k), &value, &found, &e) != E_OK || !found)
+            world_fail(w, "group %d: a list has no chunk %u", group, chunk);
+        else
+            list_chunk(w, group, buf_view(&value), first ? header->skip : 0, first && header->head_in_list, l);
+    }
+    buf_free(&value);
+}
+
+/* Lists of keys that are in memory, and of those that are away. */
+static void lists_read(struct world *w, int group, uint64_t purges, struct listed *l)
+{
     struct store_iter *it = store_iter(w->mem, FAM_KEYS);
-    for (store_iter_seek(it, key_view(&prefix));
-         store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it)) {
-        if (!key_read_list(store_iter_key(it), &id, &hash, &chunk))
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it); store_iter_next(it)) {
+        struct view key = store_iter_key(it), value = store_iter_value(it);
+        struct list_header_row header = {0};
+        struct away_row away;
+        struct err e = {0};
+        uint64_t hash;
+        uint32_t id, chunk;
+        bool here = key_read_list_header(key, &id, &hash), there = !here && key_read_away(key, &id, &hash);
+        if (!here && !there && !key_read_list(key, &id, &hash, &chunk))
             world_fail(w, "a key of a list does not read");
-        else if (chunk == 0 && list_header_get(store_iter_value(it), &header, &e) != E_OK)
+        if ((!here && !there) || id != w->model->group_ids[group])
+            continue;
+        if (here && list_header_get(value, &header, &e) != E_OK)
             world_fail(w, "a header of a list does not read: %s", e.text);
-        else if (chunk != 0)
-            list_chunk(w, group, store_iter_value(it), chunk == header.first ? header.skip : 0,
-                       chunk == header.first && header.head_in_list, l);
+        if (there && away_row_get(value, &away, &e) != E_OK)
+            world_fail(w, "a key that is away does not read: %s", e.text);
+        if (w->failed)
+            break;
+        if (there && away.purges == purges)
+            header = away.list;
+        list_read(w, group, hash, &header, l);
     }
     store_iter_close(it);
 }
@@ -155,7 +226,7 @@ static struct recount recount(struct world *w, int group)
     struct listed l = {0};
     for (int p = 0; p < PARTS; p++)
         l.at[p] = mem_array(o->parts[p].end + 1, 1);
-    lists_read(w, group, &l);
+    lists_read(w, group, o->rows[group][0].purges, &l);
     for (int p = 0; p < PARTS && !w->failed; p++) {
         if (o->parts[p].topic != group / GROUPS_PER_TOPIC)
             continue;

@@ -63,7 +63,7 @@ static void cursor_row(struct world *w, struct view key, struct view value)
     for (uint64_t o = r->floor; o < row.floor; o++)
         touch(w, model_message(w, (uint64_t)p->log[o]), group)->done = true;
     *r = (struct group_rows){
-        .floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before};
+        .floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before, .purges = row.away.purges};
 }
 
 static void done_row(struct world *w, struct view key, struct view value)
@@ -346,6 +346,9 @@ static bool parks_key(const struct world *w, int group, const struct message *m)
     return m->key != NONE && c->order == ORDER_KEY && c->park == PARK_KEY;
 }
 
+/* What is due up to then stays in memory. */
+static uint64_t near_until(const struct world *w) { return w->model->wall_ms + w->limits.retry_window_ms; }
+
 static void moved(struct world *w, int group, struct message *m)
 {
     struct group_view *g = model_view(m, group);
@@ -357,8 +360,13 @@ static void moved(struct world *w, int group, struct message *m)
                 "failures %u, grants %u)",
                 (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group,
                 spot_text(is), (unsigned long long)is->token, is->failures, is->grants);
-    g->redriven |= is->done && is->blocking; /* purged: it is among those that are done and present */
-    if (is->done && !was->done && was->token != 0)
+    if (is->done && (is->blocking || is->held == HELD_RETRYING)) { /* purged, or away: done and present */
+        w->totals->away += !was->done;
+        if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w))
+            world_fail(w, "message %llu of group %d is away, and due at %llu", id, group, (unsigned long long)is->due_ms);
+        g->redriven = true;
+    }
+    if (spot_absent(is) && !was->done && was->token != 0)
         check_prefix(w, group, m);
     if (was_parked && !parked)
         model_unparked(w, group, m);

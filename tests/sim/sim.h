@@ -40,7 +40,7 @@ enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
     X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped)  \
     X(scheduled) X(crons) X(moved) X(cancelled) X(expired) X(priorities) X(paced) X(runs) X(run_refused)    \
     X(full_keys) X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted) \
-    X(trims) X(gaps)
+    X(trims) X(gaps) X(away) X(came_back)
 struct sim_totals {
 #define X(name) uint64_t name;
     SIM_TOTALS(X)

@@ -89,6 +89,7 @@ static void count_engine(struct world *w)
     w->totals->expired_leases += c->expired_leases;
     w->totals->returned_leases += c->returned_leases;
     w->totals->spilled += c->spilled_messages;
+    w->totals->came_back += c->back_messages;
     w->totals->generations += c->dedup_generations;
     w->totals->timers += c->expired_leases + c->nacked_messages;
 }
@@ -359,6 +360,8 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     w->limits.session_ttl_ms = 60000;
     w->limits.session_grace_ms = 1500; /* shorter than leases, so that it is what ends them */
     w->limits.load_records_max = 64;
+    static const uint32_t windows[] = {0, 1, 50, 400, 2000, 10000};
+    w->limits.retry_window_ms = windows[rng_below(&w->rng, sizeof windows / sizeof windows[0])];
     w->limits.disk_reserve_bytes = 0;
     w->limits.retention_interval_ms = 500;
     w->mem = store_mem_new();

@@ -11,7 +11,7 @@ foreach(module task explain) # dead letters, and what is in the way
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
-foreach(module front run priority rate keylimit) # the order of a key, and who goes first
+foreach(module front run priority rate keylimit away) # the order of a key, and who goes first
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 sluice_unit_test(engine-assign SOURCES engine_assign.c LINKS engine)

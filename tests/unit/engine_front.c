@@ -242,7 +242,7 @@ static void under_park_key_a_redriven_message_lets_its_key_go_on_in_order(void *
             kit_restart(w.k);
         assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
         assert_true(kit_redrive(w.k, w.g, w.p, 0));
-        assert_string_equal(kit_where(w.k, "t", "g"), "ready 1 behind 2");
+        assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 behind 2 redriven 1");
         if (restart)
             kit_restart(w.k);
         struct call *c = kit_receive_wait(w.k, A, 0, w.g, 1, 0);
@@ -302,7 +302,7 @@ static void under_park_key_a_late_park_blocks_in_its_place(void **state)
         if (restart)
             kit_restart(w.k);
         take(w, "0");
-        assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 blocked 1 behind 1 parked 1");
+        assert_string_equal(kit_where(w.k, "t", "g"), "floor 2 blocked 1 behind 1 parked 1 redriven 1 away 1");
         kit_redrive(w.k, w.g, w.p, 1);
         take(w, "1 2");
         kit_free(w.k);

@@ -109,11 +109,11 @@ static void under_park_key_the_rest_of_the_key_waits_and_other_keys_go_on(void *
     kit_settle(w.k, A, w.g, SETTLE_NACK, "3"); /* without a key there is nothing to hold back */
     kit_ack(w.k, A, w.g, "2");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
-    assert_string_equal(kit_where(w.k, "t", "g"), "done 2 blocked 1 behind 2 parked 2");
+    assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 done 2 blocked 1 behind 2 parked 2 redriven 1 away 1");
     kit_restart(w.k);
     kit_produce(w.k, w.p, "b a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "5");
-    assert_string_equal(kit_where(w.k, "t", "g"), "done 2 leased 1 blocked 1 behind 3 parked 2");
+    assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 done 2 leased 1 blocked 1 behind 3 parked 2 redriven 1 away 1");
     kit_pass(w.k, 86400000);
     assert_string_equal(kit_ack(w.k, A, w.g, "0"), "LEASE_LOST");
     kit_free(w.k);

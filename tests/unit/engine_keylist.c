@@ -178,8 +178,7 @@ static void a_chunk_that_is_gone_stops_the_engine_and_is_named(void **state)
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 2);
     struct store_iter *it = store_iter(w.k->store, FAM_KEYS);
-    store_iter_seek(it, VIEW_LIT(""));
-    store_iter_next(it);
+    store_iter_seek(it, VIEW_LIT("")); /* chunks stand before headers */
     struct buf key = {0};
     buf_append(&key, store_iter_key(it).data, store_iter_key(it).size);
     store_iter_close(it);

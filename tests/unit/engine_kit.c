@@ -2,6 +2,7 @@
 #include "engine_kit.h"
 
 #include "base/mem.h"
+#include "broker/backread.h"
 #include "broker/cutread.h"
 #include "broker/dueread.h"
 #include "engine/filter.h"
@@ -43,6 +44,7 @@ static void engine_begin(struct kit *k)
     k->durable = k->written = engine_turn(k->engine);
     k->loads_n = k->cuts_n = 0;
     due_drop(k);
+    k->back_found = false;
     kit_begin(k);
     kit_end(k);
 }
@@ -79,6 +81,7 @@ void kit_free(struct kit *k)
 {
     engine_end(k);
     due_drop(k);
+    buf_free(&k->back_places);
     for (struct list_node *n; (n = list_pop_front(&k->calls)) != NULL;) {
         struct call *c = container_of(n, struct call, link);
         arena_free(&c->op.arena);
@@ -207,6 +210,10 @@ void kit_begin(struct kit *k)
         engine_due(k->engine, &k->due);
         due_drop(k);
     }
+    if (k->back_found && !k->hold_back) {
+        k->back_found = false;
+        engine_back(k->engine, &k->back);
+    }
 }
 
 void kit_end(struct kit *k)
@@ -238,6 +245,12 @@ void kit_end(struct kit *k)
     for (size_t i = 0; i < fx->cuts_n; i++)
         if (cut_find(k->store, &fx->cuts[i], &k->cuts[k->cuts_n++], &e) != E_OK)
             fail_msg("the log cannot be looked at: %s", e.text);
+    if (fx->back != NULL) {
+        assert_false(k->back_found); /* one at a time */
+        if (back_read(k->store, fx->back, &k->back, &k->back_places, &e) != E_OK)
+            fail_msg("what is away does not read: %s", e.text);
+        k->back_found = true;
+    }
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)
@@ -265,7 +278,8 @@ void kit_end(struct kit *k)
 static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
-    return (k->due_fetched && !k->hold_due) || (k->cuts_n > 0 && !k->hold_cuts) || (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
+    return (k->due_fetched && !k->hold_due) || (k->back_found && !k->hold_back) || (k->cuts_n > 0 && !k->hold_cuts) ||
+           (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
            (k->asking_n > 0 && !k->hold_asks) ||
            written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
 }
@@ -679,7 +693,7 @@ const char *kit_where(struct kit *k, const char *topic, const char *group)
     const struct { const char *name; uint64_t n; } counts[] = {
         {"floor", c.floor},       {"done", c.done_above_floor}, {"leased", c.leased}, {"ready", c.ready},       {"retrying", c.retrying},
         {"blocked", c.blocked},   {"waiting", c.waiting},       {"throttled", c.throttled}, {"behind", c.behind},
-        {"unscanned", c.unscanned}, {"parked", c.parked},       {"redriven", c.redriven}};
+        {"unscanned", c.unscanned}, {"parked", c.parked},       {"redriven", c.redriven}, {"away", c.away}};
     char *text = next_text(), *at = text;
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
         if (counts[i].n > 0)

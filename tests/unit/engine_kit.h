@@ -50,6 +50,10 @@ struct kit {
     bool hold_due;                  /* what is due was fetched, and is not brought */
     struct due due;                 /* fetched when the turn that asked was written */
     bool due_fetched;
+    bool hold_back;                 /* retries that are away and due were found, and are not brought */
+    struct back back;
+    struct buf back_places;
+    bool back_found;
     size_t hints, drops;
     uint64_t dropped_pipe;
     uint32_t gone_partitions;

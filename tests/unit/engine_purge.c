@@ -97,7 +97,7 @@ static void a_dead_letter_that_blocks_its_key_goes_on_doing_so_and_what_waited_b
     assert_string_equal(kit_receive(k, A, g, 2), "0 3");
     kit_settle(k, A, g, SETTLE_PARK, "0");
     assert_int_equal(purge(k, "g"), 4);
-    assert_string_equal(kit_where(k, "t", "g"), "floor 5 blocked 1 parked 1 redriven 1");
+    assert_string_equal(kit_where(k, "t", "g"), "floor 5 blocked 1 parked 1 redriven 1 away 1");
     assert_int_equal(kit_lag(k, "t", "g").scale_value, 0);
     kit_produce(k, p, "a b");
     assert_string_equal(kit_receive(k, A, g, 9), "6"); /* 5 waits behind 0 */

@@ -155,7 +155,7 @@ static void under_park_key_a_parked_one_takes_the_rest_back_and_blocks_it(void *
         kit_receive(w.k, A, w.g, 3);
         kit_ack(w.k, A, w.g, "0");
         kit_settle(w.k, A, w.g, SETTLE_PARK, "1");
-        assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 blocked 1 waiting 1 behind 1 parked 1");
+        assert_string_equal(kit_where(w.k, "t", "g"), "floor 3 blocked 1 waiting 1 behind 1 parked 1 redriven 2 away 2");
         if (restart)
             kit_restart(w.k);
         assert_string_equal(kit_receive(w.k, B, w.g, 4), "");

@@ -112,7 +112,7 @@ static void a_drop_leaves_nothing_parked_and_touches_nothing_else(void **state)
     kit_pass(w.k, 100);
     assert_string_equal(task(w, id), "done seen 2 matched 2 changed 2");
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "2 retrying");
-    assert_string_equal(kit_where(w.k, "t", "g"), "floor 2 ready 1 retrying 1");
+    assert_string_equal(kit_where(w.k, "t", "g"), "floor 3 ready 1 retrying 1 redriven 1 away 1");
     assert_int_equal(engine_counters(w.k->engine)->dropped_messages, 2);
     kit_free(w.k);
 }

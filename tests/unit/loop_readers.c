@@ -4,7 +4,7 @@
 #include "broker/readers.h"
 
 struct seen {
-    atomic_int loaded, due, filled, failed;
+    atomic_int loaded, due, back, filled, failed;
     struct err why;
 };
 
@@ -21,6 +21,13 @@ static void on_due(void *user, const struct due *d)
     assert_int_equal(d->next_ms, UINT64_MAX);
     ref_drop(d->hold);
     atomic_fetch_add(&s->due, 1);
+}
+static void on_back(void *user, const struct back *b)
+{
+    struct seen *s = user;
+    assert_int_equal(b->places_n, 0);
+    assert_int_equal(b->next_ms, UINT64_MAX);
+    atomic_fetch_add(&s->back, 1);
 }
 static void on_unreadable(void *user, const struct log_unreadable *u) { (void)user, (void)u; }
 static void on_filled(void *user, struct op *op)
@@ -45,7 +52,8 @@ static void work(uint32_t threads)
     tail_partition(tail, &(struct effect_partition){.partition = k->partition[DISK], .family = FAM_LOG_DAYS});
     struct seen seen = {0};
     struct log_source src = {.store = k->store, .tail = tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .unreadable = on_unreadable, .filled = on_filled, .failed = on_failed, .user = &seen};
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .back = on_back, .unreadable = on_unreadable, .filled = on_filled,
+                                  .failed = on_failed, .user = &seen};
     struct readers *r;
     struct err e = {0};
     assert_int_equal(readers_start(&r, &src, threads, &hooks, &e), 0);
@@ -54,6 +62,7 @@ static void work(uint32_t threads)
     for (int i = 0; i < JOBS; i++) {
         readers_load(r, &(struct effect_load){.group = 1, .partition = k->partition[DISK], .family = FAM_LOG_DAYS, .end = 3, .records = 3});
         readers_due(r, &(struct effect_due){.to_ms = UINT64_MAX, .rows_max = 1});
+        readers_back(r, &(struct effect_back){.to_ms = UINT64_MAX, .rows_max = 1});
         struct call *c = calls[i] = kit_fetch(k, k->partition[DISK], 0, 0);
         c->done = false;
         parts[i] = (struct wire_fetch_part){.partition = k->partition[DISK], .end = 3};
@@ -68,6 +77,7 @@ static void work(uint32_t threads)
     readers_stop(r); /* finishes what was given */
     assert_int_equal(atomic_load(&seen.loaded), JOBS);
     assert_int_equal(atomic_load(&seen.due), JOBS);
+    assert_int_equal(atomic_load(&seen.back), JOBS);
     assert_int_equal(atomic_load(&seen.filled), JOBS);
     assert_int_equal(atomic_load(&seen.failed), 0);
     for (int i = 0; i < JOBS; i++)

@@ -116,6 +116,9 @@ SHAPE(list, key_list(p.a, p.c, p.b), key_read_list(key, &p->a, &p->c, &p->b), fi
 SHAPE(held, key_held(p.a, p.b, p.c), key_read_held(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
 SHAPE(retry, key_sched_retry(p.c, p.a, p.b, p.d), key_read_sched_retry(key, &p->c, &p->a, &p->b, &p->d),
       first_difference(C, A, B, D))
+SHAPE(header, key_list_header(p.a, p.c), key_read_list_header(key, &p->a, &p->c), first_difference(A, C, 0, 0))
+SHAPE(away, key_away(p.a, p.c), key_read_away(key, &p->a, &p->c), first_difference(A, C, 0, 0))
+SHAPE(far, key_sched_away(p.c, p.a, p.b, p.d), key_read_sched_away(key, &p->c, &p->a, &p->b, &p->d), first_difference(C, A, B, D))
 SHAPE(batch, key_sched_batch(p.c, p.a, (struct id128){.hi = p.d, .lo = p.b}), read_batch(key, p), first_difference(C, A, D, B))
 SHAPE(task, key_task(p.a, p.c), key_read_task(key, &p->a, &p->c), first_difference(A, C, 0, 0))
 SHAPE(session, key_session((struct id128){.hi = p.c, .lo = p.d}), read_session(key, p),
@@ -130,7 +133,8 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
 static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(compaction), ROW(log),
                                       ROW(cursor), ROW(claim), ROW(member), ROW(done),  ROW(lease),     ROW(list),
                                       ROW(held),   ROW(retry), ROW(batch),     ROW(task),
-                                      ROW(session), ROW(lane), ROW(trims)};
+                                      ROW(session), ROW(lane), ROW(trims),  ROW(header),    ROW(away),
+                                      ROW(far)};
 
 static struct parts any_parts(struct rng *r)
 {
@@ -211,6 +215,13 @@ static void a_key_with_another_tag_is_not_taken_apart(void **state)
     struct key batch = key_sched_batch(1, 2, (struct id128){3, 4}), task = key_task(1, 2);
     batch.bytes[0] = 'r';
     assert_false(key_read_sched_batch(key_view(&batch), &c, &a, &id));
+    struct key away = key_sched_away(UINT64_C(0x1111111111111172), 2, 3, 4); /* of the size of a retry's, with an 'r' where that has one */
+    assert_false(key_read_sched_retry(key_view(&away), &c, &a, &b, &d));
+    assert_false(key_read_sched_away(key_view(&retry), &c, &a, &b, &d));
+    struct key header = key_list_header(1, 2), key = key_away(1, 2);
+    assert_false(key_read_away(key_view(&header), &a, &c));
+    assert_false(key_read_list_header(key_view(&key), &a, &c));
+    assert_false(key_read_list(key_view(&key), &a, &c, &b) && a < UINT32_MAX - 1); /* no group has such an id */
     task.bytes[0] = 'c';
     assert_false(key_read_task(key_view(&task), &a, &c));
 }
@@ -237,6 +248,14 @@ static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **
     struct key count = key_sched_count(7), low = key_sched_low();
     assert_int_equal(key_read_sched_kind(key_view(&count), &due), SCHED_KIND_COUNT);
     assert_int_equal(key_read_sched_kind(key_view(&low), &due), SCHED_KIND_LOW);
+    struct key away = key_sched_away(9, 2, 3, 4), away_low = key_sched_away_low(), away_first = key_sched_away(0, 0, 0, 0),
+               away_last = key_sched_away(UINT64_MAX, UINT32_MAX, UINT32_MAX, UINT64_MAX);
+    assert_int_equal(key_read_sched_kind(key_view(&away), &due), SCHED_KIND_AWAY);
+    assert_int_equal(due, 9);
+    assert_int_equal(key_read_sched_kind(key_view(&away_low), &due), SCHED_KIND_AWAY_LOW);
+    assert_int_equal(key_read_sched_kind(view_of(away.bytes, 8), &due), SCHED_KIND_NONE);
+    assert_true(view_cmp(key_view(&far), key_view(&away_first)) < 0);
+    assert_true(view_cmp(key_view(&away_last), key_view(&first)) < 0);
     retry.bytes[8] = 'x';
     assert_int_equal(key_read_sched_kind(key_view(&retry), &due), SCHED_KIND_NONE);
 }
@@ -295,6 +314,11 @@ static void a_prefix_covers_its_keys_and_no_others(void **state)
             assert_begins(key_group_prefix(n), key_state(m, id), n == m);
             assert_begins(key_sched_name_prefix(n), key_sched_name(m, id), n == m);
             assert_begins(key_group_prefix(n), key_list(m, UINT64_MAX, UINT32_MAX), n == m);
+            assert_begins(key_list_header_prefix(n), key_list_header(m, UINT64_MAX), n == m);
+            assert_begins(key_list_header_prefix(n), key_away(m, UINT64_MAX), false);
+            assert_begins(key_away_prefix(n), key_away(m, UINT64_MAX), n == m);
+            assert_begins(key_list_headers(), key_list_header(m, 0), true);
+            assert_begins(key_list_headers(), key_away(m, UINT64_MAX), false);
             assert_begins(key_lane_prefix(id), key_lane(other, UINT32_MAX), n == m);
         }
         assert_begins(key_meta_prefix('t'), key_topic(n), true);
@@ -329,6 +353,9 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
         {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
         {"r\1\2\3\4", 5},
+        {"\377\377\377\377\1\2\3\4\21\22\23\24\25\26\27\30", 16},
+        {"\377\377\377\376\1\2\3\4\21\22\23\24\25\26\27\30", 16},
+        {"a\21\22\23\24\25\26\27\30\1\2\3\4\5\6\7\10\41\42\43\44\45\46\47\50", 25},
     };
     struct parts p = {0x01020304, 0x05060708, UINT64_C(0x1112131415161718), UINT64_C(0x2122232425262728)};
     for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {

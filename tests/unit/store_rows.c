@@ -25,11 +25,16 @@ static const struct trims_row trims[] = {
     {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
 static const struct compaction_row compactions[] = {
     {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, 8, {{1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}, {11, 12}, {13, 14}, {MAX64, MAX64}}}};
-static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3}};
+static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, {MAX64 - 4, MAX64 - 5, MAX64 - 6, MAX64 - 7, MAX64 - 8, MAX64 - 9, MAX64 - 10}}};
 static const struct claim_row claims[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, CLAIM_KEPT, ID_MAX, MAX32}};
 static const struct member_row members[] = {{.name = {(const uint8_t *)"", 0}, .state = MEMBER_ACTIVE},
                                             {{(const uint8_t *)"m\0", 2}, MAX32, MAX64, MAX64 - 1, MEMBER_FENCED}};
 static const struct list_header_row headers[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}};
+
+static const struct key_member of_a_key[] = {
+    {MAX32, MAX64, AWAY_WAITING}, {MAX32, 0, AWAY_BLOCKED}, {0, 1, AWAY_RETRYING}, {0, MAX64, AWAY_WAITING}};
+static const struct away_row aways[] = {{.members = of_a_key, .members_n = 1},
+                                        {.list = {MAX32, MAX32 - 1, MAX32 - 2, MAX64, true}, .purges = MAX64, .members = of_a_key, .members_n = ARRAY_LEN(of_a_key)}};
 
 static void topics(bool extreme, struct topic_row *r)
 {
@@ -153,6 +158,7 @@ static void helds(bool extreme, struct held_row *r)
             .error = VIEW_LIT("e"),
             .expires_ms = MAX64,
             .priority = 255,
+            .purges = MAX64,
         };
 }
 
@@ -196,13 +202,14 @@ enum kind {
     COMPACTION,
     DEDUP,
     STATE,
+    AWAY,
     KINDS
 };
 
 /* The newest format of a kind of row. */
 static uint8_t format_of(enum kind k)
 {
-    return k == NEXT || k == TOPIC || k == GROUP || k == PARTITION ? 2 : ROW_FORMAT;
+    return k == NEXT || k == TOPIC || k == GROUP || k == PARTITION || k == CURSOR ? 2 : ROW_FORMAT;
 }
 
 static void put(enum kind kind, bool x, struct buf *b)
@@ -293,6 +300,9 @@ static void put(enum kind kind, bool x, struct buf *b)
     case STATE:
         state_row_put(b, &states[x]);
         break;
+    case AWAY:
+        away_row_put(b, &aways[x]);
+        break;
     case KINDS:
         break;
     }
@@ -326,6 +336,7 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct dedup_generation_row generation;
         struct dedup_row dedup;
         struct state_row state;
+        struct away_row away;
     } r;
     switch (kind) {
     case FORMAT:
@@ -378,6 +389,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         return dedup_row_get(v, &r.dedup, e);
     case STATE:
         return state_row_get(v, &r.state, e);
+    case AWAY:
+        return away_row_get(v, &r.away, e);
     case KINDS:
         break;
     }
@@ -553,6 +566,13 @@ static void rows_of_numbers_come_back(void **state)
         EQ(cursor);                      \
         EQ(ready_low);                   \
         EQ(parked);                      \
+        EQ(away.retrying);               \
+        EQ(away.blocked);                \
+        EQ(away.waiting);                \
+        EQ(away.behind);                 \
+        EQ(away.keys);                   \
+        EQ(away.purges);                 \
+        EQ(away.swept);                  \
     } while (0)
     ROUND_TRIP(cursor_row, cursor_row, cursors)
 #undef SAME
@@ -851,8 +871,65 @@ static void a_held_message_comes_back_with_its_reason(void **state)
         VEQ(error);
         EQ(expires_ms);
         EQ(priority);
+        EQ(purges);
         buf_free(&b);
     }
+}
+
+static void a_key_that_is_away_comes_back_with_its_members(void **state)
+{
+    (void)state;
+    for (int x = 0; x < 2; x++) {
+        struct away_row a = aways[x], b_;
+        struct key_member m = {0};
+        struct buf b = {0};
+        uint32_t n = 0;
+        bool bad;
+        away_row_put(&b, &a);
+        assert_ok(away_row_get(buf_view(&b), &b_, &err));
+        EQ(list.first);
+        EQ(list.skip);
+        EQ(list.last);
+        EQ(list.count);
+        EQ(list.head_in_list);
+        EQ(purges);
+        EQ(members_n);
+        for (; away_row_next(&b_.members_raw, &m, &bad); n++) {
+            assert_int_equal(m.partition, of_a_key[n].partition);
+            assert_true(m.offset == of_a_key[n].offset);
+            assert_int_equal(m.state, of_a_key[n].state);
+        }
+        assert_false(bad);
+        assert_int_equal(n, a.members_n);
+        buf_free(&b);
+    }
+}
+
+static void a_key_that_is_away_without_members_or_with_one_in_no_known_state_is_refused(void **state)
+{
+    (void)state;
+    for (int s = -1; s < 256; s++) {
+        struct key_member m = {.partition = 1, .offset = 2, .state = (uint8_t)s};
+        struct away_row back;
+        struct buf b = {0};
+        away_row_put(&b, &(struct away_row){.members = &m, .members_n = s < 0 ? 0 : 1});
+        int code = away_row_get(buf_view(&b), &back, NULL);
+        assert_int_equal(code, s >= AWAY_RETRYING && s <= AWAY_WAITING ? E_OK : E_DAMAGED);
+        buf_free(&b);
+    }
+}
+
+/* A broker that has nothing away writes what an older one reads. */
+static void a_cursor_without_anything_away_keeps_its_first_format(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    cursor_row_put(&b, &(struct cursor_row){.floor = 1, .cursor = 2, .ready_low = 3, .parked = 4});
+    assert_int_equal(b.data[0], 1);
+    buf_clear(&b);
+    cursor_row_put(&b, &(struct cursor_row){.floor = 1, .away = {.swept = 1}});
+    assert_int_equal(b.data[0], 2);
+    buf_free(&b);
 }
 
 /* clang-format on */
@@ -1126,7 +1203,7 @@ static void a_directory_of_a_newer_format_is_refused(void **state)
     struct err e = {0};
     format_row_get(buf_view(&b), &r, &e);
     assert_code(E_FORMAT_NEWER, e);
-    assert_string_equal(e.text, "data directory has format 4, this version reads 3");
+    assert_string_equal(e.text, "data directory has format 5, this version reads 4");
     buf_free(&b);
 }
 
@@ -1252,6 +1329,9 @@ int main(void)
         cmocka_unit_test(a_group_comes_back),
         cmocka_unit_test(a_held_message_comes_back_with_its_reason),
         cmocka_unit_test(a_held_message_of_no_known_state_is_refused),
+        cmocka_unit_test(a_key_that_is_away_comes_back_with_its_members),
+        cmocka_unit_test(a_key_that_is_away_without_members_or_with_one_in_no_known_state_is_refused),
+        cmocka_unit_test(a_cursor_without_anything_away_keeps_its_first_format),
         cmocka_unit_test(a_lease_comes_back_with_all_its_messages),
         cmocka_unit_test(a_lease_that_says_another_number_of_messages_is_refused),
         cmocka_unit_test(a_thousand_leased_neighbours_cost_few_bytes_each),

@@ -14,7 +14,8 @@ static struct store *filled(void)
         key_sched_count(1),      key_sched_name(1, id),      key_sched_low(),
         key_sched_retry(5, 1, 1, 1),  key_sched_batch(5, 1, id),  key_sched_batch(5, 2, id), key_sched_retry(6, 1, 1, 2),
         key_sched_retry(7, 1, 1, 3),  key_sched_batch(9, 1, id),  key_sched_batch(UINT64_MAX, 1, id), key_sched_retry(UINT64_MAX, 1, 1, 4),
-        key_sched_retry(UINT64_MAX, 1, 1, 5)};
+        key_sched_retry(UINT64_MAX, 1, 1, 5), key_sched_away(0, 1, 1, 1), key_sched_away(6, 1, 1, 1), key_sched_away(6, 1, 1, 2),
+        key_sched_away(UINT64_MAX, 1, 1, 1), key_sched_away_low()};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
         puts_row(&l, FAM_SCHED, key_view(&keys[i]), VIEW_LIT("x"));
     for (uint64_t i = 0; i < 1000; i++) {
@@ -58,6 +59,9 @@ static void every_row_of_the_kind_is_met_in_order_of_time(void **state)
     check(s, SCHED_KIND_BATCH, 6, "9 " LAST, 2);
     check(s, SCHED_KIND_RETRY, 0, "5 6 7 8 " LAST, 1005);
     check(s, SCHED_KIND_RETRY, 9, LAST, 2);
+    check(s, SCHED_KIND_AWAY, 0, "0 6 " LAST, 4);
+    check(s, SCHED_KIND_AWAY, 7, LAST, 1);
+    check(s, SCHED_KIND_AWAY_LOW, 0, "0", 1);
     check(s, SCHED_KIND_NAME, 0, "0", 1);
     check(s, SCHED_KIND_COUNT, 0, "0", 1);
     check(s, SCHED_KIND_LOW, 0, "0", 1);
