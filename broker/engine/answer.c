@@ -69,14 +69,6 @@ void answer_now(struct engine *en, struct op *op)
     hand_back(en, op);
 }
 
-void answer_on(struct engine *en, struct op *op, uint64_t turn, enum durability level)
-{
-    op->turn = turn;
-    op->level = level;
-    en->fx.need_sync |= turn == en->turn && level == DURABILITY_DISK;
-    hand_back(en, op);
-}
-
 void answer_change(struct engine *en, struct op *op, enum durability level)
 {
     op->turn = en->turn;
@@ -86,6 +78,18 @@ void answer_change(struct engine *en, struct op *op, enum durability level)
         en->fx.need_sync = true;
     if (op->lane != NULL)
         lane_done(en, op->lane, op, level);
+    hand_back(en, op);
+}
+
+void answer_on(struct engine *en, struct op *op, uint64_t turn)
+{
+    if (turn <= en->durable) {
+        answer_now(en, op);
+        return;
+    }
+    op->turn = turn;
+    op->level = DURABILITY_DISK;
+    en->fx.need_sync = true;
     hand_back(en, op);
 }
 

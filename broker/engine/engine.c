@@ -329,7 +329,11 @@ void engine_effects_clear(struct engine *en)
 }
 
 void engine_written(struct engine *en, uint64_t turn) { log_visible(en, &en->for_written, turn); }
-void engine_durable(struct engine *en, uint64_t turn) { log_visible(en, &en->for_durable, turn); }
+void engine_durable(struct engine *en, uint64_t turn)
+{
+    en->durable = turn;
+    log_visible(en, &en->for_durable, turn);
+}
 void engine_loaded(struct engine *en, const struct loaded *l) { queue_loaded(en, l); }
 void engine_due(struct engine *en, const struct due *d) { sched_due(en, d); }
 void engine_compacted(struct engine *en, struct compaction *c) { compact_returned(en, c); }

@@ -289,7 +289,7 @@ static void member_tell(struct engine *en, struct member *m, struct op *op, bool
         }
         r->assigned = assigned;
     }
-    answer_on(en, op, m->turn, DURABILITY_DISK);
+    answer_on(en, op, m->turn);
 }
 
 static bool member_news(const struct member *m, const struct op *op)

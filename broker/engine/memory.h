@@ -435,6 +435,7 @@ struct engine {
     struct rng rng;
     uint32_t epoch;             /* (row) */
     uint64_t turn;              /* (row) */
+    uint64_t durable;           /* the last turn that is on disk */
     uint64_t wall_ms;           /* (row) never goes back */
     uint64_t down_ms;           /* between the last turn before the start and the start */
     uint64_t topics_gone;       /* how many were deleted since the start */
@@ -493,7 +494,7 @@ void answer(struct engine *en, struct op *op, int code, const char *fmt, ...) PR
 /* A refusal that says what was done before: it leaves as that does. */
 void answer_standing(struct engine *en, struct op *op, enum durability level, int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
 void answer_now(struct engine *en, struct op *op);                 /* op->reply is filled; stands on nothing */
-void answer_on(struct engine *en, struct op *op, uint64_t turn, enum durability level); /* stands on a turn, this or one before */
+void answer_on(struct engine *en, struct op *op, uint64_t turn);   /* stands on a turn, this or one before, if that is not on disk yet */
 void answer_change(struct engine *en, struct op *op, enum durability level); /* stands on this turn; kept as its lane's result */
 void *op_take(struct engine *en, struct op *op, size_t n, size_t size); /* zeroed, from its arena; never NULL */
 struct view op_text(struct op *op, const char *text);              /* a copy in its arena */
