@@ -36,7 +36,7 @@ run() { # NAME PRESET [ctest's options]
     # ctest counts a program as passed in which a test was skipped; only what the program printed tells.
     printed=$(build_dir "$preset")/Testing/Temporary/LastTest.log
     grep -hE '\*\*\*(Skipped|Not Run)|^\[  SKIPPED \] [^0-9]' "$logs/$name" "$printed" >>"$logs/skipped" || true
-    grep -hE '^(planted bugs|kill -9): ' "$printed" >"$logs/$name.said" || true
+    grep -hE '^(planted bugs|kill -9|power cut|damage|failures): ' "$printed" >"$logs/$name.said" || true
 }
 
 build_dir() { # PRESET
@@ -48,8 +48,8 @@ run release release
 build asan
 if [ "$full" = yes ]; then
     run asan asan
-    export SLUICE_CRASH_CYCLES=500 SLUICE_UNIT_KILLS=500 SLUICE_SIM_SEEDS=10000 SLUICE_RETENTION_MB=3000
-    run full release -R '^(crash-mixed|crash-unit|crash-retention|sim-queue)$'
+    export SLUICE_CRASH_CYCLES=500 SLUICE_UNIT_KILLS=500 SLUICE_SIM_SEEDS=10000 SLUICE_RETENTION_MB=3000 SLUICE_POWER_STATES=10000
+    run full release -R '^(crash-mixed|crash-unit|crash-power|crash-retention|sim-queue)$'
 else
     run asan asan -L 'unit|talk'
     export SLUICE_SIM_SEEDS=50

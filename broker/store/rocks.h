@@ -67,18 +67,29 @@ int rocks_error_code(const char *text);
 /* Sets `e` to code and text; where that names no file below `path`, with `file` in front, or, if NULL, the path. Frees `text`. */
 int rocks_error(const char *path, const char *file, char *text, struct err *e);
 
+/* ---------------------------------------------------------------- do the logs hang together (rocks_wal.c) */
+
+/* Looks at CURRENT, the manifest and the write-ahead logs of a database that nobody has open. What a power cut left behind a hole, and was
+ * never synced, is dropped (`dropped`). `sums`: checksums of the logs, too; else only where something is odd. DAMAGED, naming the file;
+ * STORE_FAILED. */
+int rocks_wal_look(const struct rocks_dir *d, bool sums, bool *dropped, struct err *e);
+/* To be put first into each list that is written: what is known to be synced, RocksDB's number of the last put. */
+void rocks_wal_mark(rocksdb_writebatch_t *b, uint64_t synced);
+
 /* ---------------------------------------------------------------- who is damaged (rocks_damage.c)
  *
- * RocksDB names the table that does not fit its checksums, but neither the log at recovery nor the blob file.
+ * RocksDB names the table that does not fit its checksums, but not the blob file.
  */
 
-/* What RocksDB's log has to hold for the next function. */
-enum { ROCKS_LOG_WARNINGS = 2 };
-/* The write-ahead log that recovery stopped at, from RocksDB's own log. False: not found there. */
-bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size);
 /* The blob file that holds the damaged value of the first row of a family at or behind `key`. False: not found. */
 bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
                         size_t size);
+
+/* ---------------------------------------------------------------- sums (rocks_crc.c) */
+
+/* CRC32C of what `crc` is of (0: nothing) and these bytes; and how RocksDB stores one. */
+uint32_t rocks_crc32c(uint32_t crc, const uint8_t *data, size_t size);
+uint32_t rocks_crc_masked(uint32_t crc);
 
 /* ---------------------------------------------------------------- the store (store_rocks.c) */
 
@@ -102,6 +113,9 @@ struct store_rocks {
 
     /* the writing thread's */
     rocksdb_writebatch_t *batch;
+
+    /* writer and syncer: numbers of puts, as RocksDB counts them */
+    atomic_uint_fast64_t written, synced;
 
     /* writer and syncer: the first failure is the last word */
     pthread_mutex_t failed_lock;

@@ -1,8 +1,7 @@
 /* Which file is damaged, where RocksDB does not say.
  *
- * It names the table whose block does not fit, but of a write-ahead log it says only "checksum mismatch", and of a value in a blob
- * file "Blob CRC mismatch". An operator has to know the file. This is for messages only: nothing is decided by it, and what it
- * does not find stays unnamed.
+ * It names the table whose block does not fit, but of a value in a blob file it says only "Blob CRC mismatch". An operator has to know
+ * the file. This is for messages only: nothing is decided by it, and what it does not find stays unnamed.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -16,42 +15,6 @@
 #include "store/keys.h"
 #include "store/rocks.h"
 
-/* ---------------------------------------------------------------- logs: RocksDB writes the name into LOG, if allowed to
- *
- *     2026/11/22-05:10:11.123456 4711 [WARN] [db/db_impl/db_impl_open.cc:1051] /data/000012.log: dropping 3 bytes; Corruption: ...
- */
-enum { LOG_TAIL = 256 << 10 };
-
-static char *read_tail(int dir_fd, const char *file)
-{
-    int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    off_t size = lseek(fd, 0, SEEK_END);
-    off_t from = size > LOG_TAIL ? size - LOG_TAIL : 0;
-    char *text = mem_zalloc(LOG_TAIL + 1);
-    ssize_t n = pread(fd, text, LOG_TAIL, from);
-    text[n > 0 ? n : 0] = '\0';
-    close(fd);
-    return text;
-}
-
-bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size)
-{
-    char *text = read_tail(d->fd, "LOG");
-    const char *found = NULL;
-    for (const char *at = text; at != NULL && (at = strstr(at, ".log: dropping ")) != NULL; at++)
-        found = at;
-    if (found != NULL) {
-        const char *begin = found;
-        while (begin > text && begin[-1] != '/' && begin[-1] != ' ')
-            begin--;
-        snprintf(name, size, "%.*s", (int)(found + strlen(".log") - begin), begin);
-    }
-    mem_free(text);
-    return found != NULL;
-}
-
 /* ---------------------------------------------------------------- blob files
  *
  *     header 30: magic u32, version u32, family u32, ...
@@ -62,22 +25,6 @@ bool rocks_damaged_wal(const struct rocks_dir *d, char *name, size_t size)
  */
 enum { BLOB_HEADER = 30, BLOB_RECORD = 32, BLOB_FOOTER = 32, BLOB_MAGIC = 0x00248f37, BLOB_KEY_MAX = 4200 };
 enum { ROWS_TRIED_MAX = 16 };
-
-static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t size)
-{
-    crc = ~crc;
-    for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1)));
-    }
-    return ~crc;
-}
-
-static uint32_t masked(uint32_t crc)
-{
-    return (crc >> 15 | crc << 17) + 0xa282ead8u;
-}
 
 struct record {
     uint64_t at, key_size, value_size;
@@ -103,7 +50,7 @@ static enum walk read_record(int fd, uint64_t file_size, struct record *r)
     r->key_size = get_u64(head);
     r->value_size = get_u64(head + 8);
     r->sum = get_u32(head + 28);
-    if (masked(crc32c(0, head, 24)) != get_u32(head + 24))
+    if (rocks_crc_masked(rocks_crc32c(0, head, 24)) != get_u32(head + 24))
         return WALK_BROKEN;
     uint64_t left = file_size - r->at - BLOB_RECORD;
     if (r->key_size > left || r->value_size > left - r->key_size || r->key_size > sizeof r->key)
@@ -114,17 +61,17 @@ static enum walk read_record(int fd, uint64_t file_size, struct record *r)
 static bool record_good(int fd, const struct record *r)
 {
     uint8_t part[16 << 10];
-    uint32_t crc = crc32c(0, r->key, (size_t)r->key_size);
+    uint32_t crc = rocks_crc32c(0, r->key, (size_t)r->key_size);
     uint64_t at = r->at + BLOB_RECORD + r->key_size;
     for (uint64_t left = r->value_size; left > 0;) {
         size_t n = left < sizeof part ? (size_t)left : sizeof part;
         if (!read_at(fd, part, n, at))
             return false;
-        crc = crc32c(crc, part, n);
+        crc = rocks_crc32c(crc, part, n);
         at += n;
         left -= n;
     }
-    return masked(crc) == r->sum;
+    return rocks_crc_masked(crc) == r->sum;
 }
 
 /* The first row at or behind `from` in any blob file of the family, and whether a value of it is damaged. */

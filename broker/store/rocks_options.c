@@ -16,6 +16,7 @@ enum {
 
     /* File descriptors of tables and blob files; what is over it is closed, and opened again when it is asked for. */
     OPEN_FILES_MAX = 256,
+    OPENING_THREADS = 2, /* started anew for each family; 16 of them, as is usual, cost more than they save */
 
     INFO_HEADERS = 5,      /* InfoLogLevel */
     RECOVER_TORN_TAIL = 0, /* WALRecoveryMode::kTolerateCorruptedTailRecords */
@@ -102,6 +103,7 @@ static void set_resources(rocksdb_options_t *o, const struct store_rocks_options
 {
     rocksdb_options_set_db_write_buffer_size(o, z->buffers);
     rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);
+    rocksdb_options_set_max_file_opening_threads(o, OPENING_THREADS);
     rocksdb_options_set_max_background_jobs(o, user->background_threads > 0 ? user->background_threads
                                                                             : JOBS_DEFAULT);
     rocksdb_options_set_bytes_per_sync(o, MIB); /* a flush writes back as it goes, not all at its end */

@@ -173,6 +173,7 @@ static int rocks_write(struct store *base, const struct puts *l, struct err *e)
     int code = have_room(s, "writing", WRITING_BYTES + l->bytes, e);
     if (code != E_OK)
         return code;
+    rocks_wal_mark(s->batch, atomic_load(&s->synced));
     for (size_t i = 0; i < l->count; i++) {
         struct put put;
         puts_at(l, i, &put);
@@ -181,8 +182,10 @@ static int rocks_write(struct store *base, const struct puts *l, struct err *e)
     char *text = NULL;
     rocksdb_write(s->db, s->write, s->batch, &text);
     batch_clear(s, l->bytes);
-    if (text == NULL)
+    if (text == NULL) {
+        atomic_store(&s->written, rocksdb_get_latest_sequence_number(s->db));
         return E_OK;
+    }
 
     struct err failure = {0};
     code = rocks_error(s->path, NULL, text, &failure);
@@ -200,9 +203,12 @@ static int rocks_sync(struct store *base, struct err *e)
     if (PLANTED(sync_skipped))
         return E_OK;
     char *text = NULL;
+    uint64_t written = atomic_load(&s->written);
     rocksdb_flush_wal(s->db, 1, &text);
-    if (text == NULL)
+    if (text == NULL) {
+        atomic_store(&s->synced, written);
         return E_OK;
+    }
     struct err failure = {0};
     rocks_error(s->path, NULL, text, &failure);
     return fail(s, &failure, e);
@@ -396,23 +402,31 @@ static char *try_open(struct store_rocks *s)
     return text;
 }
 
-static int open_database(struct store_rocks *s, struct err *e)
+/* What RocksDB finds wrong with a log it does not name: then each is looked at to its last byte. */
+static int open_database(struct store_rocks *s, bool fresh, struct err *e)
 {
+    bool dropped = false;
+    int code = fresh ? E_OK : rocks_wal_look(&s->dir, false, &dropped, e);
+    if (code != E_OK)
+        return code;
     char *text = try_open(s);
-    if (text == NULL)
-        return E_OK;
-    if (rocks_error_code(text) != E_DAMAGED || strstr(text, s->path) != NULL)
+    if (text != NULL && rocks_error_code(text) == E_DAMAGED && strstr(text, s->path) == NULL && !fresh) {
+        bool more = false;
+        code = rocks_wal_look(&s->dir, true, &more, e);
+        dropped |= more;
+        if (code != E_OK) {
+            rocksdb_free(text);
+            return code;
+        }
+        rocksdb_free(text);
+        text = try_open(s);
+    }
+    if (text != NULL)
         return rocks_error(s->path, NULL, text, e);
-
-    /* A damaged log, and no word on which: asked again, with RocksDB's own log on. */
-    rocksdb_free(text);
-    rocksdb_options_set_info_log_level(s->options.db, ROCKS_LOG_WARNINGS);
-    text = try_open(s);
-    if (text == NULL)
-        return E_OK;
-    char wal[256];
-    bool named = rocks_damaged_wal(&s->dir, wal, sizeof wal);
-    return rocks_error(s->path, named ? wal : NULL, text, e);
+    if (dropped)
+        say(s, LOG_WARN, "store: a power cut left a hole in what was not synced: what was written behind it is dropped");
+    s->written = s->synced = rocksdb_get_latest_sequence_number(s->db);
+    return E_OK;
 }
 
 static int open_all(struct store_rocks *s, const struct store_rocks_options *user, struct err *e)
@@ -424,7 +438,7 @@ static int open_all(struct store_rocks *s, const struct store_rocks_options *use
     rocks_options_make(&s->options, user, fresh);
     code = have_room(s, "opening", OPENING_BYTES, e);
     if (code == E_OK)
-        code = open_database(s, e);
+        code = open_database(s, fresh, e);
     return code == E_OK && fresh ? rocks_dir_made(&s->dir, e) : code;
 }
 

@@ -4,10 +4,13 @@
  */
 #include "syncshim.h"
 
+#include "tape.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +43,10 @@ static struct {
     int (*fstatvfs)(int, struct statvfs *);
     int (*unlink)(const char *);
     int (*unlinkat)(int, const char *, int);
+    int (*openat)(int, const char *, int, ...);
+    int (*ftruncate)(int, off_t);
+    int (*rename)(const char *, const char *);
+    int (*mkdir)(const char *, mode_t);
 } libc;
 
 static void die(const char *why)
@@ -71,6 +78,11 @@ __attribute__((constructor)) static void begin(void)
     find(&libc.fstatvfs, "fstatvfs");
     find(&libc.unlink, "unlink");
     find(&libc.unlinkat, "unlinkat");
+    find(&libc.openat, "openat");
+    find(&libc.ftruncate, "ftruncate");
+    find(&libc.rename, "rename");
+    find(&libc.mkdir, "mkdir");
+    tape_begin();
     const char *path = getenv(SYNCSHIM_ENV);
     if (path == NULL)
         return;
@@ -143,9 +155,14 @@ static void set_synced(const char *name, uint64_t bytes)
 static int sync_through(int (*sync)(int), int fd)
 {
     char path[PATH_MAX_BYTES];
+    uint64_t taped = tape_sync_begin(fd);
     const char *name = name_of(fd, path);
-    if (name == NULL)
-        return sync(fd);
+    if (name == NULL) {
+        int code = sync(fd);
+        if (code == 0)
+            tape_sync_end(taped);
+        return code;
+    }
     struct stat st = {0};
     fstat(fd, &st);
     struct syncshim_sync *record = &shim->syncs[atomic_fetch_add(&shim->syncs_n, 1) % SYNCSHIM_SYNCS];
@@ -164,6 +181,8 @@ static int sync_through(int (*sync)(int), int fd)
         error = errno;
     if (error == 0 && !lie && S_ISREG(st.st_mode))
         set_synced(name, (uint64_t)st.st_size);
+    if (error == 0 && !lie)
+        tape_sync_end(taped);
     atomic_store(&record->ended_ns, now_ns());
     if (error != 0)
         errno = error;
@@ -225,16 +244,28 @@ static bool has_space(int fd, off_t size)
     return shim == NULL || size <= atomic_load(&shim->space) || name_of(fd, path) == NULL;
 }
 
-EXPORT ssize_t write(int fd, const void *data, size_t size)
+/* Writes what there is space for; at < 0: where the file stands. */
+static ssize_t put(int fd, const void *data, size_t size, off_t at)
 {
     ssize_t n = take_space(fd, size);
-    return n < 0 ? n : libc.write(fd, data, (size_t)n);
+    if (n < 0)
+        return n;
+    bool taped = tape_enter(fd);
+    n = at < 0 ? libc.write(fd, data, (size_t)n) : libc.pwrite(fd, data, (size_t)n, at);
+    if (taped && n > 0)
+        tape_wrote(fd, data, (size_t)n, at);
+    tape_leave(taped);
+    return n;
+}
+
+EXPORT ssize_t write(int fd, const void *data, size_t size)
+{
+    return put(fd, data, size, -1);
 }
 
 EXPORT ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
 {
-    ssize_t n = take_space(fd, size);
-    return n < 0 ? n : libc.pwrite(fd, data, (size_t)n, at);
+    return put(fd, data, size, at);
 }
 
 EXPORT ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
@@ -242,16 +273,21 @@ EXPORT ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
     return pwrite(fd, data, size, at);
 }
 
+/* To a file of ours, or where there is no space for all of it, only the first piece: the caller goes on with the rest. */
 EXPORT ssize_t writev(int fd, const struct iovec *pieces, int count)
 {
-    size_t size = 0;
-    for (int i = 0; i < count; i++)
-        size += pieces[i].iov_len;
-    ssize_t n = take_space(fd, size);
-    if (n < 0 || (size_t)n == size)
-        return n < 0 ? n : libc.writev(fd, pieces, count);
-    size_t first = pieces[0].iov_len;
-    return libc.write(fd, pieces[0].iov_base, first < (size_t)n ? first : (size_t)n);
+    char path[PATH_MAX_BYTES];
+    if (count == 0 || name_of(fd, path) == NULL)
+        return libc.writev(fd, pieces, count);
+    return put(fd, pieces[0].iov_base, pieces[0].iov_len, -1);
+}
+
+static int resized(int fd, int code, bool taped)
+{
+    if (taped && code == 0)
+        tape_resized(fd);
+    tape_leave(taped);
+    return code;
 }
 
 EXPORT int fallocate(int fd, int mode, off_t at, off_t size)
@@ -260,7 +296,8 @@ EXPORT int fallocate(int fd, int mode, off_t at, off_t size)
         errno = ENOSPC;
         return -1;
     }
-    return libc.fallocate(fd, mode, at, size);
+    bool taped = tape_enter(fd);
+    return resized(fd, libc.fallocate(fd, mode, at, size), taped);
 }
 
 EXPORT int fallocate64(int fd, int mode, off64_t at, off64_t size)
@@ -270,12 +307,107 @@ EXPORT int fallocate64(int fd, int mode, off64_t at, off64_t size)
 
 EXPORT int posix_fallocate(int fd, off_t at, off_t size)
 {
-    return has_space(fd, size) ? libc.posix_fallocate(fd, at, size) : ENOSPC;
+    if (!has_space(fd, size))
+        return ENOSPC;
+    bool taped = tape_enter(fd);
+    return resized(fd, libc.posix_fallocate(fd, at, size), taped);
 }
 
 EXPORT int posix_fallocate64(int fd, off64_t at, off64_t size)
 {
     return posix_fallocate(fd, at, size);
+}
+
+EXPORT int ftruncate(int fd, off_t size)
+{
+    bool taped = tape_enter(fd);
+    return resized(fd, libc.ftruncate(fd, size), taped);
+}
+
+EXPORT int ftruncate64(int fd, off64_t size)
+{
+    return ftruncate(fd, size);
+}
+
+/* ---------------------------------------------------------------- names: only recorded */
+
+static int opened(int fd, bool was_there, bool emptied, bool taped)
+{
+    if (taped && fd >= 0 && !was_there)
+        tape_created(fd);
+    else if (taped && fd >= 0 && emptied)
+        tape_resized(fd);
+    tape_leave(taped);
+    return fd;
+}
+
+static int open_at(int dir_fd, const char *name, int flags, mode_t mode)
+{
+    char path[PATH_MAX_BYTES];
+    if (dir_fd != AT_FDCWD && name[0] != '/' && name_of(dir_fd, path) != NULL)
+        snprintf(path + strlen(path), sizeof path - strlen(path), "/%s", name);
+    else
+        snprintf(path, sizeof path, "%s", name);
+    if (libc.openat == NULL) /* somebody's constructor, before ours */
+        find(&libc.openat, "openat");
+    bool taped = (flags & (O_CREAT | O_TRUNC)) != 0 && tape_enter_path(path);
+    struct stat st;
+    int saved = errno;
+    bool was_there = taped && lstat(path, &st) == 0;
+    errno = saved;
+    return opened(libc.openat(dir_fd, name, flags, mode), was_there, (flags & O_TRUNC) != 0, taped);
+}
+
+static mode_t mode_of(int flags, va_list args)
+{
+    return (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
+}
+
+EXPORT int openat(int dir_fd, const char *name, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = mode_of(flags, args);
+    va_end(args);
+    return open_at(dir_fd, name, flags, mode);
+}
+
+EXPORT int open(const char *name, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = mode_of(flags, args);
+    va_end(args);
+    return open_at(AT_FDCWD, name, flags, mode);
+}
+
+EXPORT int open64(const char *name, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = mode_of(flags, args);
+    va_end(args);
+    return open_at(AT_FDCWD, name, flags, mode);
+}
+
+EXPORT int rename(const char *from, const char *to)
+{
+    bool taped = tape_enter_path(from);
+    int code = libc.rename(from, to);
+    if (taped && code == 0)
+        tape_renamed(from, to);
+    tape_leave(taped);
+    return code;
+}
+
+EXPORT int mkdir(const char *path, mode_t mode)
+{
+    bool taped = tape_enter_path(path);
+    int code = libc.mkdir(path, mode);
+    if (taped && code == 0)
+        tape_made_dir(path);
+    tape_leave(taped);
+    return code;
 }
 
 /* What a removed file gives back. */
@@ -290,7 +422,11 @@ EXPORT int unlink(const char *path)
 {
     struct stat st;
     bool ours = shim != NULL && below(path) && lstat(path, &st) == 0;
+    bool taped = tape_enter_path(path);
     int code = libc.unlink(path);
+    if (taped && code == 0)
+        tape_removed(path);
+    tape_leave(taped);
     if (ours && code == 0)
         give_space(st.st_size);
     return code;
@@ -301,7 +437,13 @@ EXPORT int unlinkat(int dir_fd, const char *name, int flags)
     char path[PATH_MAX_BYTES];
     struct stat st;
     bool ours = flags == 0 && name_of(dir_fd, path) != NULL && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (ours)
+        snprintf(path + strlen(path), sizeof path - strlen(path), "/%s", name);
+    bool taped = ours && tape_enter_path(path);
     int code = libc.unlinkat(dir_fd, name, flags);
+    if (taped && code == 0)
+        tape_removed(path);
+    tape_leave(taped);
     if (ours && code == 0)
         give_space(st.st_size);
     return code;

@@ -815,6 +815,7 @@ static void the_options_of_the_database_are_in_effect(void **state)
         {"max_total_wal_size", "268435456"},
         {"db_write_buffer_size", "8388608"},
         {"max_open_files", "256"},
+        {"max_file_opening_threads", "2"},
         {"stats_dump_period_sec", "0"},
         {"stats_persist_period_sec", "0"},
         {"keep_log_file_num", "3"},
