@@ -113,7 +113,11 @@ struct work {
     bool carried;               /* of rows that are to go: */
     bool changed;               /* they were not one hole already */
     uint64_t carried_first, carried_last, carried_base, carried_bytes, carried_removed; /* keys of their rows */
-    uint64_t kept_bytes, tombstones, pinned;
+    uint64_t kept_bytes, tombstones;
+    uint32_t left_at;           /* in c->left: those before were met */
+    struct buf left;            /* of uint64_t: superseded, and left where they are */
+    struct keys left_keys;
+    uint64_t left_from;         /* the first for which there was no room */
     struct batch_builder *builder;
 };
 
@@ -124,6 +128,8 @@ static void work_free(void *work)
 {
     struct work *w = work;
     keys_free(&w->keys);
+    keys_free(&w->left_keys);
+    buf_free(&w->left);
     batch_builder_free(w->builder);
     mem_free(w);
 }
@@ -294,13 +300,34 @@ static int pinned(struct pins *p, uint64_t offset, bool *yes, struct err *e)
 
 /* ---------------------------------------------------------------- the second part: what is left of each row */
 
-/* Which records of a batch stay. */
-struct choice { struct batch_reader r; uint8_t *stays; uint32_t n; uint64_t tombstones, pinned; };
+/* It stays though it is superseded: the next passes know, and its tombstone stays as long. */
+static void leave(struct work *w, struct view key, uint64_t offset)
+{
+    if (w->left.size < COMPACTION_LEFT_MAX * sizeof offset) {
+        buf_append(&w->left, &offset, sizeof offset);
+        keys_put(&w->left_keys, key, offset);
+    } else if (w->left_from == UINT64_MAX) {
+        w->left_from = offset;
+    }
+}
 
-static int choose(const struct work *w, const struct compaction *c, struct pins *pins, const struct stored_header *h, struct view batch,
+/* Offsets are asked for in order. */
+static bool was_left(struct work *w, const struct compaction *c, uint64_t offset)
+{
+    while (w->left_at < c->left_n && c->left[w->left_at] < offset)
+        w->left_at++;
+    return w->left_at < c->left_n && c->left[w->left_at] == offset;
+}
+
+static bool knows(const struct keys *k, struct view key) { return k->n > 0 && *slot_of(k, key_hash(key), key) != NULL; }
+
+/* Which records of a batch stay. */
+struct choice { struct batch_reader r; uint8_t *stays; uint32_t n; uint64_t tombstones; };
+
+static int choose(struct work *w, const struct compaction *c, struct pins *pins, const struct stored_header *h, struct view batch,
                   struct choice *x, struct err *e)
 {
-    *x = (struct choice){.pinned = UINT64_MAX};
+    *x = (struct choice){0};
     int code = batch_reader_open(&x->r, batch, e);
     if (code != E_OK)
         return code;
@@ -312,13 +339,13 @@ static int choose(const struct work *w, const struct compaction *c, struct pins 
         if (code != E_OK)
             break;
         bool tombstone = x->r.c.value_size[i] == 0;
-        bool old = key.data != NULL && superseded(&w->keys, key, offset);
-        bool over = tombstone && key.data != NULL && offset < c->tombstones_to && offset < c->clean;
+        bool old = key.data != NULL && (superseded(&w->keys, key, offset) || was_left(w, c, offset));
+        bool over = !old && tombstone && key.data != NULL && offset < c->tombstones_to && offset < c->clean && !knows(&w->left_keys, key);
         bool held = false;
         if (old || over)
             code = pinned(pins, offset, &held, e);
-        if (held && old && x->pinned == UINT64_MAX)
-            x->pinned = offset;
+        if (held && old)
+            leave(w, key, offset);
         x->stays[i] = (!old && !over) || held;
         x->n += x->stays[i];
         x->tombstones += x->stays[i] && tombstone;
@@ -419,15 +446,12 @@ static int entry_rewrite(struct work *w, const struct compaction *c, struct pins
             entry_put(out, h, batch);
         } else if (!batch_put(w, h, &x, out, &code, e) && code == E_OK) {
             entry_put(out, h, batch);
-            for (uint32_t i = 0; i < x.r.c.count; i++)
-                if (!x.stays[i])
-                    x.pinned = lower(x.pinned, h->base_offset + batch_offset_delta(&x.r.c, i));
+            w->left_from = lower(w->left_from, h->base_offset);
             gone = 0;
         }
     }
     *removed += gone;
     w->tombstones += x.tombstones;
-    w->pinned = lower(w->pinned, x.pinned);
     choice_free(&x);
     return code;
 }
@@ -541,7 +565,10 @@ static int rewrite_round(struct work *w, struct store *s, struct compaction *c, 
         c->over = true;
         c->kept_bytes = w->kept_bytes;
         c->tombstones = w->tombstones;
-        c->pinned = w->pinned;
+        c->left_from = w->left_from;
+        c->left_n = (uint32_t)(w->left.size / sizeof c->left[0]);
+        if (c->left_n > 0)
+            memcpy(c->left, w->left.data, w->left.size);
     }
     rows_close(&rows);
     store_iter_close(pins.it);
@@ -558,7 +585,7 @@ int compact_round(struct store *s, struct compaction *c, struct err *e)
     if (w == NULL) {
         w = c->work = mem_zalloc(sizeof *w);
         w->at = c->clean;
-        w->pinned = w->covered = UINT64_MAX;
+        w->left_from = w->covered = UINT64_MAX;
         c->to = c->clean;
         c->to_bytes = c->passed_bytes;
         c->work_free = work_free;

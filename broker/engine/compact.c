@@ -7,8 +7,9 @@
  *
  * A pass is made by readers in rounds (broker/compactread.c); this file says when, and puts what a round brought: rows of the log, whole, in one
  * turn. It goes no further than every queue group is done, so nobody holds what it removes; and what a dead letter points to stays.
- * Where one such stays though a later message supersedes it, `clean` stays before it, so that the next pass looks at its key again; `passed`
- * says where the last pass ended.
+ * Which of these stay though a later message supersedes them is remembered (`left`), so that a later pass removes them, and no tombstone goes
+ * before what it removes. Where they are more than are remembered, `clean` stays before the first of the others, and the next pass looks at the
+ * keys since then again; `passed` says where the last pass ended.
  *
  * A tombstone goes when tombstone_ms have passed since the first pass that removed everything before it: who read an older value has so long to
  * meet it. `marks` of the row say when which part was passed first.
@@ -18,7 +19,7 @@
 enum {
     LOOK_MAX = 1024,            /* partitions looked at in one turn */
     DAMAGED_REST_MS = 600000,   /* a log that does not read is tried again then */
-    STUCK_REST_MS = 3600000     /* ... and one whose keys since `clean` do not fit the memory */
+    STUCK_REST_MS = 3600000     /* ... and one whose keys do not fit the memory, from what is held on */
 };
 
 void compaction_free(struct compaction *c)
@@ -187,6 +188,8 @@ static void begin(struct engine *en, const struct compactable *x, uint64_t end, 
     c->tombstones_to = tombstones;
     c->worth_bytes = worth_bytes;
     c->memory_max = en->limits->compact_memory_bytes;
+    c->left_n = x->row.left_n;
+    memcpy(c->left, x->row.left, c->left_n * sizeof c->left[0]);
     for (size_t i = 0; i < t->groups_n; i++)
         c->groups[c->groups_n++] = t->groups[i]->id;
     send(en, p, c);
@@ -292,18 +295,14 @@ static void finish(struct engine *en, struct partition *p, const struct compacti
 {
     struct compactable *x = p->compact;
     struct compaction_row *row = &x->row;
-    uint64_t clean = c->pinned < c->to ? c->pinned : c->to;
-    if (c->worth && c->to < c->passed && clean <= c->clean) {
-        x->after_ms = en->now.mono_ms + STUCK_REST_MS;
-        notice(en, "topic '%s', partition %u is not compacted: a dead letter keeps what is at offset %llu, and compact_memory_bytes does not hold the "
-               "keys since then", p->topic->name, p->index, (unsigned long long)clean);
-        return;
-    }
+    uint64_t clean = c->left_from < c->to ? c->left_from : c->to;
     if (!c->worth) {
         x->after_ms = en->now.mono_ms + higher(en->limits->compact_interval_ms, en->limits->compact_lag_ms / 8);
         return;
     }
     row->clean = clean;
+    row->left_n = c->left_n;
+    memcpy(row->left, c->left, c->left_n * sizeof c->left[0]);
     if (c->to >= c->passed) {
         uint64_t all = c->to_bytes - p->row.start_bytes;
         row->passed = c->to;
@@ -317,6 +316,13 @@ static void finish(struct engine *en, struct partition *p, const struct compacti
         mark_add(row, row->clean, en->wall_ms);
     row_write(en, x);
     en->counters.compactions++;
+    if (clean == c->to)
+        return;
+    /* the next pass begins again where more is held than is remembered; where the keys since then do not fit, it comes no further either */
+    x->after_ms = en->now.mono_ms + (c->to < c->passed ? STUCK_REST_MS : en->limits->compact_interval_ms);
+    if (c->to < c->passed)
+        notice(en, "topic '%s', partition %u is compacted up to offset %llu only: dead letters keep what is at %llu and behind it, and "
+               "compact_memory_bytes does not hold the keys since then", p->topic->name, p->index, (unsigned long long)c->to, (unsigned long long)clean);
 }
 
 void compact_returned(struct engine *en, struct compaction *c)

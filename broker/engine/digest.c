@@ -91,6 +91,8 @@ static uint64_t compaction_digest(uint64_t h, const struct compactable *x)
     h = mix(mix(mix(mix(mix(mix(h, r->clean), r->passed), r->passed_bytes), r->removed_bytes), r->tombstones), r->last_ms);
     for (uint32_t i = 0; i < r->marks_n; i++)
         h = mix(mix(h, r->marks[i].offset), r->marks[i].ms);
+    for (uint32_t i = 0; i < r->left_n; i++)
+        h = mix(h, r->left[i]);
     return h;
 }
 

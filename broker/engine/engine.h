@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "engine/op.h"
+#include "store/keys.h"
 #include "store/puts.h"
 #include "store/store.h"
 
@@ -72,6 +73,8 @@ struct compaction {
     uint64_t before_ms;             /* nor what was appended then or later */
     uint64_t tombstones_to;         /* tombstones below this offset may go */
     uint64_t worth_bytes, memory_max;
+    uint32_t left_n;                /* superseded and left where they are, by the passes before; and by this one, when it is over */
+    uint64_t left[COMPACTION_LEFT_MAX];
     /* the engine's note of what it knew when the round began */
     uint32_t next_group;
     uint64_t redriven;
@@ -87,7 +90,8 @@ struct compaction {
     /* what the pass came to, when it is over */
     bool over, worth;               /* not worth: nothing was done */
     uint64_t to, to_bytes;          /* it went so far; the log's bytes before that, as they were appended */
-    uint64_t kept_bytes, tombstones, pinned; /* of the rows below `to`; the first that is held and so stays though superseded, else UINT64_MAX */
+    uint64_t kept_bytes, tombstones; /* of the rows below `to` */
+    uint64_t left_from;             /* the first that is left and did not fit into `left`; UINT64_MAX: all did */
     /* groups whose held messages stay */
     uint32_t groups_n, groups[];
 };

@@ -169,11 +169,13 @@ struct partition_row {
 enum { TRIMS_MAX = 8 };
 struct trim { uint64_t to, first_ms, last_ms; uint8_t why; /* enum gap_why */ };
 struct trims_row { uint32_t n; struct trim at[TRIMS_MAX]; };
-enum { COMPACTION_MARKS_MAX = 8 };
-struct compaction_row { /* clean, passed: see engine/compact.c. marks: what lies below `offset` was passed first at `ms`, ascending */
+enum { COMPACTION_MARKS_MAX = 8, COMPACTION_LEFT_MAX = 256 };
+struct compaction_row { /* clean, passed, left: see engine/compact.c. marks: what lies below `offset` was passed first at `ms`, ascending */
     uint64_t clean, passed, passed_bytes, removed_bytes, tombstones, last_ms;
     uint32_t marks_n;
     struct { uint64_t offset, ms; } marks[COMPACTION_MARKS_MAX];
+    uint32_t left_n;
+    uint64_t left[COMPACTION_LEFT_MAX]; /* ascending */
 };
 /* What a group has away: messages by what they are, those in the lists of its keys, keys. purges: how often it was purged while it had any; what
  * older ones left is not there any more, and its rows are removed up to `swept`. */

@@ -285,6 +285,9 @@ void compaction_row_put(struct buf *b, const struct compaction_row *r)
         buf_put_varint(b, r->marks[i].offset);
         buf_put_varint(b, r->marks[i].ms);
     }
+    buf_put_varint(b, r->left_n);
+    for (uint32_t i = 0; i < r->left_n; i++)
+        buf_put_varint(b, r->left[i] - (i > 0 ? r->left[i - 1] : 0));
 }
 
 int compaction_row_get(struct view v, struct compaction_row *r, struct err *e)
@@ -306,6 +309,11 @@ int compaction_row_get(struct view v, struct compaction_row *r, struct err *e)
         r->marks[i].offset = cur_varint(&c);
         r->marks[i].ms = cur_varint(&c);
     }
+    r->left_n = cur_varint32(&c);
+    if (r->left_n > COMPACTION_LEFT_MAX)
+        c.bad = true;
+    for (uint32_t i = 0; i < r->left_n && !c.bad; i++)
+        r->left[i] = cur_varint(&c) + (i > 0 ? r->left[i - 1] : 0);
     return row_close(&c, "compaction", e);
 }
 

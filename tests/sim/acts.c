@@ -36,9 +36,12 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
 {
     bool ids = rng_chance(&w->rng, 1, 2);
     for (uint32_t i = 0; i < count; i++) {
-        int key = (int)rng_below(&w->rng, KEYS + 1);
-        bool keyed = key < KEYS &&
-                     key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
+        bool compacted = w->model->topic_config[w->model->parts[b->part].topic].compacted, keyed;
+        int key;
+        do { /* each partition has a key that belongs to it */
+            key = (int)rng_below(&w->rng, KEYS + 1);
+            keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
+        } while (compacted && !keyed);
         struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
         m->unit = unit;
         m->header = (int)rng_below(&w->rng, HEADERS) - 1;

@@ -8,6 +8,7 @@
  *   model_sched.c  what waits for its time: never early, never lost, never twice
  *   model_task.c   dead letters: redriven and dropped by tasks, as these say
  *   model_retention.c  the beginnings of the logs: what may be removed
+ *   model_compact.c what compaction may remove
  *   model_count.c  counters against a recount
  *
  * A message is in one place of each group; what the rows say of it is a `spot`. Each list of rows that is written is followed first, then
@@ -62,6 +63,7 @@ struct message {
     bool acked;                /* the producer was told */
     int64_t offset;            /* where the log has it; -1: not there */
     int64_t acked_offset;
+    bool compacted;            /* compaction removed it from its place */
     uint64_t append_ms;        /* wall, as its batch says */
     uint64_t append_turn;
     int unit;                  /* whose output it is; NONE */
@@ -234,6 +236,15 @@ void model_partition_row(struct world *w, struct view key, struct view value);
 void model_trim(struct world *w, struct view begin, struct view end);
 void model_trims_check(struct world *w);
 void model_starts_again(struct world *w);
+
+/* ---------------------------------------------------------------- model_compact.c */
+
+/* A row of a log is put again: what is left of it. */
+void model_rewritten(struct world *w, struct part_view *p, struct view value);
+/* Of each key of a compacted topic the last message is there. */
+void model_latest(struct world *w);
+/* A fetch gave what stands at these offsets: nothing before `to` that is there was left out. */
+void model_skipped(struct world *w, int part, uint64_t from, uint64_t to);
 /* What a fetch from `from` was told of the beginning. */
 void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch_part *reply);
 

@@ -138,6 +138,23 @@ static void log_append(struct world *w, struct part_view *p, int64_t value, cons
                    (long long)m->acked_offset, (long long)m->offset);
 }
 
+/* While a log is read again: compaction has left nothing there. */
+static void log_hole(struct world *w, struct part_view *p, uint64_t to)
+{
+    for (; p->end < to && !w->failed; p->end++) {
+        if (p->end + 1 >= p->known) {
+            world_fail(w, "partition %u: nothing stands at %zu, and nothing ever did", p->id, p->end);
+            return;
+        }
+        struct message *m = model_message(w, (uint64_t)p->log[p->end]);
+        m->offset = (int64_t)p->end;
+        m->compacted = true;
+        model_message(w, m->value)->latest_ms = m->append_ms;
+        if (m->unit != NONE)
+            model_unit_seen(w, m->unit);
+    }
+}
+
 void model_log_row(struct world *w, struct view key, struct view value)
 {
     uint32_t partition;
@@ -149,11 +166,16 @@ void model_log_row(struct world *w, struct view key, struct view value)
     struct buf aligned = {0};
     struct err e = {0};
     buf_append(&aligned, value.data, value.size);
+    if (last < p->end) {
+        model_rewritten(w, p, buf_view(&aligned));
+        buf_free(&aligned);
+        return;
+    }
     for (struct view rest = buf_view(&aligned); rest.size > 0 && !w->failed;) {
         struct stored_header h;
         struct view batch;
-        struct batch_reader r;
-        if (stored_next(&rest, &h, &batch, &e) != E_OK || batch_reader_open(&r, batch, &e) != E_OK) {
+        struct batch_reader r = {0};
+        if (stored_next(&rest, &h, &batch, &e) != E_OK || (!stored_is_hole(&h) && batch_reader_open(&r, batch, &e) != E_OK)) {
             world_fail(w, "the log does not read: %s", e.text);
             break;
         }
@@ -162,11 +184,15 @@ void model_log_row(struct world *w, struct view key, struct view value)
                        (unsigned long long)h.base_offset, p->end);
         for (uint32_t i = 0; i < r.c.count && !w->failed; i++) {
             struct record record;
+            log_hole(w, p, h.base_offset + batch_offset_delta(&r.c, i));
+            if (w->failed)
+                break;
             if (batch_reader_get(&r, i, &record, &e) != E_OK)
                 world_fail(w, "the log does not read: %s", e.text);
             else
                 log_append(w, p, model_id_of(record.value), &h);
         }
+        log_hole(w, p, h.base_offset + h.count);
         batch_reader_close(&r);
     }
     if (!w->failed && p->end != last + 1)
@@ -179,7 +205,7 @@ void model_log_again(struct world *w)
 {
     struct model *o = w->model;
     for (size_t i = 0; i < o->messages_n; i++)
-        o->messages[i].offset = -1;
+        o->messages[i].offset = -1, o->messages[i].compacted = false;
     for (int i = 0; i < PARTS; i++)
         o->parts[i].known = o->parts[i].end + 1;
     model_starts_again(w);

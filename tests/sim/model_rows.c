@@ -522,6 +522,7 @@ void model_after_crash(struct world *w, bool cut)
     model_scheds_again(w);
     model_units_again(w);
     model_log_check(w);
+    model_latest(w);
     for (size_t i = 0; i < o->messages_n && !w->failed; i++)
         check_message(w, &o->messages[i]);
 }

@@ -337,6 +337,7 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
         world_fail(w, "a fetch was answered %u", part->code);
     if (part->code == E_OK)
         model_gap(w, index, r->from.offset, part);
+    uint64_t next = r->from.offset > part->start ? r->from.offset : part->start;
     for (struct view rest = part->data; rest.size > 0 && !w->failed;) {
         struct stored_header h;
         struct view batch;
@@ -349,17 +350,20 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
         if (h.base_offset + h.count > bound)
             world_fail(w, "a fetch showed offset %llu of part %d, which may be seen up to %zu",
                        (unsigned long long)h.base_offset, index, bound);
-        for (uint32_t i = 0; i < h.count && !w->failed; i++) {
+        for (uint32_t i = 0; i < reader.c.count && !w->failed; i++) {
             struct record record;
             char text[32];
-            int n = snprintf(text, sizeof text, "m%lld",
-                             (long long)model_message(w, (uint64_t)p->log[h.base_offset + i])->value);
+            uint64_t offset = h.base_offset + batch_offset_delta(&reader.c, i);
+            int n = snprintf(text, sizeof text, "m%lld", (long long)model_message(w, (uint64_t)p->log[offset])->value);
+            model_skipped(w, index, next, offset);
+            next = offset >= next ? offset + 1 : next;
             if (batch_reader_get(&reader, i, &record, &e) != E_OK ||
                 !view_eq(record.value, view_of(text, (size_t)n)))
-                world_fail(w, "a fetch gave another message at offset %llu",
-                           (unsigned long long)(h.base_offset + i));
+                world_fail(w, "a fetch gave another message at offset %llu", (unsigned long long)offset);
             w->totals->fetched++;
         }
+        model_skipped(w, index, next, h.base_offset + h.count);
+        next = h.base_offset + h.count > next ? h.base_offset + h.count : next;
         batch_reader_close(&reader);
     }
     request_end(r);

@@ -91,6 +91,8 @@ static void count_engine(struct world *w)
     w->totals->spilled += c->spilled_messages;
     w->totals->came_back += c->back_messages;
     w->totals->generations += c->dedup_generations;
+    w->totals->compactions += c->compactions;
+    w->totals->compactions_given_up += c->compactions_given_up;
     w->totals->timers += c->expired_leases + c->nacked_messages;
 }
 
@@ -196,6 +198,7 @@ static void turn(struct world *w)
     if (rng_chance(&w->rng, 1, 32)) {
         check_digest(w);
         model_held_rows(w);
+        model_latest(w);
         model_recount(w);
     }
     if (!w->failed && rng_chance(&w->rng, 1, 100))
@@ -363,6 +366,11 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     static const uint32_t windows[] = {0, 1, 50, 400, 2000, 10000};
     w->limits.retry_window_ms = windows[rng_below(&w->rng, sizeof windows / sizeof windows[0])];
     w->limits.disk_reserve_bytes = 0;
+    w->limits.compact_bytes_min = 1;
+    w->limits.compact_dirty_min = rng_between(&w->rng, 1, 50);
+    w->limits.compact_lag_ms = rng_chance(&w->rng, 1, 2) ? 0 : 5000;
+    w->limits.compact_interval_ms = 500;
+    w->limits.compact_memory_bytes = rng_chance(&w->rng, 1, 2) ? 1 : 65536; /* a row a pass */
     w->limits.retention_interval_ms = 500;
     w->mem = store_mem_new();
     w->store = tap_new(w->mem, model_written, w);

@@ -24,7 +24,7 @@ static const struct partition_row partitions[] = {
 static const struct trims_row trims[] = {
     {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
 static const struct compaction_row compactions[] = {
-    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, 8, {{1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}, {11, 12}, {13, 14}, {MAX64, MAX64}}}};
+    {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, 8, {{1, 2}, {3, 4}, {5, 6}, {7, 8}, {9, 10}, {11, 12}, {13, 14}, {MAX64, MAX64}}, 3, {1, 300, MAX64}}};
 static const struct cursor_row cursors[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, {MAX64 - 4, MAX64 - 5, MAX64 - 6, MAX64 - 7, MAX64 - 8, MAX64 - 9, MAX64 - 10}}};
 static const struct claim_row claims[] = {{0}, {MAX64, MAX64 - 1, MAX64 - 2, CLAIM_KEPT, ID_MAX, MAX32}};
 static const struct member_row members[] = {{.name = {(const uint8_t *)"", 0}, .state = MEMBER_ACTIVE},
@@ -614,6 +614,9 @@ static void rows_of_numbers_come_back(void **state)
             EQ(marks[m_].offset);                            \
             EQ(marks[m_].ms);                                \
         }                                                    \
+        EQ(left_n);                                          \
+        for (uint32_t m_ = 0; m_ < a.left_n; m_++)           \
+            EQ(left[m_]);                                    \
     } while (0)
     ROUND_TRIP(compaction_row, compaction_row, compactions)
 #undef SAME
@@ -1276,7 +1279,7 @@ static void the_bytes_of_rows_are_these_for_ever(void **state)
         {TOPIC, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 15},
         {GROUP, "\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 21},
         {GENERATION, "\1\0\0\0\0", 5},
-        {COMPACTION, "\1\0\0\0\0\0\0\0", 8},
+        {COMPACTION, "\1\0\0\0\0\0\0\0\0", 9},
         {DEDUP, "\1\0\0\0", 4},
         {STATE, "\1\0\0\0", 4},
         {SCHED_BATCH, "\1\0\0\0\0\0\0\0\0\0\0\0\0", 13},
