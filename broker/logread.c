@@ -596,7 +596,7 @@ static void fill_receive(const struct log_source *src, struct op *op, struct wir
 
 /* ---------------------------------------------------------------- held messages: does a filter fit their bytes */
 
-struct fitting { const struct log_source *src; struct slicer s; int code; };
+struct fitting { const struct log_source *src; struct slicer s; int code; uint64_t append_time_ms; };
 
 /* What is damaged or gone does not fit; whether the rest does is not known when the code says so. */
 static bool fits(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f)
@@ -608,14 +608,18 @@ static bool fits(void *user, uint32_t partition, uint64_t offset, const struct w
     int code = slicer_get(&x->s, x->src, partition, offset, &record, &index, &e);
     if (code != E_OK && code != E_DAMAGED && code != E_GAP)
         x->code = code;
+    x->append_time_ms = x->s.b.h.append_time_ms;
     return code == E_OK && filter_bytes(f, record.key, record.headers);
 }
+
+static bool within(uint64_t ms, uint64_t from_ms, uint64_t to_ms) { return ms >= from_ms && (to_ms == 0 || ms < to_ms); }
 
 void log_match(const struct log_source *src, struct match *m)
 {
     struct fitting x = {.src = src};
     for (uint32_t i = 0; i < m->places_n && x.code == E_OK; i++)
-        m->places[i].fits = fits(&x, m->places[i].partition, m->places[i].offset, &m->filter);
+        m->places[i].fits = fits(&x, m->places[i].partition, m->places[i].offset, &m->filter) &&
+                            within(x.append_time_ms, m->from_ms, m->to_ms);
     slicer_stop(&x.s);
     m->code = x.code;
 }
@@ -664,38 +668,117 @@ static void fill_ask(const struct log_source *src, struct op_ask *a)
 
 /* ---------------------------------------------------------------- offset for a time */
 
-static void fill_offset(const struct log_source *src, struct op *op)
+/* The first offset in [low, high] whose message was appended at or after a time; high if none was. Errors: those of reading the log. */
+static int offset_at(const struct log_source *src, uint32_t partition, uint64_t low, uint64_t high, uint64_t time_ms, uint64_t *offset,
+                     struct err *e)
 {
-    const struct wire_offset_for *q = &op->request.offset_for;
-    struct wire_offset_reply *r = &op->reply.offset;
-    uint64_t low = r->start, high = r->end; /* the answer is in [low, high] */
-    struct err e = {0};
     while (low < high) {
         uint64_t mid = low + (high - low) / 2;
         struct walk w;
         struct batch b;
         bool found = false;
-        if (!walk_open(&w, src, q->partition, mid))
+        if (!walk_open(&w, src, partition, mid))
             break;
-        int code = walk_next(&w, &b, &found, &e);
-        if (code != E_OK || !found) {
-            walk_close(&w);
-            if (code != E_OK) {
-                op->reply.code = (uint16_t)code;
-                op->reply.body = BODY_NONE;
-                err_set(&op->error, code, "%s", e.text);
-                op->reply.detail = view_of_str(op->error.text);
-            }
-            return;
-        }
-        uint64_t first = b.from < mid ? b.from : mid; /* nothing is left between it and the batch, whose time stands for both */
-        if (b.h.append_time_ms >= q->time_ms)
-            high = first > low ? first : low;
-        else
-            low = b.last_offset + 1;
+        int code = walk_next(&w, &b, &found, e);
         walk_close(&w);
+        if (code != E_OK)
+            return code;
+        uint64_t first = found && b.from < mid ? b.from : mid; /* nothing is left between it and the batch, whose time stands for both */
+        if (found && b.h.append_time_ms < time_ms)
+            low = b.last_offset + 1;
+        else
+            high = first > low ? first : low;
     }
-    r->offset = low < r->end ? low : r->end;
+    *offset = low < high ? low : high;
+    return E_OK;
+}
+
+static void fill_offset(const struct log_source *src, struct op *op)
+{
+    const struct wire_offset_for *q = &op->request.offset_for;
+    struct wire_offset_reply *r = &op->reply.offset;
+    struct err e = {0};
+    int code = offset_at(src, q->partition, r->start, r->end, q->time_ms, &r->offset, &e);
+    if (code != E_OK) {
+        op->reply.code = (uint16_t)code;
+        op->reply.body = BODY_NONE;
+        err_set(&op->error, code, "%s", e.text);
+        op->reply.detail = view_of_str(op->error.text);
+    }
+}
+
+/* ---------------------------------------------------------------- picking messages for a replay */
+
+enum { PICK_LOOKED_AT = 16384, PICK_CHUNK = 4096 };
+
+/* The key's hash says no in most cases, without its bytes. */
+static bool picks(struct fitting *x, const struct pick *p, const struct loaded_record *r)
+{
+    const struct wire_held_filter *f = &p->filter;
+    if (r->append_time_ms < p->from_ms || (f->has_offset && (f->partition != p->partition || f->offset != r->offset)) ||
+        (f->has_key && (!r->has_key || r->key_hash != key_hash(f->key))))
+        return false;
+    return !filter_needs_bytes(f) || fits(x, p->partition, r->offset, f);
+}
+
+/* The records of one load. True: no more can fit, or no more may be given. */
+static bool pick_loaded(struct fitting *x, struct pick *p, const struct loaded *l)
+{
+    for (uint32_t i = 0; i < l->records_n; i++) {
+        const struct loaded_record *r = &l->records[i];
+        if (r->offset >= p->end || (p->to_ms != 0 && r->append_time_ms >= p->to_ms)) {
+            p->next = p->end;
+            return true;
+        }
+        if (p->messages_n == p->messages_max)
+            return true;
+        bool fit = picks(x, p, r);
+        if (x->code != E_OK)
+            return true;
+        p->next = r->offset + 1;
+        if (fit) {
+            p->messages[p->messages_n++] = (struct picked){.offset = r->offset, .key_hash = r->key_hash, .size = r->size, .skipped = p->trailing,
+                                                           .priority = r->priority, .has_key = r->has_key};
+            p->trailing = 0;
+        } else {
+            p->trailing++;
+        }
+    }
+    p->next = l->next < p->end ? l->next : p->end;
+    return false;
+}
+
+void log_pick(const struct log_source *src, struct pick *p)
+{
+    struct fitting x = {.src = src};
+    struct buf records = {0};
+    struct err e = {0};
+    p->next = p->from;
+    if (p->seek && offset_at(src, p->partition, p->from, p->end, p->from_ms, &p->next, &e) != E_OK)
+        p->next = p->from; /* all of it is looked at */
+    for (uint32_t looked = 0; looked < PICK_LOOKED_AT && p->next < p->end;) {
+        struct effect_load load = {.partition = p->partition, .records = PICK_CHUNK, .from = p->next, .end = p->end};
+        struct loaded l;
+        int code = log_load(src, &load, &l, &records, &e);
+        if (code != E_OK || l.next == load.from) { /* not now; or the partition is gone, and so is who asks */
+            p->code = code != E_OK ? code : E_GAP;
+            break;
+        }
+        if (l.code != E_OK) {
+            if (p->messages_n == 0 && looked == 0) {
+                p->lost = l.next - p->next;
+                p->next = l.next;
+            }
+            break;
+        }
+        looked += l.records_n > 0 ? l.records_n : PICK_CHUNK; /* a hole takes its time, too */
+        if (pick_loaded(&x, p, &l))
+            break;
+    }
+    if (x.code != E_OK)
+        p->code = x.code;
+    slicer_stop(&x.s);
+    buf_free(&records);
 }
 
 void log_fill(const struct log_source *src, struct op *op, log_unreadable_fn *unreadable, void *user)

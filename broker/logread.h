@@ -15,6 +15,10 @@ int log_load(const struct log_source *src, const struct effect_load *load, struc
 /* Which places of `m` fit its filter. What does not read as a message does not fit; m->code: what kept it from being looked at now. */
 void log_match(const struct log_source *src, struct match *m);
 
+/* The next messages of a partition that fit, at most p->messages_max, looking at a bounded number. What does not read is skipped over, alone: a
+ * pick that says that something is lost has no messages. */
+void log_pick(const struct log_source *src, struct pick *p);
+
 /* What a granted message turned out to be unreadable as. */
 struct log_unreadable { uint32_t group, partition; uint64_t offset, token; int code; struct err error; };
 typedef void log_unreadable_fn(void *user, const struct log_unreadable *u);

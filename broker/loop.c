@@ -19,7 +19,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_BACK, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_BACK, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_PICKED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -31,6 +31,7 @@ struct event_pipe { struct event event; uint64_t pipe; };
 struct event_loaded { struct event event; struct loaded loaded; struct loaded_record records[]; };
 struct event_matched { struct event event; struct match *match; };
 struct event_compacted { struct event event; struct compaction *compaction; };
+struct event_picked { struct event event; struct pick *pick; };
 struct event_due { struct event event; struct due due; };
 struct event_cut { struct event event; struct cut cut; };
 struct event_back { struct event event; struct back back; struct back_place places[]; };
@@ -211,6 +212,8 @@ static void turn_written(struct loop *l)
         readers_load(l->readers, &fx->loads[i]);
     for (size_t i = 0; i < fx->matches_n; i++)
         readers_match(l->readers, fx->matches[i]);
+    for (size_t i = 0; i < fx->picks_n; i++)
+        readers_pick(l->readers, fx->picks[i]);
     if (fx->due != NULL)
         readers_due(l->readers, fx->due);
     for (size_t i = 0; i < fx->cuts_n; i++)
@@ -294,6 +297,12 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_COMPACTED: {
         struct event_compacted *p = container_of(ev, struct event_compacted, event);
         engine_compacted(l->engine, p->compaction);
+        mem_free(p);
+        break;
+    }
+    case EVENT_PICKED: {
+        struct event_picked *p = container_of(ev, struct event_picked, event);
+        engine_picked(l->engine, p->pick);
         mem_free(p);
         break;
     }
@@ -507,6 +516,15 @@ static void on_compacted(void *user, struct compaction *c)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_picked(void *user, struct pick *pick)
+{
+    struct loop *l = user;
+    struct event_picked *p = mem_zalloc(sizeof *p);
+    p->event.kind = EVENT_PICKED;
+    p->pick = pick;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_due(void *user, const struct due *d)
 {
     struct loop *l = user;
@@ -612,7 +630,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
     struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .back = on_back, .cut = on_cut, .matched = on_matched,
-                                  .compacted = on_compacted, .unreadable = on_unreadable,
+                                  .compacted = on_compacted, .picked = on_picked, .unreadable = on_unreadable,
                                   .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
         loop_close(l);
@@ -712,6 +730,8 @@ static void drop_everything(struct loop *l)
     for (size_t i = 0; i < fx->matches_n; i++)
         match_free(fx->matches[i]);
     compaction_free(fx->compaction);
+    for (size_t i = 0; i < fx->picks_n; i++)
+        pick_free(fx->picks[i]);
     l->blocked = false;
     for (struct inbox_node *n = take_events(l), *next; n != NULL; n = next) {
         struct event *ev = container_of(n, struct event, node);
@@ -724,6 +744,8 @@ static void drop_everything(struct loop *l)
             match_free(container_of(ev, struct event_matched, event)->match);
         if (ev->kind == EVENT_COMPACTED)
             compaction_free(container_of(ev, struct event_compacted, event)->compaction);
+        if (ev->kind == EVENT_PICKED)
+            pick_free(container_of(ev, struct event_picked, event)->pick);
         if (ev->kind == EVENT_DUE)
             ref_drop(container_of(ev, struct event_due, event)->due.hold);
         if (ev->kind != EVENT_STOP)

@@ -7,7 +7,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_FILL };
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_PICK, JOB_FILL };
 
 struct job {
     struct list_node link;
@@ -19,6 +19,7 @@ struct job {
         struct effect_back back;
         struct match *match;
         struct compaction *compaction;
+        struct pick *pick;
         struct op *op;
     };
 };
@@ -59,6 +60,12 @@ static void do_compact(struct readers *r, struct compaction *c)
     }
     compaction_free(c);
     r->hooks.failed(r->hooks.user, &e);
+}
+
+static void do_pick(struct readers *r, struct pick *p)
+{
+    log_pick(&r->src, p);
+    r->hooks.picked(r->hooks.user, p);
 }
 
 static void do_due(struct readers *r, const struct effect_due *want)
@@ -119,6 +126,9 @@ static void do_job(struct readers *r, const struct job *j, struct buf *records)
         break;
     case JOB_COMPACT:
         do_compact(r, j->compaction);
+        break;
+    case JOB_PICK:
+        do_pick(r, j->pick);
         break;
     case JOB_FILL:
         do_fill(r, j->op);
@@ -195,6 +205,7 @@ void readers_cut(struct readers *r, const struct effect_cut *cut) { give(r, (str
 void readers_back(struct readers *r, const struct effect_back *back) { give(r, (struct job){.kind = JOB_BACK, .back = *back}); }
 void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
 void readers_compact(struct readers *r, struct compaction *c) { give(r, (struct job){.kind = JOB_COMPACT, .compaction = c}); }
+void readers_pick(struct readers *r, struct pick *p) { give(r, (struct job){.kind = JOB_PICK, .pick = p}); }
 void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }
 
 void readers_stop(struct readers *r)

@@ -21,6 +21,7 @@ struct readers_hooks {
     void (*unreadable)(void *user, const struct log_unreadable *u);
     void (*compacted)(void *user, struct compaction *c);                 /* the hook's from now on */
     void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
+    void (*picked)(void *user, struct pick *p);                          /* the hook's from now on */
     void (*filled)(void *user, struct op *op);
     void (*failed)(void *user, const struct err *why);                   /* the store failed */
     void *user;
@@ -30,6 +31,7 @@ int readers_start(struct readers **out, const struct log_source *src, uint32_t t
 void readers_load(struct readers *r, const struct effect_load *load);
 void readers_compact(struct readers *r, struct compaction *c); /* takes it */
 void readers_match(struct readers *r, struct match *m); /* takes it */
+void readers_pick(struct readers *r, struct pick *p);   /* takes it */
 void readers_due(struct readers *r, const struct effect_due *due);
 void readers_cut(struct readers *r, const struct effect_cut *cut);
 void readers_back(struct readers *r, const struct effect_back *back);

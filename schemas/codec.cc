@@ -283,7 +283,7 @@ static_assert(PLUGIN_EXTEND == static_cast<int>(plugin::Body::MAX));
 
 constexpr size_t LENGTH = sizeof(fb::uoffset_t); /* of an offset, and of the count before each vector */
 constexpr size_t SPACE_ALIGN = 16;
-constexpr size_t FIELDS_MAX = 17; /* of one table */
+constexpr size_t FIELDS_MAX = 18; /* of one table */
 
 /* What one table costs besides its fields: the offset to its vtable, padding before the widest field and before that offset, the
  * vtable, and FlatBuffers' note of it, which it keeps at the low end of the space. */

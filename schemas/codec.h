@@ -116,10 +116,11 @@ enum durability { DURABILITY_NONE, DURABILITY_DISK, DURABILITY_OS };
 enum group_mode { MODE_QUEUE = 1, MODE_STREAM = 2 };
 enum group_order { ORDER_KEY = 1, ORDER_NONE = 2 };
 enum group_park { PARK_MESSAGE = 1, PARK_KEY = 2 };
-enum group_from { FROM_START = 1, FROM_END = 2 };
+enum group_from { FROM_START = 1, FROM_END = 2, FROM_REPLAY = 5 }; /* the last: nothing but what is replayed into it */
 enum group_expired { EXPIRED_DROP = 1, EXPIRED_PARK = 2 };
 enum group_act { GROUP_PAUSE = 1, GROUP_RESUME, GROUP_PURGE };
-enum task_act { TASK_REDRIVE = 1, TASK_DROP };
+enum task_act { TASK_REDRIVE = 1, TASK_DROP, TASK_REPLAY };
+enum replay_source { REPLAY_LOG = 1, REPLAY_PARKED, REPLAY_FAILED };
 enum task_state { TASK_RUNNING = 1, TASK_DONE, TASK_CANCELLED, TASK_FAILED };
 enum sched_act { SCHED_CANCEL = 1, SCHED_MOVE };
 /* What keeps a message, a key or a group from being delivered: the one fact. */
@@ -242,6 +243,11 @@ struct wire_held_change {
     uint32_t rate_milli;                   /* 0: as fast as it goes */
     uint64_t limit;                        /* 0: all */
     bool dry_run;
+    uint8_t source;                        /* of a replay, as what follows: enum replay_source */
+    bool has_partition, has_from, follow;
+    uint32_t partition;
+    uint64_t from_offset, to_offset, from_ms, to_ms; /* from <= x < to; to 0: no bound */
+    struct view of, into;                  /* empty: the group itself */
 };
 struct wire_task { uint64_t id, after; uint32_t limit; }; /* list, cancel */
 struct wire_sched { /* list, change */
@@ -404,6 +410,9 @@ struct wire_task_row {
     uint8_t act, state;
     bool dry_run;
     uint32_t rate_milli;
+    uint64_t left, lost;
+    uint8_t source;
+    struct view of;
 };
 struct wire_task_reply { const struct wire_task_row *tasks; uint32_t tasks_n; bool more; };
 struct wire_scheduled { struct view name, topic, cron; uint32_t partition, count; uint64_t due_ms, created_ms, bytes; struct id128 id; };

@@ -53,7 +53,7 @@ int check_group_set(struct api *a, struct op *op, struct err *e)
     if (code == E_OK)
         code = check_choice("group.park", c->park, PARK_KEY, e);
     if (code == E_OK)
-        code = check_choice("group.from", c->from, FROM_END, e);
+        code = c->from == FROM_REPLAY ? E_OK : check_choice("group.from", c->from, FROM_END, e);
     if (code == E_OK)
         code = check_choice("group.expired", c->expired, EXPIRED_PARK, e);
     if (code == E_OK)

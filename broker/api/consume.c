@@ -67,14 +67,45 @@ int check_held_list(struct api *a, struct op *op, struct err *e)
     return code == E_OK ? check_filter(h->filter, "held_list.filter", e) : code;
 }
 
+static int check_range(const char *field, uint64_t from, uint64_t to, struct err *e)
+{
+    if (to == 0 || to > from)
+        return E_OK;
+    return err_set(e, E_INVALID_ARGUMENT, "held_change.to_%s is %llu, not behind from_%s, %llu", field, (unsigned long long)to, field,
+                   (unsigned long long)from);
+}
+
+/* What a replay asks more than a redrive. The log knows of no reason, no failures, no time of parking. */
+static int check_replay(const struct wire_held_change *h, struct err *e)
+{
+    const struct wire_held_filter *f = h->filter;
+    if (h->source < REPLAY_LOG || h->source > REPLAY_FAILED)
+        return err_set(e, E_INVALID_ARGUMENT, "held_change.source is %u: 1 log, 2 parked, 3 failed", h->source);
+    int code = check_name("of", h->of, true, e);
+    if (code == E_OK)
+        code = check_name("into", h->into, true, e);
+    if (code == E_OK)
+        code = check_range("offset", h->from_offset, h->to_offset, e);
+    if (code == E_OK)
+        code = check_range("ms", h->from_ms, h->to_ms, e);
+    if (code == E_OK && h->follow && h->into.size == 0)
+        return err_set(e, E_INVALID_ARGUMENT, "held_change.follow is given without into");
+    if (code == E_OK && h->source == REPLAY_LOG && f != NULL &&
+        (f->reason.size > 0 || f->after_ms != 0 || f->before_ms != 0 || f->attempts_min != 0 || f->attempts_max != 0))
+        return err_set(e, E_INVALID_ARGUMENT, "held_change.filter: a reason, attempts and times of parking are those of held messages, not of the log");
+    return code;
+}
+
 int check_held_change(struct api *a, struct op *op, struct err *e)
 {
     (void)a;
     const struct wire_held_change *h = &op->request.held_change;
-    if (h->act < TASK_REDRIVE || h->act > TASK_DROP)
-        return err_set(e, E_INVALID_ARGUMENT, "held_change.act is %u: 1 redrive, 2 drop", h->act);
+    if (h->act < TASK_REDRIVE || h->act > TASK_REPLAY)
+        return err_set(e, E_INVALID_ARGUMENT, "held_change.act is %u: 1 redrive, 2 drop, 3 replay", h->act);
     int code = check_names(h->topic, h->group, e);
-    return code == E_OK ? check_filter(h->filter, "held_change.filter", e) : code;
+    if (code == E_OK)
+        code = check_filter(h->filter, "held_change.filter", e);
+    return code == E_OK && h->act == TASK_REPLAY ? check_replay(h, e) : code;
 }
 
 int check_explain(struct api *a, struct op *op, struct err *e)

@@ -47,7 +47,7 @@ static uint64_t group_digest(const struct group *g)
 {
     uint64_t h = mix_text(g->id, g->name), set = 0;
     const struct wire_group_config *c = &g->config;
-    h = mix(mix(mix(mix(mix(h, c->mode), c->lease_ms), c->max_deliveries), c->order), c->park);
+    h = mix(mix(mix(mix(mix(mix(h, c->mode), c->lease_ms), c->max_deliveries), c->order), c->park), c->from);
     h = mix(mix(mix(mix(mix(h, c->backoff_min_ms), c->backoff_max_ms), c->run_max), c->in_flight_max), c->expired);
     h = mix(mix(mix(mix(mix(h, c->rate_milli), c->key_rate_milli), c->key_in_flight_max), c->idle_expiry_ms), g->paused);
     const struct away_counts *a = &g->away;

@@ -289,6 +289,8 @@ void engine_turn_end(struct engine *en)
     fx->cuts_n = en->cuts.size / sizeof *fx->cuts;
     fx->matches = (struct match *const *)(void *)en->matches.data;
     fx->matches_n = en->matches.size / sizeof *fx->matches;
+    fx->picks = (struct pick *const *)(void *)en->picks.data;
+    fx->picks_n = en->picks.size / sizeof *fx->picks;
     fx->appends = (const struct effect_append *)(void *)en->appends_fx.data;
     fx->appends_n = en->appends_fx.size / sizeof *fx->appends;
     fx->hints = (const struct effect_hint *)(void *)en->hints.data;
@@ -317,6 +319,7 @@ void engine_effects_clear(struct engine *en)
     buf_clear(&en->cuts);
     en->fx.cuts_n = 0;
     buf_clear(&en->matches);
+    buf_clear(&en->picks);
     buf_clear(&en->appends);
     buf_clear(&en->appends_fx);
     buf_clear(&en->hints);
@@ -324,7 +327,7 @@ void engine_effects_clear(struct engine *en)
     en->fx.notices_n = 0;
     buf_clear(&en->partitions_fx);
     buf_clear(&en->drops);
-    en->fx.loads_n = en->fx.matches_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
+    en->fx.loads_n = en->fx.matches_n = en->fx.picks_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
     en->fx.need_sync = en->fx.shows_when_written = false;
 }
 
@@ -431,7 +434,7 @@ void engine_close(struct engine *en)
     puts_free(&en->fx.puts);
     for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
-    struct buf *bufs[] = {&en->holds, &en->cuts, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->hints, &en->partitions_fx, &en->drops,
+    struct buf *bufs[] = {&en->holds, &en->cuts, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->picks, &en->hints, &en->partitions_fx, &en->drops,
                           &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);

@@ -47,11 +47,32 @@ struct match {
     uint64_t task;
     struct wire_held_filter filter; /* its bytes are those of `hold` */
     struct ref *hold;
+    uint64_t from_ms, to_ms;        /* appended from <= t < to; to 0: no bound */
     int code;                       /* OK: each place says whether it fits; else why it could not be looked at now */
     uint32_t places_n;
     struct match_place places[];
 };
 void match_free(struct match *m); /* any thread; NULL is fine */
+/* Messages of the log that fit the filter of a replay: the next of a partition, in its order. Who takes it from the effects gives it back with
+ * engine_picked, or frees it. */
+struct picked { uint64_t offset, key_hash; uint32_t size, skipped; uint8_t priority; bool has_key; }; /* skipped: looked at since the one before */
+struct pick {
+    uint64_t task;
+    struct wire_held_filter filter; /* its bytes are those of `hold` */
+    struct ref *hold;
+    uint64_t from_ms, to_ms;        /* appended from <= t < to; to 0: no bound */
+    uint32_t partition;
+    bool seek;                      /* nothing before `from` was looked at: where from_ms begins is looked for */
+    uint64_t from, end;             /* offsets; from < end */
+    /* filled in */
+    int code;                       /* OK, or why it could not be looked at now */
+    uint64_t next;                  /* up to there it was looked at; `end` when nothing behind can fit */
+    uint64_t lost;                  /* offsets that do not read */
+    uint32_t trailing;              /* looked at behind the last that fits */
+    uint32_t messages_n, messages_max;
+    struct picked messages[];
+};
+void pick_free(struct pick *p); /* any thread; NULL is fine */
 /* Fetch the batches that are due from `from_ms` up to `to_ms` (wall): at most this many rows and bytes, one at least. Answered by engine_due. */
 struct effect_due { uint64_t from_ms, to_ms, bytes_max; uint32_t rows_max; };
 /* How far a log may be cut: rows wholly before `to` whose last append time is at most time_ms, or that end within the first `bytes` (as
@@ -114,6 +135,7 @@ struct effects {
     struct list done;            /* of struct op, by `wait`: their replies may leave as op->turn and op->level say */
     const struct effect_load *loads; size_t loads_n;
     struct match *const *matches; size_t matches_n;
+    struct pick *const *picks; size_t picks_n;
     const struct effect_due *due; /* NULL: none */
     const struct effect_cut *cuts; size_t cuts_n;
     struct compaction *compaction; /* NULL: none */
@@ -172,6 +194,7 @@ struct loaded {
 };
 void engine_loaded(struct engine *en, const struct loaded *l);
 void engine_matched(struct engine *en, struct match *m);
+void engine_picked(struct engine *en, struct pick *p);
 /* The answer to effect_due. `next_ms`: what else waits is not due before; UINT64_MAX: nothing waits. `hold` keeps the batches' bytes; a batch
  * with another code than OK is damaged. */
 struct due_batch {

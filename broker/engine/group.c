@@ -207,6 +207,30 @@ void group_write(struct engine *en, struct group *g)
     row_put(en, FAM_META, &k);
 }
 
+struct group *group_new(struct engine *en, struct op *op, struct topic *t, struct view name, const struct wire_group_config *config)
+{
+    if (en->groups_n >= en->limits->groups_max) {
+        answer(en, op, E_LIMIT, "limit groups_max = %llu", (unsigned long long)en->limits->groups_max);
+        return NULL;
+    }
+    struct group *g = group_add(en, t, en->next.group++,
+                                &(struct group_row){.name = name, .topic = t->id, .created_ms = en->wall_ms, .config = *config});
+    g->used_ms = en->wall_ms;
+    group_write(en, g);
+    group_idle_arm(en, g);
+    bool start = config->from == FROM_START;
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        struct group_part *p = g->parts[i];
+        uint64_t from = start ? p->partition->row.start : p->partition->row.end;
+        done_raise(&p->done, from);
+        p->cursor = p->scanned = from;
+        lag_scanned(p, start ? p->partition->row.start_bytes : p->partition->row.end_bytes);
+        p->cursor_time_ms = start ? 0 : en->wall_ms;
+        mark_dirty(&en->dirty_parts, &p->dirty);
+    }
+    return g;
+}
+
 void group_create(struct engine *en, struct op *op, struct session *s)
 {
     (void)s;
@@ -236,25 +260,9 @@ void group_create(struct engine *en, struct op *op, struct session *s)
         answer(en, op, e.code, "%s", e.text);
         return;
     }
-    if (en->groups_n >= en->limits->groups_max) {
-        answer(en, op, E_LIMIT, "limit groups_max = %llu", (unsigned long long)en->limits->groups_max);
-        return;
-    }
-    struct group *g = group_add(en, t, en->next.group++,
-                                &(struct group_row){.name = set->name, .topic = t->id, .created_ms = en->wall_ms, .config = config});
-    g->used_ms = en->wall_ms;
-    group_write(en, g);
-    group_idle_arm(en, g);
-    for (uint32_t i = 0; i < t->config.partitions; i++) {
-        struct group_part *p = g->parts[i];
-        uint64_t from = config.from == FROM_END ? p->partition->row.end : p->partition->row.start;
-        done_raise(&p->done, from);
-        p->cursor = p->scanned = from;
-        lag_scanned(p, config.from == FROM_END ? p->partition->row.end_bytes : p->partition->row.start_bytes);
-        p->cursor_time_ms = config.from == FROM_END ? en->wall_ms : 0;
-        mark_dirty(&en->dirty_parts, &p->dirty);
-    }
-    answer_group(en, op, g, true);
+    struct group *g = group_new(en, op, t, set->name, &config);
+    if (g != NULL)
+        answer_group(en, op, g, true);
 }
 
 void group_delete(struct engine *en, struct op *op, struct session *s)

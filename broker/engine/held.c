@@ -239,6 +239,15 @@ static struct entry *blocked_entry(struct engine *en, struct group_part *p, uint
     return e == NULL && row->state == HELD_PARKED && row->blocking ? away_back(en, p, offset, row) : e;
 }
 
+static void stand_again(struct engine *en, struct entry *e)
+{
+    e->state = ENTRY_WAITING;
+    entry_row_write(en, e);
+    e->paced = true;
+    e->part->group->paced++;
+    mark_dirty(&en->dirty_parts, &e->part->dirty);
+}
+
 bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
     struct group *g = p->group;
@@ -256,13 +265,9 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
     e->grants = e->failures = 0;
     e->token = 0;
     e->ttl_until_ms = 0; /* who redrives it wants it delivered */
-    e->state = ENTRY_WAITING;
-    entry_row_write(en, e);
-    e->paced = true;
-    g->paced++;
+    stand_again(en, e);
     p->parked--;
     en->counters.redriven_messages++;
-    mark_dirty(&en->dirty_parts, &p->dirty);
     if (blocked && list_linked(&e->of_key)) {
         g->waiting++;
     } else if (blocked || e->key == NULL) {
@@ -271,6 +276,19 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
         key_enter(en, e);
     }
     return true;
+}
+
+void entry_replay(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *what)
+{
+    struct entry *e = parked_entry(en, p, offset, what);
+    stand_again(en, e);
+    if (p->partition->compact != NULL && offset < p->partition->compact->back_low)
+        p->partition->compact->back_low = offset; /* a round that is under way did not see it */
+    en->counters.replayed_messages++;
+    if (e->key == NULL)
+        entry_ready(en, e);
+    else
+        key_enter(en, e);
 }
 
 void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)

@@ -343,6 +343,7 @@ struct group {
     bool sweeps_keys;           /* held rows are through */
     uint32_t demand;            /* what receivers asked for lately, decays */
     bool has_state;             /* a handler has put state: grants look for the row of their key */
+    uint32_t filling;           /* replays that fill it from its beginning: nothing new is read before they end */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
     struct rate acks;
     struct list_node stirred;   /* in engine.stirred: look for work to hand out and to read ahead */
@@ -427,7 +428,7 @@ struct engine {
     struct engine_counters counters;
     struct effects fx;
     struct buf cuts;            /* as those */
-    struct buf notices, loads, matches, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
+    struct buf notices, loads, matches, picks, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
     struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
     struct buf scratch, row;    /* for encoding */
@@ -642,6 +643,8 @@ struct group *group_find(struct engine *en, struct op *op, struct view topic, st
 struct group **groups_page(struct engine *en, struct op *op, size_t *n, bool *more);
 struct group *group_add(struct engine *en, struct topic *t, uint32_t id, const struct group_row *row);
 void group_create(struct engine *en, struct op *op, struct session *s);
+/* Makes a group that is not there yet; `config` with its defaults. NULL: there are too many, answered. */
+struct group *group_new(struct engine *en, struct op *op, struct topic *t, struct view name, const struct wire_group_config *config);
 void group_alter(struct engine *en, struct op *op, struct session *s);
 void group_control(struct engine *en, struct op *op, struct session *s);
 void group_delete(struct engine *en, struct op *op, struct session *s);
@@ -845,6 +848,8 @@ void entry_row_write(struct engine *en, struct entry *e);                   /* i
 void entry_stand(struct engine *en, struct entry *e);
 /* A parked message is present again at its old offset, its counts at 0. `row`: its held row. False: it is not parked any more. */
 bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
+/* A message that is done, and no entry, is present again. What is asked of `what`: key, size, priority. */
+void entry_replay(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *what);
 /* A parked message is gone for good. */
 void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row);
 /* How many messages were redriven and are in memory since: ready, leased, to be retried soon. */
@@ -870,7 +875,7 @@ int sched_load(struct engine *en, struct err *e);
 void sched_list(struct engine *en, struct op *op);
 void sched_change(struct engine *en, struct op *op, struct session *s);
 
-/* ---------------------------------------------------------------- task.c: redriving and dropping dead letters */
+/* ---------------------------------------------------------------- task.c, replay.c: dead letters redriven and dropped, messages replayed */
 
 void held_change(struct engine *en, struct op *op, struct session *s);
 void task_list(struct engine *en, struct op *op);

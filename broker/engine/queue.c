@@ -41,7 +41,7 @@ static void read_ahead(struct engine *en, struct group *g)
 {
     uint64_t wanted = 2 * (uint64_t)g->demand;
     uint32_t parts = g->topic->config.partitions, first = g->next_load;
-    if (g->paused || g->demand == 0)
+    if (g->paused || g->demand == 0 || g->filling > 0)
         return;
     for (uint32_t i = 0; i < parts && g->ready + g->loading < wanted; i++) {
         struct group_part *p = g->parts[(first + i) % parts];
@@ -53,6 +53,21 @@ static void read_ahead(struct engine *en, struct group *g)
         n = n < LOAD_RECORDS_MIN ? LOAD_RECORDS_MIN : n < en->limits->load_records_max ? n : en->limits->load_records_max;
         load_begin(en, p, (uint32_t)(n < there ? n : there));
         g->next_load = (first + i + 1) % parts;
+    }
+}
+
+/* What is produced is not for this group: it is done. */
+static void pass_over(struct engine *en, struct group *g)
+{
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        struct group_part *p = g->parts[i];
+        if (!part_has_more(p))
+            continue;
+        done_raise(&p->done, p->partition->row.end);
+        p->cursor = p->scanned = p->partition->row.end;
+        p->cursor_time_ms = en->wall_ms;
+        lag_scanned(p, p->partition->row.end_bytes);
+        mark_dirty(&en->dirty_parts, &p->dirty);
     }
 }
 
@@ -339,6 +354,8 @@ void queue_stirred(struct engine *en)
             list_remove(&g->stirred);
             continue;
         }
+        if (g->config.from == FROM_REPLAY)
+            pass_over(en, g);
         for (struct list_node *w = g->waiters.head.next; g->ready > 0 && !g->paused && w != &g->waiters.head;) {
             struct op *op = container_of(w, struct place, queue)->op;
             if (quota_in_flight_left(en, op->session, 1) == 0)

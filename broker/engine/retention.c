@@ -9,7 +9,8 @@
  * and bytes is looked up by readers (effect `cut`):
  *
  *     due ──> WANTED: readers look ──> RELEASING: do the groups let go? ── all of it ──────────────────────> removed
- *                                                                       └─ less ──> LIMITED: readers look ──> removed
+ *                                             ^                         └─ less ──> LIMITED: readers look ─┐
+ *                                             └────────────────────────────────────────────────────────────┘
  *
  * A partition that a group pins is looked at again when that group's floor moved.
  */
@@ -27,6 +28,7 @@ struct trimming {
     struct partition *partition;
     struct list_node link;      /* in retention.under_way */
     enum stage stage;
+    bool limited;               /* it is less than the topic wants to lose */
     struct cut want;            /* where it is to begin, if the groups let go */
 };
 
@@ -321,12 +323,18 @@ static void released(struct engine *en, struct trimming *w)
         arm_at(en, 0); /* in the next turn */
         return;
     }
-    p->pinned = low < w->want.to;
+    bool limited = w->limited;
+    p->pinned = limited || low < w->want.to;
     if (low >= w->want.to) {
         cut_off(en, p, &w->want, GAP_RETENTION);
-        leave(en, w, en->limits->retention_interval_ms);
+        leave(en, w, limited ? 0 : en->limits->retention_interval_ms);
+        if (limited) {
+            look(en, p); /* the floor may have moved while readers looked */
+            arm(en);
+        }
     } else if (low > p->row.start) {
         w->stage = LIMITED;
+        w->limited = true;
         ask(en, w, low);
     } else {
         leave(en, w, 0);
@@ -343,13 +351,8 @@ void engine_cut(struct engine *en, const struct cut *c)
         if (c->code != E_OK)
             notice(en, "retention: partition %u of topic '%s' cannot be read at its start: nothing of it is removed", p->index, p->topic->name);
         leave(en, w, c->code != E_OK ? DAMAGED_REST_MS : en->limits->retention_interval_ms);
-    } else if (w->stage == LIMITED) {
-        cut_off(en, p, c, GAP_RETENTION);
-        leave(en, w, 0);
-        look(en, p); /* the floor may have moved while readers looked */
-        arm(en);
     } else {
-        w->want = *c;
+        w->want = *c; /* the groups are asked again: while readers looked something may have been replayed */
         w->stage = RELEASING;
         released(en, w);
     }

@@ -1,4 +1,4 @@
-/* Tasks over the parked messages of a group: redrive and drop, with progress that survives a restart.
+/* Tasks over the messages of a group: redrive and drop what is parked, replay (replay.c), with progress that survives a restart.
  *
  *              ┌────────── a step: at most 256 rows of `held` behind the task's place, in order ──────────┐
  *     RUNNING ─┤  decided by the row: done to it at once          its bytes decide: asked of readers ──────┼─> DONE
@@ -7,34 +7,15 @@
  * What a step did and the place that it came to are written in one turn, so each message is redriven or dropped once. Only what was
  * parked before the task began is meant: a message that it redrove and that is parked again stays parked.
  */
-#include "engine/filter.h"
-#include "base/planted.h"
-#include "engine/memory.h"
+#include "engine/task.h"
 
 enum {
-    STEP_ROWS = 256,            /* rows looked at in one step */
     STEPS_MAX = 8,              /* steps of one turn, of all tasks: the others have the next */
     WAITING_MAX = 1000,         /* redriven messages of a group that are not done again: at so many its tasks rest */
     REST_MS = 100,
+    WAITING_REST_MS = 10,
     RATE_STEP_MS = 10,          /* what a rate allows is taken so often at most */
     MESSAGE_CREDIT = 1000000    /* what one message costs; a millisecond brings rate_milli */
-};
-
-struct task {
-    uint64_t id;
-    struct group *group;
-    struct list_node link;      /* in engine.tasks, by id */
-    struct list_node dirty;
-    struct timer timer;         /* of the next step */
-    struct task_row row;        /* (row) the filter's bytes are those of `text` */
-    struct ref *text;
-    struct err error;           /* text behind row.error */
-    struct match *looked;       /* what readers said, applied up to looked_at */
-    uint32_t looked_at, trailing; /* trailing: rows looked at behind its last place */
-    uint32_t end_partition;     /* where the task stands when all of it is applied */
-    uint64_t end_offset;
-    bool looking;               /* readers have it */
-    uint64_t credit, credit_ms; /* mono */
 };
 
 static struct task *task_of(struct list_node *n) { return container_of(n, struct task, link); }
@@ -102,24 +83,41 @@ static struct task *task_add(struct engine *en, struct group *g, uint64_t id, co
     en->tasks_n++;
     if (row->state == TASK_RUNNING) {
         en->tasks_running++;
+        g->filling += replay_fills(t);
         arm(en, t, 0);
     }
     return t;
 }
 
+/* It runs no longer, for whatever reason: its group reads on, where it waited for the task. */
+static void task_stopped(struct engine *en, struct task *t)
+{
+    en->tasks_running--;
+    t->group->filling -= replay_fills(t);
+    match_free(t->looked);
+    pick_free(t->picked);
+    mem_free(t->ends);
+    t->looked = NULL;
+    t->picked = NULL;
+    t->ends = NULL;
+    timer_clear(en, &t->timer);
+}
+
 static void task_forget(struct engine *en, struct task *t, bool row)
 {
+    bool running = t->row.state == TASK_RUNNING;
     if (row) {
         struct key k = key_task(t->group->id, t->id);
         row_remove(en, FAM_GROUPS, &k);
+        if (running && replays_log(&t->row))
+            replay_ends_remove(en, t);
     }
-    timer_clear(en, &t->timer);
+    if (running)
+        task_stopped(en, t);
     list_remove(&t->link);
     list_remove(&t->dirty);
     en->tasks_n--;
-    en->tasks_running -= t->row.state == TASK_RUNNING;
     ref_drop(t->text);
-    match_free(t->looked);
     mem_free(t);
 }
 
@@ -134,21 +132,22 @@ int task_load(struct engine *en, struct group *g, uint64_t id, struct view value
 {
     struct task_row row;
     int code = task_row_get(value, &row, e);
-    if (code == E_OK)
-        task_add(en, g, id, &row);
-    return code;
+    if (code != E_OK)
+        return code;
+    struct task *t = task_add(en, g, id, &row);
+    return row.state == TASK_RUNNING && replays_log(&row) ? replay_ends_load(en, t, e) : E_OK;
 }
 
 /* The oldest of those that ended go when there are more than are kept. */
 static void task_end(struct engine *en, struct task *t, enum task_state state)
 {
+    task_stopped(en, t);
+    if (replays_log(&t->row))
+        replay_ends_remove(en, t);
     t->row.state = (uint8_t)state;
     t->row.ended_ms = en->wall_ms;
-    en->tasks_running--;
-    timer_clear(en, &t->timer);
-    match_free(t->looked);
-    t->looked = NULL;
     changed(en, t);
+    group_stir(en, t->group);
     LIST_EACH_SAFE (n, &en->tasks) {
         if (en->tasks_n - en->tasks_running <= en->limits->tasks_kept_max)
             break;
@@ -159,7 +158,7 @@ static void task_end(struct engine *en, struct task *t, enum task_state state)
 
 static void task_fail(struct engine *en, struct task *t, const struct err *why)
 {
-    if (why->code != E_DAMAGED) {
+    if (why->code != E_DAMAGED && why->code != E_GROUP_NOT_FOUND) {
         engine_fail(en, why);
         return;
     }
@@ -169,8 +168,6 @@ static void task_fail(struct engine *en, struct task *t, const struct err *why)
 }
 
 /* ---------------------------------------------------------------- pace */
-
-static bool changes(const struct task *t) { return !t->row.dry_run || PLANTED(dry_run_does); }
 
 static void credit_grow(const struct engine *en, struct task *t)
 {
@@ -186,12 +183,12 @@ static void credit_grow(const struct engine *en, struct task *t)
 /* How many messages the task may change now; when it is none, how long it rests. */
 static uint64_t allowance(const struct engine *en, struct task *t, uint64_t *rest_ms)
 {
-    uint64_t may = STEP_ROWS;
-    if (!changes(t))
+    uint64_t may = TASK_STEP_ROWS;
+    if (!task_changes(t))
         return may;
-    if (t->row.act == TASK_REDRIVE) {
+    if (t->row.act != TASK_DROP) {
         uint64_t waiting = group_waiting(t->group);
-        *rest_ms = REST_MS;
+        *rest_ms = WAITING_REST_MS;
         if (waiting >= WAITING_MAX)
             return 0;
         may = WAITING_MAX - waiting < may ? WAITING_MAX - waiting : may;
@@ -204,8 +201,6 @@ static uint64_t allowance(const struct engine *en, struct task *t, uint64_t *res
     return t->credit / MESSAGE_CREDIT < may ? t->credit / MESSAGE_CREDIT : may;
 }
 
-static bool limit_reached(const struct task *t) { return t->row.limit != 0 && t->row.matched >= t->row.limit; }
-
 /* ---------------------------------------------------------------- what is done to a message */
 
 static void stand_at(struct task *t, uint32_t partition, uint64_t offset)
@@ -215,19 +210,34 @@ static void stand_at(struct task *t, uint32_t partition, uint64_t offset)
     t->row.at_offset = offset;
 }
 
-static bool meant(const struct task *t, const struct held_row *row)
+/* What was parked when the task began; of a replay of what failed, also what waits for another try. */
+static bool meant(const struct engine *en, const struct task *t, const struct held_row *row)
 {
-    return row->state == HELD_PARKED && (row->at_ms <= t->row.started_ms || PLANTED(task_takes_newer));
+    bool failed = t->row.act == TASK_REPLAY && t->row.replay.source == REPLAY_FAILED && row->state == HELD_RETRYING && row->failures > 0 &&
+                  !away_purged(map_get(&en->groups, t->row.replay.of), row);
+    return (row->state == HELD_PARKED || failed) && (row->at_ms <= t->row.started_ms || PLANTED(task_takes_newer));
 }
+
+void task_count(struct task *t)
+{
+    t->row.changed++;
+    t->credit -= t->row.rate_milli != 0 ? MESSAGE_CREDIT : 0;
+}
+
+/* Whose held messages it goes through. */
+static uint32_t walked_group(const struct task *t) { return t->row.act == TASK_REPLAY ? t->row.replay.of : t->group->id; }
 
 static void apply(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
 {
+    if (t->row.act == TASK_REPLAY) {
+        replay_message(en, t, partition, offset, row);
+        return;
+    }
     struct group_part *p = group_part(t->group, map_get(&en->partitions, partition));
     t->row.matched++;
-    if (!changes(t))
+    if (!task_changes(t))
         return;
-    t->row.changed++;
-    t->credit -= t->row.rate_milli != 0 ? MESSAGE_CREDIT : 0;
+    task_count(t);
     if (t->row.act == TASK_DROP)
         entry_drop_parked(en, p, offset, row);
     else if (!entry_redrive(en, p, offset, row))
@@ -239,9 +249,9 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
 {
     struct match *m = t->looked;
     struct buf copy = {0};
-    for (; t->looked_at < m->places_n && !limit_reached(t) && t->row.state == TASK_RUNNING; t->looked_at++) {
+    for (; t->looked_at < m->places_n && !task_limit_reached(t) && t->row.state == TASK_RUNNING; t->looked_at++) {
         const struct match_place *p = &m->places[t->looked_at];
-        struct key k = key_held(t->group->id, p->partition, p->offset);
+        struct key k = key_held(walked_group(t), p->partition, p->offset);
         struct view value;
         struct held_row row;
         struct err e = {0};
@@ -255,7 +265,7 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
                     task_fail(en, t, &e);
                     break;
                 }
-                if (meant(t, &row)) {
+                if (meant(en, t, &row)) {
                     apply(en, t, p->partition, p->offset, &row);
                     may--;
                 }
@@ -265,7 +275,7 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
         stand_at(t, p->partition, p->offset);
     }
     buf_free(&copy);
-    if (t->row.state == TASK_RUNNING && t->looked_at == m->places_n && !limit_reached(t)) {
+    if (t->row.state == TASK_RUNNING && t->looked_at == m->places_n && !task_limit_reached(t)) {
         t->row.seen += t->trailing;
         stand_at(t, t->end_partition, t->end_offset);
         match_free(m);
@@ -285,28 +295,39 @@ static void ask(struct engine *en, struct task *t, struct match *m)
 {
     m->task = t->id;
     m->filter = t->row.filter;
-    m->hold = ref_take(t->text);
+    m->hold = t->text != NULL ? ref_take(t->text) : NULL;
+    m->from_ms = t->row.replay.from_ms;
+    m->to_ms = t->row.replay.to_ms;
     buf_append(&en->matches, &m, sizeof(struct match *));
     t->looking = true;
+}
+
+/* A replay asks more: where the message is, and when it was appended, which its row does not know. */
+static enum filter_says says_of(const struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
+{
+    enum filter_says says = filter_row(t->row.has_filter ? &t->row.filter : NULL, partition, offset, row);
+    if (t->row.act != TASK_REPLAY || says == FILTER_NO)
+        return says;
+    bool timed = t->row.replay.from_ms != 0 || t->row.replay.to_ms != 0;
+    return !replay_in_range(t, partition, offset) ? FILTER_NO : timed ? FILTER_BYTES : says;
 }
 
 /* Looks at rows behind the task's place. True: there are none any more. */
 static bool walk(struct engine *en, struct task *t, uint64_t may)
 {
-    const struct wire_held_filter *f = t->row.has_filter ? &t->row.filter : NULL;
-    struct key prefix = key_group_prefix(t->group->id), from = prefix;
+    struct key prefix = key_group_prefix(walked_group(t)), from = prefix;
     struct match *m = NULL;
     struct buf copy = {0};
     struct err e = {0};
     bool end = false;
     if (t->row.has_at) {
-        from = key_held(t->group->id, t->row.at_partition, t->row.at_offset);
+        from = key_held(walked_group(t), t->row.at_partition, t->row.at_offset);
         from = key_after(&from);
     }
     t->trailing = 0;
     struct store_iter *it = store_iter(en->store, FAM_HELD);
     store_iter_seek(it, key_view(&from));
-    for (int i = 0; i < STEP_ROWS && !limit_reached(t); i++, store_iter_next(it)) {
+    for (int i = 0; i < TASK_STEP_ROWS && !task_limit_reached(t); i++, store_iter_next(it)) {
         uint32_t group, partition;
         uint64_t offset;
         struct held_row row;
@@ -315,7 +336,7 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
             break;
         }
         if (!key_read_held(store_iter_key(it), &group, &partition, &offset)) {
-            err_set(&e, E_DAMAGED, "a held message's key of group %u does not read", t->group->id);
+            err_set(&e, E_DAMAGED, "a held message's key of group %u does not read", walked_group(t));
             break;
         }
         struct key k = key_held(group, partition, offset);
@@ -327,8 +348,8 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
             buf_append(&copy, value.data, value.size);
             if (held_row_get(buf_view(&copy), &row, &e) != E_OK)
                 break;
-            there = meant(t, &row);
-            says = there ? filter_row(f, partition, offset, &row) : FILTER_NO;
+            there = meant(en, t, &row);
+            says = there ? says_of(t, partition, offset, &row) : FILTER_NO;
         }
         if (says == FILTER_YES) {
             if (may == 0)
@@ -337,7 +358,7 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
             apply(en, t, partition, offset, &row);
         } else if (says == FILTER_BYTES) {
             if (m == NULL)
-                m = mem_zalloc(sizeof *m + STEP_ROWS * sizeof m->places[0]);
+                m = mem_zalloc(sizeof *m + TASK_STEP_ROWS * sizeof m->places[0]);
             m->places[m->places_n++] = (struct match_place){.partition = partition, .offset = offset, .skipped = t->trailing};
             t->trailing = 0;
         }
@@ -382,12 +403,18 @@ static void step(struct engine *en, struct task *t)
         return;
     }
     bool end = false;
-    if (t->looked != NULL)
+    if (t->row.act == TASK_REPLAY && map_get(&en->groups, t->row.replay.of) == NULL) {
+        task_fail(en, t, &(struct err){.code = E_GROUP_NOT_FOUND, .text = "the group whose messages are replayed was deleted"});
+        return;
+    }
+    if (replays_log(&t->row))
+        end = replay_step(en, t, may);
+    else if (t->looked != NULL)
         apply_looked(en, t, may);
     else
         end = walk(en, t, may);
     changed(en, t);
-    if (t->row.state == TASK_RUNNING && (end || limit_reached(t)))
+    if (t->row.state == TASK_RUNNING && (end || task_limit_reached(t)))
         task_end(en, t, TASK_DONE);
     else if (t->row.state == TASK_RUNNING && !t->looking)
         arm(en, t, 1);
@@ -421,20 +448,45 @@ void engine_matched(struct engine *en, struct match *m)
     step(en, t);
 }
 
+void engine_picked(struct engine *en, struct pick *p)
+{
+    struct task *t = task_find(en, p->task);
+    if (t == NULL || t->row.state != TASK_RUNNING) {
+        pick_free(p);
+        return;
+    }
+    t->looking = false;
+    if (p->code != E_OK) { /* asked again from where it stands */
+        pick_free(p);
+        arm(en, t, 10 * REST_MS);
+        return;
+    }
+    t->picked = p;
+    t->looked_at = 0;
+    step(en, t);
+}
+
 /* ---------------------------------------------------------------- requests */
 
-static void describe(struct op *op, const struct task *t, struct wire_task_row *out)
+static void describe(const struct engine *en, struct op *op, const struct task *t, struct wire_task_row *out)
 {
     *out = (struct wire_task_row){.id = t->id, .seen = t->row.seen, .matched = t->row.matched, .changed = t->row.changed,
                                   .started_ms = t->row.started_ms, .ended_ms = t->row.ended_ms, .topic = op_text(op, t->group->topic->name),
                                   .group = op_text(op, t->group->name), .error = op_text(op, t->error.text), .act = t->row.act,
                                   .state = t->row.state, .dry_run = t->row.dry_run, .rate_milli = t->row.rate_milli};
+    if (t->row.act != TASK_REPLAY)
+        return;
+    const struct group *of = map_get(&en->groups, t->row.replay.of);
+    out->source = t->row.replay.source;
+    out->left = t->row.replay.left;
+    out->lost = t->row.replay.lost;
+    out->of = of != NULL ? op_text(op, of->name) : (struct view){0};
 }
 
 static void answer_task(struct engine *en, struct op *op, const struct task *t)
 {
     struct wire_task_row *one = op_take(en, op, 1, sizeof *one);
-    describe(op, t, one);
+    describe(en, op, t, one);
     op->reply.body = BODY_TASKS;
     op->reply.tasks = (struct wire_task_reply){.tasks = one, .tasks_n = 1};
     answer_change(en, op, DURABILITY_DISK);
@@ -456,7 +508,11 @@ void held_change(struct engine *en, struct op *op, struct session *s)
                            .started_ms = en->wall_ms, .has_filter = w->filter != NULL};
     if (w->filter != NULL)
         row.filter = *w->filter;
+    if (w->act == TASK_REPLAY && (g = replay_begin(en, op, g, &row)) == NULL)
+        return;
     struct task *t = task_add(en, g, en->next.task++, &row);
+    if (replays_log(&row))
+        replay_ends_set(en, t);
     t->credit = MESSAGE_CREDIT;
     en->counters.tasks++;
     changed(en, t);
@@ -492,7 +548,7 @@ void task_list(struct engine *en, struct op *op)
             more = true;
             break;
         }
-        describe(op, t, &rows[n++]);
+        describe(en, op, t, &rows[n++]);
     }
     op->reply.body = BODY_TASKS;
     op->reply.tasks = (struct wire_task_reply){.tasks = rows, .tasks_n = n, .more = more};
@@ -523,6 +579,11 @@ uint64_t task_digest(const struct engine *en, uint64_t (*mix)(uint64_t, uint64_t
         h = mix(mix(mix(mix(h, t->id), t->group->id), r->act), r->state);
         h = mix(mix(mix(mix(mix(h, r->has_at), r->at_partition), r->at_offset), r->seen), r->matched);
         h = mix(mix(mix(mix(h, r->changed), r->started_ms), r->ended_ms), r->limit);
+        const struct replay_row *p = &r->replay;
+        h = mix(mix(mix(mix(mix(h, p->source), p->of), p->into), p->left), p->lost);
+        h = mix(mix(mix(mix(mix(h, p->from_offset), p->to_offset), p->from_ms), p->to_ms), p->has_partition ? p->partition : UINT64_MAX);
+        for (uint32_t i = 0; i < t->ends_n && r->state == TASK_RUNNING; i++)
+            h = mix(h, t->ends[i]);
     }
     return h;
 }

@@ -294,6 +294,13 @@ struct key key_task(uint32_t group, uint64_t task)
     return k;
 }
 
+struct key key_task_ends(uint32_t group, uint64_t task)
+{
+    struct key k = key_task(group, task);
+    k.bytes[0] = 'e';
+    return k;
+}
+
 struct key key_dedup_generation(void)
 {
     struct key k = {0};

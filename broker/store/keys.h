@@ -19,7 +19,8 @@
  *             'd' group | partition | chunk u64     which of 4,096 offsets are done
  *             'o' group | partition                 committed offset of a stream group, who owns the partition
  *             'm' group | session 16 | member u32   a member of a stream group
- *             'k' group | task u64                  a task over parked messages, and how far it is
+ *             'k' group | task u64                  a task over messages, and how far it is
+ *             'e' group | task u64                  where a replay ends in each partition
  *   leases    group | token u64                     one grant: who holds which messages
  *   keys      group | key hash u64 | chunk u32      positions behind the key's head, in chunks from 1 on
  *             2^32 - 1 | group | key hash u64       header of the list of a key that is in memory: read at a start
@@ -46,7 +47,7 @@
  * they are compacted.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Older rows read as they are, with defaults for what they lack; the
- * directory is raised at the start. Format 3: stream groups are there.
+ * directory is raised at the start. Format 3: stream groups are there, and replays.
  */
 #ifndef STORE_KEYS_H
 #define STORE_KEYS_H
@@ -100,6 +101,7 @@ struct key key_sched_count(uint32_t topic);
 struct key key_sched_count_prefix(void);
 struct key key_sched_low(void);
 struct key key_task(uint32_t group, uint64_t task);
+struct key key_task_ends(uint32_t group, uint64_t task);
 struct key key_dedup_generation(void);
 struct key key_dedup(uint32_t topic, struct id128 id);
 struct key key_state(uint32_t group, struct id128 key_hash);
@@ -237,7 +239,15 @@ struct task_row {
     uint64_t limit, seen, matched, changed, started_ms, ended_ms, at_offset;
     struct wire_held_filter filter;
     struct view error;
+    struct replay_row { /* of a replay. source: enum replay_source; of: the group whose held messages are meant; into: `group` is made by it, if it is more than a dry run */
+        uint8_t source;
+        bool into, has_partition, has_from;
+        uint32_t of, partition;
+        uint64_t from_offset, to_offset, from_ms, to_ms, left, lost;
+    } replay;
 };
+/* Where a replay of the log ends in each partition, by index: what was scanned when it began. */
+struct task_ends_row { uint32_t n; struct view raw; }; /* decoded: read with task_ends_next */
 struct dedup_generation_row { uint8_t current; uint64_t began_ms, count, before_began_ms; }; /* current 0: dedup.a, 1: dedup.b */
 struct dedup_row { uint32_t partition; uint64_t offset, time_ms; };
 struct state_row { struct view key, value; uint64_t version; };
@@ -294,6 +304,9 @@ void sched_low_row_put(struct buf *b, const struct sched_low_row *r);
 int sched_low_row_get(struct view v, struct sched_low_row *r, struct err *e);
 void task_row_put(struct buf *b, const struct task_row *r);
 int task_row_get(struct view v, struct task_row *r, struct err *e);
+void task_ends_row_put(struct buf *b, const uint64_t *ends, uint32_t n);
+int task_ends_row_get(struct view v, struct task_ends_row *r, struct err *e);
+uint64_t task_ends_next(struct view *raw); /* n of them are there */
 void dedup_generation_row_put(struct buf *b, const struct dedup_generation_row *r);
 int dedup_generation_row_get(struct view v, struct dedup_generation_row *r, struct err *e);
 void dedup_row_put(struct buf *b, const struct dedup_row *r);

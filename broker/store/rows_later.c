@@ -127,6 +127,41 @@ static void cur_filter(struct cur *c, struct wire_held_filter *f)
     f->offset = cur_varint(c);
 }
 
+enum { REPLAY_INTO = 1, REPLAY_HAS_PARTITION = 2, REPLAY_HAS_FROM = 4 };
+
+static void replay_put(struct buf *b, const struct replay_row *r)
+{
+    buf_put_u8(b, r->source);
+    buf_put_u8(b, (uint8_t)((r->into ? REPLAY_INTO : 0) | (r->has_partition ? REPLAY_HAS_PARTITION : 0) | (r->has_from ? REPLAY_HAS_FROM : 0)));
+    buf_put_varint(b, r->of);
+    buf_put_varint(b, r->partition);
+    buf_put_varint(b, r->from_offset);
+    buf_put_varint(b, r->to_offset);
+    buf_put_varint(b, r->from_ms);
+    buf_put_varint(b, r->to_ms);
+    buf_put_varint(b, r->left);
+    buf_put_varint(b, r->lost);
+}
+
+static void cur_replay(struct cur *c, struct replay_row *r)
+{
+    r->source = cur_u8(c);
+    uint8_t flags = cur_flags(c, REPLAY_INTO | REPLAY_HAS_PARTITION | REPLAY_HAS_FROM);
+    r->into = (flags & REPLAY_INTO) != 0;
+    r->has_partition = (flags & REPLAY_HAS_PARTITION) != 0;
+    r->has_from = (flags & REPLAY_HAS_FROM) != 0;
+    r->of = cur_varint32(c);
+    r->partition = cur_varint32(c);
+    r->from_offset = cur_varint(c);
+    r->to_offset = cur_varint(c);
+    r->from_ms = cur_varint(c);
+    r->to_ms = cur_varint(c);
+    r->left = cur_varint(c);
+    r->lost = cur_varint(c);
+    if (r->source < REPLAY_LOG || r->source > REPLAY_FAILED)
+        c->bad = true;
+}
+
 void task_row_put(struct buf *b, const struct task_row *r)
 {
     row_begin(b);
@@ -145,6 +180,8 @@ void task_row_put(struct buf *b, const struct task_row *r)
     buf_put_bytes(b, r->error);
     if (r->has_filter)
         filter_put(b, &r->filter);
+    if (r->act == TASK_REPLAY)
+        replay_put(b, &r->replay);
 }
 
 int task_row_get(struct view v, struct task_row *r, struct err *e)
@@ -170,9 +207,40 @@ int task_row_get(struct view v, struct task_row *r, struct err *e)
     r->started_ms = cur_varint(&c);
     r->ended_ms = cur_varint(&c);
     r->error = cur_bytes(&c);
-    if (r->act < TASK_REDRIVE || r->act > TASK_DROP || r->state < TASK_RUNNING || r->state > TASK_FAILED)
+    if (r->act < TASK_REDRIVE || r->act > TASK_REPLAY || r->state < TASK_RUNNING || r->state > TASK_FAILED)
         c.bad = true;
     if (r->has_filter)
         cur_filter(&c, &r->filter);
+    if (r->act == TASK_REPLAY)
+        cur_replay(&c, &r->replay);
     return row_close(&c, "task", e);
+}
+
+void task_ends_row_put(struct buf *b, const uint64_t *ends, uint32_t n)
+{
+    row_begin(b);
+    buf_put_varint(b, n);
+    for (uint32_t i = 0; i < n; i++)
+        buf_put_varint(b, ends[i]);
+}
+
+int task_ends_row_get(struct view v, struct task_ends_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "ends of a replay", e);
+    if (code != E_OK)
+        return code;
+    r->n = cur_varint32(&c);
+    r->raw = view_of(c.at, cur_left(&c));
+    for (uint32_t i = 0; i < r->n && !c.bad; i++)
+        cur_varint(&c);
+    return row_close(&c, "ends of a replay", e);
+}
+
+uint64_t task_ends_next(struct view *raw)
+{
+    struct cur c = cur_of(*raw);
+    uint64_t end = cur_varint(&c);
+    *raw = view_of(c.at, cur_left(&c));
+    return end;
 }

@@ -152,7 +152,7 @@ static const struct option group_create_options[] = {
            "how long a message is a consumer's; default 30s"),
     NUMBER("max-deliveries", 0, OPTION_COUNT, "N", 1, 1000, "failures until it is a dead letter; default 5"),
     CHOICE("park", 0, "message|key", "a dead letter lets its key go on (default), or holds it"),
-    CHOICE("from", 0, "start|end", "where the group begins; default start"),
+    CHOICE("from", 0, "start|end|replay", "where it begins; default start. replay: only what is replayed into it"),
     GROUP_SETTINGS,
     END,
 };
@@ -220,6 +220,30 @@ static const char dlq_drop_details[] =
     "Gives up dead letters for good: all of the group, or those for which everything that is said\n"
     "holds. A task of the broker, as `dlq redrive` is.";
 
+static const struct option group_replay_options[] = {
+    TOPIC,
+    TEXT("from", 0, 0, "start|OFFSET|TIME", "from this offset, or appended then or later (-2h); default start"),
+    TEXT("to", 0, 0, "OFFSET|TIME", "before this offset, or appended before; default where the group is now"),
+    NUMBER("partition", 0, OPTION_COUNT, "P", 0, UINT32_MAX, "only of this partition"),
+    TEXT("key", 'k', 0, "KEY", "only those of this key"),
+    TEXT("header", 'H', 0, "NAME[=VALUE]", "only those with this header"),
+    SWITCH("parked", 0, "only dead letters"),
+    SWITCH("failed", 0, "only dead letters, and what failed and waits for its retry"),
+    NAME("of", 0, 0, "OTHER", "with --parked or --failed: what this group has of them"),
+    NAME("into", 0, 0, "NEW", "make this group for them, and leave GROUP alone"),
+    SWITCH("follow", 0, "with --into: it goes on with what is published from now on"),
+    TASK,
+    SWITCH("dry-run", 0, "count them, and leave them"),
+    END,
+};
+static const char group_replay_details[] =
+    "Has a queue group see again what it has done, or gave up on: everything, or what all that is\n"
+    "said holds for. Messages of a key come in order, and never beside another of the key that\n"
+    "somebody holds. What the group has not done is left as it is: it comes anyway. With --into a\n"
+    "new group with the settings of GROUP gets them, and nothing else unless --follow. The broker\n"
+    "does it, as a task that goes on over its restarts, and rests while a thousand of them wait;\n"
+    "this command waits for it and shows how far it is. See `task ls`.";
+
 /* ---- task, sched, explain ---- */
 
 static const struct option sched_ls_options[] = {
@@ -266,12 +290,13 @@ const struct command commands[] = {
     {"group", "pause", "GROUP", "hand out nothing until it is resumed", NULL, group_options, group_pause},
     {"group", "resume", "GROUP", "hand out messages again", NULL, group_options, group_resume},
     {"group", "purge", "GROUP", "give up everything that waits", group_purge_details, group_rm_options, group_purge},
+    {"group", "replay", "GROUP", "have it see messages again", group_replay_details, group_replay_options, group_replay},
     {"group", "rm", "GROUP", "delete a group and what it knows", NULL, group_rm_options, group_rm},
     {"dlq", "ls", "TOPIC", "list a group's dead letters", NULL, dlq_ls_options, dlq_ls},
     {"dlq", "peek", "TOPIC", "show dead letters whole, one unless -n says more", NULL, dlq_ls_options, dlq_peek},
     {"dlq", "redrive", "TOPIC", "have them delivered again", dlq_redrive_details, dlq_redrive_options, dlq_redrive},
     {"dlq", "drop", "TOPIC", "give them up for good", dlq_drop_details, dlq_drop_options, dlq_drop},
-    {"task", "ls", "[ID]", "tasks over dead letters, and how far they are", NULL, none, task_ls},
+    {"task", "ls", "[ID]", "redrives, drops and replays, and how far they are", NULL, none, task_ls},
     {"task", "cancel", "ID", "end a task; what it did stays done", NULL, none, task_cancel},
     {"sched", "ls", "[TOPIC]", "what waits for its time", NULL, sched_ls_options, sched_ls},
     {"sched", "rm", "TOPIC NAME", "it does not come any more", NULL, destroy_options, sched_rm},

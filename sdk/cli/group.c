@@ -43,6 +43,8 @@ int group_create(const struct args *a)
     options.mode = (int)args_number(a, "mode", 0);
     options.order = (int)args_number(a, "order", 0);
     options.from = (int)args_number(a, "from", 0);
+    if (options.from > SLUICE_FROM_END)
+        options.from = SLUICE_FROM_REPLAY;
     struct sluice_error err = {0};
     bool created = false;
     if (sluice_group_create(s, topic, name, &options, &created, &err) != 0)
@@ -213,7 +215,7 @@ static const char *park_name(int park)
 
 static const char *from_name(int from)
 {
-    return from == SLUICE_FROM_END ? "end" : "start";
+    return from == SLUICE_FROM_END ? "end" : from == SLUICE_FROM_REPLAY ? "replay" : "start";
 }
 
 static const char *expired_name(int expired)

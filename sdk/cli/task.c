@@ -13,7 +13,7 @@
 
 static const char *act_name(int act)
 {
-    return act == SLUICE_TASK_DROP ? "drop" : "redrive";
+    return act == SLUICE_TASK_DROP ? "drop" : act == SLUICE_TASK_REPLAY ? "replay" : "redrive";
 }
 
 static const char *state_name(int state)
@@ -52,9 +52,29 @@ static json_t *task_json(const struct sluice_task *t)
 
 static const char *past_of(const struct sluice_task *t)
 {
+    if (t->act == SLUICE_TASK_REPLAY)
+        return t->dry_run ? "would replay" : "replayed";
     if (t->dry_run)
         return t->act == SLUICE_TASK_DROP ? "would drop" : "would redrive";
     return t->act == SLUICE_TASK_DROP ? "dropped" : "redrove";
+}
+
+static const char *noun_of(const struct sluice_task *t)
+{
+    return t->act == SLUICE_TASK_REPLAY && t->source == SLUICE_REPLAY_LOG ? "message" : "dead letter";
+}
+
+/* The JSON of a replay says more. */
+static json_t *with_replay(json_t *o, const struct sluice_task *t)
+{
+    static const char *const sources[] = {"log", "log", "parked", "failed"};
+    if (t->act != SLUICE_TASK_REPLAY)
+        return o;
+    json_object_set_new(o, "source", json_string(t->source >= 0 && t->source <= SLUICE_REPLAY_FAILED ? sources[t->source] : "log"));
+    json_object_set_new(o, "of", json_string(t->of));
+    json_object_set_new(o, "left", json_integer((json_int_t)t->left));
+    json_object_set_new(o, "lost", json_integer((json_int_t)t->lost));
+    return o;
 }
 
 /* How many of a dry run would be, of another were. */
@@ -79,10 +99,15 @@ static int conclude(const struct args *a, const struct sluice_task *t)
 {
     progress_end();
     if (args_json(a)) {
-        out_json(task_json(t));
+        out_json(with_replay(task_json(t), t));
     } else {
-        out_text("%s %" PRIu64 " of %" PRIu64 " dead letter%s\n", past_of(t), count_of(t), t->seen,
+        out_text("%s %" PRIu64 " of %" PRIu64 " %s%s\n", past_of(t), count_of(t), t->seen, noun_of(t),
                  PLURAL(t->seen));
+        if (t->left > 0)
+            out_text("%" PRIu64 " that fitted %s not done, and come%s anyway\n", t->left, t->left == 1 ? "is" : "are",
+                     t->left == 1 ? "s" : "");
+        if (t->lost > 0)
+            out_text("%" PRIu64 " %s not in the log any more\n", t->lost, t->lost == 1 ? "is" : "are");
         out_flush();
         if (t->state == SLUICE_TASK_CANCELLED)
             talk("task %" PRIu64 " was cancelled", t->id);
@@ -185,7 +210,7 @@ int task_ls(const struct args *a)
         status = client_fail(&err, NULL, NULL);
     } else if (args_json(a)) {
         for (size_t i = 0; i < list->count; i++)
-            out_json(task_json(&list->tasks[i]));
+            out_json(with_replay(task_json(&list->tasks[i]), &list->tasks[i]));
     } else {
         list_text(list);
     }

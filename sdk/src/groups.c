@@ -4,7 +4,7 @@
 /* What the header names is what the wire means. */
 _Static_assert((int)SLUICE_GROUP_PARK == (int)GROUP_SET_PARK &&
                    (int)SLUICE_GROUP_IDLE_EXPIRY_MS == (int)GROUP_SET_IDLE_EXPIRY_MS &&
-                   (int)SLUICE_GROUP_RUN_MAX == (int)GROUP_SET_RUN_MAX &&
+                   (int)SLUICE_FROM_REPLAY == (int)FROM_REPLAY && (int)SLUICE_GROUP_RUN_MAX == (int)GROUP_SET_RUN_MAX &&
                    (int)SLUICE_GROUP_RATE == (int)GROUP_SET_RATE_MILLI,
                "fields of groups");
 
@@ -16,9 +16,8 @@ static int check_group_options(const struct sluice_group_options *o, struct slui
         return fail(err, E_INVALID_ARGUMENT, "order: %d is none of enum sluice_order", o->order);
     if (o->park < 0 || o->park > SLUICE_PARK_KEY)
         return fail(err, E_INVALID_ARGUMENT, "park: %d is none of enum sluice_park_policy", o->park);
-    if (o->from < 0 || o->from > SLUICE_FROM_END)
-        return fail(err, E_INVALID_ARGUMENT, "from: %d is neither SLUICE_FROM_START nor SLUICE_FROM_END",
-                    o->from);
+    if (o->from != SLUICE_FROM_REPLAY && (o->from < 0 || o->from > SLUICE_FROM_END))
+        return fail(err, E_INVALID_ARGUMENT, "from: %d is none of SLUICE_FROM_START, _END and _REPLAY", o->from);
     if (o->expired < 0 || o->expired > SLUICE_EXPIRED_PARK)
         return fail(err, E_INVALID_ARGUMENT, "expired: %d is none of enum sluice_expired", o->expired);
     return 0;

@@ -6,7 +6,7 @@
  *   model_group.c  what receivers see: deliveries, settles
  *   model_unit.c   units: whole or absent; state rows
  *   model_sched.c  what waits for its time: never early, never lost, never twice
- *   model_task.c   dead letters: redriven and dropped by tasks, as these say
+ *   model_task.c   dead letters: redriven and dropped by tasks, as these say; messages replayed by tasks
  *   model_retention.c  the beginnings of the logs: what may be removed
  *   model_compact.c what compaction may remove
  *   model_count.c  counters against a recount
@@ -47,7 +47,9 @@ struct group_view {
     bool park_known;           /* it was parked, and for a reason, before it was redriven or dropped */
     bool redriven, dropped;
     bool was_done, was_parked; /* ever, and for a reason: settings may have changed since */
-    uint64_t redriven_turn;
+    uint64_t redriven_turn;    /* the last in which it was redriven or replayed */
+    uint64_t replayed_by, replayed_token; /* a task; the last token of before */
+    uint64_t absent_turn;      /* is absent: since then */
     /* told by rows */
     struct spot is, was;       /* now, and before the list that is being followed */
     bool touched;
@@ -152,6 +154,8 @@ struct task_view {
     struct task_row row;       /* its filter's bytes are not kept: */
     struct dlq_filter filter;
     uint64_t began_mono, changed; /* by our own count */
+    uint64_t began_turn;
+    uint64_t scanned[PARTITIONS], surely[PARTITIONS]; /* of a replay of the log: it ends there at most, and there at least */
     uint64_t end_turn;
     bool unsure;               /* another may have changed what we count */
 };
@@ -206,6 +210,8 @@ static inline struct group_view *model_view(struct message *m, int group) { retu
 bool model_disk(const struct world *w, int topic);
 /* Of a message in a group: it is out of the flow. */
 bool spot_absent(const struct spot *s);
+bool done_has_reason(const struct world *w, int group, const struct message *m);
+bool park_may_have_reason(const struct world *w, int group, const struct message *m); /* in this list, whose rows do not show it any more */
 /* The wall time at which its ttl ends in this group; UINT64_MAX: never. */
 uint64_t model_expiry(const struct world *w, int group, const struct message *m);
 
@@ -284,6 +290,12 @@ void model_task_row(struct world *w, struct view key, const struct view *value);
 void model_task_told(struct world *w, uint64_t id, uint8_t act);
 /* A message is parked no longer: by which task? */
 void model_unparked(struct world *w, int group, struct message *m);
+/* A message that was done is present again: by which replay? */
+void model_replayed(struct world *w, int group, struct message *m);
+/* It was given back, or is away; or, in one turn, it was done and replayed, which looks the same. False: no replay can have. */
+bool model_perhaps_replayed(struct world *w, int group, struct message *m);
+/* It was brought by a replay and is granted: what is older in its key was brought before. */
+void model_replay_order(struct world *w, int group, const struct message *m);
 void model_tasks_check(struct world *w); /* those that ended in this list */
 void model_tasks_cut(struct world *w);
 void model_tasks_again(struct world *w);

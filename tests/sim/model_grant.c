@@ -177,4 +177,6 @@ void model_granted(struct world *w, int group, struct message *m)
     if (m->key != NONE && c->order == ORDER_NONE && c->key_in_flight_max != 0 &&
         w->model->group_turn[group] != w->model->turn)
         check_key_limit(w, group, m);
+    if (g->replayed_by != 0 && m->key != NONE && c->order == ORDER_KEY)
+        model_replay_order(w, group, m);
 }

@@ -303,7 +303,7 @@ static bool purged(const struct world *w, int group, const struct message *m)
     return w->model->purges_asked[group] > 0 || m->append_turn <= w->model->purged_turn[group];
 }
 
-static bool done_has_reason(const struct world *w, int group, const struct message *m)
+bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || purged(w, group, m) ||
@@ -317,6 +317,13 @@ static bool park_has_reason(const struct world *w, int group, const struct messa
     return g->parked_by_client || g->park_known || g->asked_park > 0 ||
            expired_as(w, group, m, EXPIRED_PARK) || unit_did(w, g, m, group, SETTLE_PARK) ||
            g->is.failures >= c->max_deliveries || g->is.grants >= 4 * c->max_deliveries;
+}
+
+bool park_may_have_reason(const struct world *w, int group, const struct message *m)
+{
+    const struct group_view *g = model_view((struct message *)m, group);
+    const struct wire_group_config *c = &w->model->group_config[group];
+    return park_has_reason(w, group, m) || g->was.failures + 1 >= c->max_deliveries || g->was.grants >= 4 * c->max_deliveries;
 }
 
 /* A run is settled from its beginning: nothing before it in the same lease is left. */
@@ -361,8 +368,9 @@ static void moved(struct world *w, int group, struct message *m)
                 (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group,
                 spot_text(is), (unsigned long long)is->token, is->failures, is->grants);
     if (is->done && (is->blocking || is->held == HELD_RETRYING)) { /* purged, or away: done and present */
+        bool again = !was->done && !is->blocking && is->failures == 0 && model_perhaps_replayed(w, group, m);
         w->totals->away += !was->done;
-        if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w))
+        if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w) && !again)
             world_fail(w, "message %llu of group %d is away, and due at %llu", id, group, (unsigned long long)is->due_ms);
         g->redriven = true;
     }
@@ -370,6 +378,8 @@ static void moved(struct world *w, int group, struct message *m)
         check_prefix(w, group, m);
     if (was_parked && !parked)
         model_unparked(w, group, m);
+    else if (is->done && !spot_absent(is) && spot_absent(was))
+        model_replayed(w, group, m);
     else if (is->failures < was->failures && !is->done)
         world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures,
                    is->failures);
@@ -378,6 +388,10 @@ static void moved(struct world *w, int group, struct message *m)
     if ((is->token != 0 || is->held != 0) && is->failures > is->grants)
         world_fail(w, "message %llu of group %d: %u failures of %u grants", id, group, is->failures,
                    is->grants);
+    if (is->done && !g->redriven && is->token != 0) /* it was granted, too */
+        model_perhaps_replayed(w, group, m);
+    if (was->done && was->token != 0 && is->token == 0 && is->held == HELD_RETRYING && is->failures == 0)
+        model_perhaps_replayed(w, group, m);
     if (was->done && !is->done)
         world_fail(w, "message %llu was done in group %d and is not any more", id, group);
     if (spot_absent(is) && !spot_absent(was) && !done_has_reason(w, group, m))
@@ -388,6 +402,8 @@ static void moved(struct world *w, int group, struct message *m)
     if (parked && !was_parked && is->blocking != parks_key(w, group, m) && w->model->group_turn[group] != w->model->turn)
         world_fail(w, "message %llu was parked in group %d and %s", id, group,
                    is->blocking ? "blocks its key" : "lets its key go on");
+    if (spot_absent(is) && !spot_absent(was))
+        g->absent_turn = w->model->turn;
     g->was_done |= spot_absent(is);
     g->was_parked |= parked;
     if (is->token != 0 && is->token != was->token)
@@ -482,6 +498,7 @@ static void check_message(struct world *w, struct message *m)
         int group = m->topic * GROUPS_PER_TOPIC + i;
         struct group_view *g = &m->group[i];
         unsigned long long id = (unsigned long long)m->id;
+        g->absent_turn = w->model->turn;
         g->redriven = g->is.done && (g->is.token != 0 || g->is.held == HELD_RETRYING || g->is.blocking);
         g->dropped &= g->is.held != HELD_PARKED && spot_absent(&g->is); /* else the power took it back */
         if (g->acked && !g->is.done)

@@ -1,4 +1,4 @@
-/* Dead letters are redriven and dropped by tasks, those that a task means and no others: see model.h. */
+/* Dead letters are redriven and dropped, messages replayed by tasks, those that a task means and no others: see model.h. */
 #include <stdio.h>
 #include <string.h>
 
@@ -74,8 +74,12 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
             o->tasks = mem_resize(o->tasks, o->tasks_cap, sizeof *o->tasks);
         }
         t = &o->tasks[o->tasks_n++];
-        *t = (struct task_view){.id = id, .group = group, .row = row, .began_mono = turn_time(w, o->turn)};
+        *t = (struct task_view){.id = id, .group = group, .row = row, .began_mono = turn_time(w, o->turn), .began_turn = o->turn};
+        for (int i = 0; i < PARTITIONS; i++)
+            t->surely[i] = o->rows[group][i].before;
     }
+    for (int i = 0; i < PARTITIONS && o->turn == t->began_turn; i++) /* its cursor may be behind it in this list */
+        t->scanned[i] = o->rows[group][i].cursor;
     if (row.seen < t->row.seen || row.matched < t->row.matched || row.changed < t->row.changed ||
         row.matched > row.seen || row.changed > row.matched || (row.limit != 0 && row.matched > row.limit) ||
         (row.dry_run && row.changed > 0))
@@ -101,12 +105,53 @@ void model_task_told(struct world *w, uint64_t id, uint8_t act)
         t->told = true;
 }
 
+/* ---------------------------------------------------------------- what a replay means */
+
+static bool in_range(const struct world *w, const struct task_view *t, const struct message *m)
+{
+    const struct replay_row *r = &t->row.replay;
+    return (!r->has_partition || r->partition == w->model->parts[m->part].id) && (uint64_t)m->offset >= r->from_offset &&
+           (r->to_offset == 0 || (uint64_t)m->offset < r->to_offset) && m->append_ms >= r->from_ms &&
+           (r->to_ms == 0 || m->append_ms < r->to_ms);
+}
+
+/* `before`: as it was before this list. */
+static bool replay_means(const struct world *w, const struct task_view *t, const struct message *m, bool before, const uint64_t *ends)
+{
+    static const struct spot none;
+    if (!in_range(w, t, m))
+        return false;
+    if (t->row.replay.source == REPLAY_LOG)
+        return (uint64_t)m->offset < ends[m->part % PARTITIONS] && fits(&t->filter, m, &none);
+    const struct group_view *g = model_view((struct message *)m, model_group(w, t->row.replay.of));
+    const struct spot *s = before && g->touched ? &g->was : &g->is;
+    bool failed = t->row.replay.source == REPLAY_FAILED && s->held == HELD_RETRYING && s->failures > 0;
+    return (s->held == HELD_PARKED || failed) && s->held_ms <= t->row.started_ms && fits(&t->filter, m, s);
+}
+
+static bool is_running(const struct world *w, const struct task_view *t)
+{
+    return !t->row.dry_run && (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn);
+}
+
+/* What it cannot but bring: the log still has it. */
+static bool must_replay(const struct world *w, const struct task_view *t, const struct message *m)
+{
+    return replay_means(w, t, m, false, t->surely) && !m->compacted && (uint64_t)m->offset >= w->model->parts[m->part].start;
+}
+
+static bool may_replay(const struct world *w, const struct task_view *t, int group, const struct message *m)
+{
+    return t->group == group && t->row.act == TASK_REPLAY && is_running(w, t) && replay_means(w, t, m, true, t->scanned);
+}
+
 static bool may_mean(const struct world *w, const struct task_view *t, int group, const struct message *m,
                      const struct spot *parked, uint8_t act)
 {
-    return t->group == group && t->row.act == act && !t->row.dry_run &&
-           (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn) &&
-           parked->held_ms <= t->row.started_ms && fits(&t->filter, m, parked);
+    if (act == TASK_REDRIVE && may_replay(w, t, group, m))
+        return true;
+    return t->group == group && t->row.act == act && is_running(w, t) && parked->held_ms <= t->row.started_ms &&
+           fits(&t->filter, m, parked);
 }
 
 static void count_changed(struct world *w, struct task_view *t)
@@ -117,6 +162,16 @@ static void count_changed(struct world *w, struct task_view *t)
         world_fail(w, "task %llu changed %llu messages in %llu ms at a rate of %u in 1,000 s",
                    (unsigned long long)t->id, (unsigned long long)t->changed, (unsigned long long)passed,
                    t->row.rate_milli);
+}
+
+/* What was of before does not count any more. */
+static void present_again(struct world *w, struct group_view *g, const struct task_view *by)
+{
+    g->redriven_turn = w->model->turn;
+    g->replayed_by = by->row.act == TASK_REPLAY ? by->id : 0;
+    g->replayed_token = g->token > g->was.token ? g->token : g->was.token;
+    g->failures = g->grants = 0;
+    g->until = g->lease_end = g->not_before = 0;
 }
 
 void model_unparked(struct world *w, int group, struct message *m)
@@ -147,11 +202,70 @@ void model_unparked(struct world *w, int group, struct message *m)
     g->parked_by_client = false;
     g->redriven = redriven;
     g->dropped = !redriven;
-    g->redriven_turn = o->turn;
-    g->failures = g->grants = 0;
-    g->until = g->lease_end = g->not_before = 0;
+    present_again(w, g, by);
     w->totals->redriven += redriven;
     w->totals->dropped += !redriven;
+    w->totals->replayed_parked += by->row.act == TASK_REPLAY;
+}
+
+void model_replayed(struct world *w, int group, struct message *m)
+{
+    struct model *o = w->model;
+    struct group_view *g = model_view(m, group);
+    struct task_view *by = NULL;
+    int candidates = 0;
+    for (size_t i = 0; i < o->tasks_n; i++)
+        if (may_replay(w, &o->tasks[i], group, m)) {
+            by = &o->tasks[i];
+            by->unsure |= ++candidates > 1;
+        }
+    if (by == NULL) {
+        world_fail(w, "message %llu was done in group %d and is present, and no replay did it", (unsigned long long)m->id, group);
+        return;
+    }
+    for (size_t i = 0; i < o->tasks_n && candidates > 1; i++)
+        o->tasks[i].unsure |= may_replay(w, &o->tasks[i], group, m);
+    count_changed(w, by);
+    if (g->is.failures != 0 || (g->is.token == 0 && g->is.grants != 0))
+        world_fail(w, "message %llu was replayed in group %d with %u failures, %u grants", (unsigned long long)m->id, group,
+                   g->is.failures, g->is.grants);
+    g->redriven = true;
+    g->acked = g->dropped = g->given_back = false;
+    present_again(w, g, by);
+    w->totals->replayed++;
+    w->totals->replayed_failed += by->row.replay.source != REPLAY_LOG;
+}
+
+bool model_perhaps_replayed(struct world *w, int group, struct message *m)
+{
+    struct group_view *g = model_view(m, group);
+    const struct task_view *by = NULL;
+    for (size_t i = 0; i < w->model->tasks_n; i++)
+        if (may_replay(w, &w->model->tasks[i], group, m)) {
+            w->model->tasks[i].unsure = true;
+            by = &w->model->tasks[i];
+        }
+    if (by == NULL || (!done_has_reason(w, group, m) && !park_may_have_reason(w, group, m)))
+        return false;
+    g->redriven = true;
+    g->acked = g->dropped = false;
+    present_again(w, g, by);
+    return true;
+}
+
+void model_replay_order(struct world *w, int group, const struct message *m)
+{
+    struct model *o = w->model;
+    const struct task_view *t = task_find(o, model_view((struct message *)m, group)->replayed_by);
+    const struct part_view *p = &o->parts[m->part];
+    for (int64_t at = 0; t != NULL && at < m->offset; at++) {
+        struct message *other = &o->messages[p->log[at]];
+        const struct group_view *g = model_view(other, group);
+        if (other->key == m->key && spot_absent(&g->is) && g->absent_turn < t->began_turn && is_running(w, t) && t->row.limit == 0 &&
+            must_replay(w, t, other))
+            world_fail(w, "message %llu of key %d came before %llu, by the same replay %llu of group %d", (unsigned long long)m->id, m->key,
+                       (unsigned long long)other->id, (unsigned long long)t->id, group);
+    }
 }
 
 /* What a task meant when it began, and it is parked still. */
@@ -160,6 +274,14 @@ static void left_check(struct world *w, const struct task_view *t)
     for (size_t i = 0; i < w->model->messages_n; i++) {
         struct message *m = &w->model->messages[i];
         const struct spot *s = &model_view(m, t->group)->is;
+        const struct group_view *g = model_view(m, t->group);
+        if (t->row.act == TASK_REPLAY) {
+            if (m->offset >= 0 && m->topic == t->group / GROUPS_PER_TOPIC && spot_absent(s) && g->absent_turn < t->began_turn &&
+                must_replay(w, t, m))
+                world_fail(w, "replay %llu is done, and message %llu is absent in group %d", (unsigned long long)t->id,
+                           (unsigned long long)m->id, t->group);
+            continue;
+        }
         if (m->offset >= 0 && m->topic == t->group / GROUPS_PER_TOPIC && s->held == HELD_PARKED &&
             s->held_ms < t->row.started_ms && fits(&t->filter, m, s))
             world_fail(w, "task %llu is done, and left message %llu of group %d as it was",
@@ -181,6 +303,7 @@ void model_tasks_check(struct world *w)
         if (t->row.state == TASK_FAILED)
             world_fail(w, "task %llu failed", (unsigned long long)t->id);
         w->totals->tasks += t->row.state == TASK_DONE;
+        w->totals->replays += t->row.state == TASK_DONE && t->row.act == TASK_REPLAY;
     }
 }
 

@@ -37,6 +37,57 @@ static void filter_make(struct world *w, struct wire_held_filter *f)
     }
 }
 
+/* A range that some of what was appended lies in. */
+static void range_make(struct world *w, struct wire_held_change *r)
+{
+    uint64_t most = rng_between(&w->rng, 1, 40), ago = rng_below(&w->rng, 60000);
+    switch (rng_below(&w->rng, 6)) {
+    case 0:
+        r->from_offset = rng_below(&w->rng, most);
+        r->has_from = rng_chance(&w->rng, 1, 2);
+        break;
+    case 1:
+        r->from_offset = rng_below(&w->rng, most);
+        r->to_offset = r->from_offset + rng_between(&w->rng, 1, 20);
+        break;
+    case 2:
+        r->from_ms = w->now.wall_ms - ago;
+        break;
+    case 3:
+        r->from_ms = w->now.wall_ms - ago;
+        r->to_ms = r->from_ms + rng_between(&w->rng, 1, 20000);
+        break;
+    default:
+        break;
+    }
+}
+
+static void replay_begin(struct world *w, struct client *c)
+{
+    struct request *r = numbered(c, R_TASK, VERB_HELD_CHANGE);
+    int topic = (int)rng_below(&w->rng, TOPICS), group = (int)rng_below(&w->rng, GROUPS_PER_TOPIC);
+    r->change_group = topic * GROUPS_PER_TOPIC + group;
+    r->change = (struct wire_held_change){
+        .act = TASK_REPLAY,
+        .source = (uint8_t)(rng_chance(&w->rng, 2, 3) ? REPLAY_LOG : rng_between(&w->rng, REPLAY_PARKED, REPLAY_FAILED)),
+        .rate_milli = rng_chance(&w->rng, 1, 4) ? (uint32_t)rng_between(&w->rng, 500, 20000) : 0,
+        .limit = rng_chance(&w->rng, 1, 6) ? rng_between(&w->rng, 1, 8) : 0,
+        .dry_run = rng_chance(&w->rng, 1, 8)};
+    if (rng_chance(&w->rng, 1, 4)) {
+        r->change.has_partition = true;
+        r->change.partition = w->model->parts[topic * PARTITIONS + (int)rng_below(&w->rng, PARTITIONS)].id;
+    }
+    if (r->change.source != REPLAY_LOG && rng_chance(&w->rng, 1, 2))
+        setup_names(topic * GROUPS_PER_TOPIC + 1 - group, &(struct view){0}, &r->change.of);
+    range_make(w, &r->change);
+    if (rng_chance(&w->rng, 1, 2)) {
+        do
+            filter_make(w, &r->filter);
+        while (r->change.source == REPLAY_LOG && !r->filter.has_key && r->filter.header.size == 0);
+        r->change.filter = &r->filter;
+    }
+}
+
 static void task_begin(struct world *w, struct client *c)
 {
     struct request *r = numbered(c, R_TASK, VERB_HELD_CHANGE);
@@ -157,9 +208,11 @@ void client_operate(struct world *w, struct client *c)
 {
     if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20)
         return;
-    uint64_t x = rng_below(&w->rng, 16);
+    uint64_t x = rng_below(&w->rng, 18);
     if (x < 5)
         task_begin(w, c);
+    else if (x >= 16)
+        replay_begin(w, c);
     else if (x < 6)
         task_cancel(w, c);
     else if (x < 10)

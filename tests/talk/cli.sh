@@ -439,8 +439,9 @@ settings_can_be_changed_and_the_others_stay() {
     grep -q '"run_max":8,' "$WORK/group"
     grep -q '"expired":"park","rate":1.667,' "$WORK/group"
     status 2 sluice group alter g --topic "$t" --mode stream
-    status 1 sluice topic alter "$t" --partitions 4
-    said 'partitions cannot be altered'
+    sluice topic alter "$t" --partitions 2 2>/dev/null
+    status 1 sluice topic alter "$t" --partitions 3
+    said 'partitions grow by a whole factor'
     grep -q '"in_flight_max":null,' "$WORK/group"
     sluice group alter g --topic "$t" --max-in-flight 7 --rate none 2>/dev/null
     sluice group show g --topic "$t" -o json | grep -q '"in_flight_max":7,"expired":"park","rate":null,'
@@ -575,6 +576,35 @@ what_is_dropped_is_asked_about_and_gone() {
     sluice dlq ls "$t" -g g -o json | expect none ''
     sluice dlq redrive "$t" -g g | expect none 'redrove 0 of 0 dead letters'
     status 3 sluice dlq redrive "$t" -g nobody
+}
+
+what_a_group_has_done_is_replayed_by_key_place_or_fate() {
+    topic
+    group g --max-deliveries 1
+    printf 'a 1\nb 2\na 3\nb 4\n' | sluice produce "$t" -K ' ' >/dev/null
+    sluice consume "$t" -g g -n 1 --exec 'exit 1' 2>/dev/null
+    sluice consume "$t" -g g --exit-at-end >/dev/null
+    sluice group replay g --topic "$t" -k a --dry-run | expect dry 'would replay 2 of 4 messages'
+    sluice group replay g --topic "$t" -k a -o json | grep -q '"act":"replay","state":"done","dry_run":false,.*"matched":2,"changed":2,.*"source":"log","of":"g","left":0,"lost":0}'
+    sluice consume "$t" -g g --exit-at-end --format '%v %a\n' | expect key $'1 1\n3 1'
+    sluice group replay g --topic "$t" --from 1 --to 3 >/dev/null
+    sluice consume "$t" -g g --exit-at-end | sort | expect offsets $'2\n3'
+    sluice group replay g --topic "$t" --from -1h -k b --limit 1 >/dev/null
+    sluice consume "$t" -g g --exit-at-end | expect time 2
+    sluice group replay g --topic "$t" --to -1h | expect none 'replayed 0 of 0 messages'
+    echo 'a 5' | sluice produce "$t" -K ' ' >/dev/null
+    sluice group replay g --topic "$t" -k a --from 4 | grep -q '^replayed 0 of ' # it waits, and comes anyway
+    sluice consume "$t" -g g -n 1 --exec 'exit 1' 2>/dev/null
+    sluice group replay g --topic "$t" --parked --into late | expect parked 'replayed 1 of 1 dead letter'
+    sluice consume "$t" -g late --exit-at-end | expect late 5
+    sluice group show late --topic "$t" | grep -q '^from: *replay$'
+    sluice task ls | grep -q "^ *[0-9]*  *$t  *late  *replay  *done "
+    status 6 sluice group replay g --topic "$t" --into late
+    said 'of g'
+    status 3 sluice group replay late --topic "$t" --parked --of nobody
+    status 2 sluice group replay g --topic "$t" --follow
+    status 2 sluice group replay g --topic "$t" --of late
+    status 2 sluice group replay g --topic "$t" --from x
 }
 
 a_task_is_listed_while_it_runs_and_can_be_ended() {

@@ -521,6 +521,121 @@ static void a_dead_letter_redriven_after_the_fix_comes_in_order(void **state)
     expect_nothing("holds");
 }
 
+/* ---- replay */
+
+static uint64_t replay(const char *group, struct sluice_replay r)
+{
+    uint64_t id;
+    r.size = sizeof r;
+    if (sluice_group_replay(client, "work", group, &r, &id, &err) != 0)
+        fail_msg("%s", err.text);
+    return id;
+}
+
+/* How many a replay brought, or would have; it has ended. */
+static uint64_t replayed(const char *group, struct sluice_replay r)
+{
+    uint64_t id = replay(group, r);
+    struct sluice_task_list *list;
+    EVENTUALLY(30000, task_state(id) == SLUICE_TASK_DONE);
+    assert_int_equal(sluice_tasks(client, id, &list, &err), 0);
+    assert_int_equal(list->tasks[0].act, SLUICE_TASK_REPLAY);
+    uint64_t n = r.dry_run ? list->tasks[0].matched : list->tasks[0].changed;
+    sluice_tasks_free(list);
+    return n;
+}
+
+static void a_group_sees_again_one_key_a_time_or_what_it_parked_and_nothing_else(void **state)
+{
+    (void)state;
+    struct sluice_dlq_filter k = {.size = sizeof k, .key = SLUICE_STR("k")};
+    make_group("r", (struct sluice_group_options){.max_deliveries = 1});
+    publish_work("k", "1");
+    expect("r", "1");
+    publish_work("l", "2");
+    expect("r", "2");
+    publish_work("k", "3");
+    struct sluice_batch *batch = receive_one(client, "r");
+    uint64_t third_ms = only(batch)->append_time_ms;
+    assert_int_equal(sluice_nack(batch, 0, 0, "broken", &err), 0);
+    sluice_batch_free(batch);
+    publish_work("k", "4");
+    expect("r", "4");
+
+    for (int dry = 1; dry >= 0; dry--) /* a dry run says what then comes */
+        assert_int_equal(replayed("r", (struct sluice_replay){.filter = &k, .dry_run = dry}), 3);
+    expect("r", "1");
+    expect("r", "3");
+    expect("r", "4");
+    expect_nothing("r");
+    assert_int_equal(replayed("r", (struct sluice_replay){.from = SLUICE_FROM_TIME, .from_ms = third_ms, .filter = &k}), 2);
+    expect("r", "3");
+    expect("r", "4");
+    expect_nothing("r");
+    assert_int_equal(replayed("r", (struct sluice_replay){.to_ms = third_ms, .filter = &k}), 1);
+    batch = receive_one(client, "r");
+    assert_true(is(only(batch)->value, "1"));
+    assert_int_equal(sluice_nack(batch, 0, 0, "broken", &err), 0);
+    sluice_batch_free(batch);
+    assert_int_equal(replayed("r", (struct sluice_replay){.source = SLUICE_REPLAY_PARKED}), 1);
+    expect("r", "1");
+    expect_nothing("r");
+}
+
+static void a_replay_of_one_key_goes_on_over_a_kill_and_keeps_its_order(void **state)
+{
+    (void)state;
+    enum { N = 30 };
+    char value[16];
+    struct sluice_dlq_filter k = {.size = sizeof k, .key = SLUICE_STR("k")};
+    make_group("r", (struct sluice_group_options){0});
+    for (int i = 0; i < N; i++) {
+        snprintf(value, sizeof value, "%d", i);
+        publish_work(i % 2 == 0 ? "k" : "l", value);
+    }
+    for (int i = 0; i < N; i++) {
+        struct sluice_batch *batch = receive_one(client, "r");
+        assert_int_equal(sluice_ack(batch, 0, &err), 0);
+        sluice_batch_free(batch);
+    }
+    uint64_t id = replay("r", (struct sluice_replay){.filter = &k, .rate = 20});
+    for (int i = 0; i < N; i += 2) {
+        if (i == N / 2 - 1)
+            kill_and_restart();
+        snprintf(value, sizeof value, "%d", i);
+        expect("r", value);
+    }
+    EVENTUALLY(30000, task_state(id) == SLUICE_TASK_DONE);
+    expect_nothing("r");
+}
+
+static void a_new_group_gets_what_is_replayed_into_it_and_the_old_one_is_left_alone(void **state)
+{
+    (void)state;
+    make_group("r", (struct sluice_group_options){.max_deliveries = 1});
+    publish_work("k", "1");
+    publish_work("k", "2");
+    struct sluice_batch *batch = receive_one(client, "r");
+    assert_int_equal(sluice_nack(batch, 0, 0, "broken", &err), 0);
+    sluice_batch_free(batch);
+    expect("r", "2");
+    replay("r", (struct sluice_replay){.source = SLUICE_REPLAY_PARKED, .into = "failed"});
+    replay("r", (struct sluice_replay){.into = "all", .follow = true});
+    publish_work("k", "3");
+    kill_and_restart();
+    expect("failed", "1");
+    expect_nothing("failed");
+    expect("all", "1");
+    expect("all", "2");
+    expect("all", "3");
+    expect("r", "3");
+    expect_nothing("r");
+    assert_int_equal(sluice_group_replay(client, "work", "r", &(struct sluice_replay){.size = sizeof(struct sluice_replay), .into = "all"}, NULL,
+                                         &err),
+                     SLUICE_EXISTS);
+    assert_non_null(strstr(err.text, "--of r"));
+}
+
 /* ---- what is said twice */
 
 static void a_message_id_produced_twice_is_stored_once_over_a_restart(void **state)
@@ -689,6 +804,9 @@ int main(void)
         TEST(what_waits_can_be_moved_and_cancelled_until_it_comes),
         TEST(a_delayed_output_is_there_only_if_its_unit_was_committed),
         TEST(a_dead_letter_redriven_after_the_fix_comes_in_order),
+        TEST(a_group_sees_again_one_key_a_time_or_what_it_parked_and_nothing_else),
+        TEST(a_replay_of_one_key_goes_on_over_a_kill_and_keeps_its_order),
+        TEST(a_new_group_gets_what_is_replayed_into_it_and_the_old_one_is_left_alone),
         TEST(a_message_id_produced_twice_is_stored_once_over_a_restart),
         TEST(a_client_that_repeats_everything_has_each_effect_once),
         TEST(one_receive_takes_from_whichever_group_has_something),

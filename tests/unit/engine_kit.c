@@ -74,6 +74,8 @@ static void engine_end(struct kit *k)
     k->engine = NULL;
     while (k->matches_n > 0)
         match_free(k->matches[--k->matches_n]);
+    while (k->picks_n > 0)
+        pick_free(k->picks[--k->picks_n]);
     k->asking_n = 0;
 }
 
@@ -162,6 +164,31 @@ static bool fits(void *user, uint32_t partition, uint64_t offset, const struct w
     return !r->gone && filter_bytes(f, r->has_key ? view_of_str(r->key) : (struct view){0}, (struct view){0});
 }
 
+static bool within(const struct kit_record *r, uint64_t from_ms, uint64_t to_ms) { return r->time >= from_ms && (to_ms == 0 || r->time < to_ms); }
+
+/* At most three messages: pages end often. */
+static void answer_pick(struct kit *k, struct pick *p)
+{
+    const struct kit_log *log = &k->logs[p->partition];
+    const struct wire_held_filter *f = &p->filter;
+    for (p->next = p->from; p->next < p->end && log->records[p->next].gone && p->messages_n == 0; p->next++)
+        p->lost++;
+    for (; p->lost == 0 && p->next < p->end && p->messages_n < 3; p->next++) {
+        const struct kit_record *r = &log->records[p->next];
+        if (r->gone)
+            break;
+        if (within(r, p->from_ms, p->to_ms) && (!f->has_offset || (f->partition == p->partition && f->offset == p->next)) &&
+            fits(k, p->partition, p->next, f)) {
+            p->messages[p->messages_n++] = (struct picked){.offset = p->next, .key_hash = r->hash, .size = r->size, .skipped = p->trailing,
+                                                           .priority = r->priority, .has_key = r->has_key};
+            p->trailing = 0;
+        } else {
+            p->trailing++;
+        }
+    }
+    engine_picked(k->engine, p);
+}
+
 static void answer_ask(const struct kit *k, struct op_ask *a)
 {
     const struct kit_log *log = &k->logs[a->partition];
@@ -178,14 +205,18 @@ static void answer_ask(const struct kit *k, struct op_ask *a)
 /* What readers were asked comes back to the engine. */
 static void answer_reads(struct kit *k)
 {
-    size_t matches = k->hold_matches ? 0 : k->matches_n, asking = k->hold_asks ? 0 : k->asking_n;
+    size_t matches = k->hold_matches ? 0 : k->matches_n, picks = k->hold_matches ? 0 : k->picks_n, asking = k->hold_asks ? 0 : k->asking_n;
     for (size_t i = 0; i < matches; i++) {
         struct match *m = k->matches[i];
         for (uint32_t p = 0; p < m->places_n; p++)
-            m->places[p].fits = fits(k, m->places[p].partition, m->places[p].offset, &m->filter);
+            m->places[p].fits = fits(k, m->places[p].partition, m->places[p].offset, &m->filter) &&
+                                within(&k->logs[m->places[p].partition].records[m->places[p].offset], m->from_ms, m->to_ms);
         engine_matched(k->engine, m);
     }
     k->matches_n -= matches;
+    for (size_t i = 0; i < picks; i++)
+        answer_pick(k, k->picks[i]);
+    k->picks_n -= picks;
     for (size_t i = 0; i < asking; i++) {
         for (uint32_t a = 0; a < k->asking[i]->op.asks_n; a++)
             answer_ask(k, &k->asking[i]->op.asks[a]);
@@ -236,6 +267,9 @@ void kit_end(struct kit *k)
     for (size_t i = 0; i < fx->matches_n; i++)
         k->matches[k->matches_n++] = fx->matches[i];
     k->matches_made += fx->matches_n;
+    for (size_t i = 0; i < fx->picks_n; i++)
+        k->picks[k->picks_n++] = fx->picks[i];
+    k->picks_made += fx->picks_n;
     if (fx->due != NULL) {
         assert_false(k->due_fetched); /* one at a time */
         if (due_read(k->store, fx->due, &k->due, &e) != E_OK)
@@ -279,7 +313,7 @@ static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
     return (k->due_fetched && !k->hold_due) || (k->back_found && !k->hold_back) || (k->cuts_n > 0 && !k->hold_cuts) ||
-           (k->loads_n > 0 && !k->hold_loads) || (k->matches_n > 0 && !k->hold_matches) ||
+           (k->loads_n > 0 && !k->hold_loads) || (k->matches_n + k->picks_n > 0 && !k->hold_matches) ||
            (k->asking_n > 0 && !k->hold_asks) ||
            written->first < written->n || (synced->first < synced->n && !k->hold_syncs);
 }

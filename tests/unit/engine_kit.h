@@ -43,6 +43,8 @@ struct kit {
     size_t cuts_n;
     struct match *matches[64];      /* not answered */
     size_t matches_n, matches_made;
+    struct pick *picks[64];         /* not answered; hold_matches holds them, too */
+    size_t picks_n, picks_made;
     struct call *asking[64];        /* operations that asked the log for something, not yet back */
     size_t asking_n, asks_made;
     struct effect_load loads[64];   /* not answered */

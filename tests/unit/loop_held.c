@@ -3,38 +3,6 @@
 
 #include "broker/readers.h"
 
-/* A word is a message: "k1:red=5:value" has the key k1, the header red with value 5. "-" for none. */
-static struct call *produce(struct kit *k, const char *words)
-{
-    struct call *c = kit_produce(k, DISK, words); /* numbered; its batch is replaced by ours */
-    struct wire_produce *p = &c->op.request.produce;
-    struct batch_builder *b = batch_builder_new();
-    struct buf bytes = {0};
-    struct err e = {0};
-    for (const char *at = words; *at != '\0';) {
-        char key[32], name[32], value[32], text[32];
-        int n = 0;
-        struct buf headers = {0};
-        assert_int_equal(sscanf(at, "%31[^:]:%31[^=]=%31[^:]:%31[^ ]%n", key, name, value, text, &n), 4);
-        if (name[0] != '-')
-            assert_int_equal(headers_put(&headers, view_of_str(name), view_of_str(value), &e), E_OK);
-        struct record r = {.value = view_of_str(text), .headers = buf_view(&headers)};
-        if (key[0] != '-')
-            r.key = view_of_str(key);
-        assert_int_equal(batch_builder_add(b, &r, &e), E_OK);
-        buf_free(&headers);
-        at += n;
-        at += *at == ' ';
-    }
-    assert_int_equal(batch_builder_finish(b, BATCH_LZ4, &bytes, &p->batch_hash, &e), E_OK);
-    batch_builder_free(b);
-    ref_drop(c->op.hold);
-    c->op.hold = ref_new_copy(bytes.data, bytes.size);
-    buf_free(&bytes);
-    p->batch = ref_view(c->op.hold);
-    return c;
-}
-
 static struct call *next(struct kit *k, enum wire_verb verb)
 {
     struct call *c = kit_new_call(k, verb);
@@ -47,7 +15,7 @@ static struct call *next(struct kit *k, enum wire_verb verb)
 static struct kit *begin(const struct kit *options, const char *words)
 {
     struct kit *k = kit_new(options);
-    assert_int_equal(kit_ask(k, produce(k, words))->code, E_OK);
+    assert_int_equal(kit_ask(k, kit_produce_as(k, words))->code, E_OK);
     for (;;) {
         const struct wire_reply *r = kit_ask(k, kit_receive(k, DISK, 8, 0));
         if (r->receive.deliveries_n == 0)
@@ -196,7 +164,7 @@ static void a_damaged_message_fits_no_filter_of_bytes_and_every_other(void **sta
 {
     (void)state;
     struct kit *k = begin(&(struct kit){.tail_cache_bytes = 1}, some);
-    assert_int_equal(kit_ask(k, produce(k, "a:red=1:six"))->code, E_OK);
+    assert_int_equal(kit_ask(k, kit_produce_as(k, "a:red=1:six"))->code, E_OK);
     struct key row = kit_log_row(k->store, k->partition[DISK], 0);
     struct puts puts;
     struct err e = {0};

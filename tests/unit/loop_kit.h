@@ -74,6 +74,8 @@ void kit_hold_sync(struct kit *k, bool held);
 struct call *kit_new_call(struct kit *k, enum wire_verb verb);
 struct call *kit_hello(struct kit *k, bool resume);
 struct call *kit_produce(struct kit *k, int topic, const char *values); /* keyless records, a word each */
+/* To the topic of `disk`. A word is a message: "k1:red=5:value" has the key k1, the header red with value 5. "-" for none. */
+struct call *kit_produce_as(struct kit *k, const char *words);
 struct call *kit_receive(struct kit *k, int topic, uint32_t most, uint32_t wait_ms);
 struct call *kit_fetch(struct kit *k, uint32_t partition, uint64_t offset, uint32_t wait_ms);
 struct call *kit_send(struct kit *k, struct call *c);

@@ -295,6 +295,17 @@ SEE(wire_held_change)
     U32(rate_milli);
     U64(limit);
     BOOL(dry_run);
+    U8(source);
+    BOOL(has_partition);
+    U32(partition);
+    BOOL(has_from);
+    U64(from_offset);
+    U64(to_offset);
+    U64(from_ms);
+    U64(to_ms);
+    BYTES(of);
+    BYTES(into);
+    BOOL(follow);
 }
 
 SEE(wire_explain)
@@ -724,6 +735,10 @@ SEE(wire_task_row)
     U64(ended_ms);
     U32(rate_milli);
     BYTES(error);
+    U64(left);
+    U64(lost);
+    U8(source);
+    BYTES(of);
 }
 
 SEE(wire_scheduled)

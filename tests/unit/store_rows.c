@@ -89,7 +89,24 @@ static const struct task_row tasks[] = {
                 .attempts_min = MAX32,
                 .attempts_max = MAX32 - 1,
                 .partition = MAX32 - 2},
-     .error = {(const uint8_t *)"\0error", 6}}};
+     .error = {(const uint8_t *)"\0error", 6}},
+    {.act = TASK_REPLAY, .state = TASK_RUNNING, .error = {(const uint8_t *)"", 0}, .replay = {.source = REPLAY_LOG}},
+    {.act = TASK_REPLAY,
+     .state = TASK_DONE,
+     .error = {(const uint8_t *)"", 0},
+     .replay = {.source = REPLAY_FAILED,
+                .into = true,
+                .has_partition = true,
+                .has_from = true,
+                .of = MAX32,
+                .partition = MAX32 - 1,
+                .from_offset = MAX64,
+                .to_offset = MAX64 - 1,
+                .from_ms = MAX64 - 2,
+                .to_ms = MAX64 - 3,
+                .left = MAX64 - 4,
+                .lost = MAX64 - 5}}};
+static const uint64_t task_ends[] = {0, 1, MAX64};
 
 static void groups(bool extreme, struct group_row *r)
 {
@@ -753,6 +770,18 @@ static void a_task_comes_back_with_its_filter_and_its_place(void **state)
         EQ(filter.attempts_min);       \
         EQ(filter.attempts_max);       \
         EQ(filter.partition);          \
+        EQ(replay.source);             \
+        EQ(replay.into);               \
+        EQ(replay.has_partition);      \
+        EQ(replay.has_from);           \
+        EQ(replay.of);                 \
+        EQ(replay.partition);          \
+        EQ(replay.from_offset);        \
+        EQ(replay.to_offset);          \
+        EQ(replay.from_ms);            \
+        EQ(replay.to_ms);              \
+        EQ(replay.left);               \
+        EQ(replay.lost);               \
     } while (0)
     ROUND_TRIP(task_row, task_row, tasks)
 #undef SAME
@@ -766,7 +795,7 @@ static void a_task_that_nobody_could_have_begun_is_refused(void **state)
         struct buf b = {0};
         r.act = (uint8_t)n;
         task_row_put(&b, &r);
-        assert_int_equal(task_row_get(buf_view(&b), &back, NULL), n == TASK_REDRIVE || n == TASK_DROP ? E_OK : E_DAMAGED);
+        assert_int_equal(task_row_get(buf_view(&b), &back, NULL), n == TASK_REDRIVE || n == TASK_DROP ? E_OK : E_DAMAGED); /* a replay says of what */
         buf_clear(&b);
         r = tasks[0];
         r.state = (uint8_t)n;
@@ -774,6 +803,22 @@ static void a_task_that_nobody_could_have_begun_is_refused(void **state)
         assert_int_equal(task_row_get(buf_view(&b), &back, NULL), n >= TASK_RUNNING && n <= TASK_FAILED ? E_OK : E_DAMAGED);
         buf_free(&b);
     }
+}
+
+static void the_ends_of_a_replay_come_back_in_their_order(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct task_ends_row back;
+    task_ends_row_put(&b, task_ends, ARRAY_LEN(task_ends));
+    assert_ok(task_ends_row_get(buf_view(&b), &back, &err));
+    assert_int_equal(back.n, ARRAY_LEN(task_ends));
+    for (size_t i = 0; i < ARRAY_LEN(task_ends); i++)
+        assert_true(task_ends_next(&back.raw) == task_ends[i]);
+    assert_int_equal(task_ends_row_get(view_of(b.data, b.size - 1), &back, NULL), E_DAMAGED);
+    buf_put_u8(&b, 0);
+    assert_int_equal(task_ends_row_get(buf_view(&b), &back, NULL), E_DAMAGED);
+    buf_free(&b);
 }
 
 static void a_topic_comes_back_with_its_partitions_in_order(void **state)
@@ -1327,6 +1372,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_its_time_comes_back),
         cmocka_unit_test(a_task_comes_back_with_its_filter_and_its_place),
         cmocka_unit_test(a_task_that_nobody_could_have_begun_is_refused),
+        cmocka_unit_test(the_ends_of_a_replay_come_back_in_their_order),
         cmocka_unit_test(a_topic_comes_back_with_its_partitions_in_order),
         cmocka_unit_test(a_topic_of_no_known_log_class_is_refused),
         cmocka_unit_test(a_group_comes_back),

@@ -403,7 +403,8 @@ SLUICE_API void sluice_state_free(struct sluice_state *state);
 
 struct sluice_reader; /* reads one partition by offset; one thread at a time */
 
-enum { SLUICE_FROM_START = 1, SLUICE_FROM_END = 2, SLUICE_FROM_OFFSET = 3, SLUICE_FROM_TIME = 4 };
+enum { SLUICE_FROM_START = 1, SLUICE_FROM_END = 2, SLUICE_FROM_OFFSET = 3, SLUICE_FROM_TIME = 4,
+       SLUICE_FROM_REPLAY = 5 /* of groups only */ };
 struct sluice_reader_options {
     size_t size;
     int from;                     /* SLUICE_FROM_*; 0: start */
@@ -479,7 +480,7 @@ struct sluice_group_options {
     int mode;                     /* 0: queue */
     int order;                    /* 0: key */
     int park;                     /* 0: message */
-    int from;                     /* SLUICE_FROM_START or _END; 0: start */
+    int from;                     /* SLUICE_FROM_START or _END; 0: start. _REPLAY: nothing but what is replayed into it */
     uint32_t lease_ms;            /* 0: 30,000; 100 to 43,200,000 */
     uint32_t max_deliveries;      /* 0: 5; 1 to 1,000 */
     uint32_t backoff_min_ms;      /* 0: 1,000 */
@@ -595,7 +596,36 @@ SLUICE_API int sluice_dlq_redrive(struct sluice *s, const char *topic, const cha
 SLUICE_API int sluice_dlq_drop(struct sluice *s, const char *topic, const char *group, const struct sluice_dlq_change *change,
                                uint64_t *task, struct sluice_error *err);
 
-enum sluice_task_act { SLUICE_TASK_REDRIVE = 1, SLUICE_TASK_DROP = 2 };
+/* Replay: messages that a queue group has done, or parked, are present again at their old places, without a copy of the log. Those of a
+ * key come in order, and never beside another of the key that somebody holds; what is present already is left as it is. A task, too.
+ * (Kafka's reset of offsets; but for one key, of what failed, into a new group, and while the group goes on.) */
+enum sluice_replay_source {
+    SLUICE_REPLAY_LOG = 1,        /* everything that the group has done or parked */
+    SLUICE_REPLAY_PARKED = 2,     /* dead letters */
+    SLUICE_REPLAY_FAILED = 3      /* dead letters, and what failed and waits for its retry */
+};
+struct sluice_replay {
+    size_t size;
+    int source;                   /* 0: the log */
+    const char *of;               /* whose dead letters; NULL: the group's own */
+    const char *into;             /* a group that is made for it, with the settings of the group that is named, which is left alone; NULL: that */
+    bool follow;                  /* with `into`: goes on with what is published from now on, behind the replay; else it gets nothing else */
+    bool one_partition;           /* only `partition` (its index) */
+    uint32_t partition;
+    int from;                     /* SLUICE_FROM_START, _OFFSET (in each partition) or _TIME (of appending); 0: start */
+    uint64_t from_offset, from_ms;
+    uint64_t to_offset, to_ms;    /* before these; 0: no bound. In any case it ends where the group is now */
+    const struct sluice_dlq_filter *filter; /* NULL: all. Of the log only key, header and `one` */
+    double rate;                  /* messages per second; 0: as fast as it goes */
+    uint64_t limit;               /* messages in all; 0: no bound */
+    bool dry_run;                 /* counts what would be changed, and changes nothing */
+};
+/* Begins the task and returns; `replay` NULL: everything. [blocks] Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, PARTITION_NOT_FOUND, EXISTS (into),
+ * WRONG_MODE, INVALID_ARGUMENT, OVERLOADED (too many tasks run). */
+SLUICE_API int sluice_group_replay(struct sluice *s, const char *topic, const char *group, const struct sluice_replay *replay,
+                                   uint64_t *task, struct sluice_error *err);
+
+enum sluice_task_act { SLUICE_TASK_REDRIVE = 1, SLUICE_TASK_DROP = 2, SLUICE_TASK_REPLAY = 3 };
 enum sluice_task_state { SLUICE_TASK_RUNNING = 1, SLUICE_TASK_DONE, SLUICE_TASK_CANCELLED, SLUICE_TASK_FAILED };
 struct sluice_task {
     uint64_t id;
@@ -603,10 +633,13 @@ struct sluice_task {
     int act;                      /* enum sluice_task_act */
     int state;                    /* enum sluice_task_state */
     bool dry_run;
-    uint64_t seen, matched, changed; /* messages looked at; that the filter took; redriven or dropped */
+    uint64_t seen, matched, changed; /* messages looked at; that the filter took; redriven, dropped or replayed */
     uint64_t started_ms, ended_ms; /* wall; ended 0: it has not */
     double rate;                  /* as it was asked for */
     const char *error;            /* why it failed, else "" */
+    uint64_t left, lost;          /* of a replay: fitted and were not done; offsets of its range that the log has no more */
+    int source;                   /* of a replay: enum sluice_replay_source */
+    const char *of;               /* of a replay of dead letters: the group that has them; else "" */
 };
 struct sluice_task_list { size_t count; const struct sluice_task *tasks; };
 /* `id` 0: all that run and those that ended lately, in order of their numbers; else that one, or TASK_NOT_FOUND. [blocks] */
