@@ -194,6 +194,7 @@ static void answer_group(struct engine *en, struct op *op, const struct group *g
 
 void group_write(struct engine *en, struct group *g)
 {
+    en->names_turn = en->turn;
     struct key k = key_group(g->id);
     buf_clear(&en->row);
     group_row_put(&en->row, &(struct group_row){.name = view_of_str(g->name), .topic = g->topic->id, .created_ms = g->created_ms,
@@ -287,7 +288,7 @@ void group_list(struct engine *en, struct op *op)
         describe(op, page[i], &rows[i]);
     op->reply.body = BODY_GROUPS;
     op->reply.groups = (struct wire_group_reply){.groups = rows, .groups_n = (uint32_t)n, .more = more};
-    answer_now(en, op);
+    answer_on(en, op, en->names_turn);
 }
 
 /* Compares "topic/group" with a text of that form: by topic, then by group. */

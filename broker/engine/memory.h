@@ -440,6 +440,7 @@ struct engine {
     uint64_t wall_ms;           /* (row) never goes back */
     uint64_t down_ms;           /* between the last turn before the start and the start */
     uint64_t topics_gone;       /* how many were deleted since the start */
+    uint64_t names_turn;        /* the last in which a topic or group came, changed or went: who is told of it waits until that is on disk */
     uint32_t groups_gone[1024]; /* the last that went with their topic, by id: a ring */
     size_t groups_gone_n;
     struct engine_now now;

@@ -150,6 +150,7 @@ static void answer_topic(struct engine *en, struct op *op, const struct topic *t
 
 static void topic_write(struct engine *en, const struct topic *t, const uint32_t *ids)
 {
+    en->names_turn = en->turn;
     struct key k = key_topic(t->id);
     buf_clear(&en->row);
     topic_row_put(&en->row, &(struct topic_row){.name = view_of_str(t->name), .created_ms = t->created_ms, .config = t->config,
@@ -211,6 +212,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
         return;
     }
     struct topic *t = en->topics[at];
+    en->names_turn = en->turn;
     while (t->groups_n > 0)
         group_drop(en, t->groups[t->groups_n - 1], E_TOPIC_DELETED);
     for (uint32_t i = 0; i < t->config.partitions; i++) {
@@ -274,7 +276,7 @@ void topic_list(struct engine *en, struct op *op)
         describe(en, op, en->topics[from + i], &rows[i]);
     op->reply.topics = (struct wire_topic_reply){.topics = rows, .topics_n = (uint32_t)taken,
                                                  .more = l->name.data == NULL && from + taken < en->topics_n};
-    answer_now(en, op);
+    answer_on(en, op, en->names_turn); /* else a client could use ids that a power cut takes back */
 }
 
 /* Takes effect at once: also for what is there already. */

@@ -32,6 +32,27 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
     out->size = bytes->size - out->at;
 }
 
+int client_part(struct world *w)
+{
+    int part;
+    do
+        part = (int)rng_below(&w->rng, PARTS);
+    while ((uint32_t)(part % PARTITIONS) >= w->model->topic_config[part / PARTITIONS].partitions);
+    return part;
+}
+
+static bool key_fits(const struct world *w, int part, int key)
+{
+    const struct model *o = w->model;
+    return key == NONE || key_partition(key_hash(key_name(key)), o->topic_config[o->parts[part].topic].partitions) ==
+                              (uint32_t)(part % PARTITIONS);
+}
+
+bool batch_fits(struct world *w, const struct batch *b, uint32_t i)
+{
+    return key_fits(w, b->part, model_message(w, b->ids[i])->key);
+}
+
 void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
 {
     bool ids = rng_chance(&w->rng, 1, 2);
@@ -40,7 +61,7 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
         int key;
         do { /* each partition has a key that belongs to it */
             key = (int)rng_below(&w->rng, KEYS + 1);
-            keyed = key < KEYS && key_partition(key_hash(key_name(key)), PARTITIONS) == (uint32_t)(b->part % PARTITIONS);
+            keyed = key < KEYS && key_fits(w, b->part, key);
         } while (compacted && !keyed);
         struct message *m = model_new_message(w, b->part, keyed ? key : NONE);
         m->unit = unit;
@@ -90,6 +111,7 @@ void batch_delay(struct world *w, struct batch *b, int unit)
     b->sched = sched;
     world_trace(w, "batch %d of %u messages is to wait in topic %d as '%s'", sched, b->count, topic, s->name);
     for (uint32_t i = 0; i < b->count; i++) {
+        model_message(w, b->ids[i])->key = model_message(w, b->ids[0])->key; /* of one key: its topic may grow meanwhile */
         model_message(w, b->ids[i])->sched = sched;
         model_message(w, b->ids[i])->has_id = false;
     }
@@ -142,7 +164,7 @@ static void add_old(struct world *w, struct batch *b)
 
 static void produce(struct world *w, struct client *c)
 {
-    int part = (int)rng_below(&w->rng, PARTS);
+    int part = client_part(w);
     if (c->again_n > 0 && rng_chance(&w->rng, 1, 2))
         part = model_message(w, c->again[0])->part;
     if (c->lanes[part].next - c->lanes[part].seen > 8)
@@ -209,10 +231,25 @@ static void admin(struct world *w, struct client *c)
     w->admin_busy = true;
 }
 
+/* A topic that was made with one partition gets its others. */
+static void grow(struct world *w, struct client *c)
+{
+    int topic = (int)rng_below(&w->rng, TOPICS);
+    if (w->admin_busy || w->model->topic_config[topic].partitions == PARTITIONS)
+        return;
+    struct request *r = client_request(c, R_ADMIN, VERB_TOPIC_ALTER);
+    r->seq = c->lanes[PARTS].next++;
+    snprintf(r->topic, sizeof r->topic, "t%d", topic);
+    r->topic_config.partitions = PARTITIONS;
+    r->mask = TOPIC_SET_PARTITIONS;
+    w->admin_busy = true;
+    world_trace(w, "topic %d is to grow", topic);
+}
+
 static void fetch(struct world *w, struct client *c)
 {
     struct request *r = client_request(c, R_FETCH, VERB_FETCH);
-    int part = (int)rng_below(&w->rng, PARTS);
+    int part = client_part(w);
     r->from = (struct wire_fetch_from){.partition = w->model->parts[part].id,
                                        .offset = rng_below(&w->rng, w->model->parts[part].end + 1)};
     r->wait_ms = rng_chance(&w->rng, 1, 2) ? 0 : (uint32_t)rng_below(&w->rng, 2000);
@@ -246,8 +283,10 @@ void client_act(struct world *w, struct client *c)
         fetch(w, c);
     else if (x < 945)
         client_operate(w, c);
-    else if (x < 960 && c->index == 0)
+    else if (x < 955 && c->index == 0)
         admin(w, c);
+    else if (x < 960 && c->index == 0)
+        grow(w, c);
     else if (x < 975)
         c->paused_until = client_now(c) + rng_below(&w->rng, 20000);
     else if (x < 980 && list_empty(&c->requests))

@@ -89,6 +89,21 @@ static const struct id128 *ids_of(const struct client *c, const struct batch *b,
     return any ? ids : NULL;
 }
 
+/* As the broker's checks see it, which know as much of the topic as the client does. */
+static struct op_batch checked_of(const struct client *c, const struct batch *b, struct arena *a)
+{
+    struct world *w = c->world;
+    struct op_batch out = {.last_delta = b->count - 1, .message_ids = ids_of(c, b, a)};
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (model_message(w, b->ids[i])->key == NONE)
+            continue;
+        out.partitions = w->model->topic_config[w->model->parts[b->part].topic].partitions;
+        if (out.misfit == 0 && !batch_fits(w, b, i))
+            out.misfit = i + 1;
+    }
+    return out;
+}
+
 static void unit_fill(const struct client *c, const struct request *r, const struct unit *u,
                       struct wire_unit *out, struct op_batch *checked, struct arena *a)
 {
@@ -99,8 +114,7 @@ static void unit_fill(const struct client *c, const struct request *r, const str
         items[i] = u->items[i].wire;
     for (uint32_t i = 0; i < u->batches_n; i++) {
         produces[i] = wire_of(c, r, &u->batches[i], a);
-        checked[i] = (struct op_batch){.last_delta = u->batches[i].count - 1,
-                                       .message_ids = ids_of(c, &u->batches[i], a)};
+        checked[i] = checked_of(c, &u->batches[i], a);
     }
     for (uint32_t i = 0; i < u->puts_n; i++)
         puts[i] = (struct wire_state_put){.group = c->world->model->group_ids[u->puts[i].group],
@@ -149,8 +163,7 @@ static void fill(struct client *c, struct request *r, struct op *op)
         break;
     case R_PRODUCE:
         w->produce = wire_of(c, r, &r->batch, &op->arena);
-        op->batch = (struct op_batch){.last_delta = r->batch.count - 1,
-                                      .message_ids = ids_of(c, &r->batch, &op->arena)};
+        op->batch = checked_of(c, &r->batch, &op->arena);
         break;
     case R_RECEIVE:
         w->receive = *receive_of(r, &op->arena);
@@ -160,10 +173,13 @@ static void fill(struct client *c, struct request *r, struct op *op)
         break;
     case R_ADMIN:
         if (r->group[0] == '\0')
-            w->topic = (struct wire_topic_set){.name = view_of_str(r->topic), .config = r->topic_config};
+            w->topic = (struct wire_topic_set){.name = view_of_str(r->topic), .config = r->topic_config, .mask = r->mask};
         else
             w->group = (struct wire_group_set){
                 .topic = view_of_str(r->topic), .name = view_of_str(r->group), .config = r->group_config};
+        break;
+    case R_LOOK:
+        w->list = (struct wire_list){.name = view_of_str(r->topic), .limit = 1};
         break;
     case R_FETCH:
         w->fetch =

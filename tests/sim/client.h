@@ -11,7 +11,7 @@
 
 #include "model.h"
 
-enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_FETCH, R_STATE, R_TASK, R_SCHED, R_CONTROL, R_BYE };
+enum request_kind { R_HELLO, R_PRODUCE, R_RECEIVE, R_SETTLE, R_ADMIN, R_LOOK, R_FETCH, R_STATE, R_TASK, R_SCHED, R_CONTROL, R_BYE };
 enum { SETTLE_MAX = 8, UNITS_MAX = 3, AGAIN_MAX = 32 };
 
 struct held { uint64_t id, token; int group; uint64_t until; };
@@ -105,6 +105,8 @@ void request_end(struct request *r);
 /* New messages for a batch; its bytes, behind others in `bytes`; those of a request with one batch. */
 void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit);
 void batch_delay(struct world *w, struct batch *b, int unit); /* it is to wait for its time */
+bool batch_fits(struct world *w, const struct batch *b, uint32_t i); /* its key belongs to the batch's partition */
+int client_part(struct world *w); /* one that is there */
 void batch_encode(struct world *w, struct batch *b, struct buf *bytes);
 void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);

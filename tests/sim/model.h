@@ -239,6 +239,8 @@ void model_granted(struct world *w, int group, struct message *m);
 /* ---------------------------------------------------------------- model_retention.c */
 
 void model_partition_row(struct world *w, struct view key, struct view value);
+void model_learn_part(struct world *w, struct view key, struct view value);
+void model_learn_parts_again(struct world *w);
 void model_trim(struct world *w, struct view begin, struct view end);
 void model_trims_check(struct world *w);
 void model_starts_again(struct world *w);

@@ -2,27 +2,39 @@
 #include "base/mem.h"
 #include "model.h"
 
+/* What a key has in a partition comes before what it has in those that its topic got later. */
+static bool older(const struct message *a, const struct message *b)
+{
+    return a->part != b->part ? a->part < b->part : a->offset < b->offset;
+}
+
+static void check_against(struct world *w, int group, const struct message *m, struct message *other, uint64_t token)
+{
+    const struct spot *s = &model_view(other, group)->is;
+    if (other->key != m->key || other == m || s->token == token ||
+        model_view(other, group)->redriven_turn == w->model->turn)
+        return; /* what is redriven in this turn may come after the grant */
+    if (s->token != 0)
+        world_fail(w, "message %llu of key %d was granted in group %d while %llu of the same key is leased",
+                   (unsigned long long)m->id, m->key, group, (unsigned long long)other->id);
+    if (older(other, m) && !spot_absent(s))
+        world_fail(w, "message %llu (%d/%lld) of key %d was granted in group %d before %llu (%d/%lld)%s",
+                   (unsigned long long)m->id, m->part, (long long)m->offset, m->key, group,
+                   (unsigned long long)other->id, other->part, (long long)other->offset,
+                   s->blocking ? ", which is parked" : "");
+}
+
 /* Of a key one receiver has messages, in order: those before this one are out of the way, or in the same lease. */
 static void check_key(struct world *w, int group, const struct message *m, uint64_t token)
 {
-    const struct part_view *p = &w->model->parts[m->part];
     uint32_t run = 0;
-    for (size_t o = 0; o < p->end; o++) {
-        struct message *other = &w->model->messages[p->log[o]];
-        const struct spot *s = &model_view(other, group)->is;
-        run += other->key == m->key && s->token == token;
-        if (other->key != m->key || other == m || s->token == token ||
-            model_view(other, group)->redriven_turn == w->model->turn)
-            continue; /* what is redriven in this turn may come after the grant */
-        if (s->token != 0)
-            world_fail(w,
-                       "message %llu of key %d was granted in group %d while %llu of the same key is leased",
-                       (unsigned long long)m->id, m->key, group, (unsigned long long)other->id);
-        if ((int64_t)o < m->offset && !spot_absent(s))
-            world_fail(
-                w, "message %llu (offset %lld) of key %d was granted in group %d before %llu (offset %zu)%s",
-                (unsigned long long)m->id, (long long)m->offset, m->key, group, (unsigned long long)other->id,
-                o, s->blocking ? ", which is parked" : "");
+    for (int part = m->part / PARTITIONS * PARTITIONS; part / PARTITIONS == m->part / PARTITIONS; part++) {
+        const struct part_view *p = &w->model->parts[part];
+        for (size_t o = 0; o < p->end; o++) {
+            struct message *other = &w->model->messages[p->log[o]];
+            run += other->key == m->key && model_view(other, group)->is.token == token;
+            check_against(w, group, m, other, token);
+        }
     }
     w->totals->runs += run > 1;
     if (run > w->model->group_config[group].run_max && w->model->group_turn[group] != w->model->turn)
@@ -31,13 +43,15 @@ static void check_key(struct world *w, int group, const struct message *m, uint6
 
 static bool first_of_key(struct world *w, int group, const struct message *m)
 {
-    const struct part_view *p = &w->model->parts[m->part];
-    for (size_t o = 0; m->key != NONE && o < p->end; o++) {
-        struct message *other = &w->model->messages[p->log[o]];
-        const struct group_view *g = model_view(other, group);
-        if (other->key == m->key && other != m &&
-            (g->touched || g->is.token != 0 || ((int64_t)o < m->offset && !spot_absent(&g->is))))
-            return false;
+    for (int part = m->part / PARTITIONS * PARTITIONS; m->key != NONE && part <= m->part; part++) {
+        const struct part_view *p = &w->model->parts[part];
+        for (size_t o = 0; o < p->end; o++) {
+            struct message *other = &w->model->messages[p->log[o]];
+            const struct group_view *g = model_view(other, group);
+            if (other->key == m->key && other != m &&
+                (g->touched || g->is.token != 0 || (older(other, m) && !spot_absent(&g->is))))
+                return false;
+        }
     }
     return true;
 }

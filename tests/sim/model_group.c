@@ -156,9 +156,9 @@ void model_extended(struct world *w, int group, struct message *m, uint64_t toke
 void model_end(struct world *w)
 {
     const struct model *o = w->model;
-    for (int i = 0; i < GROUPS && !w->failed; i++)
+    for (int i = 0; i < GROUPS && !w->failed; i++) {
+        bool key_blocked[KEYS] = {0};
         for (int p = 0; p < PARTS; p++) {
-            bool key_blocked[KEYS] = {0};
             if (o->parts[p].topic != i / GROUPS_PER_TOPIC)
                 continue;
             for (size_t at = 0; at < o->parts[p].end && !w->failed; at++) {
@@ -177,4 +177,5 @@ void model_end(struct world *w)
                     key_blocked[m->key] |= g->is.blocking;
             }
         }
+    }
 }

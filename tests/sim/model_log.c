@@ -9,6 +9,8 @@
 void model_init(struct world *w)
 {
     w->model = mem_zalloc(sizeof *w->model);
+    for (int i = 0; i < PARTS; i++)
+        w->model->parts[i].topic = i / PARTITIONS;
 }
 
 void model_free(struct world *w)
@@ -119,6 +121,8 @@ static void log_append(struct world *w, struct part_view *p, int64_t value, cons
         p->log = mem_resize(p->log, p->cap, sizeof *p->log);
     }
     struct message *m = value >= 0 ? message_of(w, p, (uint64_t)value, h->append_time_ms) : NULL;
+    if (m != NULL && model_message(w, m->value)->sched != NONE && w->model->parts[m->part].topic == p->topic)
+        m->part = (int)(p - w->model->parts); /* its topic has grown while it waited */
     if (m == NULL || &w->model->parts[m->part] != p) {
         world_fail(w, "the log holds message %lld, which was not produced there", (long long)value);
         return;
@@ -208,6 +212,7 @@ void model_log_again(struct world *w)
         o->messages[i].offset = -1, o->messages[i].compacted = false;
     for (int i = 0; i < PARTS; i++)
         o->parts[i].known = o->parts[i].end + 1;
+    model_learn_parts_again(w);
     model_starts_again(w);
     for (enum store_family f = FAM_LOG_HOURS; f < FAM_COUNT; f++) {
         struct store_iter *it = store_iter(w->mem, f);

@@ -1,6 +1,33 @@
 /* The beginnings of the logs: what may be removed, and what readers are told of it. See model.h. */
 #include "model.h"
 
+/* A topic has grown: its new partition says of which it is the child. Clients hear of it later. */
+void model_learn_part(struct world *w, struct view key, struct view value)
+{
+    uint32_t id;
+    struct partition_row row;
+    struct err e = {0};
+    if (!key_read_id(key, 'p', &id) || model_part(w, id) != NONE || partition_row_get(value, &row, &e) != E_OK || row.parent == 0)
+        return;
+    int parent = model_part(w, row.parent);
+    if (parent != NONE)
+        w->model->parts[parent + 1].id = id;
+}
+
+/* After a crash: those that nobody was told of may never have been. */
+void model_learn_parts_again(struct world *w)
+{
+    struct model *o = w->model;
+    for (int i = 0; i < PARTS; i++)
+        if ((uint32_t)(i % PARTITIONS) >= o->topic_config[o->parts[i].topic].partitions)
+            o->parts[i].id = 0;
+    struct key prefix = key_meta_prefix('p');
+    struct store_iter *it = store_iter(w->mem, FAM_META);
+    for (store_iter_seek(it, key_view(&prefix)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it))
+        model_learn_part(w, store_iter_key(it), store_iter_value(it));
+    store_iter_close(it);
+}
+
 void model_partition_row(struct world *w, struct view key, struct view value)
 {
     uint32_t id;
@@ -81,6 +108,10 @@ void model_starts_again(struct world *w)
         struct key k = key_partition_row(p->id);
         struct err e = {0};
         bool found;
+        if (p->id == 0) { /* its topic has not grown yet, or no longer has */
+            p->end = p->start = p->row_start = 0;
+            continue;
+        }
         if (store_get(w->mem, FAM_META, key_view(&k), &value, &found, &e) != E_OK || !found) {
             world_fail(w, "part %d has no row", i);
             break;
@@ -105,7 +136,7 @@ void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch
 {
     const struct part_view *p = &w->model->parts[part];
     const struct wire_gap *g = &reply->gap;
-    if (reply->start > p->start)
+    if (reply->start > p->start && world_all_written(w)) /* else it has begun there in memory */
         world_fail(w, "a fetch says that part %d begins at %llu, and it begins at %zu", part, (unsigned long long)reply->start, p->start);
     if (reply->has_gap != (from < reply->start)) {
         world_fail(w, "a fetch from %llu of part %d, which begins at %llu, %s", (unsigned long long)from, part,

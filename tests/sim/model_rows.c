@@ -432,6 +432,12 @@ void model_written(void *world, const struct puts *p)
     for (int g = 0; g < GROUPS; g++)
         for (int i = 0; i < PARTITIONS; i++)
             o->rows[g][i].before = o->rows[g][i].cursor;
+    for (size_t i = 0; i < p->count; i++) {
+        struct put put;
+        puts_at(p, i, &put);
+        if (put.family == FAM_META && put.kind == PUT_ROW)
+            model_learn_part(w, put.key, put.pieces[0]);
+    }
     for (int logs = 1; logs >= 0; logs--) /* what was appended first: groups speak of it */
         for (size_t i = 0; i < p->count && !w->failed; i++) {
             struct put put;

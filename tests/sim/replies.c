@@ -68,6 +68,34 @@ static void produce_rest(struct client *c, struct request *r, const struct wire_
     r->sent = false;
 }
 
+/* Its topic has grown, or is about to: what belongs elsewhere is given up, the rest is sent under the same number. */
+static void produce_elsewhere(struct client *c, struct request *r)
+{
+    struct world *w = c->world;
+    uint32_t n = 0;
+    bool again = false;
+    w->totals->misplaced++;
+    for (uint32_t i = 0; i < r->batch.count; i++) {
+        if (r->batch.sched != NONE && !batch_fits(w, &r->batch, i)) /* new in any case */
+            model_message(w, r->batch.ids[i])->key = NONE, again = true;
+        if (batch_fits(w, &r->batch, i))
+            r->batch.ids[n++] = r->batch.ids[i];
+    }
+    if (n < r->batch.count || again) {
+        r->batch.count = n;
+        if (n == 0)
+            batch_add_new(w, &r->batch, 1, NONE);
+        request_batch(w, r);
+    }
+    r->sent = false;
+    r->not_before = client_now(c) + rng_between(&w->rng, 1, 300);
+    int topic = w->model->parts[r->batch.part].topic;
+    if (w->model->topic_config[topic].partitions == PARTITIONS)
+        return;
+    struct request *look = client_request(c, R_LOOK, VERB_TOPIC_LIST);
+    snprintf(look->topic, sizeof look->topic, "t%d", topic);
+}
+
 static void produce_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
     batch_acked(c->world, &r->batch, &reply->produce);
@@ -226,7 +254,7 @@ static bool unit_may_answer(const struct unit *u, int code)
 {
     return code == E_OK || code == E_LEASE_LOST || (code == E_OUT_OF_ORDER && u->items_n > 0) ||
            (code == E_INVALID_ARGUMENT && u->items_n > 1) || (code == E_CONFLICT && u->puts_n > 0) ||
-           (u->batches_n > 0 && (code == E_DISK_FULL || code == E_OVERLOADED));
+           (u->batches_n > 0 && (code == E_DISK_FULL || code == E_OVERLOADED || code == E_WRONG_PARTITION));
 }
 
 static void unit_settled(struct client *c, int unit, int code, const struct wire_produced *outputs,
@@ -241,7 +269,7 @@ static void unit_settled(struct client *c, int unit, int code, const struct wire
     model_unit_answered(w, unit, code);
     for (uint32_t i = 0; i < u->items_n && !unit_shows(u); i++)
         item_answered(w, &u->items[i]);
-    if (code == E_CONFLICT || code == E_OUT_OF_ORDER)
+    if (code == E_CONFLICT || code == E_OUT_OF_ORDER || code == E_WRONG_PARTITION)
         unit_conflict(c, u);
     if (code != E_OK)
         return;
@@ -371,18 +399,34 @@ static void fetch_reply(struct client *c, struct request *r, const struct wire_r
     request_end(r);
 }
 
+static void topic_told(struct world *w, int topic, const struct wire_reply *reply)
+{
+    if (reply->topics.topics_n != 1)
+        return;
+    const struct wire_topic *t = &reply->topics.topics[0];
+    for (uint32_t i = 0; i < t->partitions_n; i++)
+        w->model->parts[topic * PARTITIONS + (int)i].id = t->partitions[i].id;
+    w->model->topic_config[topic] = t->config;
+}
+
+/* A topic has all its partitions now. */
+static void grow_reply(struct client *c, struct request *r, const struct wire_reply *reply)
+{
+    topic_told(c->world, r->topic[1] - '0', reply);
+    c->world->totals->growths++;
+    c->world->admin_busy = false;
+    client_lane_answered(c, r);
+    request_end(r);
+}
+
 static void admin_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
     struct world *w = c->world;
     if (r->verb == VERB_TOPIC_CREATE && strcmp(r->topic, "scratch") != 0) {
         int topic = r->topic[1] - '0';
-        for (int i = 0; i < PARTITIONS && reply->topics.topics_n == 1; i++) {
-            w->model->parts[topic * PARTITIONS + i] =
-                (struct part_view){.id = reply->topics.topics[0].partitions[i].id, .topic = topic};
-        }
+        topic_told(w, topic, reply);
         if (reply->topics.topics_n == 1) {
             w->model->topic_ids[topic] = reply->topics.topics[0].id;
-            w->model->topic_config[topic] = reply->topics.topics[0].config;
         }
     }
     if (r->verb == VERB_GROUP_CREATE && strcmp(r->topic, "scratch") != 0 && reply->groups.groups_n == 1) {
@@ -420,7 +464,7 @@ void reply_arrived(struct sim_op *so)
     }
     if (reply->code == E_OUT_OF_ORDER || error_retriable(reply->code) || reply->code == E_CLOSED) {
         c->world->totals->disk_full += reply->code == E_DISK_FULL;
-        if (r->kind == R_RECEIVE || r->kind == R_FETCH || r->kind == R_STATE) { /* asked anew */
+        if (r->kind == R_RECEIVE || r->kind == R_LOOK || r->kind == R_FETCH || r->kind == R_STATE) { /* asked anew */
             if (r->kind == R_RECEIVE && reply->code != E_AGAIN)
                 c->slot_busy[r->slot] = false;
             if (r->kind == R_RECEIVE && reply->code == E_AGAIN) {
@@ -446,6 +490,11 @@ void reply_arrived(struct sim_op *so)
             produce_rest(c, r, &reply->produce);
         return;
     }
+    if (r->kind == R_PRODUCE && reply->code == E_WRONG_PARTITION) {
+        if (so->hash == r->batch.hash)
+            produce_elsewhere(c, r);
+        return;
+    }
     if (reply->code != E_OK && !may_be_refused(r, reply->code)) {
         world_fail(c->world, "client %d: verb %d lane %u seq %llu was answered %s: %.*s", c->index, r->verb,
                    r->lane, (unsigned long long)r->seq, error_name(reply->code), (int)reply->detail.size,
@@ -463,7 +512,14 @@ void reply_arrived(struct sim_op *so)
         settle_reply(c, r, reply, &so->op);
         break;
     case R_ADMIN:
-        admin_reply(c, r, reply);
+        if (r->verb == VERB_TOPIC_ALTER)
+            grow_reply(c, r, reply);
+        else
+            admin_reply(c, r, reply);
+        break;
+    case R_LOOK:
+        topic_told(c->world, r->topic[1] - '0', reply);
+        request_end(r);
         break;
     case R_FETCH:
         fetch_reply(c, r, reply);

@@ -54,7 +54,7 @@ static void make_topic(struct world *w, int topic)
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
     r->topic_config =
-        (struct wire_topic_config){.partitions = PARTITIONS,
+        (struct wire_topic_config){.partitions = rng_chance(&w->rng, 1, 3) ? 1 : PARTITIONS, /* some grow */
                                    .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
                                    .dedup_ms = topic == 0                  ? 60000
                                                : topic == 1                ? 30000
@@ -62,6 +62,8 @@ static void make_topic(struct world *w, int topic)
                                                                            : 45000,
                                    .ttl_ms = topic == 1 && rng_chance(&w->rng, 1, 3) ? 60000 : 0};
     r->topic_config.compacted = rng_chance(&w->rng, 1, 4);
+    if (r->topic_config.compacted) /* and such topics do not */
+        r->topic_config.partitions = PARTITIONS;
     if (rng_chance(&w->rng, 1, 2)) /* the others keep all */
         r->topic_config.retention_ms = rng_between(&w->rng, 5000, 60000);
     if (rng_chance(&w->rng, 1, 4))

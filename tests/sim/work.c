@@ -107,7 +107,7 @@ static int unit_make(struct world *w, struct client *c, struct buf *bytes)
     for (uint32_t left = BATCH_MAX; u->batches_n < batches && left > 0; u->batches_n++) {
         struct batch *b = &u->batches[u->batches_n];
         uint32_t n = (uint32_t)rng_between(&w->rng, 1, left);
-        b->part = (int)rng_below(&w->rng, PARTS);
+        b->part = client_part(w);
         b->sched = NONE;
         batch_add_new(w, b, n, unit);
         if (rng_chance(&w->rng, 1, 6))
