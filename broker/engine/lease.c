@@ -34,7 +34,7 @@ void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t ex
 {
     e->state = ENTRY_LEASED;
     e->lease = l;
-    e->lease_until_ms = expires_ms;
+    e->lease_until_ms = expires_ms - 1000 * PLANTED(double_lease);
     list_push_back(&l->entries, &e->link);
     l->entries_n++;
     l->group->leased++;
@@ -63,7 +63,7 @@ static void lease_expire(struct engine *en, struct timer *t)
     for (struct list_node *n = list_first(&l->entries); n != NULL;) {
         struct entry *e = container_of(n, struct entry, link);
         n = list_after(&l->entries, n);
-        if (e->lease_until_ms > en->now.mono_ms + 1000 * PLANTED(double_lease))
+        if (e->lease_until_ms > en->now.mono_ms)
             continue;
         while (n != NULL && e->key != NULL && container_of(n, struct entry, link)->key == e->key)
             n = list_after(&l->entries, n); /* those behind it in its run go with it */
