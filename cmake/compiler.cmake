@@ -54,3 +54,8 @@ else()
     add_compile_options(
         "$<$<CONFIG:RelWithDebInfo,Release,MinSizeRel>:-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2;-fstack-clash-protection>")
 endif()
+
+if(SLUICE_COVERAGE)
+    add_compile_options(--coverage -fprofile-update=prefer-atomic)
+    add_link_options(--coverage)
+endif()
