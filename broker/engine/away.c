@@ -17,6 +17,7 @@
  * A purge does not walk over what is away. It counts: what says an older number is not there any more. A sweep (purge.c) removes such rows.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 enum {
     FRONT_MAX = 256,           /* a key with a larger front stays in memory */
@@ -32,7 +33,9 @@ static uint64_t *count_of(struct away_counts *a, uint8_t state)
 }
 
 /* A retry of before the last purge, whose row is still there. */
-bool away_purged(const struct group *g, const struct held_row *row) { return row->state == HELD_RETRYING && row->purges != g->away.purges; }
+bool away_purged(const struct group *g, const struct held_row *row) {
+    return row->state == HELD_RETRYING && row->purges != g->away.purges && !PLANTED(purged_comes_back);
+}
 
 static bool none_away(const struct group *g) { return g->away.retrying + g->away.blocked + g->away.waiting == 0; }
 
@@ -258,7 +261,7 @@ static struct entry *entry_again(struct engine *en, struct group *g, const struc
 /* Its state, but for being ready or waiting: false. */
 static bool state_again(struct engine *en, struct entry *e, uint8_t was)
 {
-    bool waits = was == AWAY_BLOCKED || e->due_ms > en->wall_ms;
+    bool waits = was == AWAY_BLOCKED || (e->due_ms > en->wall_ms && !PLANTED(away_back_early));
     if (was == AWAY_BLOCKED) {
         e->state = ENTRY_BLOCKED;
         e->part->group->blocked++;
@@ -542,6 +545,8 @@ int away_load_low(struct engine *en, struct err *e)
         return en->failed.code != E_OK ? err_set(e, en->failed.code, "%s", en->failed.text) : E_OK;
     int code = sched_low_row_get(v, &r, e);
     en->away.low_known = true;
-    en->away.low_ms = en->away.next_ms = r.low_ms;
+    en->away.low_ms = r.low_ms;
+    if (!PLANTED(away_forgotten))
+        en->away.next_ms = r.low_ms;
     return code;
 }

@@ -7,6 +7,7 @@
  * new one, so that what it was about to commit is refused, and it reads anew from where it was set.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 #include <stdarg.h>
 
@@ -36,7 +37,8 @@ void commit_write(struct engine *en, struct group_part *p)
     struct key k = key_claim(p->group->id, p->partition->id);
     buf_clear(&en->row);
     claim_row_put(&en->row, &row);
-    row_put(en, FAM_GROUPS, &k);
+    if (!PLANTED(commit_row_lost))
+        row_put(en, FAM_GROUPS, &k);
     retention_floor_moved(en, p->partition);
 }
 
@@ -53,13 +55,13 @@ static int commit_one(struct engine *en, struct group *g, const struct session *
     if (p == NULL)
         return partition_missing(en, item->partition);
     const struct claim *c = g->stream->claims[p->partition->index];
-    if (!claim_is_of(c, s) || c->generation != item->generation) {
+    if ((!claim_is_of(c, s) || c->generation != item->generation) && !PLANTED(commit_unfenced)) {
         en->counters.stale_commits++;
         return E_STALE_GENERATION;
     }
     if (item->offset > p->partition->row.end)
         return E_OFFSET_OUT_OF_RANGE;
-    if (item->offset <= p->done.floor)
+    if (item->offset <= p->done.floor && !PLANTED(commit_goes_back))
         return E_OK;
     uint64_t n = item->offset - p->done.floor;
     en->counters.committed_messages += n;

@@ -15,6 +15,7 @@
  * meet it. `marks` of the row say when which part was passed first.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 enum {
     LOOK_MAX = 1024,            /* partitions looked at in one turn */
@@ -138,7 +139,7 @@ static uint64_t bound_of(const struct partition *p)
     uint64_t bound = p->visible;
     for (size_t i = 0; i < p->topic->groups_n; i++) {
         struct group *g = p->topic->groups[i];
-        uint64_t most = g->config.mode == MODE_QUEUE ? part_bound(group_part(g, p)) : bound;
+        uint64_t most = g->config.mode == MODE_QUEUE && !PLANTED(compact_passes_groups) ? part_bound(group_part(g, p)) : bound;
         bound = most < bound ? most : bound;
     }
     return bound;
@@ -147,11 +148,11 @@ static uint64_t bound_of(const struct partition *p)
 /* Tombstones below it may go; 0: none. */
 static uint64_t tombstones_to(const struct engine *en, const struct compaction_row *row)
 {
-    uint64_t to = 0;
+    uint64_t to = 0, keep_ms = PLANTED(tombstone_early) ? 0 : en->limits->tombstone_ms;
     if (row->tombstones == 0 || en->wall_suspect)
         return 0;
     for (uint32_t i = 0; i < row->marks_n; i++)
-        if (en->wall_ms - row->marks[i].ms >= en->limits->tombstone_ms && en->wall_ms >= row->marks[i].ms)
+        if (en->wall_ms - row->marks[i].ms >= keep_ms && en->wall_ms >= row->marks[i].ms)
             to = row->marks[i].offset;
     return to;
 }

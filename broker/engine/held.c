@@ -2,6 +2,7 @@
  * that a restart finds what waits without looking at what is parked. What waits for long goes away (away.c): that is seen at the end of the turn.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* ---------------------------------------------------------------- rows */
 
@@ -15,7 +16,8 @@ static void row_write(struct engine *en, struct entry *e, uint8_t state, bool bl
                                               .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
                                               .grants = e->grants, .failures = e->failures, .reason = reason, .error = error, .priority = e->priority,
                                               .expires_ms = e->ttl_until_ms, .purges = p->group->away.purges});
-    row_put(en, FAM_HELD, &k);
+    if (!PLANTED(held_row_lost))
+        row_put(en, FAM_HELD, &k);
     e->has_row = state == HELD_RETRYING || blocking;
 }
 
@@ -134,6 +136,8 @@ void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
 {
     e->state = ENTRY_RETRYING;
     e->part->group->retrying++;
+    if (PLANTED(retry_early))
+        delay_ms /= 2;
     timer_set(en, &e->timer, en->now.mono_ms + delay_ms, retry_due);
 }
 
@@ -176,7 +180,7 @@ static uint64_t backoff(const struct entry *e)
 
 void entry_failed(struct engine *en, struct entry *e, uint64_t delay_ms, struct view why, struct view error)
 {
-    e->failures++;
+    e->failures += !PLANTED(failure_uncounted);
     key_run_cut(en, e); /* also when it is the last failure and lets its key go on: who failed does not go on with the next */
     if (e->failures >= e->part->group->config.max_deliveries)
         entry_park(en, e, why.size > 0 ? why : VIEW_LIT("max_deliveries"), error);
@@ -190,6 +194,8 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 {
     struct group_part *p = e->part;
     bool blocks = p->group->config.park == PARK_KEY && e->key != NULL && group_keeps_order(p->group);
+    if (PLANTED(key_passes_parked))
+        blocks = false;
     if (blocks)
         key_run_cut(en, e);
     bool yields = blocks && key_yields(e);
@@ -200,7 +206,7 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
     e->token = 0;
     row_write(en, e, HELD_PARKED, blocks, reason, error);
     en->counters.parked_messages++;
-    p->parked++;
+    p->parked += 1 + PLANTED(parked_counted_twice);
     mark_dirty(&en->dirty_parts, &p->dirty);
     if (blocks) {
         e->state = ENTRY_BLOCKED;
@@ -262,7 +268,8 @@ bool entry_redrive(struct engine *en, struct group_part *p, uint64_t offset, con
     } else {
         e = parked_entry(en, p, offset, row);
     }
-    e->grants = e->failures = 0;
+    if (!PLANTED(redrive_keeps_counts))
+        e->grants = e->failures = 0;
     e->token = 0;
     e->ttl_until_ms = 0; /* who redrives it wants it delivered */
     stand_again(en, e);
@@ -304,7 +311,8 @@ void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset,
         return;
     }
     struct key k = key_held(p->group->id, p->partition->id, offset);
-    row_remove(en, FAM_HELD, &k);
+    if (!PLANTED(dropped_row_kept))
+        row_remove(en, FAM_HELD, &k);
 }
 
 uint64_t group_waiting(const struct group *g) { return g->paced; }

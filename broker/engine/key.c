@@ -13,6 +13,7 @@
  * through: what it would pass might be older than the list behind it. Until then its key is `unsure`.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 struct key_queue *key_queue_get(struct group *g, uint64_t hash, bool make)
 {
@@ -201,7 +202,7 @@ static void give_back(struct engine *en, struct entry *e)
 void key_run_cut(struct engine *en, struct entry *e)
 {
     struct key_queue *k = e->key;
-    if (e->state != ENTRY_LEASED || k == NULL)
+    if (e->state != ENTRY_LEASED || k == NULL || PLANTED(run_goes_on))
         return;
     struct list_node *n = k->head == e ? list_first(&k->run) : list_after(&k->run, &e->of_key);
     for (struct list_node *next; n != NULL; n = next) {
@@ -237,7 +238,7 @@ void key_advance(struct engine *en, struct group *g, struct key_queue *k)
     k->head = n != NULL ? container_of(n, struct entry, of_key) : NULL;
     if (k->head != NULL)
         return; /* it is leased already */
-    if (!list_empty(&k->front))
+    if (!list_empty(&k->front) && !(PLANTED(front_passed_over) && k->list.count > 0))
         head_from_front(en, k);
     else if (k->list.count > 0)
         key_head_from_list(en, g, k);

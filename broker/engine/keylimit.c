@@ -14,6 +14,7 @@
  * they are empty what is new goes behind them. Else a restart could not tell what stands in a list (queue.c).
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 bool group_limits_keys(const struct group *g)
 {
@@ -69,7 +70,7 @@ struct key_queue *limit_taken(struct engine *en, struct entry *e)
     if (!limited(e))
         return NULL;
     struct key_queue *k = key_queue_get(e->part->group, e->key_hash, true);
-    k->leased++;
+    k->leased += !PLANTED(key_limit_uncounted);
     e->counted = true;
     if (k->head != NULL && k->head->state == ENTRY_READY && flow_wait_key(en, k) > 0)
         limit_step_aside(en, k->head);

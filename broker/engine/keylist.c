@@ -8,6 +8,7 @@
  * stays in the list (head_in_list) until it is granted: until then no other row would stand for it.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 enum { CHUNK_POSITIONS = 256 };
 
@@ -48,7 +49,8 @@ void key_list_append(struct engine *en, struct group *g, struct key_queue *k, st
         k->last_cached = true;
     }
     if (k->last_n == CHUNK_POSITIONS) {
-        key_chunk_write(en, k); /* the full chunk is written, a new one begins */
+        if (!PLANTED(spill_chunk_lost))
+            key_chunk_write(en, k); /* the full chunk is written, a new one begins */
         if (k->list.first == k->list.last++) {
             buf_free(&k->first_bytes);
             k->first_bytes = k->last_bytes;
@@ -87,7 +89,8 @@ bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, str
     struct view rest = buf_view(chunk);
     bool bad = false;
     at = (struct list_position){0};
-    for (uint32_t i = 0; i <= k->list.skip; i++)
+    uint32_t last = k->list.skip + (PLANTED(spill_swapped) && k->list.first == k->list.last && k->list.count > 1);
+    for (uint32_t i = 0; i <= last; i++)
         if (!list_chunk_next(&rest, &at, &bad))
             assert(false);
     *p = at;

@@ -5,6 +5,7 @@
  * begins at the row's ready_low; leases begin a full new term, sessions a new grace.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 #include "store/sched_walk.h"
 
@@ -368,7 +369,7 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
     l->granted_ms = row.granted_ms;
     if (l->slot >= LANE_WINDOW)
         return damaged(e, "the slot of lease", token);
-    if (s->slot_counter[l->slot] < l->counter)
+    if (s->slot_counter[l->slot] < l->counter && !PLANTED(slot_forgotten))
         s->slot_counter[l->slot] = l->counter;
     struct lease_entry x = {0};
     bool bad = false;
@@ -385,9 +386,9 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         n->ttl_until_ms = x.expires_ms;
         if (n->key != NULL && n->key->head != NULL && n->key->head->state == ENTRY_LEASED && n->key->head->lease != l)
             return damaged(e, "a key that is leased twice, in lease", token);
-        if (n->key != NULL)
+        if (n->key != NULL && !PLANTED(lease_row_unread))
             key_take(en, n);
-        lease_take(en, l, n, en->now.mono_ms + l->lease_ms);
+        lease_take(en, l, n, en->now.mono_ms + (PLANTED(lease_over_at_start) ? 1 : l->lease_ms));
         limit_taken(en, n);
     }
     list_remove(&l->dirty);

@@ -10,6 +10,7 @@
  * those rows, a bounded number in a turn; a restart begins it again.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* Out of what holds it, without anybody taking its place. What goes by ranges is not removed here. */
 static void take_out(struct engine *en, struct entry *e)
@@ -202,7 +203,8 @@ uint64_t group_purge(struct engine *en, struct group *g)
     group_rows_remove(en, FAM_GROUPS, key_done_prefix(g->id));
     purge_keys(en, g);
     group_rows_remove(en, FAM_LEASES, key_group_prefix(g->id));
-    group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
+    if (!PLANTED(purge_keeps_lists))
+        group_rows_remove(en, FAM_KEYS, key_group_prefix(g->id));
     group_rows_remove(en, FAM_KEYS, key_list_header_prefix(g->id));
     purged += purge_away(en, g);
     purged -= blocked;

@@ -7,6 +7,7 @@
  * Read-ahead runs only while less is ready than receivers asked for, twice over; so a group without receivers costs nothing.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 /* ---------------------------------------------------------------- the scan */
 
@@ -106,10 +107,11 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
     if (r->has_key)
         k = group_keeps_order(g) ? key_find(en, g, r->key_hash, true) : limit_key(g, r->key_hash);
     if (k != NULL) {
+        bool follows = k->head != NULL || k->members_n > 0 || k->list.count > 0 || !list_empty(&k->front);
         if (r->offset < p->scanned) {
             if (listed(en, k, p->partition->id, r->offset))
                 return;
-        } else if (k->head != NULL || k->members_n > 0 || k->list.count > 0 || !list_empty(&k->front)) {
+        } else if (follows && !PLANTED(spill_passes_head)) {
             behind_key(en, g, k, p, r);
             return;
         } else if (flow_wait_key(en, k) > 0) { /* throttled: its place in the list stands for it */
@@ -146,7 +148,7 @@ static void scan_hole(struct engine *en, struct group_part *p, uint64_t offset, 
 {
     if (done_has(&p->done, offset) || map_get(&p->entries, offset) != NULL)
         return;
-    if (code == E_DAMAGED) {
+    if (code == E_DAMAGED && !PLANTED(damage_passed_over)) {
         struct entry *e = entry_new(p, offset);
         entry_ready_fresh(en, e);
         entry_park(en, e, VIEW_LIT("damaged"), VIEW_LIT("the stored batch does not fit its checksum"));
@@ -299,7 +301,7 @@ void queue_receive(struct engine *en, struct op *op, struct session *s)
         answer(en, op, E_INVALID_ARGUMENT, "slot %u, the highest is %d", r->slot, LANE_WINDOW - 1);
         return;
     }
-    if (r->counter < s->slot_counter[r->slot]) {
+    if (r->counter < s->slot_counter[r->slot] && !PLANTED(late_receive_granted)) {
         answer(en, op, E_AGAIN, "slot %u is at %llu already", r->slot, (unsigned long long)s->slot_counter[r->slot]);
         return;
     }
@@ -341,6 +343,8 @@ static void hint(struct engine *en, struct group *g)
     if (!something)
         return;
     g->hinted = true;
+    if (PLANTED(hint_forgotten))
+        return;
     struct effect_hint fx = {.group = g->id, .topic = g->topic->name, .name = g->name};
     buf_append(&en->hints, &fx, sizeof fx);
 }

@@ -15,6 +15,7 @@
  * A partition that a group pins is looked at again when that group's floor moved.
  */
 #include "engine/memory.h"
+#include "base/planted.h"
 
 enum {
     UNDER_WAY_MAX = 64,         /* partitions looked at together; the others come when these are through */
@@ -71,7 +72,8 @@ static void trims_add(struct engine *en, struct partition *p, const struct trim 
     struct key k = key_trims(p->id);
     buf_clear(&en->row);
     trims_row_put(&en->row, t);
-    row_put(en, FAM_META, &k);
+    if (!PLANTED(gap_not_written))
+        row_put(en, FAM_META, &k);
 }
 
 void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *out)
@@ -308,7 +310,7 @@ static uint64_t part_lets_go(struct engine *en, struct group_part *p, uint64_t w
         uint64_t offset = container_of(n, struct entry, present)->offset;
         low = offset < low ? offset : low;
     }
-    return held_low(en, p, low, unsure);
+    return PLANTED(trim_passes_held) ? low : held_low(en, p, low, unsure);
 }
 
 static void released(struct engine *en, struct trimming *w)
@@ -323,6 +325,8 @@ static void released(struct engine *en, struct trimming *w)
         arm_at(en, 0); /* in the next turn */
         return;
     }
+    if (PLANTED(trim_passes_groups))
+        low = w->want.to;
     bool limited = w->limited;
     p->pinned = limited || low < w->want.to;
     if (low >= w->want.to) {
