@@ -14,6 +14,7 @@ enum {
     PARTITIONS = 2,
     AT_ONCE = 8,       /* messages published every PACE_MS */
     PACE_MS = 10,
+    UNACKED_MAX = 200, /* each is a request of its own */
     DELAY_MS_MAX = 1500,
     CHANGE_EVERY = 12, /* rounds, in one of so many one is cancelled or moved */
     CHANGE_LAST = 400, /* it is one of the last so many */
@@ -109,8 +110,8 @@ static void publish_one(struct later *l)
 static void change_one(struct later *l)
 {
     pthread_mutex_lock(&l->lock);
-    uint64_t last = l->n < CHANGE_LAST ? l->n : CHANGE_LAST, number = l->n - 1 - rng_below(&l->rng, last);
-    bool good = l->all[number].acked && !l->all[number].cancelled;
+    uint64_t last = l->n < CHANGE_LAST ? l->n : CHANGE_LAST, number = last > 0 ? l->n - 1 - rng_below(&l->rng, last) : 0;
+    bool good = last > 0 && l->all[number].acked && !l->all[number].cancelled;
     pthread_mutex_unlock(&l->lock);
     if (!good)
         return;
@@ -142,7 +143,10 @@ static void *produce(void *arg)
     struct later *l = arg;
     struct sluice_error err;
     while (!atomic_load(&l->no_more) && blamed(&l->wrong) == NULL) {
-        for (int i = 0; i < AT_ONCE; i++)
+        pthread_mutex_lock(&l->lock);
+        bool behind = l->n - l->acked > UNACKED_MAX;
+        pthread_mutex_unlock(&l->lock);
+        for (int i = 0; i < AT_ONCE && !behind; i++)
             publish_one(l);
         if (rng_chance(&l->rng, 1, CHANGE_EVERY))
             change_one(l);
