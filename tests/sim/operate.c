@@ -75,7 +75,7 @@ static void replay_begin(struct world *w, struct client *c)
         .dry_run = rng_chance(&w->rng, 1, 8)};
     if (rng_chance(&w->rng, 1, 4)) {
         r->change.has_partition = true;
-        r->change.partition = w->model->parts[topic * PARTITIONS + (int)rng_below(&w->rng, PARTITIONS)].id;
+        r->change.partition = w->model->parts[topic * PARTITIONS + (int)rng_below(&w->rng, w->model->topic_config[topic].partitions)].id;
     }
     if (r->change.source != REPLAY_LOG && rng_chance(&w->rng, 1, 2))
         setup_names(topic * GROUPS_PER_TOPIC + 1 - group, &(struct view){0}, &r->change.of);
