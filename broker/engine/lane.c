@@ -360,10 +360,8 @@ static void answer_repeat(struct engine *en, struct lane *l, struct op *op)
     uint64_t turn = kept->turn;
     enum durability level = kept->level;
     result_decode(en, op, l->id, view_of(kept->body, kept->body_size));
-    if (op->request.verb == VERB_SETTLE && queue_receive_carried(en, op, l->session)) {
+    if (op->request.verb == VERB_SETTLE && queue_receive_carried(en, op, l->session, &level))
         turn = en->turn;
-        level = DURABILITY_DISK;
-    }
     answer_change(en, op, level);
     op->turn = turn;
 }

@@ -703,8 +703,8 @@ void queue_receive(struct engine *en, struct op *op, struct session *s);
 void receive_empty(struct engine *en, struct op *op);
 /* Grants what there is for `r` into `out`; false: nothing. */
 bool queue_grant(struct engine *en, struct op *op, struct session *s, const struct wire_receive *r, struct wire_receive_reply *out);
-/* Grants for the receive that a settle carries into its reply; false: nothing. */
-bool queue_receive_carried(struct engine *en, struct op *op, struct session *s);
+/* Grants for the receive that a settle carries into its reply; false: nothing. `level` rises to what the grants stand on. */
+bool queue_receive_carried(struct engine *en, struct op *op, struct session *s, enum durability *level);
 void queue_stirred(struct engine *en);                 /* at the end of a turn: waiting receives and read-ahead */
 void queue_loaded(struct engine *en, const struct loaded *l);
 void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */

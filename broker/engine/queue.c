@@ -278,18 +278,21 @@ static bool more_is_coming(struct engine *en, const struct wire_receive *r)
 }
 
 /* It never waits, and is left out where its slot has gone on. */
-bool queue_receive_carried(struct engine *en, struct op *op, struct session *s)
+bool queue_receive_carried(struct engine *en, struct op *op, struct session *s, enum durability *level)
 {
     const struct wire_receive *r = op->request.settle.receive;
     struct wire_settle_reply *reply = &op->reply.settle;
     if (r == NULL || en->stopping || r->slot >= LANE_WINDOW || r->counter < s->slot_counter[r->slot])
         return false;
     end_waiting_in_slot(en, s, r->slot);
+    en->counters.receives_carried++;
     reply->has_receive = true;
     if (!queue_grant(en, op, s, r, &reply->receive))
         return false;
     op->read = READ_RECORDS;
     op->with_state = any_state(en, &reply->receive);
+    if (level_of(en, &reply->receive) == DURABILITY_DISK)
+        *level = DURABILITY_DISK;
     return true;
 }
 

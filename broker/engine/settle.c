@@ -206,7 +206,7 @@ static enum durability level_of(const struct engine *en, const struct wire_settl
         if (g == NULL || g->topic->config.durability == DURABILITY_DISK)
             return DURABILITY_DISK;
     }
-    return w->units_n > 0 || w->receive != NULL ? DURABILITY_DISK : DURABILITY_OS;
+    return w->units_n > 0 ? DURABILITY_DISK : DURABILITY_OS;
 }
 
 /* All units in order, each with its own code. */
@@ -245,6 +245,6 @@ void settle_request(struct engine *en, struct op *op, struct session *s)
     }
     op->reply.settle.codes = all_ok ? NULL : codes;
     op->reply.settle.codes_n = all_ok ? 0 : n;
-    queue_receive_carried(en, op, s);
+    queue_receive_carried(en, op, s, &level);
     answer_change(en, op, level);
 }

@@ -373,6 +373,7 @@ static int settle_one(const struct sluice_settle *item, struct sluice_error *err
         return code;
     struct settle_call call = {.error.code = 0};
     struct settling *x = settling_of(s, item, 1);
+    x->waited = true;
     waiter_init(&call.waiter);
     x->fn = settle_told;
     x->user = &call;

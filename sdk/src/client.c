@@ -307,8 +307,8 @@ static void close_arrived(struct event *e)
 static void client_round(struct loop *l)
 {
     struct sluice *s = container_of(l, struct sluice, loop);
+    settler_step(&s->settler); /* first: what is settled may carry a receive */
     consumer_step(&s->consumer);
-    settler_step(&s->settler);
     producer_step(&s->producer);
     if (s->closing != NULL && s->closing->step == CLOSING_FLUSH &&
         (s->session.state == SESSION_DEAD || (producer_idle(&s->producer) && settler_idle(&s->settler))))

@@ -20,6 +20,8 @@ enum {
     POLL_WAIT_MS_SCARCE = 1000, /* when few slots are left: so that lines left out are soon taken in */
     POLL_REST_MS = 100,         /* between polls when the broker does not let us wait */
     ENDS_SOON_MS = 20,          /* an answer expected within this is worth waiting for */
+    LINES_KEPT = 16,            /* without calls */
+    AT_ONCE_MS = 20,            /* messages that come within this were there when they were asked for */
 };
 
 /* Calls alike. */
@@ -29,6 +31,8 @@ struct line {
     uint32_t group, lease_ms, message_bytes_max;
     bool waits;
     bool alone; /* a poll with others was refused: whose fault it was shows when each asks for itself */
+    bool finds; /* its last poll found messages at once: the next may ride with a settle */
+    bool found; /* in the answer that is looked at */
     uint64_t not_before_ns;
     struct poll *poll;
 };
@@ -60,12 +64,13 @@ static void line_fail(struct line *l, const struct sluice_error *why)
     }
 }
 
-/* Lines at which nobody stands, and that wait for no answer. */
+/* Lines at which nobody stands, and that wait for no answer. A few that found messages are kept, for the next call like the last. */
 static void sweep(struct consumer *c)
 {
+    unsigned kept = 0;
     LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (!list_empty(&l->takers) || l->poll != NULL)
+        if (!list_empty(&l->takers) || l->poll != NULL || (l->finds && kept++ < LINES_KEPT))
             continue;
         list_remove(n);
         mem_free(l);
@@ -217,22 +222,27 @@ static void dismiss(struct sluice *s, struct line *l, struct answer *a)
     }
 }
 
-static bool distribute(struct consumer *c, struct poll *p, struct answer *a)
+static void distribute(struct consumer *c, struct poll *p, const struct wire_receive_reply *reply)
 {
-    if (a->reply.body != BODY_RECEIVE)
-        return false;
-    const struct wire_receive_reply *reply = &a->reply.receive;
     for (uint32_t i = 0; i < reply->deliveries_n; i++) {
         const struct wire_delivery *d = &reply->deliveries[i];
         uint32_t taken = 0;
         LIST_EACH (n, &c->lines) {
             struct line *l = container_of(n, struct line, node);
-            if (l->poll == p && l->group == d->group)
-                taken = hand_out(l, d);
+            if (l->poll != p || l->group != d->group)
+                continue;
+            taken = hand_out(l, d);
+            l->found = true;
         }
         release_rest(c->client, d, taken);
     }
-    return true;
+}
+
+static void poll_over(struct poll *p)
+{
+    p->out = false;
+    budget_give(&p->consumer->client->budget, p->reserved);
+    p->reserved = 0;
 }
 
 static void poll_done(struct request *r, struct answer *a, const struct sluice_error *error)
@@ -240,21 +250,24 @@ static void poll_done(struct request *r, struct answer *a, const struct sluice_e
     struct poll *p = r->owner;
     struct consumer *c = p->consumer;
     struct sluice *s = c->client;
-    p->out = false;
-    budget_give(&s->budget, p->reserved);
-    p->reserved = 0;
     bool again = error != NULL && error->code == E_AGAIN; /* ended early, for others that wait */
+    bool at_once = s->loop.now_ns - p->sent_ns < AT_ONCE_MS * NS_PER_MS;
     struct sluice_error odd;
-    if (error == NULL && !distribute(c, p, a)) {
+    poll_over(p);
+    if (error == NULL && a->reply.body != BODY_RECEIVE) {
         fail(&odd, E_BAD_FRAME, "receive: the broker's answer makes no sense");
         error = &odd;
     }
+    if (error == NULL)
+        distribute(c, p, &a->reply.receive);
     LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         if (l->poll != p)
             continue;
         bool shared = r->wire.receive.groups_n > 1;
         l->poll = NULL;
+        l->finds = l->found && at_once;
+        l->found = false;
         if (again || p->denied)
             l->not_before_ns = s->loop.now_ns + POLL_REST_MS * NS_PER_MS;
         if (error == NULL || again) {
@@ -295,6 +308,7 @@ static void poll_before(struct request *r, bool may_wait)
         wait_ms = wait_ms < most ? wait_ms : most;
     }
     p->denied = p->waits && !may_wait;
+    p->sent_ns = now;
     p->ends_ns = now + wait_ms * NS_PER_MS;
     r->wait_ms = (uint32_t)wait_ms;
     r->wire.receive.wait_ms = (uint32_t)wait_ms;
@@ -313,13 +327,19 @@ static struct poll *free_poll(struct consumer *c, bool waits)
     return waits && waiting >= POLLS_WAITING ? NULL : found;
 }
 
+/* Whether a line wants a poll, and may have one now. */
+static bool wants(const struct line *l, uint64_t now)
+{
+    return l->poll == NULL && !list_empty(&l->takers) && l->not_before_ns <= now;
+}
+
 /* Whether a poll that begins with `l` takes `other` too. */
-static bool goes_along(const struct line *l, const struct line *other, uint64_t now)
+static bool goes_along(const struct line *l, const struct line *other, bool carried, uint64_t now)
 {
     if (other == l)
         return true;
-    return other->poll == NULL && !list_empty(&other->takers) && !l->alone && !other->alone &&
-           other->lease_ms == l->lease_ms && other->waits == l->waits && other->not_before_ns <= now;
+    return wants(other, now) && !l->alone && !other->alone && other->lease_ms == l->lease_ms &&
+           other->waits == l->waits && (other->finds || !carried);
 }
 
 /* Takes room for what the takers of a poll want, or for as much of it as there is. False: too little. */
@@ -338,16 +358,17 @@ static bool reserve(struct sluice *s, uint64_t largest, uint64_t *messages, uint
     return budget_take(&s->budget, *reserved);
 }
 
-/* Sends a poll for `l` and the lines that go along. False: there is no room. */
-static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
+/* Makes what a poll for `l` and the lines that go along asks for, in the memory of a request. False: there is no room. */
+static bool poll_make(struct poll *p, struct line *l, bool carried, struct request *r, struct wire_receive *out)
 {
+    struct consumer *c = p->consumer;
     struct sluice *s = c->client;
     uint64_t now = s->loop.now_ns, messages = 0, bytes = 0, largest = 0;
     uint32_t lines = 0;
     c->counts++;
     LIST_EACH (n, &c->lines) {
         struct line *other = container_of(n, struct line, node);
-        if (!goes_along(l, other, now))
+        if (!goes_along(l, other, carried, now))
             continue;
         lines++;
         largest = other->message_bytes_max > largest ? other->message_bytes_max : largest;
@@ -367,38 +388,107 @@ static bool poll_send(struct consumer *c, struct poll *p, struct line *l)
     if (!reserve(s, largest, &messages, &bytes, &p->reserved))
         return false;
 
-    struct request *r = request_new(VERB_RECEIVE);
     uint32_t *groups = arena_take(&r->memory, lines * sizeof *groups);
     uint32_t i = 0;
     LIST_EACH (n, &c->lines) {
         struct line *other = container_of(n, struct line, node);
-        if (!goes_along(l, other, now) || i == lines)
+        if (!goes_along(l, other, carried, now) || i == lines)
             continue;
         groups[i++] = other->group;
     }
     LIST_EACH (n, &c->lines) { /* not before: a line with a poll does not go along */
         struct line *other = container_of(n, struct line, node);
-        if (other != l && goes_along(l, other, now))
+        if (other != l && goes_along(l, other, carried, now))
             other->poll = p;
     }
     l->poll = p;
     p->out = true;
-    p->waits = l->waits;
+    p->waits = l->waits && !carried;
     p->ends_ns = UINT64_MAX;
-    r->lane = &s->session.reads;
+    *out = (struct wire_receive){.slot = p->slot,
+                                 .counter = ++p->counter,
+                                 .groups = groups,
+                                 .groups_n = lines,
+                                 .max_messages = (uint32_t)messages,
+                                 .max_bytes = (uint32_t)bytes,
+                                 .lease_ms = l->lease_ms};
+    return true;
+}
+
+/* Sends a poll for `l` and the lines that go along. False: there is no room. */
+static bool poll_send(struct poll *p, struct line *l)
+{
+    struct session *s = &p->consumer->client->session;
+    struct request *r = request_new(VERB_RECEIVE);
+    if (!poll_make(p, l, false, r, &r->wire.receive)) {
+        request_free(r, &p->consumer->client->budget);
+        return false;
+    }
+    r->lane = &s->reads;
     r->about = "receive";
     r->before = poll_before;
     r->done = poll_done;
     r->owner = p;
-    r->wire.receive = (struct wire_receive){.slot = p->slot,
-                                            .counter = ++p->counter,
-                                            .groups = groups,
-                                            .groups_n = lines,
-                                            .max_messages = (uint32_t)messages,
-                                            .max_bytes = (uint32_t)bytes,
-                                            .lease_ms = l->lease_ms};
-    session_submit(&s->session, r);
+    session_submit(s, r);
     return true;
+}
+
+/* ---------------------------------------------------------------- polls that a settle carries */
+
+/* A line that got nothing, for whatever reason, sends a poll of its own in this round. */
+static void carried_over(struct request *r, struct answer *a)
+{
+    struct poll *p = r->passenger;
+    struct consumer *c = p->consumer;
+    bool brought = a != NULL && a->reply.code == 0 && a->reply.body == BODY_SETTLE && a->reply.settle.has_receive;
+    r->wire.settle.receive = NULL;
+    poll_over(p);
+    if (brought)
+        distribute(c, p, &a->reply.settle.receive);
+    LIST_EACH_SAFE (n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (l->poll != p)
+            continue;
+        l->poll = NULL;
+        l->finds = l->found;
+        l->found = false;
+        if (l->finds)
+            dismiss(c->client, l, a);
+    }
+}
+
+/* A line that would have a poll now, and may find something at once; NULL: none. */
+static struct line *to_carry(struct consumer *c, struct poll **p)
+{
+    *p = free_poll(c, false);
+    if (c->client->session.state != SESSION_READY || *p == NULL)
+        return NULL;
+    LIST_EACH (n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        if (l->finds && wants(l, c->client->loop.now_ns))
+            return l;
+    }
+    return NULL;
+}
+
+bool consumer_wants_carrier(struct consumer *c)
+{
+    struct poll *p;
+    return to_carry(c, &p) != NULL;
+}
+
+void consumer_carry(struct consumer *c, struct request *r)
+{
+    struct poll *p;
+    struct line *l = to_carry(c, &p);
+    if (l == NULL)
+        return;
+    struct wire_receive *w = arena_take(&r->memory, sizeof *w);
+    if (!poll_make(p, l, true, r, w))
+        return;
+    r->wire.settle.receive = w;
+    r->dropped = carried_over;
+    r->passenger = p;
 }
 
 static void again_fired(struct timer *t)
@@ -422,11 +512,11 @@ void consumer_step(struct consumer *c)
             continue;
         }
         struct poll *p = free_poll(c, l->waits);
-        if (p == NULL || poll_send(c, p, l))
+        if (p == NULL || poll_send(p, l))
             continue;
         /* Ask to be woken first, then look again: room may have come in between. */
         budget_want(&s->budget);
-        if (!poll_send(c, p, l))
+        if (!poll_send(p, l))
             no_room(l);
     }
     timer_set(&s->loop, &c->again, again);

@@ -11,6 +11,10 @@
  * poll out does not get a second: who comes later shares it. A call for several groups stands in several lines, and leaves all of
  * them with the first answer that has something for it.
  *
+ * Or a settle that leaves just then takes the poll along (`consumer_carry`): one request and one answer in place of two. Such a poll does
+ * not wait at the broker, so only lines whose last poll found something at once are asked for like that; with nothing found the line sends
+ * a poll of its own, as it would have. A settle that a call waits for carries nothing: its answer would come with the messages.
+ *
  * A poll asks for no more than its takers want and memory has room for, and holds that room until it is answered.
  */
 #ifndef SDK_CONSUMER_H
@@ -80,6 +84,7 @@ struct poll {
     bool out;
     bool waits;       /* its takers do */
     bool denied;      /* but it was sent without waiting */
+    uint64_t sent_ns; /* last */
     uint64_t ends_ns; /* when the broker answers at the latest */
     size_t reserved;  /* taken from the budget for its answer */
 };
@@ -97,6 +102,10 @@ void consumer_free(struct consumer *c);
 
 /* Sends polls for lines that have none. */
 void consumer_step(struct consumer *c);
+
+/* A settle that is about to be submitted takes a poll along, if some line wants one and is likely to find something. */
+void consumer_carry(struct consumer *c, struct request *r);
+bool consumer_wants_carrier(struct consumer *c);
 
 /* Answers all takers with `why`. */
 void consumer_fail(struct consumer *c, const struct sluice_error *why);

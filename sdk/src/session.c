@@ -56,6 +56,13 @@ static void tell(struct request *r, struct answer *a, const struct sluice_error 
     r->done(r, a, error);
 }
 
+static void drop_passenger(struct request *r, struct answer *a)
+{
+    if (r->dropped != NULL)
+        r->dropped(r, a);
+    r->dropped = NULL;
+}
+
 /* Tells the maker, if it was not told, and frees. */
 static void gone(struct request *r, struct answer *a, const struct sluice_error *error)
 {
@@ -65,6 +72,7 @@ static void gone(struct request *r, struct answer *a, const struct sluice_error 
     list_remove(&r->node);
     l->count--;
     tell(r, a, error);
+    drop_passenger(r, a);
     request_free(r, s->budget);
     if (l->progress != NULL)
         l->progress(l);
@@ -304,6 +312,7 @@ static void unordered_answered(struct request *r)
     if (a->reply.code != 0 && refused_for_now(a) && !r->told) {
         r->state = REQUEST_DELAYED;
         r->in_doubt = false;
+        drop_passenger(r, a);
         uint64_t due = s->loop->now_ns + rest_after(s, a, r->refusals++);
         timer_set(s->loop, &r->timer, due < r->deadline_ns ? due : r->deadline_ns);
         return;
@@ -697,6 +706,7 @@ void session_submit(struct session *s, struct request *r)
     if (s->state == SESSION_DEAD) {
         r->told = true;
         r->done(r, NULL, &s->fatal);
+        drop_passenger(r, NULL);
         request_free(r, s->budget);
         return;
     }

@@ -93,6 +93,10 @@ struct request {
                                                                  changed and is to be sent anew; may be NULL */
     request_done_fn *done;
     void *owner;
+    /* What it carried beside itself is over, once: done with the answer, refused with it for now (then the request goes on without), or
+     * given up (`a` is NULL). Also of a request whose maker was told before. May be NULL. */
+    void (*dropped)(struct request *r, struct answer *a);
+    void *passenger;
     size_t charged; /* given back to the budget when it is freed */
     /* the session's */
     struct event submit;

@@ -150,6 +150,7 @@ struct settle_request {
     struct settler *settler;
     struct list settlings;
     bool shared;
+    bool apart; /* one of them is */
 };
 
 /* The code of a settling's item: singles come first, then units. Without codes all went well. */
@@ -217,10 +218,24 @@ static void tell_all(struct settle_request *q, const struct wire_reply *whole, b
     }
 }
 
+/* A request with it carries no receive. */
+static bool is_apart(const struct settling *x)
+{
+    return x->waited || x->alone;
+}
+
 static void pend(struct settler *s, struct settling *x)
 {
     list_push_back(&s->pending, &x->node);
     s->pending_items += x->items_n;
+    s->pending_apart += is_apart(x);
+}
+
+static void unpend(struct settler *s, struct settling *x)
+{
+    list_remove(&x->node);
+    s->pending_items -= x->items_n;
+    s->pending_apart -= is_apart(x);
 }
 
 static void settle_done(struct request *r, struct answer *a, const struct sluice_error *error)
@@ -267,10 +282,10 @@ static void gather(struct settler *s, struct settle_request *q, struct wire_sett
         if (!first && (x->alone || bytes + more > bytes_max || notes + x->notes_n > NOTES_MAX ||
                        w->units_n == UNITS_MAX))
             return;
-        list_remove(n);
-        s->pending_items -= x->items_n;
+        unpend(s, x);
         list_push_back(&q->settlings, n);
         q->shared = !first;
+        q->apart |= is_apart(x);
         bytes += more;
         notes += x->notes_n;
         w->notes_n += x->notes_n;
@@ -363,6 +378,8 @@ static void settle_send(struct settler *s)
     r->done = settle_done;
     r->owner = q;
     s->out++;
+    if (!q->apart)
+        consumer_carry(&s->client->consumer, r);
     session_submit(&s->client->session, r);
 }
 
@@ -378,8 +395,7 @@ static void settler_timer(struct timer *t)
         struct settling *x = container_of(n, struct settling, node);
         if (x->deadline_ns > client->loop.now_ns)
             break;
-        list_remove(n);
-        s->pending_items -= x->items_n;
+        unpend(s, x);
         settling_fail(x, &why, true);
     }
 }
@@ -419,10 +435,19 @@ bool settler_full(struct settler *s)
     return atomic_load(&s->held) > budget_aside(&s->client->budget) / 2;
 }
 
+/* While a request is out what comes gathers for the next; but many items are worth one of their own, and a receive that would leave
+ * now takes what there is along. */
+static bool worth_sending(struct settler *s)
+{
+    if (s->out == 0)
+        return true;
+    bool rides = s->pending_apart == 0 && consumer_wants_carrier(&s->client->consumer);
+    return s->out < REQUESTS_OUT && (rides || s->pending_items >= ITEMS_WORTH);
+}
+
 void settler_step(struct settler *s)
 {
-    while (!list_empty(&s->pending) &&
-           (s->out == 0 || (s->out < REQUESTS_OUT && s->pending_items >= ITEMS_WORTH)))
+    while (!list_empty(&s->pending) && worth_sending(s))
         settle_send(s);
     struct list_node *first = list_first(&s->pending);
     timer_set(&s->client->loop, &s->timer,
@@ -438,7 +463,8 @@ void settler_fail(struct settler *s, const struct sluice_error *why)
 {
     struct list_node *n;
     lane_tell(&s->client->session.free, why); /* settles and what else changes something */
-    while ((n = list_pop_front(&s->pending)) != NULL)
+    while ((n = list_first(&s->pending)) != NULL) {
+        unpend(s, container_of(n, struct settling, node));
         settling_fail(container_of(n, struct settling, node), why, true);
-    s->pending_items = 0;
+    }
 }

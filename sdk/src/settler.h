@@ -43,6 +43,7 @@ struct settling {
     size_t notes_bytes;
     bool atomic;               /* one unit */
     bool alone;                /* not with others: a request with it was refused */
+    bool waited;               /* a call waits for it: nothing else delays its answer */
     const struct group *group; /* of the items, for error texts; NULL: not known, or several */
     const struct unit_body *body; /* what a unit has besides items; NULL: nothing */
     settled_fn *settled;          /* instead of `fn`: told once, of the whole unit */
@@ -62,7 +63,7 @@ struct settler {
     atomic_size_t held; /* bytes of settlings that were not told */
     /* the loop's thread */
     struct list pending;
-    size_t pending_items;
+    size_t pending_items, pending_apart; /* of the settlings, those that carry nothing */
     unsigned out;       /* requests */
     uint64_t untold;    /* settlings */
     struct timer timer; /* the first pending one is too late */

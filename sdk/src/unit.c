@@ -586,6 +586,7 @@ int sluice_unit_commit(struct sluice_unit *u, struct sluice_receipt *receipts, s
     struct commit_call call = {.receipts = receipts, .error.code = 0};
     int code = client_may_block(u->client, "sluice_unit_commit", err);
     waiter_init(&call.waiter);
+    u->settling->waited = true;
     if (code == 0)
         code = sluice_unit_commit_async(u, commit_told, &call, err);
     if (code != 0) {

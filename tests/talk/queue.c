@@ -1,6 +1,7 @@
 /* What a queue group promises to a user of libsluice, with the broker killed and restarted under him. */
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sluice/sluice.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -745,6 +746,87 @@ static void one_receive_takes_from_whichever_group_has_something(void **state)
     assert_true(seen[0] == 1 && seen[1] == 1 && seen[2] == 1);
 }
 
+/* ---- settles that carry a receive */
+
+enum { TAKEN_MAX = 1500 };
+static unsigned taken[TAKEN_MAX];
+static atomic_uint settled;
+
+static void count_settled(void *user, size_t index, const struct sluice_error *error)
+{
+    (void)user;
+    (void)index;
+    atomic_fetch_add(&settled, error == NULL);
+}
+
+/* Takes messages one by one and acknowledges each without waiting. Three times on the way it posts. */
+static void *take_all(void *on_the_way)
+{
+    for (int n = 0; n < TAKEN_MAX; n++) {
+        struct sluice_batch *batch = receive_one(client, "g");
+        struct sluice_settle ack = {.batch = batch, .index = 0, .verb = SLUICE_ACK};
+        int i = atoi((const char *)only(batch)->value.data);
+        assert_in_range(i, 0, TAKEN_MAX - 1);
+        taken[i]++;
+        assert_int_equal(sluice_settle_async(client, &ack, 1, false, count_settled, NULL, &err), 0);
+        sluice_batch_free(batch);
+        if (n % (TAKEN_MAX / 4) == TAKEN_MAX / 4 - 1 && n < TAKEN_MAX - 1)
+            sem_post(on_the_way);
+    }
+    return NULL;
+}
+
+static void a_settle_that_takes_the_next_receive_along_has_each_effect_once_over_restarts(void **state)
+{
+    (void)state;
+    sem_t on_the_way;
+    pthread_t taker;
+    settled = 0;
+    memset(taken, 0, sizeof taken);
+    assert_int_equal(sem_init(&on_the_way, 0, 0), 0);
+    for (int i = 0; i < TAKEN_MAX; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "%d ", i);
+        struct sluice_message m = message("work", NULL, value);
+        m.key = (struct sluice_bytes){NULL, 0};
+        assert_int_equal(sluice_publish_async(client, &m, NULL, NULL, &err), 0);
+    }
+    assert_int_equal(sluice_flush(client, 30000, &err), 0);
+    assert_int_equal(pthread_create(&taker, NULL, take_all, &on_the_way), 0);
+    for (int i = 0; i < 3; i++) {
+        sem_wait(&on_the_way);
+        kill_and_restart(); /* while it goes on */
+    }
+    pthread_join(taker, NULL);
+    EVENTUALLY(30000, atomic_load(&settled) == TAKEN_MAX);
+    for (int i = 0; i < TAKEN_MAX; i++)
+        if (taken[i] != 1)
+            fail_msg("message %d was delivered %u times", i, taken[i]);
+    expect_nothing("g");
+    sem_destroy(&on_the_way);
+}
+
+/* What is asked for and settled by turns costs one request a message, not two. */
+static void whoever_settles_and_asks_for_more_needs_fewer_requests(void **state)
+{
+    (void)state;
+    sem_t unused;
+    assert_int_equal(sem_init(&unused, 0, 0), 0);
+    for (int i = 0; i < TAKEN_MAX; i++) {
+        struct sluice_message m = message("work", "k", "0 ");
+        assert_int_equal(sluice_publish_async(client, &m, NULL, NULL, &err), 0);
+    }
+    assert_int_equal(sluice_flush(client, 30000, &err), 0);
+    take_all(&unused);
+    double carried = 0;
+    EVENTUALLY(10000, (carried = broker_metric(&b, "sluice_receives_carried_total")) +
+                              broker_metric(&b, "sluice_receives_total") >=
+                          TAKEN_MAX);
+    if (carried < TAKEN_MAX / 4)
+        fail_msg("%.0f of %d receives came with a settle", carried, TAKEN_MAX);
+    sem_destroy(&unused);
+}
+
 /* ---- limits by key */
 
 /* Receives, as one of two clients in turn, until `n` messages are held; they stay leased. How many have this key, of all. */
@@ -810,6 +892,8 @@ int main(void)
         TEST(a_message_id_produced_twice_is_stored_once_over_a_restart),
         TEST(a_client_that_repeats_everything_has_each_effect_once),
         TEST(one_receive_takes_from_whichever_group_has_something),
+        TEST(a_settle_that_takes_the_next_receive_along_has_each_effect_once_over_restarts),
+        TEST(whoever_settles_and_asks_for_more_needs_fewer_requests),
         TEST(of_a_key_without_order_no_more_than_its_limit_is_out_over_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,15 +167,24 @@ static void a_settle_stands_on_the_disk_if_anything_in_it_does(void **state)
     uint32_t disk = kit_topic(k, "d", 1), os = kit_topic_of(k, "o", (struct wire_topic_config){.durability = DURABILITY_OS});
     uint32_t gd = kit_group(k, "d", "g", NULL), go = kit_group(k, "o", "g", NULL);
     kit_produce(k, disk, "- -");
-    kit_produce(k, os, "- - -");
+    kit_produce(k, os, "- - - - -");
     kit_receive(k, A, gd, 5);
     kit_receive(k, A, go, 5);
     struct wire_settle_item items[] = {kit_item(k, go, SETTLE_ACK, "0"), kit_item(k, gd, SETTLE_ACK, "0"), kit_item(k, go, SETTLE_ACK, "1")};
     assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = items, .singles_n = 1}), DURABILITY_OS);
     assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = items + 1, .singles_n = 2}), DURABILITY_DISK);
+    /* a receive that it carries stands on what it is given */
+    struct wire_settle_item more[] = {kit_item(k, go, SETTLE_ACK, "2"), kit_item(k, go, SETTLE_ACK, "3"), kit_item(k, go, SETTLE_ACK, "4")};
     struct wire_receive carried = {.counter = 9, .slot = 1, .groups = &gd, .groups_n = 1};
-    struct wire_settle_item last = kit_item(k, go, SETTLE_ACK, "2");
-    assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = &last, .singles_n = 1, .receive = &carried}), DURABILITY_DISK);
+    assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = &more[0], .singles_n = 1, .receive = &carried}), DURABILITY_OS);
+    kit_produce(k, disk, "-");
+    kit_produce(k, os, "-");
+    kit_quiet(k);
+    carried.counter++;
+    assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = &more[1], .singles_n = 1, .receive = &carried}), DURABILITY_DISK);
+    carried.groups = &go;
+    carried.counter++;
+    assert_int_equal(level_of_settle(k, (struct wire_settle){.singles = &more[2], .singles_n = 1, .receive = &carried}), DURABILITY_OS);
     kit_free(k);
 }
 

@@ -570,9 +570,9 @@ static void grant(struct fake *f, struct group *g, uint32_t most, struct wire_de
     d->state = state;
 }
 
-/* False: it waits. */
-static bool do_receive(struct fake *f, struct session *s, const struct wire_receive *w,
-                       struct wire_reply *reply, struct arena *a, bool wait, bool again)
+/* Grants what there is. Returns how many deliveries, or -1: a group is not there. */
+static int do_grant(struct fake *f, struct session *s, const struct wire_receive *w,
+                    struct wire_receive_reply *reply, struct arena *a, bool again)
 {
     assert_true(w->slot < SLOTS);
     assert_true(again || w->counter >= s->counters[w->slot]);
@@ -581,17 +581,29 @@ static bool do_receive(struct fake *f, struct session *s, const struct wire_rece
     uint32_t n = 0, left = w->max_messages;
     for (uint32_t i = 0; i < w->groups_n; i++) {
         struct group *g = group_by_id(f, w->groups[i]);
-        if (g == NULL) {
-            refuse(reply, E_GROUP_NOT_FOUND, "group id");
-            return true;
-        }
+        if (g == NULL)
+            return -1;
         if (list_empty(&g->ready) || left == 0)
             continue;
         grant(f, g, left, &d[n], a);
         left -= d[n++].records_n;
     }
+    *reply = (struct wire_receive_reply){.deliveries = d, .deliveries_n = n, .counter = w->counter};
+    return (int)n;
+}
+
+/* False: it waits. */
+static bool do_receive(struct fake *f, struct session *s, const struct wire_receive *w,
+                       struct wire_reply *reply, struct arena *a, bool wait, bool again)
+{
+    struct wire_receive_reply granted = {0};
+    int n = do_grant(f, s, w, &granted, a, again);
+    if (n < 0) {
+        refuse(reply, E_GROUP_NOT_FOUND, "group id");
+        return true;
+    }
     reply->body = BODY_RECEIVE;
-    reply->receive = (struct wire_receive_reply){.deliveries = d, .deliveries_n = n, .counter = w->counter};
+    reply->receive = granted;
     return n > 0 || !wait;
 }
 
@@ -634,6 +646,11 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
     case VERB_SETTLE:
         s->settle.items = r->settle.singles_n;
         s->settle.units = r->settle.units_n;
+        s->settle.carries = r->settle.receive != NULL;
+        if (s->settle.carries) {
+            s->settle.slot = r->settle.receive->slot;
+            s->settle.counter = r->settle.receive->counter;
+        }
         for (uint32_t i = 0; i < r->settle.singles_n; i++)
             s->settle.verbs[r->settle.singles[i].verb]++;
         for (uint32_t i = 0; i < r->settle.units_n; i++) {
@@ -676,6 +693,9 @@ static bool perform(struct fake *f, struct kept *k, struct wire_reply *reply, bo
         return do_receive(f, s, &r->receive, reply, &k->arena, wait, again);
     case VERB_SETTLE:
         do_settle(f, s, r, reply, &k->arena);
+        reply->settle.has_receive =
+            r->settle.receive != NULL &&
+            do_grant(f, s, r->settle.receive, &reply->settle.receive, &k->arena, again) >= 0;
         return true;
     case VERB_TOPIC_LIST:
         do_topic_list(f, &r->list, reply, &k->arena);

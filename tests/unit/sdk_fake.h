@@ -56,6 +56,9 @@ struct fake_seen {
             uint32_t items, units, verbs[6];
             uint32_t unit_items, produces, state; /* of all units */
             char reason[64];
+            bool carries; /* a receive */
+            uint32_t slot;
+            uint64_t counter;
         } settle;
     };
 };
