@@ -114,6 +114,8 @@ static const struct option consume_options[] = {
     TEXT("format", 0, 0, "FORMAT", "what to print of a message; default '%v\\n'"),
     TEXT("exec", 0, 0, "CMD", "with -g: run CMD for each message, its value on stdin"),
     NUMBER("parallel", 0, OPTION_COUNT, "N", 1, PARALLEL_MAX, "with --exec: how many at once; default 1"),
+    TEXT("member", 0, 0, "NAME", "stream group: come back under this name, to the same partitions"),
+    NUMBER("session-timeout", 0, OPTION_DURATION, "D", 100, UINT32_MAX, "stream group: not heard of for so long, others take over; default 10s"),
     END,
 };
 static const char consume_details[] =
@@ -181,6 +183,18 @@ static const char group_lag_details[] =
     "in flight, delayed. SCALE is what a scaler looks at: what can be worked on now, and what is.\n"
     "STATUS is OK, WARN or STALL.";
 static const struct option group_rm_options[] = {TOPIC, DRY_RUN, YES, END};
+static const struct option group_seek_options[] = {
+    TOPIC,
+    TEXT("to", 0, OPTION_REQUIRED, "start|end|OFFSET|TIME|group:NAME", "where it reads on (2026-11-22T04:32:39Z, -15m)"),
+    NUMBER("partition", 0, OPTION_COUNT, "P", 0, UINT32_MAX, "only this partition"),
+    SWITCH("dry-run", 0, "say where each partition would be, and change nothing"),
+    END,
+};
+static const char group_seek_details[] =
+    "Sets where a stream group reads, for all partitions or one: the start or end of the log, an\n"
+    "offset, the first message appended at a time or later, or where another group of the topic is.\n"
+    "It may go back: then messages come again. Its members read anew from there, and what they\n"
+    "were about to commit is refused.";
 
 /* ---- dlq ---- */
 
@@ -284,13 +298,14 @@ const struct command commands[] = {
      consume},
     {"group", "create", "NAME", "make a consumer group", NULL, group_create_options, group_create},
     {"group", "ls", "", "list groups", NULL, group_options, group_ls},
-    {"group", "show", "GROUP", "a group's settings", NULL, group_options, group_show},
+    {"group", "show", "GROUP", "a group's settings, and a stream group's members", NULL, group_options, group_show},
     {"group", "alter", "GROUP", "change a group's settings", group_alter_details, group_alter_options, group_alter},
     {"group", "lag", "[GROUP]", "how far groups are behind", group_lag_details, group_lag_options, group_lag},
     {"group", "pause", "GROUP", "hand out nothing until it is resumed", NULL, group_options, group_pause},
     {"group", "resume", "GROUP", "hand out messages again", NULL, group_options, group_resume},
     {"group", "purge", "GROUP", "give up everything that waits", group_purge_details, group_rm_options, group_purge},
     {"group", "replay", "GROUP", "have it see messages again", group_replay_details, group_replay_options, group_replay},
+    {"group", "seek", "GROUP", "set where a stream group reads", group_seek_details, group_seek_options, group_seek},
     {"group", "rm", "GROUP", "delete a group and what it knows", NULL, group_rm_options, group_rm},
     {"dlq", "ls", "TOPIC", "list a group's dead letters", NULL, dlq_ls_options, dlq_ls},
     {"dlq", "peek", "TOPIC", "show dead letters whole, one unless -n says more", NULL, dlq_ls_options, dlq_peek},

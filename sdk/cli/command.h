@@ -97,6 +97,7 @@ int group_pause(const struct args *a);
 int group_resume(const struct args *a);
 int group_purge(const struct args *a);
 int group_replay(const struct args *a);
+int group_seek(const struct args *a);
 int group_rm(const struct args *a);
 int dlq_ls(const struct args *a);
 int dlq_peek(const struct args *a);

@@ -4,6 +4,7 @@
  *     without -g           consume_log.c     reads partitions by offset
  *     -g                   consume_group.c   leases, prints, acknowledges
  *     -g --exec            consume_exec.c    leases, runs a command for each, settles by its exit status
+ *     -g, a stream group   consume_stream.c  joins, prints or runs the command in order, commits
  */
 #include "cli/consume.h"
 
@@ -50,6 +51,8 @@ static const char *contradiction(const struct args *a)
         return "--from is for reading the log; where a group begins is said when it is created";
     if (exec && !group)
         return "--exec needs -g GROUP: without a group nothing can be acknowledged";
+    if (!group && (args_has(a, "member") || args_has(a, "session-timeout")))
+        return "--member and --session-timeout need -g GROUP, a stream group";
     if (args_has(a, "parallel") && !exec)
         return "--parallel needs --exec CMD";
     if (exec && args_has(a, "format"))
@@ -59,17 +62,18 @@ static const char *contradiction(const struct args *a)
     return NULL;
 }
 
-/* The group must be there, and a queue. */
+/* The group must be there; its mode says how it is worked for. */
 static int check_group(struct consumer *c)
 {
     struct sluice_group_list *list;
     int status = client_find_group(c->client, c->topic, c->group, &list);
     if (status != 0)
         return status;
-    if (list->groups[0].options.mode == SLUICE_STREAM) {
-        talk("group '%s' is a stream group: consuming as one is not supported by this version", c->group);
-        status = STATUS_ERROR;
-    }
+    c->stream = list->groups[0].options.mode == SLUICE_STREAM;
+    if (c->stream && args_has(c->args, "parallel"))
+        status = help_refuse(c->args, "--parallel: '%s' is a stream group, whose messages are worked on in order; start more consumers", c->group);
+    if (!c->stream && (args_has(c->args, "member") || args_has(c->args, "session-timeout")))
+        status = help_refuse(c->args, "--member and --session-timeout are for stream groups, '%s' is a queue group", c->group);
     c->lease_ms = list->groups[0].options.lease_ms;
     sluice_groups_free(list);
     return status;
@@ -88,8 +92,8 @@ static int run(struct consumer *c)
     if (c->group == NULL)
         return consume_log(c);
     int status = check_group(c);
-    if (status != 0)
-        return status;
+    if (status != 0 || c->stream)
+        return status != 0 ? status : consume_stream(c);
     return args_has(c->args, "exec") ? consume_exec(c) : consume_group(c);
 }
 

@@ -26,7 +26,8 @@ struct consumer {
     uint64_t left; /* messages still to be handed out; UINT64_MAX: no end */
     bool exit_at_end;
     struct start start; /* without a group */
-    uint32_t lease_ms;  /* with a group */
+    uint32_t lease_ms;  /* with a queue group */
+    bool stream;        /* the group is of mode stream */
     struct format format;
     struct nursery nursery; /* with --exec */
 };
@@ -41,9 +42,13 @@ void consumer_put(const struct consumer *c, const struct sluice_delivery *d);
    the broker did not answer. */
 bool consumer_at_end(const struct consumer *c, int *status);
 
-/* The three ways. Each returns the status to end with, having given back what it did not finish. */
+/* Runs the command of --exec for a message in a slot of the nursery; *stderr_fd is the caller's. Returns 0, or an errno with a text. */
+int exec_start(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e);
+
+/* The ways. Each returns the status to end with, having given back what it did not finish. */
 int consume_log(struct consumer *c);
 int consume_group(struct consumer *c);
 int consume_exec(struct consumer *c);
+int consume_stream(struct consumer *c);
 
 #endif

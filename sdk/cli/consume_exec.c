@@ -311,10 +311,8 @@ static int value_file(struct sluice_bytes value)
     return fd;
 }
 
-/* Starts the command for the slot's message. Returns 0, or an errno with a text; then the slot has no standard error. */
-static int start(struct runner *r, struct slot *s, struct err *e)
+int exec_start(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e)
 {
-    const struct sluice_delivery *d = message_of(s);
     int ends[2], value = value_file(d->value);
     if (value < 0)
         return err_set(e, errno, "cannot hold a value of %zu bytes: %s", d->value.size, strerror(errno));
@@ -324,8 +322,8 @@ static int start(struct runner *r, struct slot *s, struct err *e)
         return err_set(e, code, "cannot make a pipe: %s", strerror(code));
     }
     struct buf env = {0};
-    put_message_env(&env, client_broker(r->consumer->args), d);
-    int code = nursery_run(&r->consumer->nursery, (uint32_t)(s - r->slots), &env, value, ends[1], e);
+    put_message_env(&env, client_broker(c->args), d);
+    int code = nursery_run(&c->nursery, slot, &env, value, ends[1], e);
     buf_free(&env);
     close(value);
     close(ends[1]);
@@ -334,7 +332,7 @@ static int start(struct runner *r, struct slot *s, struct err *e)
         return code;
     }
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    s->stderr_fd = ends[0];
+    *stderr_fd = ends[0];
     return 0;
 }
 
@@ -397,7 +395,7 @@ static void run_message(struct runner *r, struct load *l, size_t index)
     s->stderr_fd = -1;
     speech_clear(&s->speech);
     r->running++;
-    if (start(r, s, &e) != 0) {
+    if (exec_start(r->consumer, (uint32_t)(s - r->slots), message_of(s), &s->stderr_fd, &e) != 0) {
         talk("%s", e.text);
         settle(r, s, SLUICE_RELEASE, 0, NULL);
         clear(r, s);

@@ -1,10 +1,11 @@
-/* sluice group create | ls | show | alter | lag | pause | resume | purge | rm */
+/* sluice group create | ls | show | alter | lag | pause | resume | purge | rm; seek is in group_stream.c */
 #include <inttypes.h>
 #include <math.h>
 #include <unistd.h>
 
 #include "base/macros.h"
 #include "cli/client.h"
+#include "cli/group_stream.h"
 #include "cli/help.h"
 #include "cli/out.h"
 #include "cli/stop.h"
@@ -262,6 +263,11 @@ static void list_text(const struct sluice_group_list *l)
         table_cell(&t, "%s", g->topic);
         table_cell(&t, "%s", g->name);
         table_cell(&t, "%s", mode_name(g->options.mode));
+        if (g->options.mode == SLUICE_STREAM) {
+            for (int column = 0; column < 4; column++)
+                table_cell(&t, "-");
+            continue;
+        }
         table_cell(&t, "%s", order_name(g->options.order));
         table_cell(&t, "%s", duration_format(text, g->options.lease_ms));
         table_cell(&t, "%" PRIu32, g->options.max_deliveries);
@@ -288,6 +294,11 @@ static void show_text(const struct sluice_group *g)
     sheet_line("topic", "%s", g->topic);
     sheet_line("created", "%s", time_format(text, g->created_ms));
     sheet_line("mode", "%s", mode_name(o->mode));
+    if (o->mode == SLUICE_STREAM) { /* the rest is of leases, retries and keys */
+        sheet_line("from", "%s", from_name(o->from));
+        sheet_line("idle-expiry", "%s", o->idle_expiry_ms > 0 ? duration_format(text, o->idle_expiry_ms) : "never");
+        return;
+    }
     sheet_line("order", "%s", order_name(o->order));
     sheet_line("lease", "%s", duration_format(text, o->lease_ms));
     sheet_line("max-deliveries", "%" PRIu32, o->max_deliveries);
@@ -330,23 +341,24 @@ int group_ls(const struct args *a)
     return status;
 }
 
+static int show(const struct args *a, struct sluice *s, const struct sluice_group *g)
+{
+    json_t *object = NULL;
+    if (args_json(a))
+        object = group_json(g);
+    else
+        show_text(g);
+    int status = g->options.mode == SLUICE_STREAM ? group_members(a, s, g, object) : STATUS_OK;
+    if (object != NULL && status == STATUS_OK)
+        out_json(object);
+    else
+        json_decref(object);
+    return status;
+}
+
 int group_show(const struct args *a)
 {
-    struct sluice *s;
-    int status = client_open(a, &s);
-    if (status != 0)
-        return status;
-    struct sluice_group_list *list;
-    status = client_find_group(s, args_text(a, "topic", NULL), args_operand(a, 0), &list);
-    if (status == 0) {
-        if (args_json(a))
-            out_json(group_json(&list->groups[0]));
-        else
-            show_text(&list->groups[0]);
-        sluice_groups_free(list);
-    }
-    client_close(a, s);
-    return status;
+    return with_group(a, show);
 }
 
 /* ---- lag ---- */

@@ -20,6 +20,7 @@
 #include "schemas/stored.h"
 #include "sdk/batch.h"
 #include "sdk/client.h"
+#include "sdk/reader.h"
 
 enum {
     BYTES_DEFAULT = 1 << 20,
@@ -263,6 +264,17 @@ static int refused_part(struct sluice_reader *r, const struct wire_fetch_part *p
                 r->topic->name, r->index, (unsigned long long)r->offset);
 }
 
+int reader_take(struct sluice_reader *r, struct answer *a, const struct wire_fetch_part *part, struct sluice_error *err)
+{
+    if (part->code != 0)
+        return refused_part(r, part, err);
+    if (part->data.size > 0) {
+        r->answer = answer_take(a);
+        r->rest = part->data;
+    }
+    return part->has_gap ? gap(r, &part->gap, part->start, err) : 0;
+}
+
 /* Asks for what comes next, and keeps it. */
 static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error *err)
 {
@@ -285,18 +297,10 @@ static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error 
         return code;
     const struct wire_fetch_part *part =
         a->reply.body == BODY_FETCH && a->reply.fetch.parts_n == 1 ? a->reply.fetch.parts : NULL;
-    if (part == NULL) {
+    if (part == NULL)
         code = fail(err, E_BAD_FRAME, "topic '%s': the broker's answer makes no sense", r->topic->name);
-    } else if (part->code != 0) {
-        code = refused_part(r, part, err);
-    } else {
-        if (part->data.size > 0) {
-            r->answer = answer_take(a);
-            r->rest = part->data;
-        }
-        if (part->has_gap)
-            code = gap(r, &part->gap, part->start, err);
-    }
+    else
+        code = reader_take(r, a, part, err);
     answer_drop(a);
     return code;
 }
@@ -413,6 +417,40 @@ static int find_partition(struct sluice_reader *r, const char *topic, uint32_t i
     return 0;
 }
 
+uint32_t reader_bytes(const struct sluice *s, uint32_t asked)
+{
+    uint32_t bytes = asked != 0 ? asked : BYTES_DEFAULT;
+    return bytes < s->budget.bulk_max / 4 ? bytes : (uint32_t)(s->budget.bulk_max / 4);
+}
+
+struct sluice_reader *reader_new(struct sluice *s, struct topic *t, uint32_t index, uint64_t offset, uint32_t max_bytes)
+{
+    struct sluice_reader *r = mem_zalloc(sizeof *r);
+    client_take(s);
+    *r = (struct sluice_reader){.client = s, .topic = t, .index = index, .offset = offset, .max_bytes = max_bytes};
+    if (t != NULL)
+        r->partition = t->partitions[index];
+    return r;
+}
+
+bool reader_has(const struct sluice_reader *r) { return r->answer != NULL; }
+
+void reader_seek(struct sluice_reader *r, uint64_t offset)
+{
+    drop_fetched(r);
+    r->offset = offset;
+}
+
+int reader_read(struct sluice_reader *r, struct sluice_batch **out, struct sluice_error *err)
+{
+    struct sluice_batch *b = batch_new(r->client);
+    int code = read_fetched(r, b, err);
+    *out = code == 0 ? b : NULL;
+    if (code != 0)
+        sluice_batch_free(b);
+    return code;
+}
+
 int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition,
                        const struct sluice_reader_options *options, struct sluice_reader **out,
                        struct sluice_error *err)
@@ -424,12 +462,7 @@ int sluice_reader_open(struct sluice *s, const char *topic, uint32_t partition,
         return code;
     if (o.from < 0 || o.from > SLUICE_FROM_TIME)
         return fail(err, E_INVALID_ARGUMENT, "from: %d is none of SLUICE_FROM_*", o.from);
-    struct sluice_reader *r = mem_zalloc(sizeof *r);
-    client_take(s);
-    r->client = s;
-    r->max_bytes = o.max_bytes != 0 ? o.max_bytes : BYTES_DEFAULT;
-    if (r->max_bytes > s->budget.bulk_max / 4)
-        r->max_bytes = (uint32_t)(s->budget.bulk_max / 4);
+    struct sluice_reader *r = reader_new(s, NULL, 0, 0, reader_bytes(s, o.max_bytes));
     for (int again = 0; again < 2; again++) {
         code = find_partition(r, topic, partition, err);
         if (code == 0)

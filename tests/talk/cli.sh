@@ -17,6 +17,10 @@ group() {
     sluice group create "$1" --topic "$t" --mode queue "${@:2}" 2>/dev/null
 }
 
+stream() {
+    sluice group create "$1" --topic "$t" --mode stream "${@:2}" 2>/dev/null
+}
+
 # One message of 5 KB that does not compress.
 fill() {
     head -c 4000 /dev/urandom | base64 -w 0 | sluice produce "$t" >/dev/null
@@ -734,6 +738,78 @@ help_is_there_for_every_command() {
     sluice topic create --help | grep -q '^usage: sluice topic create NAME'
     sluice --version | grep -q '^sluice [0-9]'
     status 2 sluice help nothing
+}
+
+# ---- stream groups ----
+
+a_stream_group_is_read_in_order_and_goes_on_where_it_was() {
+    topic
+    stream s
+    seq 10 | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g s -n 4 >"$WORK/$t.1" 2>/dev/null
+    sluice consume "$t" -g s --exit-at-end >"$WORK/$t.2" 2>/dev/null
+    diff <(seq 4) "$WORK/$t.1"
+    diff <(seq 5 10) "$WORK/$t.2"
+    sluice group lag s --topic "$t" -o json | grep -q '"lag_messages":0,'
+}
+
+a_command_works_on_a_stream_group_in_order_and_stops_at_what_it_cannot_do() {
+    topic
+    stream s
+    seq 5 | sluice produce "$t" >/dev/null
+    status 1 sluice consume "$t" -g s --exec "read v; [ \$v != 3 ] && echo \$v >>'$WORK/$t.done'"
+    diff <(seq 2) "$WORK/$t.done"
+    sluice group show s --topic "$t" -o json | grep -q '"committed":2,'
+    sluice consume "$t" -g s --exit-at-end --exec "cat >>'$WORK/$t.done'; echo >>'$WORK/$t.done'" 2>/dev/null
+    diff <(seq 5) "$WORK/$t.done"
+    status 2 sluice consume "$t" -g s --exec true --parallel 2
+}
+
+a_stream_group_shows_who_owns_what() {
+    topic --partitions 4
+    stream s
+    sluice consume "$t" -g s --member one >/dev/null 2>&1 &
+    local consumer=$!
+    eventually eval '[ "$(sluice group show s --topic "$t" -o json | grep -o "\"owner_name\":\"one\"" | wc -l)" = 4 ]'
+    sluice group show s --topic "$t" | grep -q '^one  *.*active  *4'
+    kill -INT $consumer
+    wait $consumer
+    sluice group show s --topic "$t" | grep -q '^one  *.*away'
+}
+
+a_stream_group_can_be_set_elsewhere_and_says_what_would_be() {
+    topic
+    stream s
+    stream other
+    seq 10 | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g s --exit-at-end >/dev/null 2>&1
+    sluice group seek s --topic "$t" --to 3 --dry-run -o json | grep -q '"from":10, *"to":3, *"sought":false'
+    status 0 sluice consume "$t" -g s --exit-at-end
+    sluice group seek s --topic "$t" --to 7 >/dev/null 2>&1
+    diff <(seq 8 10) <(sluice consume "$t" -g s --exit-at-end 2>/dev/null)
+    sluice group seek s --topic "$t" --to group:other >/dev/null 2>&1
+    diff <(seq 10) <(sluice consume "$t" -g s --exit-at-end 2>/dev/null)
+    sluice group seek s --topic "$t" --to -1h --partition 0 -o json | grep -q '"to":0,'
+    sluice group seek s --topic "$t" --to end >/dev/null 2>&1
+    [ -z "$(sluice consume "$t" -g s --exit-at-end 2>/dev/null)" ]
+    status 2 sluice group seek s --topic "$t" --to nowhere
+    status 2 sluice group seek s --topic "$t"
+    status 3 sluice group seek s --topic "$t" --to group:none
+    group q
+    status 1 sluice group seek q --topic "$t" --to start
+}
+
+what_a_stream_group_has_not_is_refused() {
+    topic
+    status 1 sluice group create s --topic "$t" --mode stream --lease 5s
+    stream s
+    status 1 sluice group pause s --topic "$t"
+    status 1 sluice dlq ls "$t" -g s
+    group q
+    status 2 sluice consume "$t" -g q --member one
+    is_fact empty s
+    echo x | sluice produce "$t" >/dev/null
+    is_fact no_receiver s
 }
 
 # ---- running them ----

@@ -117,7 +117,7 @@ static void an_unknown_word_is_answered_with_the_nearest(void **state)
     refuse("topic create t --partition 3", "unknown option '--partition'; did you mean '--partitions'?");
     refuse("topic create t --durability dsk", "--durability: 'dsk' is not one of disk|os");
     refuse("binding ls", "unknown command 'binding'");
-    refuse("group seek g", "unknown verb 'seek'");
+    refuse("group sekk g", "unknown verb 'sekk'");
     refuse("", "a command is missing");
     refuse("group", "a verb is missing");
 }

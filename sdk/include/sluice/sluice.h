@@ -526,6 +526,121 @@ SLUICE_API int sluice_groups(struct sluice *s, const char *topic, const char *na
                              struct sluice_error *err);
 SLUICE_API void sluice_groups_free(struct sluice_group_list *l);
 
+/* ---------------------------------------------------------------- stream groups
+ *
+ * A group of mode stream shares a topic by partition: each is read by one member at most, in order, which commits how far it is. A message
+ * may come twice, when a partition changes hands with what was handed out and not committed; none is left out. (Kafka's consumer groups; the
+ * assignment is the broker's, as in KIP-848, and a partition is given up before another gets it.)
+ *
+ *     struct sluice_stream *st;
+ *     sluice_stream_open(s, "orders", "audit", NULL, &st, &err);
+ *     while (running && sluice_stream_poll(st, 1000, &b, &err) == 0) {   // what the last poll gave is done: it is committed now and then
+ *         for (size_t i = 0; i < sluice_batch_count(b); i++)
+ *             record(sluice_batch_message(b, i));
+ *         sluice_batch_free(b);
+ *     }
+ *     sluice_stream_close(st, &err);                                      // commits what was handed out, and leaves
+ */
+struct sluice_stream; /* a member; one thread at a time, close it before its client */
+
+/* Called in the thread that polls or closes, from within that call; partitions by index. `revoked` may commit (sluice_stream_commit) what it
+ * has done of them, unless they are lost: then another may have them already. */
+typedef void sluice_assigned_fn(void *user, const uint32_t *partitions, size_t count);
+typedef void sluice_revoked_fn(void *user, const uint32_t *partitions, size_t count, bool lost);
+
+struct sluice_stream_options {
+    size_t size;
+    const char *name;             /* NULL: none. Of a static member: one that comes back under it within its session timeout gets the
+                                     partitions that it had; the second of a name that lives takes the place of the first, whose calls then
+                                     answer MEMBER_FENCED */
+    uint32_t session_timeout_ms;  /* 0: 10,000; at least 100. Not heard of for so long, it loses what it has */
+    uint32_t auto_commit_ms;      /* 0: 5,000: how often poll commits what polls before it gave. UINT32_MAX: never by itself */
+    uint32_t poll_interval_max_ms;/* 0: 300,000. A member that does not poll for so long leaves, and joins again when it does.
+                                     UINT32_MAX: no bound */
+    uint32_t max_bytes;           /* of one batch; 0: 1 MiB */
+    sluice_assigned_fn *assigned; /* may be NULL */
+    sluice_revoked_fn *revoked;   /* may be NULL */
+    void *user;
+};
+/* Joins, and waits for the broker's answer; partitions come with polls. [blocks] The library's own thread says that the member lives.
+ * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE (a queue group), LIMIT (too many members), INVALID_ARGUMENT, and those of any call. */
+SLUICE_API int sluice_stream_open(struct sluice *s, const char *topic, const char *group, const struct sluice_stream_options *options,
+                                  struct sluice_stream **out, struct sluice_error *err);
+
+/* The next messages of one of its partitions, in order, waiting up to wait_ms; 0 with an empty batch when nothing came. The caller frees the
+ * batch. [blocks] What earlier polls gave counts as done from now on. It is here that partitions come and go. Nothing is handed out of a
+ * partition for longer than the member may be sure to own it, whatever the network does.
+ * Errors: GAP and DAMAGED as in sluice_reader_read, after which it goes on behind; MEMBER_FENCED, GROUP_NOT_FOUND, TOPIC_DELETED and what
+ * ended the session, after which it can only be closed; QUEUE_FULL (batches that were received fill the memory). */
+SLUICE_API int sluice_stream_poll(struct sluice_stream *st, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err);
+
+struct sluice_position { uint32_t partition; uint64_t offset; }; /* by index; the first message that is not done */
+/* Commits, as durable as the topic, and waits for it. [blocks] `positions` NULL: everything that was handed out. What is below the
+ * committed offset changes nothing. Also from within `revoked`.
+ * Errors: STALE_GENERATION names a partition that is not this member's any more, or was set elsewhere: whoever has it reads again what was
+ * not committed. Others were committed. OFFSET_OUT_OF_RANGE; those of any call, which leave it unknown. */
+SLUICE_API int sluice_stream_commit(struct sluice_stream *st, const struct sluice_position *positions, size_t count, struct sluice_error *err);
+
+/* From where the next poll reads a partition that is owned: for this member, until it is given up; nothing is committed by it.
+ * Does not block. STALE_GENERATION: it is not owned. (sluice_group_seek is for the group.) */
+SLUICE_API int sluice_stream_seek(struct sluice_stream *st, uint32_t partition, uint64_t offset, struct sluice_error *err);
+
+/* What is owned, as of the last poll: how many, of which at most `count` are put into `out` with the offset that is read next. */
+SLUICE_API size_t sluice_stream_partitions(const struct sluice_stream *st, struct sluice_position *out, size_t count);
+
+/* Commits what was handed out unless auto_commit_ms is UINT32_MAX, calls `revoked`, and leaves; what it had goes to others at once, or, of a
+ * static member, waits for it for its session timeout. [blocks] Frees `st` in any case; NULL is fine. An error is that of the commit, or of
+ * the leaving, which the session timeout makes good. */
+SLUICE_API int sluice_stream_close(struct sluice_stream *st, struct sluice_error *err);
+
+/* Who reads a stream group, and how far it is. */
+enum sluice_member_state { SLUICE_MEMBER_ACTIVE = 1, SLUICE_MEMBER_AWAY, SLUICE_MEMBER_FENCED_OUT };
+struct sluice_member {
+    const char *name;             /* static, else "" */
+    const char *client;           /* its session's name; "": that is gone */
+    uint32_t number;              /* in its session */
+    int state;                    /* enum sluice_member_state. Away: static, it left, and its partitions wait for it */
+    uint32_t partitions, session_timeout_ms;
+    uint64_t heard_ms;            /* how long ago */
+    uint64_t joined_ms;           /* wall */
+};
+struct sluice_member_partition {
+    uint32_t partition;           /* index */
+    uint64_t committed, end;      /* offsets */
+    uint64_t committed_ms;        /* wall; 0: never */
+    bool owned, moving;           /* moving: it is with another than it is to be with */
+    const char *owner, *owner_client; /* "": nobody, or it has no name */
+    uint32_t owner_number;
+};
+struct sluice_member_list {
+    size_t members_count, partitions_count;
+    const struct sluice_member *members;
+    const struct sluice_member_partition *partitions;
+};
+/* [blocks] The caller frees the list. Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE. */
+SLUICE_API int sluice_group_members(struct sluice *s, const char *topic, const char *group, struct sluice_member_list **out,
+                                    struct sluice_error *err);
+SLUICE_API void sluice_group_members_free(struct sluice_member_list *l);
+
+/* Sets where a stream group reads: the one way by which a committed offset goes back. Members read anew from there, and what they were about
+ * to commit is refused. [blocks] `out` (may be NULL): where each partition was and is; the caller frees it. An offset outside of the log
+ * becomes its start or end. Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND (also of `group`), PARTITION_NOT_FOUND, WRONG_MODE, INVALID_ARGUMENT. */
+enum { SLUICE_TO_GROUP = 5 };
+struct sluice_seek {
+    size_t size;
+    int to;                       /* SLUICE_FROM_START, _END, _OFFSET, _TIME, or SLUICE_TO_GROUP */
+    uint64_t offset, time_ms;     /* time: the first message appended at or after */
+    const char *group;            /* SLUICE_TO_GROUP: where this group of the topic is */
+    bool one;                     /* only `partition`, its index */
+    uint32_t partition;
+    bool dry_run;                 /* says what would be, and changes nothing */
+};
+struct sluice_sought { uint32_t partition; uint64_t from, to; };
+struct sluice_seek_list { size_t count; const struct sluice_sought *rows; };
+SLUICE_API int sluice_group_seek(struct sluice *s, const char *topic, const char *group, const struct sluice_seek *seek,
+                                 struct sluice_seek_list **out, struct sluice_error *err);
+SLUICE_API void sluice_seek_free(struct sluice_seek_list *l);
+
 enum sluice_lag_status { SLUICE_LAG_OK, SLUICE_LAG_WARN, SLUICE_LAG_STALL };
 struct sluice_lag {
     const char *topic, *group;
