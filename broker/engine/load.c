@@ -41,8 +41,6 @@ static int load_topic(struct engine *en, struct view key, struct view value, str
     int code = topic_row_get(value, &row, e);
     if (code != E_OK)
         return code;
-    if (row.log_class >= LOG_CLASS_COUNT)
-        return damaged(e, "log class of topic", id);
     row.partitions = NULL;
     topic_add(en, id, &row);
     return E_OK;
@@ -50,10 +48,10 @@ static int load_topic(struct engine *en, struct view key, struct view value, str
 
 static int load_partition(struct engine *en, struct view key, struct view value, struct err *e)
 {
-    uint32_t id;
+    uint32_t id = 0;
     struct partition *p = key_read_id(key, 'p', &id) ? map_get(&en->partitions, id) : NULL;
     if (p == NULL)
-        return damaged(e, "a partition without a topic:", get_u32be(key.data + 1));
+        return damaged(e, "a partition without a topic:", id);
     int code = partition_row_get(value, &p->row, e);
     if (code != E_OK)
         return code;
@@ -66,9 +64,9 @@ static int load_partition(struct engine *en, struct view key, struct view value,
 
 static int load_trims(struct engine *en, struct view key, struct view value, struct err *e)
 {
-    uint32_t id;
+    uint32_t id = 0;
     struct partition *p = key_read_id(key, 'r', &id) ? map_get(&en->partitions, id) : NULL;
-    return p == NULL ? damaged(e, "what was removed of a partition without a topic:", get_u32be(key.data + 1)) : retention_load_trims(p, value, e);
+    return p == NULL ? damaged(e, "what was removed of a partition without a topic:", id) : retention_load_trims(p, value, e);
 }
 
 static int load_group(struct engine *en, struct view key, struct view value, struct err *e)
@@ -134,8 +132,6 @@ static int load_meta(struct engine *en, struct err *e)
         row_put(en, FAM_META, &k);
     } else if ((code = format_row_get(v, &format, e)) != E_OK) {
         return code;
-    } else if (format.format > META_FORMAT) {
-        return err_set(e, E_FORMAT_NEWER, "data has format %u, this version reads up to %d", format.format, META_FORMAT);
     } else if (format.format < META_FORMAT) { /* its rows read as they are, but for headers of lists */
         if (format.format < 4 && (code = move_list_headers(en, e)) != E_OK)
             return code;
