@@ -2,8 +2,8 @@
  * kill -9 under everything at once, again and again, with ledgers that are not killed. $SLUICE_CRASH_CYCLES says how often (100).
  *
  * At every instant there are: producers and consumers of a disk and an os topic, order by key (load.h); messages that wait for their time,
- * are moved and cancelled (later.h); parked, redriven, delayed and held ones (letters.h); units of work in a process that is killed
- * as well (units.h). After each cycle what is new in the logs is read and each ledger asked, in the end everything must be there.
+ * are moved and cancelled (later.h); parked, redriven, delayed and held ones (letters.h); members of a stream group (streams.h); units of
+ * work in a process that is killed as well (units.h). After each cycle what is new in the logs is read and each ledger asked, in the end everything must be there.
  *
  * A killed process leaves what it wrote to the kernel, so a topic that is written but not synced keeps its word here as well.
  */
@@ -15,6 +15,7 @@
 #include "later.h"
 #include "letters.h"
 #include "storm.h"
+#include "streams.h"
 #include "units.h"
 
 enum {
@@ -31,6 +32,7 @@ struct mixed {
     struct storm storm;
     struct later *later;
     struct letters *letters;
+    struct streams *streams;
     struct sluice *client;
     pid_t worker;
     uint64_t units, workers_killed;
@@ -41,6 +43,8 @@ static void expect_nothing_wrong(struct mixed *m)
     const char *wrong = later_wrong(m->later);
     if (wrong == NULL)
         wrong = letters_wrong(m->letters);
+    if (wrong == NULL)
+        wrong = streams_wrong(m->streams);
     if (wrong != NULL)
         fail_msg("%s", wrong);
 }
@@ -92,6 +96,7 @@ static void after_kill_9_under_everything_nothing_acked_is_lost_comes_back_or_is
     m->worker = units_start(s->broker.url);
     m->later = later_start(s->broker.url, rng_next(&s->rng));
     m->letters = letters_start(s->broker.url, rng_next(&s->rng));
+    m->streams = streams_start(s->broker.url, topics[0].topic, topics[0].partitions, rng_next(&s->rng));
     for (uint64_t cycle = 1; cycle <= cycles; cycle++) {
         work(m);
         kill_both(m);
@@ -111,9 +116,12 @@ static void after_kill_9_under_everything_nothing_acked_is_lost_comes_back_or_is
     letters_finish(m->letters, FINISH_MS);
     expect_nothing_wrong(m);
     struct storm_totals t = storm_finish(s);
+    streams_finish(m->streams, FINISH_MS);
+    expect_nothing_wrong(m);
     units_expect(m->client, m->units);
     struct later_totals later = later_totals(m->later);
     struct letters_totals letters = letters_totals(m->letters);
+    struct streams_totals streams = streams_totals(m->streams);
     print_message("%" PRIu64 " messages, %" PRIu64 " deliveries, of them %" PRIu64 " again as asked for, %" PRIu64 " reconnects, %" PRIu64
                   " requests repeated; restart in %" PRIu64 " ms, at most %" PRIu64 "\n",
                   t.ledger.published, t.ledger.delivered, t.ledger.again, t.clients.reconnects, t.clients.repeated,
@@ -122,9 +130,11 @@ static void after_kill_9_under_everything_nothing_acked_is_lost_comes_back_or_is
                   " delayed, by %" PRIu64 " redrives; %" PRIu64 " units of %d outputs, their worker killed %" PRIu64 " times; %" PRIu64 " s\n",
                   later.published, later.moved, later.cancelled, letters.parked, letters.delayed, letters.redrives, m->units,
                   UNITS_OUTPUTS, m->workers_killed, (clock_mono_ms() - began_ms) / 1000);
+    print_message("by a stream group: %" PRIu64 " handed out, %" PRIu64 " of them again as not committed, %" PRIu64 " commits, %" PRIu64 " joins\n",
+                  streams.handed_out, streams.again, streams.commits, streams.joins);
     assert_true(t.clients.reconnects >= cycles);
     assert_true(t.clients.repeated > 0); /* else nothing was shown of repeats */
-    assert_true(later.moved > 0 && later.cancelled > 0 && letters.parked > 0 && letters.delayed > 0 && letters.done == letters.published);
+    assert_true(later.moved > 0 && later.cancelled > 0 && letters.parked > 0 && letters.delayed > 0 && letters.done == letters.published && streams.commits > 0);
     print_message("kill -9: %" PRIu64 " cycles, 0 lost\n", cycles);
 }
 
@@ -142,6 +152,7 @@ static int end(void **state)
     units_kill(m->worker);
     later_free(m->later);
     letters_free(m->letters);
+    streams_free(m->streams);
     sluice_close(m->client, 0, NULL, NULL);
     storm_end(&m->storm);
     return 0;
