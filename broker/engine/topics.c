@@ -137,6 +137,12 @@ static void describe(struct engine *en, struct op *op, const struct topic *t, st
     }
     *out = (struct wire_topic){.name = op_text(op, t->name), .id = t->id, .partitions_n = t->config.partitions,
                                .groups = (uint32_t)t->groups_n, .config = t->config, .partitions = parts, .created_ms = t->created_ms};
+    for (uint32_t i = 0; i < t->config.partitions; i++) {
+        const struct compactable *x = t->partitions[i]->compact;
+        out->dirty_bytes += compact_dirty_bytes(t->partitions[i]);
+        if (x != NULL && x->row.last_ms > out->compacted_ms)
+            out->compacted_ms = x->row.last_ms;
+    }
 }
 
 static void answer_topic(struct engine *en, struct op *op, const struct topic *t, bool created)

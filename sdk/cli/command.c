@@ -68,7 +68,8 @@ static const char topic_create_details[] =
     "settings it is exit 6.\n"
     "\n"
     "Settings for --set: retention, retention-bytes, durability as below; hard-cap, the age at\n"
-    "which even a durable group holds nothing back (default 30d); compacted (true or false);\n"
+    "which even a durable group holds nothing back (default 30d); compacted (true or false): of\n"
+    "each key only the last message is kept, and each needs a key;\n"
     "message-bytes-max (default 1MiB, at most 64MiB); backlog-bytes-max and backlog-age-max, what\n"
     "queue groups may leave undone until producers are refused (or none); dedup, how long a\n"
     "message id is known (or off); ttl, after which messages expire that name no other (or none).";

@@ -240,7 +240,7 @@ static json_t *topic_json(const struct sluice_topic *t)
     const struct sluice_topic_options *o = &t->options;
     struct totals sum = totals_of(t);
     /* clang-format off */
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:I}",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
                      "topic", t->name,
                      "id", (json_int_t)t->id,
                      "partitions", (json_int_t)o->partitions,
@@ -257,7 +257,9 @@ static json_t *topic_json(const struct sluice_topic *t)
                      "backlog_age_max_ms", bound_json(o->backlog_age_max_ms),
                      "dedup_ms", bound_json(o->dedup_ms),
                      "ttl_ms", bound_json(o->ttl_ms),
-                     "created_ms", (json_int_t)t->created_ms);
+                     "created_ms", (json_int_t)t->created_ms,
+                     "dirty_bytes", o->compacted ? json_integer((json_int_t)t->dirty_bytes) : json_null(),
+                     "compacted_ms", bound_json(t->compacted_ms));
     /* clang-format on */
 }
 
@@ -331,6 +333,10 @@ static void show_text(const struct sluice_topic *topic)
     sheet_size("retention-bytes", o->retention_bytes);
     sheet_term("hard-cap", o->hard_cap_ms, "forever");
     sheet_line("compacted", "%s", o->compacted ? "true" : "false");
+    if (o->compacted) {
+        sheet_line("last pass", "%s", topic->compacted_ms != 0 ? time_format(text, topic->compacted_ms) : "none");
+        sheet_line("since then", "%s", short_bytes(text, topic->dirty_bytes));
+    }
     sheet_size("message-bytes-max", o->message_bytes_max);
     sheet_size("backlog-bytes-max", o->backlog_bytes_max);
     sheet_term("backlog-age-max", o->backlog_age_max_ms, "none");

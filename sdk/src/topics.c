@@ -110,6 +110,8 @@ static void put_topic(struct listing *l, const struct wire_topic *w, struct slui
         .partitions = partitions,
         .created_ms = w->created_ms,
         .groups = w->groups,
+        .dirty_bytes = w->dirty_bytes,
+        .compacted_ms = w->compacted_ms,
     };
 }
 

@@ -624,6 +624,8 @@ SEE(wire_topic)
     EACH(struct wire_partition, partitions, see_wire_partition);
     U64(created_ms);
     U32(groups);
+    U64(dirty_bytes);
+    U64(compacted_ms);
 }
 
 SEE(wire_topic_reply)

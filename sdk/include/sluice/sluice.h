@@ -431,7 +431,7 @@ struct sluice_topic_options {
     uint64_t retention_bytes;     /* 0: no bound */
     uint64_t hard_cap_ms;         /* 0: 30 d; what even a durable group cannot hold back */
     int durability;               /* 0: disk */
-    bool compacted;
+    bool compacted;               /* of each key only the last message is kept, for ever, and each needs a key; no value: the key goes */
     uint32_t message_bytes_max;   /* 0: 1 MiB; at most 64 MiB */
     uint64_t backlog_bytes_max;   /* 0: no bound. Of what its queue groups have not done; at it produces are refused */
     uint64_t backlog_age_max_ms;  /* 0: no bound. Of the oldest message that a queue group has not done; as above */
@@ -453,6 +453,8 @@ struct sluice_topic {
     const struct sluice_partition *partitions; /* options.partitions of them */
     uint64_t created_ms;
     uint32_t groups;
+    uint64_t dirty_bytes;         /* of a compacted one: appended since the last pass of compaction */
+    uint64_t compacted_ms;        /* when a pass over one of its partitions ended last; 0: none did */
 };
 /* Creates a topic. One of the same name and options is fine (`created`, may be NULL, says which); EXISTS names the difference. */
 SLUICE_API int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options, bool *created,
