@@ -14,8 +14,8 @@
  * A tombstone goes when tombstone_ms have passed since the first pass that removed everything before it: who read an older value has so long to
  * meet it. `marks` of the row say when which part was passed first.
  */
-#include "engine/memory.h"
 #include "base/planted.h"
+#include "engine/task.h"
 
 enum {
     LOOK_MAX = 1024,            /* partitions looked at in one turn */
@@ -134,9 +134,20 @@ static uint64_t part_bound(const struct group_part *p)
     return bound;
 }
 
-static uint64_t bound_of(const struct partition *p)
+/* What a replay has picked of the log, and not made present yet, begins here; UINT64_MAX: it has nothing of this partition. */
+static uint64_t pick_bound(const struct task *t, const struct partition *p)
+{
+    bool has = (t->looking || t->picked != NULL) && replays_log(&t->row) && t->group->topic == p->topic && t->row.at_partition == p->index;
+    return has ? t->row.at_offset : UINT64_MAX;
+}
+
+static uint64_t bound_of(const struct engine *en, const struct partition *p)
 {
     uint64_t bound = p->visible;
+    LIST_EACH (n, &en->tasks) {
+        uint64_t most = pick_bound(container_of(n, struct task, link), p);
+        bound = most < bound ? most : bound;
+    }
     for (size_t i = 0; i < p->topic->groups_n; i++) {
         struct group *g = p->topic->groups[i];
         uint64_t most = g->config.mode == MODE_QUEUE && !PLANTED(compact_passes_groups) ? part_bound(group_part(g, p)) : bound;
@@ -204,7 +215,7 @@ static bool look(struct engine *en, const struct compactable *x)
     const struct compaction_row *row = &x->row;
     if (en->now.mono_ms < x->after_ms)
         return false;
-    uint64_t end = bound_of(p), passed = higher(row->passed, p->row.start), passed_bytes = higher(row->passed_bytes, p->row.start_bytes);
+    uint64_t end = bound_of(en, p), passed = higher(row->passed, p->row.start), passed_bytes = higher(row->passed_bytes, p->row.start_bytes);
     uint64_t all = p->row.end - passed, below = end > passed ? end - passed : 0, tombstones = tombstones_to(en, row);
     uint64_t dirty = below > 0 ? (uint64_t)((double)(p->row.end_bytes - passed_bytes) * (double)below / (double)all) : 0;
     uint64_t kept = passed_bytes - p->row.start_bytes, percent = en->limits->compact_dirty_min;
@@ -240,7 +251,7 @@ static void look_fire(struct engine *en, struct timer *t)
 static bool disturbed(const struct engine *en, const struct partition *p, const struct compaction *c)
 {
     return c->next_group != en->next.group || c->redriven != en->counters.redriven_messages ||
-           p->compact->back_low < c->end || bound_of(p) < c->end || no_space(en) ||
+           p->compact->back_low < c->end || bound_of(en, p) < c->end || no_space(en) ||
            p->row.start > c->start;
 }
 

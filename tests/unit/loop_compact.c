@@ -463,6 +463,34 @@ static void a_dead_letter_keeps_its_message_until_it_is_done(void **state)
     kit_free(k);
 }
 
+static void what_a_replay_has_picked_is_not_compacted_before_it_is_delivered(void **state)
+{
+    (void)state;
+    struct kit *k = kit_small();
+    uint32_t g = make_group(k, "g");
+    produce(k, "a=1 b=1 a=2 b=2");
+    produce(k, "z=1");
+    drain(k, g);
+    struct call *c = numbered(k, VERB_HELD_CHANGE, 0);
+    c->op.request.held_change = (struct wire_held_change){.topic = VIEW_LIT("c"), .group = VIEW_LIT("g"), .act = TASK_REPLAY, .source = REPLAY_LOG,
+                                                          .rate_milli = 100}; /* one in ten seconds: the others are picked, and wait */
+    k->limits.compact_interval_ms = 60000; /* it looks after the first pick */
+    assert_int_equal(kit_ask(k, c)->code, E_OK);
+    k->limits.compact_interval_ms = 1000;
+    for (int i = 0; i < 100; i++) {
+        kit_pass(k, 1000);
+        drain(k, g);
+    }
+    assert_int_equal(COUNTER(k, replayed_messages), 5);
+    assert_int_equal(COUNTER(k, damaged_messages), 0);
+    struct engine_census census;
+    assert_true(engine_census(loop_engine(k->loop), VIEW_LIT("c"), VIEW_LIT("g"), &census));
+    assert_int_equal(census.parked, 0);
+    passes(k);
+    assert_string_equal(from(k, 0), "2=2 3=2 4=1");
+    kit_free(k);
+}
+
 static void a_pass_that_meets_a_new_group_is_given_up_and_made_again(void **state)
 {
     (void)state;
@@ -559,6 +587,7 @@ int main(void)
         cmocka_unit_test(what_a_group_has_not_done_is_not_compacted),
         cmocka_unit_test(a_new_group_gets_what_is_left_and_is_through_with_the_rest),
         cmocka_unit_test(a_dead_letter_keeps_its_message_until_it_is_done),
+        cmocka_unit_test(what_a_replay_has_picked_is_not_compacted_before_it_is_delivered),
         cmocka_unit_test(a_pass_that_meets_a_new_group_is_given_up_and_made_again),
         cmocka_unit_test(a_log_that_does_not_read_is_not_rewritten),
         cmocka_unit_test(a_topic_that_goes_takes_its_compaction_with_it),
