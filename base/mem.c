@@ -11,9 +11,9 @@
 static atomic_ulong fail_at; /* requests until the one that fails, which is 1; 0: none does */
 static _Atomic(void (*)(size_t)) on_exhausted;
 
-void mem_fail_at(unsigned long n)
+unsigned long mem_fail_at(unsigned long n)
 {
-    atomic_store(&fail_at, n);
+    return atomic_exchange(&fail_at, n);
 }
 
 void mem_on_exhausted(void (*fn)(size_t size))

@@ -50,8 +50,9 @@ void *mem_try_realloc(void *p, size_t size) MUST_USE;
 /* NULL is good. */
 void mem_free(void *p);
 
-/* For tests: the n-th request for memory from now on (1 is the next) finds none, once; 0 calls it off. */
-void mem_fail_at(unsigned long n);
+/* For tests: the n-th request for memory from now on (1 is the next) finds none, once; 0 calls it off. Returns how many requests were left
+   of the call before. */
+unsigned long mem_fail_at(unsigned long n);
 
 /*
  * For tests: called in place of the message and abort when a request that must not fail does. If it

@@ -48,8 +48,8 @@ run release release
 build asan
 if [ "$full" = yes ]; then
     run asan asan
-    export SLUICE_CRASH_CYCLES=500 SLUICE_UNIT_KILLS=500 SLUICE_SIM_SEEDS=10000 SLUICE_RETENTION_MB=3000 SLUICE_POWER_STATES=10000
-    run full release -R '^(crash-mixed|crash-unit|crash-power|crash-retention|sim-queue)$'
+    export SLUICE_CRASH_CYCLES=500 SLUICE_UNIT_KILLS=500 SLUICE_SIM_SEEDS=10000 SLUICE_RETENTION_MB=3000 SLUICE_POWER_STATES=10000 SLUICE_DAMAGE_PLACES=200 SLUICE_FAILURES_STEP=1
+    run full release -R '^(crash-mixed|crash-unit|crash-power|crash-damage|crash-failures|crash-retention|sim-queue)$'
 else
     run asan asan -L 'unit|talk'
     export SLUICE_SIM_SEEDS=50

@@ -73,13 +73,24 @@ int rocks_error(const char *path, const char *file, char *text, struct err *e);
  * never synced, is dropped (`dropped`). `sums`: checksums of the logs, too; else only where something is odd. DAMAGED, naming the file;
  * STORE_FAILED. */
 int rocks_wal_look(const struct rocks_dir *d, bool sums, bool *dropped, struct err *e);
-/* To be put first into each list that is written: what is known to be synced, RocksDB's number of the last put. */
-void rocks_wal_mark(rocksdb_writebatch_t *b, uint64_t synced);
+/* What is known to be on the disk. */
+struct rocks_known {
+    uint64_t synced;   /* RocksDB's number of the last put of the logs */
+    uint64_t manifest; /* number of the manifest << 32 | bytes of it */
+};
+static inline uint64_t rocks_manifest_known(uint64_t number, uint64_t bytes) { return number << 32 | (bytes < UINT32_MAX ? bytes : UINT32_MAX); }
+/* To be put first into each list that is written. */
+void rocks_wal_mark(rocksdb_writebatch_t *b, struct rocks_known known);
+struct store_rocks;
+/* Looks how long the manifest is. The syncing thread's, and when the store was opened. */
+void rocks_manifest_note(struct store_rocks *s);
 
 /* ---------------------------------------------------------------- who is damaged (rocks_damage.c)
  *
- * RocksDB names the table that does not fit its checksums, but not the blob file.
+ * RocksDB names the table whose rows do not fit their checksums, but not one that does not open, and not the blob file.
  */
+/* A table whose end does not fit (rocks_table.c). False: none. */
+bool rocks_damaged_table(const struct rocks_dir *d, char *name, size_t size);
 
 /* The blob file that holds the damaged value of the first row of a family at or behind `key`. False: not found. */
 bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
@@ -116,6 +127,10 @@ struct store_rocks {
 
     /* writer and syncer: numbers of puts, as RocksDB counts them */
     atomic_uint_fast64_t written, synced;
+    atomic_uint_fast64_t manifest; /* see rocks_known */
+
+    /* the syncer's */
+    int manifest_fd;               /* -1: none */
 
     /* writer and syncer: the first failure is the last word */
     pthread_mutex_t failed_lock;

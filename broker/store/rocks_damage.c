@@ -19,7 +19,7 @@
  *
  *     header 30: magic u32, version u32, family u32, ...
  *     record 32: key size u64, value size u64, expiry u64, sum of these u32, sum of key and value u32; then key, value
- *     footer 32: magic u32, ...
+ *     footer 32: magic u32, ..., sum of all before u32
  *
  * Little endian; sums are CRC32C, masked. A file is written in one go, by a flush or a compaction, so its records are sorted.
  */
@@ -84,11 +84,17 @@ struct search {
     char broken[NAME_MAX + 1]; /* a file that cannot be walked to its end */
 };
 
+static bool footer_good(const uint8_t foot[BLOB_FOOTER])
+{
+    return get_u32(foot) == BLOB_MAGIC && rocks_crc_masked(rocks_crc32c(0, foot, BLOB_FOOTER - 4)) == get_u32(foot + BLOB_FOOTER - 4);
+}
+
 static void search_file(struct search *s, int fd, const char *name)
 {
-    uint8_t head[BLOB_HEADER];
+    uint8_t head[BLOB_HEADER], foot[BLOB_FOOTER];
     struct stat st;
-    if (fstat(fd, &st) != 0 || !read_at(fd, head, sizeof head, 0) || get_u32(head) != BLOB_MAGIC) {
+    if (fstat(fd, &st) != 0 || st.st_size < BLOB_HEADER + BLOB_FOOTER || !read_at(fd, head, sizeof head, 0) ||
+        !read_at(fd, foot, sizeof foot, (uint64_t)st.st_size - BLOB_FOOTER) || get_u32(head) != BLOB_MAGIC || !footer_good(foot)) {
         memcpy(s->broken, name, strlen(name) + 1);
         return;
     }

@@ -10,6 +10,8 @@
  *     else                                                      a power cut; what was never synced reached the disk in another order.
  *                                                               The chain ends here, what lies behind is dropped before RocksDB sees it
  *
+ * A manifest that was cut says less than it did, and RocksDB believes it: so each list also carries how long the manifest was known to be.
+ *
  * Nothing that was synced is ever dropped: whatever lies behind the break was written after what is missing, so a sync of it that ended
  * was a sync of both.
  *
@@ -201,16 +203,17 @@ static enum reading next_record(struct log_file *f, struct record *r, bool skipp
  *
  *     number of its first put u64 | puts u32 | 3, size, mark | puts
  */
-enum { LIST_HEAD = 12, LIST_NOTE = 3, MARK_SIZE = 10 };
+enum { LIST_HEAD = 12, LIST_NOTE = 3, MARK_SIZE = 18 };
 
-void rocks_wal_mark(rocksdb_writebatch_t *b, uint64_t synced)
+void rocks_wal_mark(rocksdb_writebatch_t *b, struct rocks_known known)
 {
     uint8_t mark[MARK_SIZE] = {'S', 'Q'};
-    put_u64(mark + 2, synced);
+    put_u64(mark + 2, known.synced);
+    put_u64(mark + 10, known.manifest);
     rocksdb_writebatch_put_log_data(b, (const char *)mark, sizeof mark);
 }
 
-struct list_head { uint64_t first, next, synced; };
+struct list_head { uint64_t first, next; struct rocks_known known; };
 
 static bool list_head_get(const struct record *r, struct list_head *l)
 {
@@ -220,7 +223,7 @@ static bool list_head_get(const struct record *r, struct list_head *l)
     l->next = l->first + get_u32(r->head + 8);
     const uint8_t *note = r->head + LIST_HEAD;
     bool marked = r->size >= LIST_HEAD + 2 + MARK_SIZE && note[0] == LIST_NOTE && note[1] == MARK_SIZE && note[2] == 'S' && note[3] == 'Q';
-    l->synced = marked ? get_u64(note + 4) : 0;
+    l->known = marked ? (struct rocks_known){get_u64(note + 4), get_u64(note + 12)} : (struct rocks_known){0};
     return true;
 }
 
@@ -286,6 +289,7 @@ enum {
 struct manifest {
     uint64_t first_log;   /* those before hold nothing that is not in tables */
     uint64_t last_put;    /* number of the last put when that was written: the logs that are needed begin at the next one, or before */
+    uint64_t whole;       /* as in rocks_known: its number, and where its last whole record ends */
     char name[64];
 };
 
@@ -363,6 +367,7 @@ static int look_at_manifest(const struct rocks_dir *d, struct log_file *f, struc
     bool any = false;
     while ((got = next_record(f, &r, false)) == READ_RECORD) {
         edit_take(&r, m);
+        m->whole = rocks_manifest_known(strtoull(name + 9, NULL, 10), f->at);
         any = true;
     }
     if (got == READ_FAILED)
@@ -423,6 +428,7 @@ struct chain {
     uint64_t next;        /* number of the put that follows; at the beginning, it may be an older one */
     size_t last;          /* the file of the list before it, */
     uint64_t last_end;    /* and where that ends */
+    uint64_t manifest;    /* how much of which is known to be on the disk: see rocks_known */
     /* the first break */
     enum broken_by broken;
     size_t file;          /* in which all from */
@@ -456,10 +462,11 @@ static void chain_add(struct chain *c, size_t file, const struct log_file *f, co
         chain_break(c, BY_START, file, r->at, r->at);
     if (c->broken != BY_NOTHING) {
         c->more = true;
-        c->synced = l.synced > c->synced ? l.synced : c->synced;
+        c->synced = l.known.synced > c->synced ? l.known.synced : c->synced;
         return;
     }
     c->begun = true;
+    c->manifest = l.known.manifest > c->manifest ? l.known.manifest : c->manifest;
     c->next = l.next;
     c->last = file;
     c->last_end = f->at;
@@ -527,6 +534,10 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
     log_name(c->broken != BY_NOTHING ? logs->numbers[c->file] : 0, name);
     if (c->broken == BY_DAMAGE)
         return err_set(e, E_DAMAGED, "'%s/%s' is damaged at byte %" PRIu64, d->path, name, c->seen_at);
+    if (c->manifest >> 32 > m->whole >> 32)
+        return err_set(e, E_DAMAGED, "'%s/CURRENT' is damaged: it names '%s', and there was a later one", d->path, m->name);
+    if (c->manifest > m->whole)
+        return err_set(e, E_DAMAGED, "'%s/%s' lacks what was on the disk behind byte %" PRIu64, d->path, m->name, m->whole & UINT32_MAX);
     if (c->broken == BY_START)
         return err_set(e, E_DAMAGED, "'%s/%s' does not follow what '%s' knows: a log before it is missing, or the end of that", d->path, name, m->name);
     if (c->more && (!c->begun || c->synced >= c->next)) { /* with nothing in front of the break nobody knows what is missing */
@@ -536,6 +547,27 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
     }
     *dropped = c->more;
     return c->more || c->broken == BY_CUT ? chain_end(d, logs, c, e) : E_OK;
+}
+
+/* ---------------------------------------------------------------- what is known of the manifest */
+
+void rocks_manifest_note(struct store_rocks *s)
+{
+    struct stat st;
+    struct err e;
+    char name[64];
+    uint64_t before = atomic_load(&s->manifest);
+    if (s->manifest_fd < 0 || fstat(s->manifest_fd, &st) != 0 || st.st_nlink == 0) { /* there is another by now */
+        if (s->manifest_fd >= 0)
+            close(s->manifest_fd);
+        s->manifest_fd = manifest_name(&s->dir, name, &e) == E_OK ? openat(s->dir.fd, name, O_RDONLY | O_CLOEXEC) : -1;
+        if (s->manifest_fd < 0 || fstat(s->manifest_fd, &st) != 0)
+            return;
+        before = rocks_manifest_known(strtoull(name + 9, NULL, 10), 0);
+    }
+    uint64_t now = rocks_manifest_known(before >> 32, (uint64_t)st.st_size);
+    if (now != before && fdatasync(s->manifest_fd) == 0)
+        atomic_store(&s->manifest, now);
 }
 
 int rocks_wal_look(const struct rocks_dir *d, bool sums, bool *dropped, struct err *e)
@@ -550,7 +582,7 @@ int rocks_wal_look(const struct rocks_dir *d, bool sums, bool *dropped, struct e
         code = list_logs(d, m.first_log, &logs, e);
     if (code == E_OK)
         code = chain_all(d, &m, &logs, f, sums, &c, e);
-    if (code == E_OK && !sums && c.broken != BY_NOTHING)
+    if (code == E_OK && !sums && (c.broken != BY_NOTHING || c.manifest > m.whole))
         code = chain_all(d, &m, &logs, f, true, &c, e);
     if (code == E_OK)
         code = judge(d, &m, &logs, &c, dropped, e);

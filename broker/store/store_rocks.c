@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -173,7 +174,7 @@ static int rocks_write(struct store *base, const struct puts *l, struct err *e)
     int code = have_room(s, "writing", WRITING_BYTES + l->bytes, e);
     if (code != E_OK)
         return code;
-    rocks_wal_mark(s->batch, atomic_load(&s->synced));
+    rocks_wal_mark(s->batch, (struct rocks_known){atomic_load(&s->synced), atomic_load(&s->manifest)});
     for (size_t i = 0; i < l->count; i++) {
         struct put put;
         puts_at(l, i, &put);
@@ -207,6 +208,7 @@ static int rocks_sync(struct store *base, struct err *e)
     rocksdb_flush_wal(s->db, 1, &text);
     if (text == NULL) {
         atomic_store(&s->synced, written);
+        rocks_manifest_note(s);
         return E_OK;
     }
     struct err failure = {0};
@@ -329,6 +331,8 @@ static void rocks_close(struct store *base)
     rocksdb_readoptions_destroy(s->read_logs);
     rocksdb_readoptions_destroy(s->read_rows);
     rocks_options_free(&s->options);
+    if (s->manifest_fd >= 0)
+        close(s->manifest_fd);
     rocks_dir_close(&s->dir);
     pthread_mutex_destroy(&s->damage_lock);
     pthread_mutex_destroy(&s->failed_lock);
@@ -358,6 +362,7 @@ static struct store_rocks *rocks_new(const struct store_rocks_options *user)
     s->log_user = user->log_user;
     s->dir = (struct rocks_dir){.path = s->path, .fd = -1, .pid_fd = -1};
     s->damage.family = FAM_COUNT;
+    s->manifest_fd = -1;
     pthread_mutex_init(&s->failed_lock, NULL);
     pthread_mutex_init(&s->damage_lock, NULL);
 
@@ -421,11 +426,16 @@ static int open_database(struct store_rocks *s, bool fresh, struct err *e)
         rocksdb_free(text);
         text = try_open(s);
     }
-    if (text != NULL)
-        return rocks_error(s->path, NULL, text, e);
+    if (text != NULL) { /* the manifest is named where a table that it lists does not open, but it was looked at */
+        char table[NAME_MAX + 1];
+        bool found = rocks_error_code(text) == E_DAMAGED && strstr(text, "/MANIFEST-") != NULL && rocks_damaged_table(&s->dir, table, sizeof table);
+        code = rocks_error(s->path, NULL, text, e);
+        return found ? err_set(e, code, "'%s/%s' is damaged: its end does not fit", s->path, table) : code;
+    }
     if (dropped)
         say(s, LOG_WARN, "store: a power cut left a hole in what was not synced: what was written behind it is dropped");
     s->written = s->synced = rocksdb_get_latest_sequence_number(s->db);
+    rocks_manifest_note(s);
     return E_OK;
 }
 

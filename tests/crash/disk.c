@@ -110,6 +110,21 @@ bool disk_turns_at(const struct disk *d, uint64_t op)
     return op < d->count && d->steps[op].kind != TAPE_WRITE && d->steps[op].kind != TAPE_RESIZE;
 }
 
+uint64_t disk_last(const struct disk *d, uint64_t op, enum tape_kind kind, const char *part)
+{
+    uint64_t last = 0;
+    bool *meant = mem_array(d->count + 1, sizeof *meant); /* by file */
+    for (uint64_t i = 0; i < op; i++) {
+        const struct step *s = &d->steps[i];
+        if (s->kind == TAPE_CREATE)
+            meant[s->file] = strstr(s->name, part) != NULL;
+        if (s->kind == kind && s->file != NO_FILE && meant[s->file])
+            last = i;
+    }
+    mem_free(meant);
+    return last;
+}
+
 /* ---------------------------------------------------------------- names */
 
 struct name { char text[NAME_BYTES]; uint32_t file; };

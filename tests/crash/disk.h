@@ -42,6 +42,9 @@ uint64_t disk_ops(const struct disk *d);
 /* Something that reaches the disk, or the names: next to it a cut is worth more than between two writes. */
 bool disk_turns_at(const struct disk *d, uint64_t op);
 
+/* The last record of this kind before `op` that is about a file made under a name with `part` in it; 0: none. */
+uint64_t disk_last(const struct disk *d, uint64_t op, enum tape_kind kind, const char *part);
+
 /* Lays out in `path`, which is there and empty, what the cut leaves. */
 void disk_lay_out(const struct disk *d, const struct disk_cut *cut, const char *path);
 /* With everything kept that was ever done: NULL when `path` holds the same, else the name of a file that differs, static. */

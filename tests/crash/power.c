@@ -4,16 +4,10 @@
  * states is opened and held against what had been acknowledged by then (reopen.h).
  *
  *   SLUICE_POWER_STATES     how many (2000)
- *   SLUICE_POWER_RECORDING  a file: the recording that is there is used, or the one that is made is left there
  *   SLUICE_POWER_STATE      only this one, whose directory stays
- *   SLUICE_CRASH_SEED
+ * and those of recording.h.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -21,81 +15,11 @@
 #include "base/rng.h"
 #include "crash.h"
 #include "disk.h"
-#include "reopen.h"
-#include "script.h"
+#include "recording.h"
 
-enum { STATES = 2000, LYING_STATES = 40, STATE_S_MAX = 60, TOLD_MAX = 10 };
-
-/* What is kept of a run: mapped from a file, by the broker too, which knows the tape alone. */
-struct recording { struct tape tape; struct script_ledger ledger; bool whole; };
+enum { STATES = 2000, LYING_STATES = 40, TOLD_MAX = 10 };
 
 static struct recording *recording;
-static char recording_path[256];
-static uint64_t seed;
-
-/* ---------------------------------------------------------------- recording */
-
-static const char *scratch(void) { return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"; }
-
-static void map_recording(void)
-{
-    const char *given = getenv("SLUICE_POWER_RECORDING");
-    snprintf(recording_path, sizeof recording_path, "%s/sluice-tape-XXXXXX", scratch());
-    if (given != NULL)
-        snprintf(recording_path, sizeof recording_path, "%s", given);
-    int fd = given != NULL ? open(given, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : mkstemp(recording_path);
-    if (fd < 0 || ftruncate(fd, sizeof *recording) != 0)
-        fail_msg("%s: %s", recording_path, strerror(errno));
-    recording = mmap(NULL, sizeof *recording, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    assert_true(recording != MAP_FAILED);
-    close(fd);
-}
-
-static void the_run(void **state)
-{
-    (void)state;
-    script_run(&recording->tape, recording_path, &recording->ledger, seed);
-    recording->whole = true;
-}
-
-/* In a process of its own: what checks must never have had threads, as it forks. */
-static void record(void)
-{
-    pid_t child = fork();
-    if (child == 0) {
-        const struct CMUnitTest run[] = {cmocka_unit_test(the_run)};
-        exit(cmocka_run_group_tests_name("the run that is recorded", run, NULL, NULL));
-    }
-    int status;
-    waitpid(child, &status, 0);
-    if (!recording->whole)
-        fail_msg("the run failed");
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    seed = crash_seed();
-    setenv("TMPDIR", scratch(), 1);
-    map_recording();
-    if (!recording->whole)
-        record();
-    const struct script_ledger *l = &recording->ledger;
-    print_message("recorded: %" PRIu64 " operations, %" PRIu64 " bytes; %u messages, %" PRIu64 " settled, %u units, %" PRIu64 " nacks, %" PRIu64
-                  " parked, %" PRIu64 " redriven, %" PRIu64 " dropped, %" PRIu64 " killed, %" PRIu64 " restarted\n",
-                  (uint64_t)atomic_load(&recording->tape.ops), (uint64_t)atomic_load(&recording->tape.bytes), l->messages_n, l->settled, l->units,
-                  l->nacks, l->parked, l->redriven, l->dropped, l->kills, l->restarts);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    if (getenv("SLUICE_POWER_RECORDING") == NULL)
-        unlink(recording_path);
-    munmap(recording, sizeof *recording);
-    return 0;
-}
 
 /* ---------------------------------------------------------------- states */
 
@@ -118,7 +42,7 @@ static struct disk_cut cut_of(const struct disk *d, uint64_t n, uint64_t states)
     struct rng rng;
     uint64_t ops = disk_ops(d), at = n * ops / states;
     size_t way = n % ARRAY_LEN(ways);
-    rng_seed(&rng, seed ^ (n * UINT64_C(0x9e3779b97f4a7c15)));
+    rng_seed(&rng, recording->seed ^ (n * UINT64_C(0x9e3779b97f4a7c15)));
     at += rng_below(&rng, ops / states + 1);
     if (n / ARRAY_LEN(ways) % 2 == 0) {
         while (at < ops && !disk_turns_at(d, at))
@@ -128,41 +52,16 @@ static struct disk_cut cut_of(const struct disk *d, uint64_t n, uint64_t states)
     return (struct disk_cut){.at = at < ops ? at : ops, .names = ways[way].names, .bytes = ways[way].bytes, .seed = rng_next(&rng)};
 }
 
-/* In a process of its own, which may be ended by what it opens. False: it says why in `why`. */
-static bool check(const struct disk *d, const struct disk_cut *cut, const char *dir, char *why, size_t why_size)
-{
-    int out[2], status;
-    char data[300];
-    snprintf(data, sizeof data, "%s/data", dir);
-    disk_lay_out(d, cut, dir);
-    assert_int_equal(pipe(out), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(STATE_S_MAX);
-        const char *wrong = reopen_check(data, &recording->ledger, cut->at);
-        if (wrong != NULL && write(out[1], wrong, strlen(wrong)) < 0)
-            _exit(2);
-        _exit(wrong != NULL);
-    }
-    close(out[1]);
-    ssize_t n = read(out[0], why, why_size - 1);
-    close(out[0]);
-    why[n > 0 ? n : 0] = '\0';
-    waitpid(child, &status, 0);
-    if (WIFSIGNALED(status))
-        snprintf(why, why_size, "it was ended by signal %d", WTERMSIG(status));
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 struct found { uint64_t states, lost; };
 
 static void look_at(const struct disk *d, const struct disk_cut *cut, const char *name, bool tell, struct found *f)
 {
     char dir[64], why[512];
-    snprintf(dir, sizeof dir, "%s/sluice-power-XXXXXX", scratch());
-    assert_non_null(mkdtemp(dir));
+    const struct reopen_promise promise = {.asked_before = cut->at, .acked_by = cut->at};
+    recording_make_dir(dir);
+    disk_lay_out(d, cut, dir);
     f->states++;
-    if (!check(d, cut, dir, why, sizeof why) && ++f->lost <= TOLD_MAX && tell)
+    if (!recording_try(&recording->ledger, dir, promise, why, sizeof why) && ++f->lost <= TOLD_MAX && tell)
         print_error("state %s, cut at %" PRIu64 " of %" PRIu64 ": %s\n", name, cut->at, disk_ops(d), why);
     if (getenv("SLUICE_POWER_STATE") != NULL)
         print_message("%s\n", dir);
@@ -205,6 +104,20 @@ static void a_disk_that_breaks_its_promise_is_noticed(void **state)
         assert_true(f.lost > 0);
     }
     disk_free(d);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    recording = recording_begin();
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    recording_end(recording);
+    return 0;
 }
 
 int main(void)

@@ -7,61 +7,42 @@
 #include "reopen.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/mem.h"
-#include "broker/loop.h"
+#include "driver.h"
 #include "schemas/errors.h"
 #include "schemas/records.h"
 #include "schemas/stored.h"
 #include "store/keys.h"
-#include "store/puts.h"
-#include "store/store_rocks.h"
 
-enum { PARTITIONS_MAX = 64, RECEIVE_MAX = 500, TURNS_MAX = 1000 };
+enum { PARTITIONS_MAX = 64, RECEIVE_MAX = 500, };
 
 struct place { enum script_topic topic; uint32_t index; uint64_t start, end; bool known; };
 struct found { bool there, scheduled, delivered, held_parked; uint32_t partition; uint64_t offset; };
 
 static struct {
     const struct script_ledger *l;
-    uint64_t at;
-    struct store *store;
-    struct loop *loop;
-    struct engine_limits limits;
-    struct engine_now now;
+    struct reopen_promise promise;
+    struct driver d;
     struct place parts[PARTITIONS_MAX];       /* by partition id */
     uint32_t topic_id[SCRIPT_TOPICS], group_id[SCRIPT_TOPICS]; /* 0: is not there */
     struct found found[SCRIPT_MESSAGES_MAX];
     uint64_t last_offset[SCRIPT_TOPICS][SCRIPT_KEYS]; /* delivered last, + 1 */
-    uint64_t seq, counter;
-    char wrong[512];
 } w;
 
-static void wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void wrong(const char *fmt, ...)
-{
-    if (w.wrong[0] != '\0')
-        return;
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(w.wrong, sizeof w.wrong, fmt, args);
-    va_end(args);
-}
-
-static bool fine(void) { return w.wrong[0] == '\0'; }
-static bool asked(struct script_act a) { return a.asked < w.at; }
-static bool acked(struct script_act a) { return a.acked <= w.at; }
+#define wrong(...) driver_wrong(&w.d, __VA_ARGS__)
+static bool fine(void) { return driver_fine(&w.d); }
+static bool asked(struct script_act a) { return a.asked < w.promise.asked_before; }
+static bool acked(struct script_act a) { return a.acked <= w.promise.acked_by; }
 
 /* ---------------------------------------------------------------- rows */
 
 static void each_row(enum store_family f, struct view prefix, void (*fn)(struct view key, struct view value))
 {
-    struct store_iter *it = store_iter(w.store, f);
+    struct store_iter *it = store_iter(w.d.store, f);
     struct err e = {0};
     for (store_iter_seek(it, prefix); fine() && store_iter_valid(it); store_iter_next(it)) {
         struct view key = store_iter_key(it);
@@ -200,7 +181,7 @@ static void see_scheduled(struct view key, struct view value)
     struct sched_batch_row row;
     struct batch_reader r;
     struct record record;
-    struct err e;
+    struct err e = {0};
     if (!key_read_sched_batch(key, &due, &topic, &id))
         return;
     static struct buf bytes;
@@ -215,7 +196,7 @@ static void see_scheduled(struct view key, struct view value)
     buf_append(&aligned, row.batch.data, row.batch.size);
     batch = buf_view(&aligned);
     if (batch_hash(batch) != row.batch_hash || batch_reader_open(&r, batch, &e) != E_OK)
-        wrong("a batch that waits does not fit its sum");
+        wrong("a batch that waits does not fit its sum: %s", e.text);
     for (uint32_t i = 0; fine() && i < r.c.count; i++) {
         uint32_t n = batch_reader_get(&r, i, &record, &e) == E_OK ? message_of(record.value) : SCRIPT_MESSAGES_MAX;
         if (n == SCRIPT_MESSAGES_MAX)
@@ -228,9 +209,16 @@ static void see_scheduled(struct view key, struct view value)
     buf_free(&aligned);
 }
 
+static void see_any(struct view key, struct view value)
+{
+    (void)key, (void)value;
+}
+
 static void see_rows(void)
 {
     struct key topics = key_meta_prefix('t'), partitions = key_meta_prefix('p'), groups = key_meta_prefix('g'), all = {0};
+    for (enum store_family f = 0; f < FAM_COUNT; f++)
+        each_row(f, key_view(&all), see_any);
     each_row(FAM_META, key_view(&topics), see_topic);
     each_row(FAM_META, key_view(&partitions), see_partition);
     each_row(FAM_META, key_view(&groups), see_group);
@@ -310,7 +298,7 @@ static void check_state(enum script_topic t, uint32_t key)
     struct err e = {0};
     bool there;
     uint32_t least = 0, number = 0;
-    if (store_get(w.store, FAM_STATE, key_view(&k), &row, &there, &e) != E_OK || (there && state_row_get(buf_view(&row), &state, &e) != E_OK)) {
+    if (store_get(w.d.store, FAM_STATE, key_view(&k), &row, &there, &e) != E_OK || (there && state_row_get(buf_view(&row), &state, &e) != E_OK)) {
         wrong("a state row does not read: %s", e.text);
         return;
     }
@@ -344,91 +332,18 @@ static void check_rows(void)
             check_state(t, key);
 }
 
-/* ---------------------------------------------------------------- a client */
-
-struct call { struct op op; bool done; };
-
-static void on_done(struct op *op) { container_of(op, struct call, op)->done = true; }
-
-static void on_fatal(void *user, const struct err *why)
-{
-    (void)user;
-    wrong("the broker stopped: %s", why->text);
-}
-
-static void pass(uint64_t ms)
-{
-    w.now.mono_ms += ms;
-    w.now.wall_ms += ms;
-}
-
-static void turns(void)
-{
-    for (int i = 0; i < TURNS_MAX && fine(); i++) {
-        uint64_t before = engine_turn(loop_engine(w.loop)), due = loop_turn(w.loop, w.now);
-        loop_sync(w.loop);
-        if (engine_turn(loop_engine(w.loop)) == before && due > w.now.mono_ms)
-            return;
-    }
-    wrong("the turns do not end");
-}
-
-static void call_begin(struct call *c, enum wire_verb verb)
-{
-    *c = (struct call){.op = {.pipe = 7, .bytes = 100, .done = on_done, .request = {.session = {9, 9}, .verb = verb}}};
-    arena_init(&c->op.arena, SIZE_MAX);
-}
-
-static void number(struct call *c)
-{
-    c->op.request.seq = ++w.seq;
-    c->op.request.replies_seen = w.seq - 1;
-}
-
-static const struct wire_reply *ask(struct call *c)
-{
-    if (loop_submit(w.loop, &c->op) != E_OK)
-        wrong("an operation was not taken");
-    turns();
-    for (int i = 0; i < 3 && fine() && !c->done; i++) { /* what does not wait is given a moment */
-        pass(50);
-        turns();
-    }
-    if (fine() && !c->done)
-        wrong("an operation is not answered");
-    else if (fine() && c->op.reply.code != E_OK)
-        wrong("%s is refused: %s %.*s", "an operation", error_name(c->op.reply.code), (int)c->op.reply.detail.size,
-              (const char *)c->op.reply.detail.data);
-    return &c->op.reply;
-}
-
-static void call_end(struct call *c)
-{
-    arena_free(&c->op.arena);
-    buf_free(&c->op.payload);
-}
-
-static void hello(void)
-{
-    struct call c;
-    call_begin(&c, VERB_HELLO);
-    c.op.request.hello = (struct wire_hello){.version_min = 1, .version_max = 1, .name = VIEW_LIT("after")};
-    ask(&c);
-    call_end(&c);
-}
+/* ---------------------------------------------------------------- deliveries */
 
 static void redrive(enum script_topic t)
 {
     struct call c;
-    call_begin(&c, VERB_HELD_CHANGE);
-    number(&c);
+    driver_call(&w.d, &c, VERB_HELD_CHANGE);
+    driver_number(&w.d, &c, 0);
     c.op.request.held_change = (struct wire_held_change){.topic = view_of_str(script_topic_names[t]), .group = VIEW_LIT(SCRIPT_GROUP),
                                                          .act = TASK_REDRIVE};
-    ask(&c);
-    call_end(&c);
+    driver_ask(&w.d, &c);
+    driver_call_end(&c);
 }
-
-/* ---------------------------------------------------------------- deliveries */
 
 static void see_delivery(const struct wire_record *x, struct view value, bool parked_come_too)
 {
@@ -464,12 +379,10 @@ static uint32_t see_all(const struct wire_receive_reply *r, struct wire_settle_i
     uint32_t n = 0;
     for (uint32_t d = 0; d < r->deliveries_n; d++) {
         const struct wire_delivery *x = &r->deliveries[d];
-        const uint8_t *bytes = x->data.data;
+        size_t at = 0;
         for (uint32_t i = 0; fine() && i < x->records_n; i++) {
             const struct wire_record *rec = &x->records[i];
-            uint32_t key = rec->key_size > 0 ? rec->key_size - 1 : 0, value = rec->value_size > 0 ? rec->value_size - 1 : 0;
-            see_delivery(rec, view_of(bytes + key + rec->headers_size, value), parked_come_too);
-            bytes += key + rec->headers_size + value;
+            see_delivery(rec, driver_value(x, i, &at), parked_come_too);
             items[n++] = (struct wire_settle_item){.token = x->token, .offset = rec->offset, .group = x->group, .partition = rec->partition,
                                                    .verb = SETTLE_ACK};
         }
@@ -480,14 +393,14 @@ static uint32_t see_all(const struct wire_receive_reply *r, struct wire_settle_i
 static void ack(const struct wire_settle_item *items, uint32_t n)
 {
     struct call c;
-    call_begin(&c, VERB_SETTLE);
-    number(&c);
+    driver_call(&w.d, &c, VERB_SETTLE);
+    driver_number(&w.d, &c, 0);
     c.op.request.settle = (struct wire_settle){.singles = items, .singles_n = n};
-    const struct wire_reply *r = ask(&c);
+    const struct wire_reply *r = driver_ask(&w.d, &c);
     for (uint32_t i = 0; fine() && i < r->settle.codes_n; i++)
         if (r->settle.codes[i] != E_OK)
             wrong("an ack is refused: %s", error_name(r->settle.codes[i]));
-    call_end(&c);
+    driver_call_end(&c);
 }
 
 /* Receives, and acknowledges, from all groups; how many. */
@@ -500,15 +413,15 @@ static uint32_t receive(bool parked_come_too)
             groups[groups_n++] = w.group_id[t];
     if (groups_n == 0)
         return 0;
-    call_begin(&c, VERB_RECEIVE);
-    c.op.request.receive = (struct wire_receive){.counter = ++w.counter, .groups = groups, .groups_n = groups_n, .max_messages = RECEIVE_MAX,
+    driver_call(&w.d, &c, VERB_RECEIVE);
+    c.op.request.receive = (struct wire_receive){.counter = ++w.d.counter, .groups = groups, .groups_n = groups_n, .max_messages = RECEIVE_MAX,
                                                  .max_bytes = 4 << 20};
-    const struct wire_reply *r = ask(&c);
+    const struct wire_reply *r = driver_ask(&w.d, &c);
     static struct wire_settle_item items[RECEIVE_MAX];
     uint32_t n = fine() ? see_all(&r->receive, items, parked_come_too) : 0;
     if (n > 0 && fine())
         ack(items, n);
-    call_end(&c);
+    driver_call_end(&c);
     return n;
 }
 
@@ -517,7 +430,7 @@ static void drain(bool parked_come_too)
 {
     static const uint64_t waits_ms[] = {0, 1000, 15000, 60000, 4000000, 60000, 60000};
     for (size_t i = 0; fine() && i < sizeof waits_ms / sizeof waits_ms[0];) {
-        pass(waits_ms[i]);
+        driver_pass(&w.d, waits_ms[i]);
         i = receive(parked_come_too) > 0 ? 1 : i + 1;
     }
 }
@@ -532,7 +445,7 @@ static void check_delivered(uint32_t id)
     bool unit_there = asked(m->unit) && w.found[m->output[0]].there;
     if (perhaps_done || unit_there)
         return;
-    if (f->held_parked && m->may_park < w.at)
+    if (f->held_parked && m->may_park < w.promise.asked_before)
         return;
     wrong("message %u of %s is %s, and is not delivered", id, script_topic_names[m->topic], f->held_parked ? "parked" : "not done");
 }
@@ -580,31 +493,23 @@ static void check_all(void)
 
 /* ---------------------------------------------------------------- */
 
-const char *reopen_check(const char *path, const struct script_ledger *l, uint64_t at)
+const char *reopen_check(const char *path, const struct script_ledger *l, struct reopen_promise promise)
 {
-    struct err e = {0};
-    struct store_rocks_options disk = {.path = path, .memory_bytes = 16 << 20, .wal_bytes_max = 16 << 20, .reserve_file_bytes = UINT64_MAX,
-                                       .background_threads = 1};
     log_setup("power", (enum log_level)(LOG_ERROR + 1));
     w.l = l;
-    w.at = at;
-    w.limits = engine_limits_default;
-    w.limits.disk_reserve_bytes = 0;
-    w.now = (struct engine_now){.mono_ms = 1000, .wall_ms = l->ended_ms + 1000};
-    if (store_rocks_open(&w.store, &disk, &e) != E_OK) {
-        wrong("the store does not open: %s", e.text);
-        return w.wrong;
-    }
-    see_rows();
-    check_rows();
-    struct loop_options o = {.store = w.store, .limits = &w.limits, .tail_cache_bytes = 1 << 20, .seed = 1, .fatal = on_fatal};
-    if (fine() && loop_open(&w.loop, &o, w.now, &e) != E_OK)
-        wrong("the broker does not open: %s", e.text);
+    w.promise = promise;
+    w.d.session = (struct id128){9, 9};
+    w.d.now = (struct engine_now){.mono_ms = 1000, .wall_ms = l->ended_ms + 1000};
+    driver_open_store(&w.d, path);
     if (fine())
-        hello();
+        see_rows();
     if (fine())
-        drain(false);
+        check_rows();
+    if (fine())
+        driver_open_loop(&w.d);
+    driver_hello(&w.d, "after", false);
+    drain(false);
     if (fine())
         check_all();
-    return fine() ? NULL : w.wrong;
+    return fine() ? NULL : w.d.wrong;
 }

@@ -6,9 +6,12 @@
 
 #include "script.h"
 
-/* Opens the data directory `path`, looks at its logs, and lets time pass until everything that is to be delivered was. NULL: whatever was
- * acknowledged while the tape had at most `at` records is so, and nothing is half. Else what is wrong, static. Not to be called twice in a
- * process: nothing is closed. `error`: what the store or the engine said when it did not open. */
-const char *reopen_check(const char *path, const struct script_ledger *l, uint64_t at);
+/* As numbers of records on the tape: what may have happened, and what must have. */
+struct reopen_promise { uint64_t asked_before, acked_by; };
+
+/* Opens the data directory `path`, reads every row, and lets time pass until everything that is to be delivered was. NULL: all that was
+ * acknowledged is so, and nothing is half. Else what is wrong, with what the store said where it refused; static. Not to be called twice
+ * in a process: nothing is closed. */
+const char *reopen_check(const char *path, const struct script_ledger *l, struct reopen_promise promise);
 
 #endif
