@@ -33,7 +33,8 @@ static uint64_t *count_of(struct away_counts *a, uint8_t state)
 }
 
 /* A retry of before the last purge, whose row is still there. */
-bool away_purged(const struct group *g, const struct held_row *row) {
+bool away_purged(const struct group *g, const struct held_row *row)
+{
     return row->state == HELD_RETRYING && row->purges != g->away.purges && !PLANTED(purged_comes_back);
 }
 
@@ -124,7 +125,7 @@ static void entry_go(struct engine *en, struct entry *e, bool timed)
     }
     if (timed)
         time_away(en, e);
-    if (!e->redriven) {
+    if (!e->redriven && !PLANTED(away_not_done)) {
         done_set(&p->done, e->offset);
         g->redriven++;
         mark_dirty(&en->dirty_parts, &p->dirty);
@@ -166,7 +167,7 @@ static void key_go(struct engine *en, struct key_queue *k)
     list_remove(&k->unsure);
     key_header_remove(en, k);
     g->away.keys++;
-    g->away.behind += k->list.count;
+    g->away.behind += PLANTED(away_list_uncounted) ? 0 : k->list.count;
 }
 
 static void away_write(struct engine *en, struct key_queue *k)
@@ -356,7 +357,7 @@ static struct key_queue *key_read(struct engine *en, struct group *g, uint64_t h
     while (away_row_next(&row.members_raw, &m, &bad))
         k->members[k->members_n++] = m;
     k->list = row.list;
-    if (row.purges != g->away.purges)
+    if (row.purges != g->away.purges && !PLANTED(away_list_not_purged))
         drop_purged(k);
     k->has_rows = k->list.count > 0;
     mark_dirty(&en->dirty_keys, &k->dirty);
@@ -373,7 +374,7 @@ static struct key_queue *key_read(struct engine *en, struct group *g, uint64_t h
 struct key_queue *key_find(struct engine *en, struct group *g, uint64_t hash, bool make)
 {
     struct key_queue *k = key_queue_get(g, hash, false);
-    if (k == NULL && g->away.keys > 0)
+    if (k == NULL && g->away.keys > 0 && !PLANTED(away_key_unasked))
         k = key_read(en, g, hash);
     return k == NULL && make ? key_queue_get(g, hash, true) : k;
 }
@@ -427,7 +428,7 @@ struct entry *entry_find(struct engine *en, struct group_part *p, uint64_t offse
     struct held_row row;
     if (e != NULL || token == 0 || none_away(p->group) || !done_has(&p->done, offset) || !held_read(en, p->group, p->partition->id, offset, &row))
         return e;
-    if (row.state != HELD_RETRYING || row.token != token || away_purged(p->group, &row))
+    if (row.state != HELD_RETRYING || row.token != token || away_purged(p->group, &row) || PLANTED(away_token_lost))
         return NULL;
     return away_back(en, p, offset, &row);
 }

@@ -129,8 +129,13 @@ static void set_table(rocksdb_options_t *o, enum store_family f, rocksdb_cache_t
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t, 1);
     rocksdb_block_based_options_set_checksum(t, CHECKSUM_XXH3);
-    if (use_of[f].lookups)
+    if (use_of[f].lookups) {
         rocksdb_block_based_options_set_filter_policy(t, rocksdb_filterpolicy_create_bloom_full(10));
+        /* Filters in blocks as small as the others: one of a whole table may be larger than a shard of a small cache, and is then read for each
+         * row that is asked for. */
+        rocksdb_block_based_options_set_index_type(t, rocksdb_block_based_table_index_type_two_level_index_search);
+        rocksdb_block_based_options_set_partition_filters(t, 1);
+    }
     rocksdb_options_set_block_based_table_factory(o, t);
     rocksdb_block_based_options_destroy(t);
 }

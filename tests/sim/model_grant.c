@@ -179,6 +179,9 @@ void model_granted(struct world *w, int group, struct message *m)
         world_fail(w, "message %llu was dropped in group %d and is granted", id, group);
     if (g->was.held == HELD_PARKED && g->redriven_turn != w->model->turn)
         world_fail(w, "message %llu is parked in group %d and was granted", id, group);
+    if (g->was.held == HELD_RETRYING && g->was.due_ms > w->model->wall_ms && w->clock_jumped_at == 0)
+        world_fail(w, "message %llu was granted in group %d at %llu, and its retry is due at %llu", id, group,
+                   (unsigned long long)w->model->wall_ms, (unsigned long long)g->was.due_ms);
     if (g->is.failures >= c->max_deliveries)
         world_fail(w, "message %llu was granted in group %d after %u failures", id, group, g->is.failures);
     if (model_expiry(w, group, m) <= w->model->wall_ms && !clock_stepped(w))

@@ -880,6 +880,8 @@ static void the_options_of_each_family_are_in_effect(void **state)
         assert_option(file, section, "checksum", "kXXH3");
         bool filter = !is_log && f != FAM_LEASES;
         assert_option(file, section, "filter_policy", filter ? "bloomfilter" : "nullptr");
+        assert_option(file, section, "partition_filters", filter ? "true" : "false"); /* one of a whole table may not fit into a small cache */
+        assert_option(file, section, "index_type", filter ? "kTwoLevelIndexSearch" : "kBinarySearch");
     }
     free(file);
 }
