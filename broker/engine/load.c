@@ -423,7 +423,7 @@ static int load_list_heads(struct engine *en, struct err *e)
                 list_push_back(&g->headless, &k->unsure);
                 continue;
             }
-            bool dirty = list_linked(&k->dirty);
+            bool dirty = list_linked(&k->dirty) || !k->list.head_in_list; /* else its row says so already */
             key_head_from_list(en, g, k);
             if (!dirty)
                 list_remove(&k->dirty);

@@ -264,6 +264,43 @@ static void after_a_restart_what_is_leased_counts_and_what_waits_is_known(void *
     kit_free(w.k);
 }
 
+static bool row_says_head_in_list(struct world w, const char *key)
+{
+    struct key k = key_list_header(w.g, key_hash(view_of_str(key)));
+    struct list_header_row header = {0};
+    struct view value;
+    struct err e = {0};
+    kit_begin(w.k);
+    assert_true(row_read(w.k->engine, FAM_KEYS, &k, &value));
+    assert_int_equal(list_header_get(value, &header, &e), E_OK);
+    kit_end(w.k);
+    return header.head_in_list;
+}
+
+/* Was a bug: the head that a restart takes from the list was not said to be in it, where another was before: the wall clock stepped back, so
+ * that what was due before was not any more. */
+static void rows_say_who_is_head_after_a_restart_though_it_is_another(void **state)
+{
+    (void)state;
+    struct world w = at_most(1);
+    kit_produce(w.k, w.p, "a a a a");
+    kit_receive(w.k, A, w.g, 1);
+    kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 500);
+    kit_receive(w.k, A, w.g, 1);
+    w.k->now.wall_ms -= 1000;
+    kit_pass(w.k, 500);
+    kit_ack(w.k, A, w.g, "1");
+    kit_receive(w.k, A, w.g, 1);
+    kit_ack(w.k, A, w.g, "2"); /* now 0 is head, by its timer */
+    assert_string_equal(where(w), "done 2 ready 1 behind 1");
+    assert_false(row_says_head_in_list(w, "a"));
+    kit_restart(w.k);
+    assert_string_equal(where(w), "done 2 ready 1 retrying 1");
+    assert_true(row_says_head_in_list(w, "a"));
+    assert_string_equal(kit_receive(w.k, A, w.g, 10), "3");
+    kit_free(w.k);
+}
+
 static void a_purge_forgets_what_was_leased(void **state)
 {
     (void)state;
@@ -416,6 +453,7 @@ int main(void)
         cmocka_unit_test(a_key_goes_no_faster_than_its_rate_and_the_others_as_fast_as_they_can),
         cmocka_unit_test(a_key_has_both_limits_at_once),
         cmocka_unit_test(after_a_restart_what_is_leased_counts_and_what_waits_is_known),
+        cmocka_unit_test(rows_say_who_is_head_after_a_restart_though_it_is_another),
         cmocka_unit_test(a_purge_forgets_what_was_leased),
         cmocka_unit_test(a_group_without_limits_by_key_keeps_nothing_of_keys),
         cmocka_unit_test(a_limit_that_is_set_holds_for_what_is_granted_from_then_on),
