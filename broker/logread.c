@@ -753,11 +753,13 @@ void log_pick(const struct log_source *src, struct pick *p)
     struct fitting x = {.src = src};
     struct buf records = {0};
     struct err e = {0};
+    bool few_fit = p->filter.has_key || p->filter.header.size > 0 || p->filter.has_offset;
     p->next = p->from;
     if (p->seek && offset_at(src, p->partition, p->from, p->end, p->from_ms, &p->next, &e) != E_OK)
         p->next = p->from; /* all of it is looked at */
-    for (uint32_t looked = 0; looked < PICK_LOOKED_AT && p->next < p->end;) {
-        struct effect_load load = {.partition = p->partition, .records = PICK_CHUNK, .from = p->next, .end = p->end};
+    for (uint32_t looked = 0; looked < PICK_LOOKED_AT && p->next < p->end && p->messages_n < p->messages_max;) {
+        struct effect_load load = {.partition = p->partition, .from = p->next, .end = p->end,
+                                   .records = few_fit ? PICK_CHUNK : p->messages_max - p->messages_n};
         struct loaded l;
         int code = log_load(src, &load, &l, &records, &e);
         if (code != E_OK || l.next == load.from) { /* not now; or the partition is gone, and so is who asks */

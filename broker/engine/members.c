@@ -21,9 +21,11 @@ bool group_is(struct engine *en, struct op *op, const struct group *g, enum grou
 {
     if (g->config.mode == mode)
         return true;
-    answer(en, op, E_WRONG_MODE, mode == MODE_STREAM ? "'%s' of topic '%s' is a queue group: its messages are leased one by one"
-                                                     : "'%s' of topic '%s' is a stream group: its members own partitions and commit",
-           g->name, g->topic->name);
+    if (mode != MODE_STREAM)
+        answer(en, op, E_WRONG_MODE, "'%s' of topic '%s' is a stream group: its members own partitions and commit", g->name, g->topic->name);
+    else
+        answer(en, op, E_WRONG_MODE, "'%s' of topic '%s' is a queue group: its messages are leased one by one%s", g->name, g->topic->name,
+               op->request.verb == VERB_GROUP_SEEK ? "; move it back with: sluice group replay, forward with: sluice group purge" : "");
     return false;
 }
 

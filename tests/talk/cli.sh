@@ -417,8 +417,8 @@ a_lag_row_has_these_keys() {
 what_later_versions_do_is_said_to_be_unknown() {
     status 2 sluice binding ls
     said "unknown command 'binding'"
-    status 2 sluice group seek g
-    said "unknown verb 'seek'"
+    status 2 sluice group move g
+    said "unknown verb 'move'"
 }
 
 settings_can_be_changed_and_the_others_stay() {
@@ -606,6 +606,8 @@ what_a_group_has_done_is_replayed_by_key_place_or_fate() {
     status 6 sluice group replay g --topic "$t" --into late
     said 'of g'
     status 3 sluice group replay late --topic "$t" --parked --of nobody
+    status 1 sluice group seek g --topic "$t" --to start
+    said 'sluice group replay'
     status 2 sluice group replay g --topic "$t" --follow
     status 2 sluice group replay g --topic "$t" --of late
     status 2 sluice group replay g --topic "$t" --from x

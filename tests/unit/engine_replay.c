@@ -506,6 +506,19 @@ static void what_cannot_be_replayed_is_refused_and_makes_nothing(void **state)
     kit_free(w.k);
 }
 
+static void who_seeks_in_a_queue_group_is_told_of_replay(void **state)
+{
+    (void)state;
+    struct world w = begin((struct wire_group_config){0});
+    struct wire_request r = kit_request(w.k, A, VERB_GROUP_SEEK);
+    r.seek.topic = VIEW_LIT("t");
+    r.seek.group = VIEW_LIT("g");
+    const struct wire_reply *reply = kit_ask_numbered(w.k, r, A);
+    assert_int_equal(reply->code, E_WRONG_MODE);
+    assert_has((const char *)reply->detail.data, "sluice group replay");
+    kit_free(w.k);
+}
+
 static void a_replay_of_a_group_that_goes_fails_and_says_so(void **state)
 {
     (void)state;
@@ -547,6 +560,7 @@ int main(void)
         cmocka_unit_test(a_new_group_that_goes_on_gets_new_messages_behind_those_of_the_replay),
         cmocka_unit_test(a_new_group_of_what_is_parked_gets_that),
         cmocka_unit_test(what_cannot_be_replayed_is_refused_and_makes_nothing),
+        cmocka_unit_test(who_seeks_in_a_queue_group_is_told_of_replay),
         cmocka_unit_test(a_replay_of_a_group_that_goes_fails_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
