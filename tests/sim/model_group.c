@@ -121,24 +121,28 @@ void model_nacked(struct world *w, int group, struct message *m, uint64_t token,
 /* Another of the same key came in the same lease. */
 static bool in_run(struct world *w, int group, const struct message *m, uint64_t token)
 {
-    const struct part_view *p = &w->model->parts[m->part];
-    for (size_t o = 0; o < p->end && m->key != NONE; o++) {
-        struct message *other = &w->model->messages[p->log[o]];
-        if (other != m && other->key == m->key && model_view(other, group)->token == token)
-            return true;
+    for (int i = 0; i < PARTS && m->key != NONE; i++) {
+        const struct part_view *p = &w->model->parts[i];
+        for (size_t o = 0; o < p->end && p->topic == m->topic; o++) {
+            struct message *other = &w->model->messages[p->log[o]];
+            if (other != m && other->key == m->key && model_view(other, group)->token == token)
+                return true;
+        }
     }
     return false;
 }
 
 void model_run_ends(struct world *w, int group, const struct message *m, uint64_t token)
 {
-    const struct part_view *p = &w->model->parts[m->part];
-    for (size_t o = 0; o < p->end && m->key != NONE; o++) {
-        struct message *other = &w->model->messages[p->log[o]];
-        struct group_view *g = model_view(other, group);
-        if (other->key == m->key && g->token == token) {
-            g->until = 0;
-            g->given_back = true;
+    for (int i = 0; i < PARTS && m->key != NONE; i++) { /* of a topic that grew a run may span two */
+        const struct part_view *p = &w->model->parts[i];
+        for (size_t o = 0; o < p->end && p->topic == m->topic; o++) {
+            struct message *other = &w->model->messages[p->log[o]];
+            struct group_view *g = model_view(other, group);
+            if (other->key == m->key && g->token == token) {
+                g->until = 0;
+                g->given_back = true;
+            }
         }
     }
 }
