@@ -396,16 +396,32 @@ static int record_order(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* A walk and the batch of it that is open. */
+/* A walk and the batch of it that is open. What a group holds and the log has no more is read from its copy. */
 struct slicer {
+    uint32_t group;            /* whose copies */
     struct walk w;
     struct batch b;
     struct batch_reader reader;
     bool walking, reading;
+    struct buf copy;           /* the row of a copy */
+    struct batch_reader copy_reader;
+    bool copied;               /* it is open */
 };
+
+/* Where a record was found: good until the next call with the slicer. */
+struct found { const struct batch_columns *c; uint32_t index; struct stored_header h; };
+
+static void copy_close(struct slicer *s)
+{
+    if (s->copied)
+        batch_reader_close(&s->copy_reader);
+    s->copied = false;
+}
 
 static void slicer_stop(struct slicer *s)
 {
+    copy_close(s);
+    buf_free(&s->copy);
     if (s->reading)
         batch_reader_close(&s->reader);
     if (s->walking)
@@ -418,8 +434,28 @@ static int compacted_away(struct err *e, uint32_t partition, uint64_t offset)
     return err_set(e, E_GAP, "partition id %u at offset %llu: compacted away", partition, (unsigned long long)offset);
 }
 
+/* The copy of a held message. False: there is none that reads. */
+static bool copy_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record, struct found *f)
+{
+    struct key k = key_copy(s->group, partition, offset);
+    struct view batch;
+    struct err e = {0};
+    bool there = false;
+    copy_close(s);
+    if (store_get(src->store, FAM_SCHED, key_view(&k), &s->copy, &there, &e) != E_OK || !there)
+        return false;
+    struct view rest = buf_view(&s->copy);
+    if (stored_next(&rest, &f->h, &batch, &e) != E_OK || batch_hash(batch) != f->h.batch_hash || f->h.base_offset != offset ||
+        batch_reader_open(&s->copy_reader, batch, &e) != E_OK)
+        return false;
+    s->copied = true;
+    f->c = &s->copy_reader.c;
+    f->index = 0;
+    return batch_reader_get(&s->copy_reader, 0, record, &e) == E_OK;
+}
+
 /* One record of the log and its place in the batch that is then open. Its bytes are good until the next call with this slicer. */
-static int slicer_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record,
+static int log_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record,
                       uint32_t *index, struct err *e)
 {
     bool open = s->reading && s->w.partition == partition && offset >= s->b.h.base_offset && offset <= s->b.last_offset;
@@ -455,15 +491,43 @@ static int slicer_get(struct slicer *s, const struct log_source *src, uint32_t p
     return batch_reader_get(&s->reader, *index, record, e);
 }
 
+static bool below_start(const struct log_source *src, uint32_t partition, uint64_t offset)
+{
+    enum store_family ignored;
+    uint64_t start;
+    return tail_lookup(src->tail, partition, &ignored, &start) && offset < start;
+}
+
+/* One record of the log, or its copy. GAP: it is gone with retention. */
+static int slicer_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record, struct found *f,
+                      struct err *e)
+{
+    bool gone = below_start(src, partition, offset);
+    if (gone && copy_get(s, src, partition, offset, record, f))
+        return E_OK;
+    int code = gone ? E_GAP : log_get(s, src, partition, offset, record, &f->index, e);
+    if (code == E_OK) {
+        f->c = &s->reader.c;
+        f->h = s->b.h;
+        return E_OK;
+    }
+    if ((code == E_GAP || code == E_DAMAGED) && !gone && copy_get(s, src, partition, offset, record, f)) /* removed while it was looked for */
+        return E_OK;
+    if (gone || (code == E_DAMAGED && below_start(src, partition, offset)))
+        return err_set(e, E_GAP, "partition id %u at offset %llu: gone with retention", partition, (unsigned long long)offset);
+    return code;
+}
+
 static int slice(struct slicer *s, const struct log_source *src, struct wire_record *r, struct buf *out, struct err *e)
 {
     struct record record;
-    uint32_t i;
-    int code = slicer_get(s, src, r->partition, r->offset, &record, &i, e);
+    struct found f;
+    int code = slicer_get(s, src, r->partition, r->offset, &record, &f, e);
     if (code != E_OK)
         return code;
-    const struct batch_columns *c = &s->reader.c;
-    r->append_time_ms = s->b.h.append_time_ms;
+    const struct batch_columns *c = f.c;
+    uint32_t i = f.index;
+    r->append_time_ms = f.h.append_time_ms;
     r->timestamp_ms = record.timestamp_ms;
     r->sum = c->sum[i];
     r->key_size = c->key_size != NULL ? c->key_size[i] : 0;
@@ -497,7 +561,7 @@ static void fill_delivery(const struct log_source *src, struct wire_delivery *d,
     struct wire_record *records = (struct wire_record *)(uintptr_t)d->records;
     struct piece *pieces = mem_array(d->records_n, sizeof *pieces);
     struct buf bytes = {0};
-    struct slicer s = {0};
+    struct slicer s = {.group = d->group};
     bool in_order = true;
     for (uint32_t i = 0; i < d->records_n; i++) {
         pieces[i] = (struct piece){.record = records[i], .place = i};
@@ -603,9 +667,9 @@ static bool fits(void *user, uint32_t partition, uint64_t offset, const struct w
 {
     struct fitting *x = user;
     struct record record;
+    struct found found;
     struct err e = {0};
-    uint32_t index;
-    int code = slicer_get(&x->s, x->src, partition, offset, &record, &index, &e);
+    int code = slicer_get(&x->s, x->src, partition, offset, &record, &found, &e);
     if (code != E_OK && code != E_DAMAGED && code != E_GAP)
         x->code = code;
     x->append_time_ms = x->s.b.h.append_time_ms;
@@ -616,7 +680,7 @@ static bool within(uint64_t ms, uint64_t from_ms, uint64_t to_ms) { return ms >=
 
 void log_match(const struct log_source *src, struct match *m)
 {
-    struct fitting x = {.src = src};
+    struct fitting x = {.src = src, .s.group = m->group};
     for (uint32_t i = 0; i < m->places_n && x.code == E_OK; i++)
         m->places[i].fits = fits(&x, m->places[i].partition, m->places[i].offset, &m->filter) &&
                             within(x.append_time_ms, m->from_ms, m->to_ms);
@@ -626,7 +690,7 @@ void log_match(const struct log_source *src, struct match *m)
 
 static void fill_held(const struct log_source *src, struct op *op)
 {
-    struct fitting x = {.src = src};
+    struct fitting x = {.src = src, .s.group = op->reply.held.delivery.group};
     int code = held_page(src->store, op, fits, &x);
     slicer_stop(&x.s);
     if (code == E_OK && x.code != E_OK) {
@@ -638,6 +702,52 @@ static void fill_held(const struct log_source *src, struct op *op)
         fill_delivery(src, &op->reply.held.delivery, &op->payload, NULL, NULL);
         op->reply.held.delivery.data = buf_view(&op->payload);
     }
+}
+
+/* ---------------------------------------------------------------- copies of held messages */
+
+/* A batch of the record alone, under a header as it had. */
+static int copy_put(struct batch_builder *builder, const struct record *record, const struct found *f, uint64_t offset, struct buf *out, struct err *e)
+{
+    static const uint8_t zeros[STORED_HEADER_SIZE + STORED_ALIGN];
+    struct buf batch = {0};
+    struct stored_header h = f->h;
+    h.base_offset = offset;
+    h.count = 1;
+    int code = batch_builder_add(builder, record, e);
+    if (code == E_OK)
+        code = batch_builder_finish(builder, BATCH_LZ4, &batch, &h.batch_hash, e);
+    if (code == E_OK) {
+        h.size = (uint32_t)batch.size;
+        size_t at = out->size, whole = stored_entry_size(h.size);
+        buf_append(out, zeros, STORED_HEADER_SIZE);
+        stored_header_put(out->data + at, &h);
+        buf_append(out, batch.data, batch.size);
+        buf_append(out, zeros, whole - STORED_HEADER_SIZE - batch.size);
+    }
+    buf_free(&batch);
+    return code;
+}
+
+void log_copy(const struct log_source *src, struct copies *c)
+{
+    struct slicer s = {.group = c->group};
+    struct batch_builder *builder = batch_builder_new();
+    for (uint32_t i = 0; i < c->places_n && c->code == E_OK; i++) {
+        struct copy_place *p = &c->places[i];
+        struct record record;
+        struct found f;
+        struct err e = {0};
+        p->at = c->bytes.size;
+        p->code = slicer_get(&s, src, c->partition, p->offset, &record, &f, &e);
+        if (p->code == E_OK)
+            p->code = copy_put(builder, &record, &f, p->offset, &c->bytes, &e);
+        if (p->code != E_OK && p->code != E_DAMAGED && p->code != E_GAP)
+            c->code = p->code;
+        p->size = (uint32_t)(c->bytes.size - p->at);
+    }
+    batch_builder_free(builder);
+    slicer_stop(&s);
 }
 
 /* ---------------------------------------------------------------- what the index says of a message */

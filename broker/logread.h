@@ -18,6 +18,8 @@ void log_match(const struct log_source *src, struct match *m);
 /* The next messages of a partition that fit, at most p->messages_max, looking at a bounded number. What does not read is skipped over, alone: a
  * pick that says that something is lost has no messages. */
 void log_pick(const struct log_source *src, struct pick *p);
+/* Fills in the bytes of held messages that are to be copied. c->code: what kept them from being read now. */
+void log_copy(const struct log_source *src, struct copies *c);
 
 /* What a granted message turned out to be unreadable as. */
 struct log_unreadable { uint32_t group, partition; uint64_t offset, token; int code; struct err error; };

@@ -19,7 +19,7 @@
 
 /* ---------------------------------------------------------------- what arrives in the inbox */
 
-enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_BACK, EVENT_CUT, EVENT_MATCHED, EVENT_COMPACTED, EVENT_PICKED, EVENT_UNREADABLE, EVENT_STOP };
+enum event_kind { EVENT_OP, EVENT_PIPE_LOST, EVENT_LOADED, EVENT_DUE, EVENT_BACK, EVENT_CUT, EVENT_COPIED, EVENT_MATCHED, EVENT_COMPACTED, EVENT_PICKED, EVENT_UNREADABLE, EVENT_STOP };
 
 struct event {
     struct inbox_node node;
@@ -35,6 +35,7 @@ struct event_picked { struct event event; struct pick *pick; };
 struct event_due { struct event event; struct due due; };
 struct event_cut { struct event event; struct cut cut; };
 struct event_back { struct event event; struct back back; struct back_place places[]; };
+struct event_copied { struct event event; struct copies *copies; };
 struct event_unreadable { struct event event; struct log_unreadable what; };
 
 /* A turn that was written and waits for the disk, with the replies that stand on it. */
@@ -218,6 +219,8 @@ static void turn_written(struct loop *l)
         readers_due(l->readers, fx->due);
     for (size_t i = 0; i < fx->cuts_n; i++)
         readers_cut(l->readers, &fx->cuts[i]);
+    for (size_t i = 0; i < fx->copies_n; i++)
+        readers_copy(l->readers, fx->copies[i]);
     if (fx->compaction != NULL)
         readers_compact(l->readers, fx->compaction);
     if (fx->back != NULL)
@@ -322,6 +325,12 @@ static void step(struct loop *l, struct event *ev)
     case EVENT_BACK: {
         struct event_back *p = container_of(ev, struct event_back, event);
         engine_back(l->engine, &p->back);
+        mem_free(p);
+        break;
+    }
+    case EVENT_COPIED: {
+        struct event_copied *p = container_of(ev, struct event_copied, event);
+        engine_copied(l->engine, p->copies);
         mem_free(p);
         break;
     }
@@ -559,6 +568,15 @@ static void on_back(void *user, const struct back *b)
     inbox_push(&l->inbox, &p->event.node, 0);
 }
 
+static void on_copied(void *user, struct copies *c)
+{
+    struct loop *l = user;
+    struct event_copied *p = mem_zalloc(sizeof *p);
+    p->event.kind = EVENT_COPIED;
+    p->copies = c;
+    inbox_push(&l->inbox, &p->event.node, 0);
+}
+
 static void on_unreadable(void *user, const struct log_unreadable *u)
 {
     struct loop *l = user;
@@ -629,7 +647,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
     struct log_source src = {.store = options->store, .tail = l->tail};
-    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .back = on_back, .cut = on_cut, .matched = on_matched,
+    struct readers_hooks hooks = {.loaded = on_loaded, .due = on_due, .back = on_back, .cut = on_cut, .copied = on_copied, .matched = on_matched,
                                   .compacted = on_compacted, .picked = on_picked, .unreadable = on_unreadable,
                                   .filled = on_filled, .failed = on_failed, .user = l};
     if (readers_start(&l->readers, &src, options->reader_threads, &hooks, e) != 0) {
@@ -729,6 +747,8 @@ static void drop_everything(struct loop *l)
     }
     for (size_t i = 0; i < fx->matches_n; i++)
         match_free(fx->matches[i]);
+    for (size_t i = 0; i < fx->copies_n; i++)
+        copies_free(fx->copies[i]);
     compaction_free(fx->compaction);
     for (size_t i = 0; i < fx->picks_n; i++)
         pick_free(fx->picks[i]);
@@ -746,6 +766,8 @@ static void drop_everything(struct loop *l)
             compaction_free(container_of(ev, struct event_compacted, event)->compaction);
         if (ev->kind == EVENT_PICKED)
             pick_free(container_of(ev, struct event_picked, event)->pick);
+        if (ev->kind == EVENT_COPIED)
+            copies_free(container_of(ev, struct event_copied, event)->copies);
         if (ev->kind == EVENT_DUE)
             ref_drop(container_of(ev, struct event_due, event)->due.hold);
         if (ev->kind != EVENT_STOP)

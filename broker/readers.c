@@ -7,7 +7,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_MATCH, JOB_COMPACT, JOB_PICK, JOB_FILL };
+enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_COPY, JOB_MATCH, JOB_COMPACT, JOB_PICK, JOB_FILL };
 
 struct job {
     struct list_node link;
@@ -17,6 +17,7 @@ struct job {
         struct effect_due due;
         struct effect_cut cut;
         struct effect_back back;
+        struct copies *copies;
         struct match *match;
         struct compaction *compaction;
         struct pick *pick;
@@ -100,6 +101,12 @@ static void do_back(struct readers *r, const struct effect_back *want)
     buf_free(&places);
 }
 
+static void do_copy(struct readers *r, struct copies *c)
+{
+    log_copy(&r->src, c);
+    r->hooks.copied(r->hooks.user, c);
+}
+
 static void do_fill(struct readers *r, struct op *op)
 {
     log_fill(&r->src, op, r->hooks.unreadable, r->hooks.user);
@@ -120,6 +127,9 @@ static void do_job(struct readers *r, const struct job *j, struct buf *records)
         break;
     case JOB_BACK:
         do_back(r, &j->back);
+        break;
+    case JOB_COPY:
+        do_copy(r, j->copies);
         break;
     case JOB_MATCH:
         do_match(r, j->match);
@@ -203,6 +213,7 @@ void readers_load(struct readers *r, const struct effect_load *load) { give(r, (
 void readers_due(struct readers *r, const struct effect_due *due) { give(r, (struct job){.kind = JOB_DUE, .due = *due}); }
 void readers_cut(struct readers *r, const struct effect_cut *cut) { give(r, (struct job){.kind = JOB_CUT, .cut = *cut}); }
 void readers_back(struct readers *r, const struct effect_back *back) { give(r, (struct job){.kind = JOB_BACK, .back = *back}); }
+void readers_copy(struct readers *r, struct copies *c) { give(r, (struct job){.kind = JOB_COPY, .copies = c}); }
 void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.kind = JOB_MATCH, .match = m}); }
 void readers_compact(struct readers *r, struct compaction *c) { give(r, (struct job){.kind = JOB_COMPACT, .compaction = c}); }
 void readers_pick(struct readers *r, struct pick *p) { give(r, (struct job){.kind = JOB_PICK, .pick = p}); }

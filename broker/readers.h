@@ -18,6 +18,7 @@ struct readers_hooks {
     void (*due)(void *user, const struct due *d);                        /* its hold is the hook's to drop */
     void (*cut)(void *user, const struct cut *c);
     void (*back)(void *user, const struct back *b);                      /* copied before it returns */
+    void (*copied)(void *user, struct copies *c);                        /* the hook's from now on */
     void (*unreadable)(void *user, const struct log_unreadable *u);
     void (*compacted)(void *user, struct compaction *c);                 /* the hook's from now on */
     void (*matched)(void *user, struct match *m);                        /* the hook's from now on */
@@ -35,6 +36,7 @@ void readers_pick(struct readers *r, struct pick *p);   /* takes it */
 void readers_due(struct readers *r, const struct effect_due *due);
 void readers_cut(struct readers *r, const struct effect_cut *cut);
 void readers_back(struct readers *r, const struct effect_back *back);
+void readers_copy(struct readers *r, struct copies *c); /* takes it */
 void readers_fill(struct readers *r, struct op *op);
 /* Finishes what was given, ends the threads. NULL is fine. */
 void readers_stop(struct readers *r);

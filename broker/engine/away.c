@@ -458,6 +458,7 @@ static void place_back(struct engine *en, const struct back_place *b)
     if (away_purged(g, &row)) {
         struct key k = key_held(b->group, b->partition, b->offset);
         row_remove(en, FAM_HELD, &k);
+        copy_remove(en, p, b->offset);
         place_remove(en, b);
         return;
     }

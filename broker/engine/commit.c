@@ -40,6 +40,7 @@ void commit_write(struct engine *en, struct group_part *p)
     if (!PLANTED(commit_row_lost))
         row_put(en, FAM_GROUPS, &k);
     retention_floor_moved(en, p->partition);
+    lost_write(en, p);
 }
 
 /* The part of a group that an item speaks of; NULL: its topic has no such partition. */

@@ -56,6 +56,7 @@ static uint64_t group_digest(const struct group *g)
     for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
         const struct group_part *p = g->parts[i];
         h = mix(mix(mix(mix(h, p->done.floor), p->done.count), p->parked), p->scanned);
+        h = mix(mix(h, p->lost), p->stale);
         for (uint64_t o = p->done.floor, left = p->done.count; left > 0; o++)
             if (done_has(&p->done, o)) {
                 h = mix(h, o);

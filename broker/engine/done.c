@@ -209,6 +209,7 @@ void done_write(struct engine *en, struct group_part *p)
     }
     d->dirty_from = d->dirty_to = 0;
     retention_floor_moved(en, p->partition);
+    lost_write(en, p);
     struct key k = key_cursor(group, partition);
     buf_clear(&en->row);
     cursor_row_put(&en->row, &(struct cursor_row){

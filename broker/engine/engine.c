@@ -287,6 +287,8 @@ void engine_turn_end(struct engine *en)
     fx->loads_n = en->loads.size / sizeof *fx->loads;
     fx->cuts = (const struct effect_cut *)(void *)en->cuts.data;
     fx->cuts_n = en->cuts.size / sizeof *fx->cuts;
+    fx->copies = (struct copies *const *)(void *)en->copies.data;
+    fx->copies_n = en->copies.size / sizeof *fx->copies;
     fx->matches = (struct match *const *)(void *)en->matches.data;
     fx->matches_n = en->matches.size / sizeof *fx->matches;
     fx->picks = (struct pick *const *)(void *)en->picks.data;
@@ -317,7 +319,8 @@ void engine_effects_clear(struct engine *en)
     en->fx.back = NULL;
     buf_clear(&en->loads);
     buf_clear(&en->cuts);
-    en->fx.cuts_n = 0;
+    buf_clear(&en->copies);
+    en->fx.cuts_n = en->fx.copies_n = 0;
     buf_clear(&en->matches);
     buf_clear(&en->picks);
     buf_clear(&en->appends);
@@ -434,7 +437,7 @@ void engine_close(struct engine *en)
     puts_free(&en->fx.puts);
     for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
-    struct buf *bufs[] = {&en->holds, &en->cuts, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->picks, &en->hints, &en->partitions_fx, &en->drops,
+    struct buf *bufs[] = {&en->holds, &en->cuts, &en->copies, &en->notices, &en->sched.name, &en->loads, &en->matches, &en->picks, &en->hints, &en->partitions_fx, &en->drops,
                           &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);

@@ -48,6 +48,7 @@ struct match {
     struct wire_held_filter filter; /* its bytes are those of `hold` */
     struct ref *hold;
     uint64_t from_ms, to_ms;        /* appended from <= t < to; to 0: no bound */
+    uint32_t group;
     int code;                       /* OK: each place says whether it fits; else why it could not be looked at now */
     uint32_t places_n;
     struct match_place places[];
@@ -121,6 +122,18 @@ void compaction_free(struct compaction *c); /* any thread; NULL is fine */
 struct effect_compacted { uint32_t partition; uint64_t last_offset; };
 /* Find the retries that are away and due from `from_ms` up to `to_ms` (wall), at most this many. Answered by engine_back. */
 struct effect_back { uint64_t from_ms, to_ms; uint32_t rows_max; };
+/* Held messages that are to be copied out of the log: readers bring each as a row's value. Who takes it from the effects gives it back with
+ * engine_copied, or frees it. */
+struct copy_place { uint64_t offset; int code; uint32_t size; size_t at; }; /* code DAMAGED, GAP: there is nothing to copy */
+struct copies {
+    uint32_t group, partition;
+    uint64_t from;              /* the engine's note */
+    int code;                   /* OK: each place is filled in; else why it could not be done now */
+    struct buf bytes;           /* filled in: the values */
+    uint32_t places_n;
+    struct copy_place places[];
+};
+void copies_free(struct copies *c); /* any thread; NULL is fine */
 /* A batch that was appended: for the tail cache. `payload` holds the batch's bytes. */
 struct effect_append { uint32_t partition; uint64_t base_offset, last_offset; const uint8_t *header; struct view batch; struct ref *hold; };
 /* A queue group that had nothing to give has something. */
@@ -138,6 +151,7 @@ struct effects {
     struct pick *const *picks; size_t picks_n;
     const struct effect_due *due; /* NULL: none */
     const struct effect_cut *cuts; size_t cuts_n;
+    struct copies *const *copies; size_t copies_n;
     struct compaction *compaction; /* NULL: none */
     const struct effect_compacted *compacted; /* NULL: none */
     const struct effect_back *back;
@@ -212,6 +226,7 @@ void engine_due(struct engine *en, const struct due *d);
  * next_ms: of the first that stays, 0: none is there. to = from: nothing may; a code other than OK: for it does not read. */
 struct cut { uint32_t partition; uint64_t from, to, bytes, last_ms, next_ms; int code; };
 void engine_cut(struct engine *en, const struct cut *c);
+void engine_copied(struct engine *en, struct copies *c); /* takes it */
 /* A round of a pass of compaction is back. */
 void engine_compacted(struct engine *en, struct compaction *c);
 /* The answer to effect_back, in order of time. `next_ms`: nothing else is due before; UINT64_MAX: nothing is away. */

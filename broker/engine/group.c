@@ -161,6 +161,8 @@ void group_drop(struct engine *en, struct group *g, int code)
     group_rows_remove(en, FAM_KEYS, key_away_prefix(g->id));
     group_rows_remove(en, FAM_HELD, key_group_prefix(g->id));
     group_rows_remove(en, FAM_STATE, key_group_prefix(g->id));
+    group_rows_remove(en, FAM_GROUPS, key_lost_prefix(g->id));
+    group_rows_remove(en, FAM_SCHED, key_copy_prefix(g->id));
     struct topic *t = g->topic;
     bool found;
     if (code == E_TOPIC_DELETED)

@@ -10,7 +10,7 @@ static void row_write(struct engine *en, struct entry *e, uint8_t state, bool bl
 {
     struct group_part *p = e->part;
     struct key k = key_held(p->group->id, p->partition->id, e->offset);
-    p->held_turn = en->turn;
+    copies_held(en, p, e->offset);
     buf_clear(&en->row);
     held_row_put(&en->row, &(struct held_row){.state = state, .due_ms = e->due_ms, .at_ms = en->wall_ms, .token = e->token,
                                               .key_hash = e->key_hash, .has_key = e->has_key, .blocking = blocking, .size = e->size,
@@ -114,6 +114,8 @@ static void entry_absent(struct engine *en, struct entry *e)
 
 void entry_done(struct engine *en, struct entry *e)
 {
+    if (e->redriven)
+        copy_remove(en, e->part, e->offset);
     entry_leave(en, e);
     entry_absent(en, e);
 }
@@ -313,6 +315,7 @@ void entry_drop_parked(struct engine *en, struct group_part *p, uint64_t offset,
     struct key k = key_held(p->group->id, p->partition->id, offset);
     if (!PLANTED(dropped_row_kept))
         row_remove(en, FAM_HELD, &k);
+    copy_remove(en, p, offset);
 }
 
 uint64_t group_waiting(const struct group *g) { return g->paced; }

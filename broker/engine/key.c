@@ -172,7 +172,7 @@ struct entry *key_run_next(struct engine *en, struct key_queue *k, uint64_t byte
         g->waiting--;
     } else {
         struct list_position p;
-        if (!key_list_first(en, g, k, &p) || p.size > bytes_max || (p.expires_ms != 0 && p.expires_ms <= en->wall_ms))
+        if (!key_list_next(en, k, &p) || p.size > bytes_max || (p.expires_ms != 0 && p.expires_ms <= en->wall_ms))
             return NULL;
         e = key_list_take(en, k, &p);
     }
@@ -242,7 +242,7 @@ void key_advance(struct engine *en, struct group *g, struct key_queue *k)
         head_from_front(en, k);
     else if (k->list.count > 0)
         key_head_from_list(en, g, k);
-    else
+    if (k->head == NULL) /* nothing of it is left */
         key_settle(en, k);
 }
 

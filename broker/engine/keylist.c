@@ -166,6 +166,21 @@ static struct entry *entry_of(struct engine *en, struct key_queue *k, const stru
     return e;
 }
 
+/* As key_list_first; what was lost at the hard cap is passed over. */
+bool key_list_next(struct engine *en, struct key_queue *k, struct list_position *p)
+{
+    while (key_list_first(en, k->group, k, p)) {
+        struct group_part *part = group_part(k->group, map_get(&en->partitions, p->partition));
+        if (part->stale == 0 || !done_has(&part->done, p->offset))
+            return true;
+        part->stale--;
+        part->lost_changed = true;
+        mark_dirty(&en->dirty_parts, &part->dirty);
+        key_list_pop(en, k->group, k);
+    }
+    return false;
+}
+
 struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct list_position *first)
 {
     struct entry *e = entry_of(en, k, first);
@@ -177,7 +192,8 @@ struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k)
 {
     struct list_position p;
-    if (!key_list_first(en, g, k, &p))
+    (void)g;
+    if (!key_list_next(en, k, &p))
         return;
     struct entry *e = entry_of(en, k, &p);
     k->head = e;

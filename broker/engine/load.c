@@ -234,6 +234,13 @@ static int load_done(struct engine *en, struct view key, struct view value, stru
     return code;
 }
 
+static int load_lost(struct engine *en, struct view key, struct view value, struct err *e)
+{
+    uint32_t group, partition;
+    struct group_part *p = key_read_lost(key, &group, &partition) ? part_of(en, group, partition) : NULL;
+    return p == NULL ? damaged(e, "the key of what a group lost", 0) : lost_load(p, value, e);
+}
+
 static int load_task(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t group;
@@ -456,7 +463,7 @@ static struct key prefix_of(char tag)
 int engine_load(struct engine *en, struct err *e)
 {
     struct key members = prefix_of('m'), claims = prefix_of('o');
-    struct key cursors = prefix_of('c'), done = prefix_of('d'), tasks = prefix_of('k'), sessions = prefix_of('s'), all = {0};
+    struct key losses = prefix_of('l'), cursors = prefix_of('c'), done = prefix_of('d'), tasks = prefix_of('k'), sessions = prefix_of('s'), all = {0};
     int code;
     if ((code = load_meta(en, e)) != E_OK ||
         (code = each_row(en, FAM_SESSIONS, &sessions, load_session, e)) != E_OK ||
@@ -466,6 +473,7 @@ int engine_load(struct engine *en, struct err *e)
         (code = each_row(en, FAM_GROUPS, &claims, load_claim, e)) != E_OK ||
         (code = each_row(en, FAM_GROUPS, &tasks, load_task, e)) != E_OK ||
         (code = load_key_headers(en, e)) != E_OK ||
+        (code = each_row(en, FAM_GROUPS, &losses, load_lost, e)) != E_OK ||
         (code = load_retries(en, e)) != E_OK ||
         (code = sched_load(en, e)) != E_OK ||
         (code = away_load_low(en, e)) != E_OK ||

@@ -72,6 +72,7 @@ struct topic {
     uint64_t bytes;             /* of its partitions' logs */
     uint64_t level;             /* over its bytes: what each partition may keep */
     struct list_node over;      /* in retention.over */
+    uint32_t altered;           /* how often its settings were, since the start */
 };
 
 /* One batch on its way into a turn's log value. */
@@ -181,6 +182,7 @@ struct entry {
     bool has_time;              /* its sched row is written */
     bool redriven;              /* present though its offset is done: it was redriven, or away */
     bool paced;                 /* it was redriven and is not done again: tasks rest when there are many (group.paced) */
+    bool copied;                /* redriven: it has a copy, or needs none */
     bool counted;               /* LEASED: in leased of its key (keylimit.c) */
     uint64_t mark;              /* of the last unit that named it */
 };
@@ -232,6 +234,9 @@ struct group_part {
     struct list unsure;         /* keys with a front whose head the scan may still find */
     struct list present;        /* of struct entry: redriven ones */
     uint64_t held_turn;         /* the last turn that put the row of a held message */
+    uint64_t copied;            /* from the log's start up to here each has a copy, if only for as long as it is there */
+    uint64_t lost, stale;       /* (row) lost at the hard cap; of those, what still stands in lists of keys */
+    bool lost_changed;
     uint64_t cursor_time_ms;    /* append time of the last scanned message */
     uint64_t cursor_bytes;      /* of the log before the cursor; UINT64_MAX: not known */
     uint64_t low_at, low_time_ms; /* append time of the message at low_at, as the log was asked for it; UINT64_MAX: of none */
@@ -380,6 +385,19 @@ struct sched {
 
 /* ---------------------------------------------------------------- the ends of the logs (retention.c) */
 
+/* A partition that is being cut. */
+struct trimming {
+    struct partition *partition;
+    struct list_node link;      /* in retention.under_way */
+    uint8_t stage;              /* retention.c */
+    uint8_t why;                /* enum gap_why */
+    struct cut want;            /* where it is to begin, if the groups let go */
+    uint64_t lost;              /* by the group that is looked at */
+    uint32_t altered;           /* of its topic, when this began */
+    bool cap_asked;
+    bool copying;               /* readers bring bytes of held messages */
+};
+
 struct retention {
     struct timer timer;
     struct heap due;            /* of struct partition, by wall time */
@@ -389,6 +407,7 @@ struct retention {
     uint32_t under_way_n;
     uint64_t round_ms;          /* mono: the last round began */
     bool in_round;              /* more wait than may be under way */
+    uint64_t copy_ms;           /* mono: the next messages are copied then */
 };
 
 /* ---------------------------------------------------------------- compaction by key (compact.c) */
@@ -427,7 +446,7 @@ struct engine {
     const struct engine_limits *limits;
     struct engine_counters counters;
     struct effects fx;
-    struct buf cuts;            /* as those */
+    struct buf cuts, copies;    /* as those */
     struct buf notices, loads, matches, picks, hints, partitions_fx, drops, appends_fx; /* the arrays behind fx */
     struct buf appends;         /* of struct append, this turn's */
     struct buf holds;           /* of struct ref *: what its batches stand in, until the turn is written */
@@ -581,6 +600,8 @@ void retention_topic_changed(struct engine *en, struct topic *t);     /* its set
 void retention_partition_gone(struct engine *en, struct partition *p);
 /* What a reader that stands at `from`, before the start, can no longer have. */
 void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *out);
+void trims_write(struct engine *en, struct partition *p);
+void retention_go_on(struct engine *en, uint64_t mono_ms);            /* looks at what is under way, then */
 void retention_init(struct engine *en);
 int retention_load_trims(struct partition *p, struct view value, struct err *e);
 void retention_load(struct engine *en);                                /* topics and partitions were */
@@ -597,6 +618,19 @@ uint64_t compact_dirty_bytes(const struct partition *p);               /* append
 void compact_returned(struct engine *en, struct compaction *c);
 /* A batch that its topic does not take: OK, or INVALID_ARGUMENT with why. */
 int compact_check(const struct topic *t, const struct op_batch *b, struct err *e);
+
+/* ---------------------------------------------------------------- release.c: what groups let go of a log that is being cut */
+
+/* LATER: a turn has its bounds, or its time is not yet. WAITS: for readers. */
+enum release_step { RELEASE_ALL, RELEASE_LATER, RELEASE_WAITS };
+enum release_step release_copy(struct engine *en, struct group_part *p, uint64_t want);
+/* What it has not done before `to` is lost to it. `bytes`: of the log before that. */
+enum release_step release_lose(struct engine *en, struct group_part *p, uint64_t to, uint64_t bytes);
+void copies_held(struct engine *en, struct group_part *p, uint64_t offset);         /* the row of a held message is put */
+void copy_remove(struct engine *en, const struct group_part *p, uint64_t offset);   /* nobody holds the message any more */
+void lost_write(struct engine *en, struct group_part *p);
+int lost_load(struct group_part *p, struct view value, struct err *e);
+uint64_t group_lost(const struct group *g);
 
 /* ---------------------------------------------------------------- settings.c */
 
@@ -707,6 +741,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
 bool queue_receive_carried(struct engine *en, struct op *op, struct session *s, enum durability *level);
 void queue_stirred(struct engine *en);                 /* at the end of a turn: waiting receives and read-ahead */
 void queue_loaded(struct engine *en, const struct loaded *l);
+void queue_load(struct engine *en, struct group_part *p); /* reads what it scans again, whoever asks */
 void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */
 struct entry *entry_new(struct group_part *p, uint64_t offset);
 void entry_present(struct entry *e);                        /* it is there though its offset is done: redriven */
@@ -790,6 +825,7 @@ void limit_left(struct engine *en, struct entry *e);                    /* it is
 
 void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p);
 bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, struct list_position *p); /* false: empty or failed */
+bool key_list_next(struct engine *en, struct key_queue *k, struct list_position *p); /* what goes next; what was lost goes away */
 void key_list_pop(struct engine *en, struct group *g, struct key_queue *k);
 struct entry *key_list_take(struct engine *en, struct key_queue *k, const struct list_position *first); /* leaves the list, is an entry */
 void key_head_from_list(struct engine *en, struct group *g, struct key_queue *k);

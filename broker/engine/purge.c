@@ -17,6 +17,8 @@ static void take_out(struct engine *en, struct entry *e)
 {
     entry_leave_state(en, e);
     list_remove(&e->present);
+    if (e->redriven)
+        copy_remove(en, e->part, e->offset);
     if (e->key != NULL && e->key->head == e)
         e->key->head = NULL;
     e->key = NULL;
@@ -85,6 +87,7 @@ static void sweep_held(struct engine *en, struct group *g, uint32_t partition, u
     struct key held = key_held(g->id, partition, offset), time = key_sched_away(row.due_ms, g->id, partition, offset);
     row_remove(en, FAM_HELD, &held);
     row_remove(en, FAM_SCHED, &time);
+    copy_remove(en, p, offset);
 }
 
 static void sweep_key(struct engine *en, struct group *g, uint64_t hash, struct view value)
@@ -191,6 +194,8 @@ uint64_t group_purge(struct engine *en, struct group *g)
         }
         purged += end - p->done.floor - p->done.count + purge_entries(en, p);
         load_end(en, p); /* what comes of it is not looked at */
+        p->lost_changed |= p->stale != 0; /* the lists go */
+        p->stale = 0;
         done_all(&p->done, end);
         p->cursor = p->scanned = end;
         lag_scanned(p, p->partition->row.end_bytes);

@@ -36,6 +36,13 @@ void load_end(struct engine *en, struct group_part *p)
     p->loading = 0;
 }
 
+void queue_load(struct engine *en, struct group_part *p)
+{
+    uint64_t n = p->scanned - p->cursor;
+    if (p->loading == 0)
+        load_begin(en, p, (uint32_t)(n < en->limits->load_records_max ? n : en->limits->load_records_max));
+}
+
 /* What is being read counts as ready already, so that many partitions do not bring many times what is wanted. A group that has nothing
  * is served even when others have read up to the limit and do not take it. */
 static void read_ahead(struct engine *en, struct group *g)

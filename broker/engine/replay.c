@@ -52,6 +52,10 @@ bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint6
         t->row.replay.left++;
         return false;
     }
+    if (is == ABSENT_DONE && offset < p->partition->row.start) { /* the other group, which holds it, has a copy of its own */
+        t->row.replay.lost++;
+        return false;
+    }
     t->row.matched++;
     if (!task_changes(t))
         return true;

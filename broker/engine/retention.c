@@ -8,30 +8,21 @@
  * put on a list when its topic has more than it keeps (bytes): so nobody looks at partitions that have nothing to lose. What rows say of times
  * and bytes is looked up by readers (effect `cut`):
  *
- *     due ──> WANTED: readers look ──> RELEASING: do the groups let go? ── all of it ──────────────────────> removed
- *                                             ^                         └─ less ──> LIMITED: readers look ─┐
- *                                             └────────────────────────────────────────────────────────────┘
+ *     due ──> WANTED: readers look ──> RELEASING: do the groups let go (release.c)? ── all of it ──────────────────────────> removed
+ *                                         ├─ less ──> LIMITED: readers look for a cut before that ─────────────> RELEASING
+ *                                         └─ less, and past the hard cap ──> CAPPED: readers look ──> LOSING ──> RELEASING
  *
- * A partition that a group pins is looked at again when that group's floor moved.
+ * A partition that a group pins is looked at again when that group's floor moved, and at its hard cap.
  */
 #include "engine/memory.h"
 #include "base/planted.h"
 
 enum {
     UNDER_WAY_MAX = 64,         /* partitions looked at together; the others come when these are through */
-    HELD_ROWS_MAX = 256,        /* rows of held messages looked at for one partition in one turn */
     DAMAGED_REST_MS = 600000    /* a log that does not read is looked at again then */
 };
 
-enum stage { WANTED, RELEASING, LIMITED };
-
-struct trimming {
-    struct partition *partition;
-    struct list_node link;      /* in retention.under_way */
-    enum stage stage;
-    bool limited;               /* it is less than the topic wants to lose */
-    struct cut want;            /* where it is to begin, if the groups let go */
-};
+enum stage { WANTED, CAPPED, LIMITED, LOSING, RELEASING };
 
 static struct retention *of(struct engine *en) { return &en->retention; }
 
@@ -56,6 +47,17 @@ static double span_against_age(const struct trims_row *t, uint32_t i)
     return (double)(t->at[i + 1].last_ms - t->at[i].first_ms) / (double)(now - t->at[i + 1].last_ms + 1);
 }
 
+void trims_write(struct engine *en, struct partition *p)
+{
+    struct key k = key_trims(p->id);
+    if (p->trims == NULL)
+        p->trims = mem_zalloc(sizeof *p->trims);
+    buf_clear(&en->row);
+    trims_row_put(&en->row, p->trims);
+    if (!PLANTED(gap_not_written))
+        row_put(en, FAM_META, &k);
+}
+
 static void trims_add(struct engine *en, struct partition *p, const struct trim *x)
 {
     if (p->trims == NULL)
@@ -69,11 +71,7 @@ static void trims_add(struct engine *en, struct partition *p, const struct trim 
         trims_join(t, least);
     }
     t->at[t->n++] = *x;
-    struct key k = key_trims(p->id);
-    buf_clear(&en->row);
-    trims_row_put(&en->row, t);
-    if (!PLANTED(gap_not_written))
-        row_put(en, FAM_META, &k);
+    trims_write(en, p);
 }
 
 void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *out)
@@ -124,6 +122,7 @@ static void look(struct engine *en, struct partition *p)
 }
 
 static uint64_t kept_ms(const struct topic *t) { return t->config.compacted ? UINT64_MAX : t->config.retention_ms; }
+static uint64_t cap_ms(const struct topic *t) { return t->config.compacted ? UINT64_MAX : t->config.hard_cap_ms; }
 static uint64_t kept_bytes(const struct topic *t) { return t->config.compacted ? UINT64_MAX : t->config.retention_bytes; }
 
 static void due_none(struct engine *en, struct partition *p)
@@ -132,17 +131,16 @@ static void due_none(struct engine *en, struct partition *p)
         heap_remove(&of(en)->due, &p->due);
 }
 
-/* When its oldest message will be too old, and not before `least_ms`. */
+/* When its oldest message will be too old, or, if it is pinned, beyond the hard cap; not before `least_ms`. */
 static void due_set(struct engine *en, struct partition *p, uint64_t least_ms)
 {
     struct heap *h = &of(en)->due;
-    uint64_t keep = kept_ms(p->topic), due = UINT64_MAX;
+    uint64_t keep = p->pinned ? cap_ms(p->topic) : kept_ms(p->topic), due = UINT64_MAX;
     if (p->row.end > p->row.start && keep != UINT64_MAX && p->row.first_time_ms <= UINT64_MAX - keep)
         due = p->row.first_time_ms + keep;
-    due = due < least_ms ? least_ms : due;
     due_none(en, p);
     if (due != UINT64_MAX)
-        heap_push(h, &p->due, due, p->id);
+        heap_push(h, &p->due, due < least_ms ? least_ms : due, p->id);
 }
 
 void retention_appended(struct engine *en, struct partition *p, uint64_t bytes)
@@ -150,7 +148,7 @@ void retention_appended(struct engine *en, struct partition *p, uint64_t bytes)
     struct topic *t = p->topic;
     t->bytes += bytes;
     en->log_bytes[p->family] += bytes;
-    if (p->trimming == NULL && !p->pinned && kept_ms(t) != UINT64_MAX && !heap_contains(&of(en)->due, &p->due)) {
+    if (p->trimming == NULL && kept_ms(t) != UINT64_MAX && !heap_contains(&of(en)->due, &p->due)) {
         due_set(en, p, 0);
         arm(en);
     }
@@ -170,6 +168,7 @@ void retention_floor_moved(struct engine *en, struct partition *p)
 
 void retention_topic_changed(struct engine *en, struct topic *t)
 {
+    t->altered++;
     for (uint32_t i = 0; i < t->config.partitions; i++) {
         struct partition *p = t->partitions[i];
         if (p->trimming == NULL)
@@ -209,26 +208,27 @@ static uint64_t too_old(const struct engine *en, uint64_t keep_ms)
     return keep_ms != UINT64_MAX && en->wall_ms > keep_ms ? en->wall_ms - keep_ms : 0;
 }
 
-static void ask(struct engine *en, const struct trimming *w, uint64_t to)
+static void ask(struct engine *en, struct trimming *w, enum stage stage, uint64_t to)
 {
     const struct partition *p = w->partition;
+    bool cap = stage == CAPPED;
     struct effect_cut fx = {.partition = p->id, .family = p->family, .from = p->row.start, .to = to,
-                            .time_ms = too_old(en, kept_ms(p->topic)), .bytes = over_level(p)};
+                            .time_ms = too_old(en, cap ? cap_ms(p->topic) : kept_ms(p->topic)), .bytes = cap ? 0 : over_level(p)};
     buf_append(&en->cuts, &fx, sizeof fx);
+    w->stage = (uint8_t)stage;
 }
 
-/* It is looked at no more, for now. */
-static void leave(struct engine *en, struct trimming *w, uint64_t rest_ms)
+/* It is looked at no more, for now; `again`: but in the next round. */
+static void leave(struct engine *en, struct trimming *w, uint64_t rest_ms, bool again)
 {
     struct partition *p = w->partition;
     list_remove(&w->link);
     of(en)->under_way_n--;
     p->trimming = NULL;
     mem_free(w);
-    if (p->pinned)
-        due_none(en, p);
-    else
-        due_set(en, p, en->wall_ms + rest_ms);
+    due_set(en, p, en->wall_ms + rest_ms);
+    if (again)
+        look(en, p);
     if (of(en)->in_round)
         arm_at(en, 0);
     else
@@ -246,10 +246,12 @@ static void begin(struct engine *en, struct partition *p)
     }
     struct trimming *w = mem_zalloc(sizeof *w);
     w->partition = p;
+    w->altered = p->topic->altered;
+    w->why = GAP_RETENTION;
     p->trimming = w;
     list_push_back(&of(en)->under_way, &w->link);
     of(en)->under_way_n++;
-    ask(en, w, p->visible);
+    ask(en, w, WANTED, p->visible);
 }
 
 static void cut_off(struct engine *en, struct partition *p, const struct cut *c, uint8_t why)
@@ -273,75 +275,70 @@ static void cut_off(struct engine *en, struct partition *p, const struct cut *c,
 
 /* ---------------------------------------------------------------- what groups let go */
 
-/* The lowest offset of a held message, at most `most`. A message of which a row was put in this turn may not be seen: *unsure. */
-static uint64_t held_low(struct engine *en, struct group_part *p, uint64_t most, bool *unsure)
+void retention_go_on(struct engine *en, uint64_t mono_ms) { arm_at(en, mono_ms); }
+
+/* Below it every group is done; at most `most`. */
+static uint64_t lowest_floor(const struct partition *p, uint64_t most)
 {
-    uint32_t group = p->group->id, partition = p->partition->id;
-    struct key from = key_held(group, partition, 0), to = key_held(group, partition, most);
-    uint64_t low = most, offset;
-    struct view ignored;
-    struct err e = {0};
-    struct store_iter *it = store_iter(en->store, FAM_HELD);
-    store_iter_seek(it, key_view(&from));
-    for (int i = 0; store_iter_valid(it) && view_cmp(store_iter_key(it), key_view(&to)) < 0; i++, store_iter_next(it)) {
-        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) || i == HELD_ROWS_MAX) {
-            *unsure = true;
-            break;
-        }
-        struct key k = key_held(group, partition, offset);
-        if (puts_find(&en->fx.puts, FAM_HELD, key_view(&k), &ignored) != PUTS_REMOVED) {
-            low = offset;
-            break;
-        }
+    const struct topic *t = p->topic;
+    for (size_t i = 0; i < t->groups_n; i++) {
+        uint64_t floor = group_floor(t->groups[i], p->index);
+        most = floor < most ? floor : most;
     }
-    if (store_iter_status(it, &e) != E_OK)
-        engine_fail(en, &e);
-    store_iter_close(it);
-    return low;
+    return most;
 }
 
-/* Below it the group needs nothing of the log. */
-static uint64_t part_lets_go(struct engine *en, struct group_part *p, uint64_t want, bool *unsure)
-{
-    uint64_t floor = group_floor(p->group, p->partition->index), low = floor < want ? floor : want;
-    if (p->held_turn == en->turn)
-        *unsure = true;
-    LIST_EACH (n, &p->present) {
-        uint64_t offset = container_of(n, struct entry, present)->offset;
-        low = offset < low ? offset : low;
-    }
-    return PLANTED(trim_passes_held) ? low : held_low(en, p, low, unsure);
-}
-
-static void released(struct engine *en, struct trimming *w)
+/* Of every group, one after another. RELEASE_ALL: all of them are through. */
+static enum release_step groups_step(struct engine *en, struct trimming *w)
 {
     struct partition *p = w->partition;
-    struct topic *t = p->topic;
-    uint64_t low = w->want.to;
-    bool unsure = false;
-    for (size_t i = 0; i < t->groups_n && low > p->row.start && !unsure; i++)
-        low = part_lets_go(en, group_part(t->groups[i], p), low, &unsure);
-    if (unsure) {
-        arm_at(en, 0); /* in the next turn */
+    enum release_step step = RELEASE_ALL;
+    for (size_t i = 0; i < p->topic->groups_n && step == RELEASE_ALL; i++) {
+        struct group_part *gp = group_part(p->topic->groups[i], p);
+        if (w->stage != LOSING && PLANTED(trim_passes_held))
+            continue;
+        step = w->stage == LOSING ? release_lose(en, gp, w->want.to, w->want.bytes) : release_copy(en, gp, w->want.to);
+    }
+    if (step == RELEASE_LATER)
+        arm_at(en, w->stage == LOSING ? 0 : of(en)->copy_ms);
+    return step;
+}
+
+/* A group holds it at `low`. */
+static void pinned(struct engine *en, struct trimming *w, uint64_t low)
+{
+    struct partition *p = w->partition;
+    uint64_t beyond = too_old(en, cap_ms(p->topic));
+    p->pinned = true;
+    if (!w->cap_asked && beyond != 0 && p->row.first_time_ms <= beyond) {
+        w->cap_asked = true;
+        ask(en, w, CAPPED, p->visible);
+    } else if (low > p->row.start) {
+        ask(en, w, LIMITED, low);
+    } else {
+        leave(en, w, en->limits->retention_interval_ms, false);
+    }
+}
+
+static void go_on(struct engine *en, struct trimming *w)
+{
+    struct partition *p = w->partition;
+    if (w->altered != p->topic->altered) { /* what was decided was decided by other settings */
+        p->pinned = false;
+        leave(en, w, 0, true);
         return;
     }
-    if (PLANTED(trim_passes_groups))
-        low = w->want.to;
-    bool limited = w->limited;
-    p->pinned = limited || low < w->want.to;
-    if (low >= w->want.to) {
-        cut_off(en, p, &w->want, GAP_RETENTION);
-        leave(en, w, limited ? 0 : en->limits->retention_interval_ms);
-        if (limited) {
-            look(en, p); /* the floor may have moved while readers looked */
-            arm(en);
-        }
-    } else if (low > p->row.start) {
-        w->stage = LIMITED;
-        w->limited = true;
-        ask(en, w, low);
-    } else {
-        leave(en, w, 0);
+    if (w->stage == LOSING) {
+        if (groups_step(en, w) != RELEASE_ALL)
+            return;
+        w->stage = RELEASING;
+    }
+    uint64_t low = PLANTED(trim_passes_groups) ? w->want.to : lowest_floor(p, w->want.to);
+    if (low < w->want.to) {
+        pinned(en, w, low);
+    } else if (groups_step(en, w) == RELEASE_ALL) {
+        cut_off(en, p, &w->want, w->why);
+        leave(en, w, en->limits->retention_interval_ms, p->pinned); /* a floor may have moved meanwhile */
     }
 }
 
@@ -349,17 +346,21 @@ void engine_cut(struct engine *en, const struct cut *c)
 {
     struct partition *p = map_get(&en->partitions, c->partition);
     struct trimming *w = p != NULL ? p->trimming : NULL;
-    if (w == NULL || c->from != p->row.start || w->stage == RELEASING)
+    if (w == NULL || c->from != p->row.start || w->stage == LOSING || w->stage == RELEASING)
         return;
-    if (c->to == c->from) {
-        if (c->code != E_OK)
-            notice(en, "retention: partition %u of topic '%s' cannot be read at its start: nothing of it is removed", p->index, p->topic->name);
-        leave(en, w, c->code != E_OK ? DAMAGED_REST_MS : en->limits->retention_interval_ms);
-    } else {
-        w->want = *c; /* the groups are asked again: while readers looked something may have been replayed */
-        w->stage = RELEASING;
-        released(en, w);
+    bool none = c->to == c->from;
+    if (none && c->code != E_OK)
+        notice(en, "retention: partition %u of topic '%s' cannot be read at its start: nothing of it is removed", p->index, p->topic->name);
+    if (none && w->stage != CAPPED) {
+        leave(en, w, c->code != E_OK ? DAMAGED_REST_MS : en->limits->retention_interval_ms, false);
+        return;
     }
+    if (!none)
+        w->want = *c;
+    if (!none && w->stage == CAPPED)
+        w->why = GAP_HARD_CAP;
+    w->stage = !none && w->stage == CAPPED ? LOSING : RELEASING;
+    go_on(en, w);
 }
 
 /* ---------------------------------------------------------------- a round */
@@ -422,8 +423,8 @@ static void retention_fire(struct engine *en, struct timer *timer)
     }
     LIST_EACH_SAFE (n, &r->under_way) {
         struct trimming *w = container_of(n, struct trimming, link);
-        if (w->stage == RELEASING)
-            released(en, w);
+        if (w->stage == LOSING || w->stage == RELEASING)
+            go_on(en, w);
     }
     if (!r->in_round && en->now.mono_ms >= r->round_ms + en->limits->retention_interval_ms)
         round_begin(en);

@@ -294,6 +294,7 @@ static bool row_now(const struct engine *en, const struct key *k, struct view *v
 static void ask(struct engine *en, struct task *t, struct match *m)
 {
     m->task = t->id;
+    m->group = t->group->id;
     m->filter = t->row.filter;
     m->hold = t->text != NULL ? ref_take(t->text) : NULL;
     m->from_ms = t->row.replay.from_ms;

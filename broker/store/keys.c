@@ -270,6 +270,31 @@ struct key key_sched_count_prefix(void) { return key_sched_from(0, SCHED_KIND_CO
 struct key key_sched_away_low(void) { return key_sched_from(0, SCHED_KIND_AWAY_LOW); }
 struct key key_sched_low(void) { return key_sched_from(0, SCHED_KIND_LOW); }
 
+struct key key_copy_prefix(uint32_t group)
+{
+    return tagged_id(SCHED_KIND_COPY, group);
+}
+
+struct key key_copy(uint32_t group, uint32_t partition, uint64_t offset)
+{
+    struct key k = tagged_id(SCHED_KIND_COPY, group);
+    add_u32(&k, partition);
+    add_u64(&k, offset);
+    return k;
+}
+
+struct key key_lost_prefix(uint32_t group)
+{
+    return tagged_id('l', group);
+}
+
+struct key key_lost(uint32_t group, uint32_t partition)
+{
+    struct key k = tagged_id('l', group);
+    add_u32(&k, partition);
+    return k;
+}
+
 struct key key_sched_count(uint32_t topic)
 {
     struct key k = key_sched_count_prefix();
@@ -496,6 +521,9 @@ enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms)
         *due_ms = cur_u64be(&c);
         return c.bad ? SCHED_KIND_NONE : kind;
     }
+    *due_ms = 0;
+    if (key.size > 0 && key.data[0] == SCHED_KIND_COPY)
+        return SCHED_KIND_COPY;
     *due_ms = cur_u64be(&c);
     uint8_t kind = cur_u8(&c);
     bool known = !c.bad && kind != SCHED_KIND_NONE && strchr("riclw", kind) != NULL;
@@ -518,6 +546,23 @@ bool key_read_sched_count(struct view key, uint32_t *topic)
     if (cur_u64be(&c) != 0 || cur_u8(&c) != SCHED_KIND_COUNT)
         c.bad = true;
     *topic = cur_u32be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_copy(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset)
+{
+    struct cur c = behind_tag(key, SCHED_KIND_COPY);
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
+    *offset = cur_u64be(&c);
+    return cur_done(&c);
+}
+
+bool key_read_lost(struct view key, uint32_t *group, uint32_t *partition)
+{
+    struct cur c = behind_tag(key, 'l');
+    *group = cur_u32be(&c);
+    *partition = cur_u32be(&c);
     return cur_done(&c);
 }
 

@@ -19,6 +19,7 @@
  *             'd' group | partition | chunk u64     which of 4,096 offsets are done
  *             'o' group | partition                 committed offset of a stream group, who owns the partition
  *             'm' group | session 16 | member u32   a member of a stream group
+ *             'l' group | partition                 how many messages the group lost at the hard cap
  *             'k' group | task u64                  a task over messages, and how far it is
  *             'e' group | task u64                  where a replay ends in each partition
  *   leases    group | token u64                     one grant: who holds which messages
@@ -30,6 +31,7 @@
  *             'a' | due u64 | group | partition | offset u64   one that is away
  *             'd' | due u64 | topic | id 16         a batch that is appended when due, with its bytes: apart from retries, whose times begin
  *                                                   with a byte below 'a', or far above it when they are never due
+ *             'h' | group | partition | offset      a copy of a held message that its log may have no more: a stored batch of one record
  *             0 u64   | 'i' | topic | id 16         where it waits: due, and what a list shows. id: XXH3-128 of its name
  *             0 u64   | 'c' | topic                 how many batches and messages of the topic wait
  *             0 u64   | 'l'                         no batch is due before: what was is appended, and its rows are gone
@@ -100,6 +102,10 @@ struct key key_sched_name_prefix(uint32_t topic);
 struct key key_sched_count(uint32_t topic);
 struct key key_sched_count_prefix(void);
 struct key key_sched_low(void);
+struct key key_copy(uint32_t group, uint32_t partition, uint64_t offset);
+struct key key_copy_prefix(uint32_t group);
+struct key key_lost(uint32_t group, uint32_t partition);
+struct key key_lost_prefix(uint32_t group);
 struct key key_task(uint32_t group, uint64_t task);
 struct key key_task_ends(uint32_t group, uint64_t task);
 struct key key_dedup_generation(void);
@@ -128,12 +134,14 @@ bool key_read_sched_retry(struct view key, uint64_t *due_ms, uint32_t *group, ui
 bool key_read_sched_away(struct view key, uint64_t *due_ms, uint32_t *group, uint32_t *partition, uint64_t *offset);
 enum sched_kind {
     SCHED_KIND_NONE, SCHED_KIND_RETRY = 'r', SCHED_KIND_AWAY = 'a', SCHED_KIND_AWAY_LOW = 'w', SCHED_KIND_BATCH = 'd', SCHED_KIND_NAME = 'i',
-    SCHED_KIND_COUNT = 'c', SCHED_KIND_LOW = 'l'
+    SCHED_KIND_COUNT = 'c', SCHED_KIND_LOW = 'l', SCHED_KIND_COPY = 'h'
 };
 struct key key_sched_from(uint64_t due_ms, enum sched_kind kind); /* where rows of that kind and time begin */
 enum sched_kind key_read_sched_kind(struct view key, uint64_t *due_ms);
 bool key_read_sched_batch(struct view key, uint64_t *due_ms, uint32_t *topic, struct id128 *id);
 bool key_read_sched_count(struct view key, uint32_t *topic);
+bool key_read_copy(struct view key, uint32_t *group, uint32_t *partition, uint64_t *offset);
+bool key_read_lost(struct view key, uint32_t *group, uint32_t *partition);
 bool key_read_task(struct view key, uint32_t *group, uint64_t *task);
 bool key_read_session(struct view key, struct id128 *id);
 bool key_read_lane(struct view key, struct id128 *id, uint32_t *lane);
@@ -179,6 +187,8 @@ struct compaction_row { /* clean, passed, left: see engine/compact.c. marks: wha
     uint32_t left_n;
     uint64_t left[COMPACTION_LEFT_MAX]; /* ascending */
 };
+/* What a group lost of a partition; stale: of those, what still stands in lists of keys. */
+struct lost_row { uint64_t lost, stale; };
 /* What a group has away: messages by what they are, those in the lists of its keys, keys. purges: how often it was purged while it had any; what
  * older ones left is not there any more, and its rows are removed up to `swept`. */
 struct away_counts { uint64_t retrying, blocked, waiting, behind, keys, purges, swept; };
@@ -272,6 +282,8 @@ void trims_row_put(struct buf *b, const struct trims_row *r);
 int trims_row_get(struct view v, struct trims_row *r, struct err *e);
 void compaction_row_put(struct buf *b, const struct compaction_row *r);
 int compaction_row_get(struct view v, struct compaction_row *r, struct err *e);
+void lost_row_put(struct buf *b, const struct lost_row *r);
+int lost_row_get(struct view v, struct lost_row *r, struct err *e);
 void cursor_row_put(struct buf *b, const struct cursor_row *r);
 int cursor_row_get(struct view v, struct cursor_row *r, struct err *e);
 void claim_row_put(struct buf *b, const struct claim_row *r);

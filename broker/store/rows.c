@@ -271,6 +271,24 @@ int trims_row_get(struct view v, struct trims_row *r, struct err *e)
 
 /* ---------------------------------------------------------------- groups */
 
+void lost_row_put(struct buf *b, const struct lost_row *r)
+{
+    row_begin(b);
+    buf_put_varint(b, r->lost);
+    buf_put_varint(b, r->stale);
+}
+
+int lost_row_get(struct view v, struct lost_row *r, struct err *e)
+{
+    struct cur c;
+    int code = row_open(v, &c, "lost", e);
+    if (code != E_OK)
+        return code;
+    r->lost = cur_varint(&c);
+    r->stale = cur_varint(&c);
+    return row_close(&c, "lost", e);
+}
+
 void compaction_row_put(struct buf *b, const struct compaction_row *r)
 {
     row_begin(b);

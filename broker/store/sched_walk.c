@@ -10,7 +10,7 @@ static bool behind(enum sched_kind kind, struct view other, struct key *to)
         *to = key_sched_from(0, kind);
         return view_cmp(other, key_view(to)) < 0;
     }
-    if (is == SCHED_KIND_BATCH || is == SCHED_KIND_AWAY) {
+    if (is == SCHED_KIND_BATCH || is == SCHED_KIND_AWAY || is == SCHED_KIND_COPY) { /* they stand together */
         *to = key_meta_prefix((char)(is + 1));
         return true;
     }

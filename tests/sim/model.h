@@ -46,6 +46,7 @@ struct group_view {
     int by_unit;               /* the unit that is known to have settled it: its outputs or state were seen. NONE */
     bool park_known;           /* it was parked, and for a reason, before it was redriven or dropped */
     bool redriven, dropped;
+    bool copied;               /* it has a copy */
     bool was_done, was_parked; /* ever, and for a reason: settings may have changed since */
     uint64_t redriven_turn;    /* the last in which it was redriven or replayed */
     uint64_t replayed_by, replayed_token; /* a task; the last token of before */
@@ -87,7 +88,11 @@ struct part_view {
 };
 
 /* Of one partition, as its cursor row says; before: the cursor before this list. */
-struct group_rows { uint64_t floor, cursor, parked, before, purges; };
+struct group_rows {
+    uint64_t floor, cursor, parked, before, purges;
+    uint64_t lost, stale;      /* as its row says */
+    uint64_t lost_now, done_now, done_sure; /* in the list that is being followed: lost by the row; done and past the hard cap, without another reason */
+};
 
 /* When messages of a group, or of a key of it, were granted since the broker began: mono ms. */
 struct flow_log { uint64_t *at; size_t n, cap; };
@@ -244,6 +249,15 @@ void model_learn_parts_again(struct world *w);
 void model_trim(struct world *w, struct view begin, struct view end);
 void model_trims_check(struct world *w);
 void model_starts_again(struct world *w);
+void model_lost_row(struct world *w, struct view key, struct view value);
+bool model_past_the_cap(const struct world *w, const struct message *m);
+/* The message may have been lost to the group in the list that is being followed. */
+bool model_lost(const struct world *w, int group, const struct message *m);
+void model_copy_row(struct world *w, struct view key, const struct view *value); /* NULL: removed */
+void model_copies_again(struct world *w);
+void model_copies_check(struct world *w); /* none is left of what nobody holds */
+/* What a fetch from `from` was told of the beginning. */
+void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch_part *reply);
 
 /* ---------------------------------------------------------------- model_compact.c */
 
@@ -253,8 +267,6 @@ void model_rewritten(struct world *w, struct part_view *p, struct view value);
 void model_latest(struct world *w);
 /* A fetch gave what stands at these offsets: nothing before `to` that is there was left out. */
 void model_skipped(struct world *w, int part, uint64_t from, uint64_t to);
-/* What a fetch from `from` was told of the beginning. */
-void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch_part *reply);
 
 /* ---------------------------------------------------------------- model_unit.c */
 

@@ -119,7 +119,7 @@ void model_census(struct world *w)
 /* ---------------------------------------------------------------- the recount */
 
 struct recount {
-    uint64_t floor, end, done, leased, blocked, behind, held, parked, redriven, seen, unseen;
+    uint64_t floor, end, done, leased, blocked, behind, stale, held, parked, redriven, seen, unseen;
 };
 
 /* Offsets that stand in lists behind their keys; a head that is still in its list does not count. */
@@ -200,6 +200,9 @@ static void count_one(struct world *w, int group, struct message *m, uint8_t lis
     const struct spot *s = &model_view(m, group)->is;
     bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking,
          redriven = s->done && !spot_absent(s);
+    bool stale = listed == 1 && s->done && spot_absent(s) && s->held == 0; /* lost, and still in its list */
+    r->stale += stale;
+    listed = stale ? 0 : listed;
     int places = (s->done && !dead && !redriven) + (s->token != 0) + (s->held != 0) + (listed != 0);
     if (places > 1 || (dead && !s->done) || (redriven && !model_view(m, group)->redriven))
         world_fail(w, "message %llu of group %d is in %d places: done %d leased %d held %d%s listed %d",
@@ -265,6 +268,10 @@ void model_recount(struct world *w)
         same(w, i, "leased", c.leased, r.leased);
         same(w, i, "blocked", c.blocked, r.blocked);
         same(w, i, "behind", c.behind, r.behind);
+        uint64_t stale = 0;
+        for (int p = 0; p < PARTITIONS; p++)
+            stale += w->model->rows[i][p].stale;
+        same(w, i, "lost and listed", stale, r.stale);
         same(w, i, "parked", c.parked, r.parked);
         same(w, i, "redriven", c.redriven, r.redriven);
         if (!c.scanning_again) {
@@ -272,6 +279,7 @@ void model_recount(struct world *w)
             same(w, i, "ready and retrying", c.ready + c.retrying + c.waiting + c.throttled, r.held + r.seen);
         }
     }
+    model_copies_check(w);
     w->totals->recounts++;
 }
 

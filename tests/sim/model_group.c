@@ -72,6 +72,7 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
         g->given_back = false;
         g->not_before = 0;
     }
+    w->totals->copies_delivered += r->offset < w->model->parts[part].start;
     g->failures = r->failures;
     g->grants = r->grants;
     g->holder = client;

@@ -1,6 +1,8 @@
 /* The beginnings of the logs: what may be removed, and what readers are told of it. See model.h. */
 #include "model.h"
 
+#include "schemas/stored.h"
+
 /* A topic has grown: its new partition says of which it is the child. Clients hear of it later. */
 void model_learn_part(struct world *w, struct view key, struct view value)
 {
@@ -76,14 +78,142 @@ static void check_message(struct world *w, const struct part_view *p, struct mes
         world_fail(w, "message %llu is removed from its log and was never on disk", (unsigned long long)m->id);
     for (int g = 0; g < GROUPS_PER_TOPIC; g++) {
         const struct spot *s = &m->group[g].is;
-        if (!s->done || s->token != 0 || s->held != 0)
-            world_fail(w, "message %llu is removed from its log, and group %d has not done it", (unsigned long long)m->id,
-                       p->topic * GROUPS_PER_TOPIC + g);
+        bool holds = s->token != 0 || s->held != 0;
+        if (!s->done || (holds && !m->group[g].copied))
+            world_fail(w, "message %llu is removed from its log, and group %d %s", (unsigned long long)m->id,
+                       p->topic * GROUPS_PER_TOPIC + g, holds ? "holds it without a copy" : "has not done it");
     }
 }
 
+/* ---------------------------------------------------------------- the hard cap */
+
+void model_lost_row(struct world *w, struct view key, struct view value)
+{
+    uint32_t group_id, partition;
+    struct lost_row row;
+    struct err e = {0};
+    int group, part;
+    if (!key_read_lost(key, &group_id, &partition) || (group = model_group(w, group_id)) == NONE || (part = model_part(w, partition)) == NONE)
+        return;
+    if (lost_row_get(value, &row, &e) != E_OK) {
+        world_fail(w, "what group %d lost does not read: %s", group, e.text);
+        return;
+    }
+    struct group_rows *r = &w->model->rows[group][part % PARTITIONS];
+    if (row.lost < r->lost)
+        world_fail(w, "group %d lost %llu messages of part %d, and now %llu", group, (unsigned long long)r->lost, part,
+                   (unsigned long long)row.lost);
+    r->lost_now += row.lost - r->lost;
+    r->lost = row.lost;
+    r->stale = row.stale;
+}
+
+bool model_past_the_cap(const struct world *w, const struct message *m)
+{
+    uint64_t cap = w->model->topic_config[m->topic].hard_cap_ms;
+    return cap != UINT64_MAX && m->append_ms + cap <= w->model->wall_ms;
+}
+
+bool model_lost(const struct world *w, int group, const struct message *m)
+{
+    return w->model->rows[group][m->part % PARTITIONS].lost_now > 0 && model_past_the_cap(w, m);
+}
+
+/* Each message that was lost is counted, and nothing else is. */
+static void losses_check(struct world *w)
+{
+    for (int g = 0; g < GROUPS; g++)
+        for (int i = 0; i < PARTITIONS; i++) {
+            struct group_rows *r = &w->model->rows[g][i];
+            if (r->lost_now > r->done_now || r->lost_now < r->done_sure)
+                world_fail(w, "group %d counts %llu messages of its part %d as lost, and %llu to %llu were", g, (unsigned long long)r->lost_now, i,
+                           (unsigned long long)r->done_sure, (unsigned long long)r->done_now);
+            w->totals->lost_at_the_cap += r->lost_now;
+            r->lost_now = r->done_now = r->done_sure = 0;
+        }
+}
+
+/* ---------------------------------------------------------------- copies */
+
+static struct group_view *copy_of(struct world *w, struct view key, struct message **m)
+{
+    uint32_t group_id, partition;
+    uint64_t offset;
+    int group, part;
+    if (!key_read_copy(key, &group_id, &partition, &offset) || (group = model_group(w, group_id)) == NONE ||
+        (part = model_part(w, partition)) == NONE || offset >= w->model->parts[part].end)
+        return NULL;
+    *m = &w->model->messages[w->model->parts[part].log[offset]];
+    return model_view(*m, group);
+}
+
+void model_copy_row(struct world *w, struct view key, const struct view *value)
+{
+    struct message *m;
+    struct group_view *g = copy_of(w, key, &m);
+    if (g == NULL)
+        return;
+    g->copied = value != NULL;
+    if (value == NULL)
+        return;
+    struct buf aligned = {0};
+    struct stored_header h;
+    struct view batch;
+    struct batch_reader r;
+    struct record record;
+    struct err e = {0};
+    buf_append(&aligned, value->data, value->size);
+    struct view rest = buf_view(&aligned);
+    if (stored_next(&rest, &h, &batch, &e) != E_OK || batch_reader_open(&r, batch, &e) != E_OK) {
+        world_fail(w, "the copy of message %llu does not read: %s", (unsigned long long)m->id, e.text);
+    } else {
+        if (h.base_offset != (uint64_t)m->offset || h.append_time_ms != m->append_ms || h.count != 1 ||
+            batch_reader_get(&r, 0, &record, &e) != E_OK || model_id_of(record.value) != (int64_t)m->value)
+            world_fail(w, "the copy of message %llu is another's", (unsigned long long)m->id);
+        batch_reader_close(&r);
+    }
+    buf_free(&aligned);
+    w->totals->copies++;
+}
+
+void model_copies_again(struct world *w)
+{
+    for (size_t i = 0; i < w->model->messages_n; i++)
+        for (int g = 0; g < GROUPS_PER_TOPIC; g++)
+            w->model->messages[i].group[g].copied = false;
+    uint64_t counted = w->totals->copies;
+    struct store_iter *it = store_iter(w->mem, FAM_SCHED);
+    uint64_t due;
+    for (store_iter_seek(it, (struct view){0}); store_iter_valid(it) && !w->failed; store_iter_next(it)) {
+        struct view value = store_iter_value(it);
+        if (key_read_sched_kind(store_iter_key(it), &due) == SCHED_KIND_COPY)
+            model_copy_row(w, store_iter_key(it), &value);
+    }
+    store_iter_close(it);
+    w->totals->copies = counted;
+}
+
+void model_copies_check(struct world *w)
+{
+    for (size_t i = 0; i < w->model->messages_n && !w->failed; i++)
+        for (int g = 0; g < GROUPS_PER_TOPIC; g++) {
+            const struct message *m = &w->model->messages[i];
+            const struct spot *s = &m->group[g].is;
+            bool holds = s->token != 0 || s->held != 0, below = m->offset >= 0 && (size_t)m->offset < w->model->parts[m->part].start;
+            if (m->group[g].copied && !holds)
+                world_fail(w, "message %llu has a copy for group %d, which does not hold it", (unsigned long long)m->id,
+                           m->topic * GROUPS_PER_TOPIC + g);
+            if (below && holds && !m->group[g].copied)
+                world_fail(w, "message %llu of group %d is gone from its log and has no copy", (unsigned long long)m->id,
+                           m->topic * GROUPS_PER_TOPIC + g);
+        }
+}
+
+/* ---------------------------------------------------------------- the beginnings */
+
 void model_trims_check(struct world *w)
 {
+    losses_check(w);
     for (int i = 0; i < PARTS && !w->failed; i++) {
         struct part_view *p = &w->model->parts[i];
         if (p->trim_to != 0) {
@@ -124,6 +254,7 @@ void model_starts_again(struct world *w)
         for (size_t o = 0; o < p->start && !w->failed; o++) {
             struct message *m = &w->model->messages[p->log[o]];
             m->offset = (int64_t)o;
+            model_message(w, m->value)->latest_ms = m->append_ms;
             if (m->unit != NONE)
                 model_unit_seen(w, m->unit);
         }
@@ -136,7 +267,9 @@ void model_gap(struct world *w, int part, uint64_t from, const struct wire_fetch
 {
     const struct part_view *p = &w->model->parts[part];
     const struct wire_gap *g = &reply->gap;
-    if (reply->start > p->start && world_all_written(w)) /* else it has begun there in memory */
+    if (reply->start > p->start && !world_all_written(w))
+        return; /* reads go on while a write is refused, and the engine is ahead of its rows */
+    if (reply->start > p->start)
         world_fail(w, "a fetch says that part %d begins at %llu, and it begins at %zu", part, (unsigned long long)reply->start, p->start);
     if (reply->has_gap != (from < reply->start)) {
         world_fail(w, "a fetch from %llu of part %d, which begins at %llu, %s", (unsigned long long)from, part,

@@ -62,8 +62,10 @@ static void cursor_row(struct world *w, struct view key, struct view value)
     }
     for (uint64_t o = r->floor; o < row.floor; o++)
         touch(w, model_message(w, (uint64_t)p->log[o]), group)->done = true;
-    *r = (struct group_rows){
-        .floor = row.floor, .cursor = row.cursor, .parked = row.parked, .before = r->before, .purges = row.away.purges};
+    r->floor = row.floor;
+    r->cursor = row.cursor;
+    r->parked = row.parked;
+    r->purges = row.away.purges;
 }
 
 static void done_row(struct world *w, struct view key, struct view value)
@@ -229,6 +231,8 @@ static void row_put(struct world *w, enum store_family f, struct view key, struc
             cursor_row(w, key, value);
         else if (key.data[0] == 'd')
             done_row(w, key, value);
+        else if (key.data[0] == 'l')
+            model_lost_row(w, key, value);
         else if (key.data[0] == 'k')
             model_task_row(w, key, &value);
         break;
@@ -307,7 +311,7 @@ bool done_has_reason(const struct world *w, int group, const struct message *m)
 {
     const struct group_view *g = model_view((struct message *)m, group);
     return g->acked || g->asked_done > 0 || g->is.held == HELD_PARKED || g->dropped || purged(w, group, m) ||
-           expired_as(w, group, m, EXPIRED_DROP) || unit_did(w, g, m, group, SETTLE_ACK);
+           expired_as(w, group, m, EXPIRED_DROP) || unit_did(w, g, m, group, SETTLE_ACK) || model_lost(w, group, m);
 }
 
 static bool park_has_reason(const struct world *w, int group, const struct message *m)
@@ -370,11 +374,24 @@ static void moved(struct world *w, int group, struct message *m)
     if (is->done && (is->blocking || is->held == HELD_RETRYING)) { /* purged, or away: done and present */
         bool again = !was->done && !is->blocking && is->failures == 0 && model_perhaps_replayed(w, group, m);
         w->totals->away += !was->done;
-        if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w) && !again)
+        if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w) && !again && !model_past_the_cap(w, m))
             world_fail(w, "message %llu of group %d is away, and due at %llu", id, group, (unsigned long long)is->due_ms);
         g->redriven = true;
     }
-    if (spot_absent(is) && !was->done && was->token != 0)
+    g->redriven |= is->done && !was->done && !spot_absent(is) && model_past_the_cap(w, m); /* held there, it stays, and may be granted at once */
+    if (w->model->rows[group][m->part % PARTITIONS].lost_now > 0) {
+        struct group_rows *r = &w->model->rows[group][m->part % PARTITIONS];
+        if (was->token != 0 && is->token != was->token) { /* lost, or given back with what was */
+            g->until = g->lease_end = 0;
+            g->given_back = true;
+        }
+        uint64_t now = r->lost_now;
+        r->done_now += is->done && !was->done && spot_absent(is) && model_lost(w, group, m);
+        r->lost_now = 0;
+        r->done_sure += is->done && !was->done && spot_absent(is) && !done_has_reason(w, group, m);
+        r->lost_now = now;
+    }
+    if (spot_absent(is) && !was->done && was->token != 0 && !model_lost(w, group, m))
         check_prefix(w, group, m);
     if (was_parked && !parked)
         model_unparked(w, group, m);
@@ -397,8 +414,8 @@ static void moved(struct world *w, int group, struct message *m)
     if (spot_absent(is) && !spot_absent(was) && !done_has_reason(w, group, m))
         world_fail(w, "message %llu became done in group %d, and nobody settled it", id, group);
     if (parked && !was_parked && !park_has_reason(w, group, m))
-        world_fail(w, "message %llu was parked in group %d after %u failures and %u grants", id, group,
-                   is->failures, is->grants);
+        world_fail(w, "message %llu was parked in group %d after %u failures and %u grants (%.15s)", id, group,
+                   is->failures, is->grants, is->reason);
     if (parked && !was_parked && is->blocking != parks_key(w, group, m) && w->model->group_turn[group] != w->model->turn)
         world_fail(w, "message %llu was parked in group %d and %s", id, group,
                    is->blocking ? "blocks its key" : "lets its key go on");
@@ -536,11 +553,15 @@ void model_after_crash(struct world *w, bool cut)
     model_units_cut(w);
     model_tasks_cut(w);
     model_log_again(w);
+    model_copies_again(w);
     family_again(w, FAM_META);
     family_again(w, FAM_GROUPS);
     family_again(w, FAM_LEASES);
     family_again(w, FAM_HELD);
     clear_touched(w);
+    for (int g = 0; g < GROUPS; g++)
+        for (int i = 0; i < PARTITIONS; i++)
+            o->rows[g][i].lost_now = 0;
     model_tasks_again(w);
     model_scheds_again(w);
     model_units_again(w);

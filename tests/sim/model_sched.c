@@ -120,6 +120,8 @@ void model_sched_row(struct world *w, struct view key, const struct view *value)
         batch_row(w, key, value);
     else if (kind == SCHED_KIND_NAME)
         name_row(w, key, value);
+    else if (kind == SCHED_KIND_COPY)
+        model_copy_row(w, key, value);
 }
 
 /* ---------------------------------------------------------------- why it changed */

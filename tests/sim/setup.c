@@ -68,8 +68,8 @@ static void make_topic(struct world *w, int topic)
         r->topic_config.retention_ms = rng_between(&w->rng, 5000, 60000);
     if (rng_chance(&w->rng, 1, 4))
         r->topic_config.retention_bytes = rng_between(&w->rng, 1000, 20000);
-    if (rng_chance(&w->rng, 1, 2))
-        r->topic_config.hard_cap_ms = UINT64_MAX;
+    r->topic_config.hard_cap_ms =
+        rng_chance(&w->rng, 1, 3) || r->topic_config.retention_ms == 0 ? UINT64_MAX : r->topic_config.retention_ms + rng_below(&w->rng, 60000);
     make(w, r);
 }
 

@@ -41,7 +41,7 @@ enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
     X(replays) X(replayed) X(replayed_failed) X(replayed_parked)                                            \
     X(scheduled) X(crons) X(moved) X(cancelled) X(expired) X(priorities) X(paced) X(runs) X(run_refused)    \
     X(full_keys) X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted) X(compactions) X(compactions_given_up) X(compacted) \
-    X(trims) X(gaps) X(away) X(came_back) X(growths) X(misplaced)
+    X(trims) X(gaps) X(away) X(came_back) X(growths) X(misplaced) X(copies) X(copies_delivered) X(lost_at_the_cap)
 struct sim_totals {
 #define X(name) uint64_t name;
     SIM_TOTALS(X)

@@ -9,7 +9,7 @@ struct world { struct kit *k; uint32_t p, g; };
 static struct world begin(struct wire_group_config config)
 {
     struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = UINT64_MAX, .hard_cap_ms = UINT64_MAX});
     assert_int_equal(k->limits.retry_window_ms, 10000);
     return (struct world){k, p, kit_group(k, "t", "g", &config)};
 }

@@ -72,6 +72,8 @@ static void engine_end(struct kit *k)
         container_of(n, struct call, op.wait)->answered = true;
     engine_close(k->engine);
     k->engine = NULL;
+    while (k->copies_n > 0)
+        copies_free(k->copies[--k->copies_n]);
     while (k->matches_n > 0)
         match_free(k->matches[--k->matches_n]);
     while (k->picks_n > 0)
@@ -202,6 +204,20 @@ static void answer_ask(const struct kit *k, struct op_ask *a)
     a->bytes = a->offset > 0 ? log->records[a->offset - 1].bytes : 0;
 }
 
+/* A copy is the text "copy of OFFSET". */
+static void answer_copies(struct kit *k, struct copies *c)
+{
+    for (uint32_t i = 0; i < c->places_n; i++) {
+        char text[32];
+        c->places[i].at = c->bytes.size;
+        c->places[i].size = (uint32_t)snprintf(text, sizeof text, "copy of %llu", (unsigned long long)c->places[i].offset);
+        buf_append(&c->bytes, text, c->places[i].size);
+        if (c->places[i].offset < ((struct partition *)map_get(&k->engine->partitions, c->partition))->row.start)
+            fail_msg("offset %llu is to be copied and is gone already", (unsigned long long)c->places[i].offset);
+    }
+    engine_copied(k->engine, c);
+}
+
 /* What readers were asked comes back to the engine. */
 static void answer_reads(struct kit *k)
 {
@@ -237,6 +253,9 @@ void kit_begin(struct kit *k)
     for (size_t i = 0; i < k->cuts_n && !k->hold_cuts; i++)
         engine_cut(k->engine, &k->cuts[i]);
     k->cuts_n = k->hold_cuts ? k->cuts_n : 0;
+    for (size_t i = 0; i < k->copies_n && !k->hold_copies; i++)
+        answer_copies(k, k->copies[i]);
+    k->copies_n = k->hold_copies ? k->copies_n : 0;
     if (k->due_fetched && !k->hold_due) {
         engine_due(k->engine, &k->due);
         due_drop(k);
@@ -285,6 +304,9 @@ void kit_end(struct kit *k)
             fail_msg("what is away does not read: %s", e.text);
         k->back_found = true;
     }
+    for (size_t i = 0; i < fx->copies_n; i++)
+        k->copies[k->copies_n++] = fx->copies[i];
+    k->copies_made += fx->copies_n;
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)
@@ -313,6 +335,7 @@ static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
     return (k->due_fetched && !k->hold_due) || (k->back_found && !k->hold_back) || (k->cuts_n > 0 && !k->hold_cuts) ||
+           (k->copies_n > 0 && !k->hold_copies) ||
            (k->loads_n > 0 && !k->hold_loads) || (k->matches_n + k->picks_n > 0 && !k->hold_matches) ||
            (k->asking_n > 0 && !k->hold_asks) ||
            written->first < written->n || (synced->first < synced->n && !k->hold_syncs);

@@ -38,7 +38,9 @@ struct kit {
     uint64_t durable, written;      /* turns, as the loop would know them */
     bool watch;                     /* compare with a restart after every turn */
     bool hold_loads, hold_syncs, hold_matches, hold_asks; /* the loop is slow */
-    bool hold_cuts;
+    bool hold_cuts, hold_copies;
+    struct copies *copies[64];      /* not answered */
+    size_t copies_n, copies_made;
     struct cut cuts[64];            /* found, not brought */
     size_t cuts_n;
     struct match *matches[64];      /* not answered */

@@ -391,7 +391,8 @@ static void retention_takes_nothing_that_was_replayed_while_it_looked(void **sta
     assert_string_equal(task(k, id), "done seen 1 matched 1 changed 1");
     k->hold_cuts = false;
     kit_pass(k, 2 * HOUR);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 1);
+    kit_pass(k, 1000);
+    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 3); /* 1 is copied */
     assert_string_equal(drain(k, g), "1 3");
     kit_pass(k, 2 * HOUR);
     assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 4);

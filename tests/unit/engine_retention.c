@@ -20,6 +20,20 @@ static size_t log_rows(struct kit *k, uint32_t p)
     return n;
 }
 
+/* What the copy of a message says; "": there is none. */
+static const char *copy_of(struct kit *k, uint32_t group, uint32_t p, uint64_t offset)
+{
+    static char text[64];
+    struct key key = key_copy(group, p, offset);
+    struct buf value = {0};
+    struct err e = {0};
+    bool found;
+    assert_int_equal(store_get(k->store, FAM_SCHED, key_view(&key), &value, &found, &e), E_OK);
+    snprintf(text, sizeof text, "%.*s", found ? (int)value.size : 0, (const char *)value.data);
+    buf_free(&value);
+    return text;
+}
+
 static struct kit *kit_quick(void)
 {
     struct kit *k = kit_new();
@@ -146,7 +160,7 @@ static void what_a_group_has_not_done_stays(void **state)
     kit_free(k);
 }
 
-static void what_was_done_and_is_present_again_stays(void **state)
+static void what_was_done_and_is_present_again_is_copied_while_it_is_leased(void **state)
 {
     (void)state;
     struct kit *k = kit_quick();
@@ -160,13 +174,10 @@ static void what_was_done_and_is_present_again_stays(void **state)
     assert_true(kit_redrive(k, g, p, 0));
     assert_string_equal(kit_receive(k, A, g, 2), "0"); /* its row is the lease's now */
     kit_pass(k, 2 * HOUR);
-    assert_int_equal(start_of(k, p), 0);
-    kit_ack(k, A, g, "0");
-    kit_produce(k, p, "c");
-    kit_receive(k, A, g, 2);
-    kit_ack(k, A, g, "2"); /* the floor moves */
-    kit_pass(k, 1000);
     assert_int_equal(start_of(k, p), 2);
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0");
+    kit_ack(k, A, g, "0");
+    assert_string_equal(copy_of(k, g, p, 0), "");
     kit_free(k);
 }
 
@@ -303,19 +314,331 @@ static void partitions_that_lose_nothing_cost_nothing(void **state)
     kit_free(k);
 }
 
+/* ---------------------------------------------------------------- held messages are copied */
+
+static void dead_letters_are_copied_before_their_log_goes_and_the_copies_go_with_them(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+    uint32_t g = kit_group(k, "t", "g", NULL), other = kit_group(k, "t", "other", NULL);
+    kit_produce(k, p, "a b c d e");
+    kit_receive(k, A, g, 5);
+    kit_settle(k, A, g, SETTLE_PARK, "0 1 3");
+    kit_ack(k, A, g, "2 4");
+    kit_receive(k, A, other, 5);
+    kit_settle(k, A, other, SETTLE_PARK, "1");
+    kit_ack(k, A, other, "0 2 3 4");
+    kit_pass(k, HOUR + 5000);
+    assert_int_equal(start_of(k, p), 5);
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0");
+    assert_string_equal(copy_of(k, g, p, 1), "copy of 1");
+    assert_string_equal(copy_of(k, g, p, 2), "");
+    assert_string_equal(copy_of(k, g, p, 3), "copy of 3");
+    assert_string_equal(copy_of(k, other, p, 1), "copy of 1");
+    assert_int_equal(engine_counters(k->engine)->copied_messages, 4);
+    kit_restart(k);
+    assert_true(kit_redrive(k, g, p, 0));
+    assert_string_equal(kit_receive(k, A, g, 5), "0");
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0"); /* it may fail again */
+    kit_settle(k, A, g, SETTLE_PARK, "0");
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0");
+    assert_true(kit_redrive(k, g, p, 0));
+    kit_receive(k, A, g, 5);
+    kit_restart(k);
+    kit_ack(k, A, g, "0");
+    assert_string_equal(copy_of(k, g, p, 0), "");
+    kit_drop_parked(k, g, p, 1);
+    assert_string_equal(copy_of(k, g, p, 1), "");
+    assert_string_equal(copy_of(k, other, p, 1), "copy of 1");
+    assert_int_equal(kit_delete_group(k, "t", "g"), E_OK);
+    assert_string_equal(copy_of(k, g, p, 3), "");
+    assert_string_equal(copy_of(k, other, p, 1), "copy of 1");
+    assert_int_equal(kit_delete_topic(k, "t"), E_OK);
+    assert_string_equal(copy_of(k, other, p, 1), "");
+    kit_free(k);
+}
+
+static void a_log_is_not_cut_over_what_is_not_copied_yet(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+    uint32_t g = kit_group(k, "t", "g", &(struct wire_group_config){.lease_ms = 6 * HOUR});
+    kit_produce(k, p, "a b c d");
+    kit_receive(k, A, g, 4);
+    kit_settle(k, A, g, SETTLE_PARK, "0 1");
+    kit_ack(k, A, g, "2 3");
+    k->hold_copies = true;
+    kit_pass(k, HOUR + 5000);
+    assert_int_equal(k->copies_n, 1);
+    assert_int_equal(start_of(k, p), 0);
+    kit_drop_parked(k, g, p, 1); /* meanwhile */
+    assert_true(kit_redrive(k, g, p, 0));
+    assert_string_equal(kit_receive(k, A, g, 4), "0");
+    kit_pass(k, 5000);
+    assert_int_equal(start_of(k, p), 0);
+    kit_restart(k); /* what was asked is forgotten, and asked again */
+    assert_int_equal(k->copies_n, 0);
+    k->hold_copies = false;
+    kit_pass(k, 5000);
+    assert_int_equal(start_of(k, p), 4);
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0"); /* it is leased */
+    assert_string_equal(copy_of(k, g, p, 1), "");
+    kit_ack(k, A, g, "0");
+    assert_string_equal(copy_of(k, g, p, 0), "");
+    kit_free(k);
+}
+
+static void many_held_messages_are_copied_a_few_at_a_time_and_no_faster_than_they_may(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    k->watch = false;
+    k->limits.copy_bytes_per_s = 10000; /* a copy is 9 to 12 bytes here: a thousand in a second */
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+    uint32_t g = kit_group(k, "t", "g", &(struct wire_group_config){.order = ORDER_NONE});
+    kit_produce_many(k, p, "-", 3000);
+    for (int i = 0; i < 30; i++) {
+        char all[8192];
+        snprintf(all, sizeof all, "%s", kit_receive(k, A, g, 100));
+        kit_settle(k, A, g, SETTLE_PARK, all);
+    }
+    kit_pass(k, HOUR - 60000);
+    uint64_t began = k->now.mono_ms;
+    while (start_of(k, p) == 0)
+        kit_pass(k, 100);
+    assert_true(k->now.mono_ms - began > 60000 + 2500);
+    assert_int_equal(engine_counters(k->engine)->copied_messages, 3000);
+    assert_true(k->copies_made >= 3000 / 64);
+    k->watch = true;
+    kit_restart(k);
+    kit_free(k);
+}
+
+/* ---------------------------------------------------------------- the hard cap */
+
+static struct wire_topic_config capped(void) { return (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = 3 * HOUR}; }
+
+static uint64_t lost(struct kit *k, uint32_t g) { return group_lost(map_get(&k->engine->groups, g)); }
+
+static void what_nobody_has_done_is_kept_up_to_the_hard_cap_and_then_lost_and_counted(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL), done = kit_group(k, "t", "done", NULL);
+    kit_produce(k, p, "a b c");
+    kit_receive(k, A, done, 3);
+    kit_ack(k, A, done, "0 1 2");
+    kit_pass(k, 2 * HOUR);
+    kit_produce(k, p, "d e");
+    kit_pass(k, HOUR - 1000);
+    assert_int_equal(start_of(k, p), 0);
+    kit_pass(k, 5000);
+    assert_int_equal(start_of(k, p), 3);
+    assert_int_equal(lost(k, g), 3);
+    assert_int_equal(lost(k, done), 0);
+    assert_int_equal(fetch(k, p, 1)->gap.why, GAP_HARD_CAP);
+    assert_int_equal(engine_counters(k->engine)->lost_messages, 3);
+    assert_string_equal(kit_where(k, "t", "g"), "floor 3 unscanned 2");
+    kit_restart(k);
+    assert_int_equal(lost(k, g), 3);
+    assert_string_equal(kit_receive(k, A, g, 9), "3 4");
+    kit_free(k);
+}
+
+static void who_holds_a_message_at_the_hard_cap_has_lost_it(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", &(struct wire_group_config){.lease_ms = 12 * HOUR, .run_max = 2});
+    kit_produce(k, p, "a b a b");
+    kit_produce(k, p, "a c");
+    assert_string_equal(kit_receive(k, A, g, 2), "0 2");
+    assert_string_equal(kit_receive(k, B, g, 1), "1");
+    kit_pass(k, 3 * HOUR - 5000);
+    kit_produce(k, p, "a b");
+    kit_pass(k, 10000);
+    assert_int_equal(start_of(k, p), 6);
+    assert_string_equal(kit_ack(k, B, g, "1"), "LEASE_LOST");
+    assert_string_equal(kit_ack(k, A, g, "0"), "LEASE_LOST");
+    assert_int_equal(lost(k, g), 5);              /* 2 was given back unbegun, and has a row: it stays */
+    assert_string_equal(copy_of(k, g, p, 2), "copy of 2");
+    assert_string_equal(kit_receive(k, C, g, 9), "2 6 7");
+    kit_ack(k, C, g, "2 6 7");
+    assert_string_equal(copy_of(k, g, p, 2), "");
+    assert_string_equal(kit_where(k, "t", "g"), "floor 8");
+    kit_free(k);
+}
+
+static void what_is_held_at_the_hard_cap_is_copied_and_stays(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b c a");
+    kit_receive(k, A, g, 3);
+    kit_settle_delay(k, A, g, SETTLE_NACK, "0", 4 * HOUR);
+    kit_settle(k, A, g, SETTLE_PARK, "1");
+    kit_ack(k, A, g, "2");
+    kit_pass(k, 3 * HOUR + 5000);
+    assert_int_equal(start_of(k, p), 4);
+    assert_int_equal(lost(k, g), 1); /* 3, behind its key */
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0");
+    assert_string_equal(copy_of(k, g, p, 1), "copy of 1");
+    kit_restart(k);
+    kit_produce(k, p, "a");
+    kit_pass(k, HOUR);
+    assert_string_equal(kit_receive(k, A, g, 9), "0"); /* its retry; 4 is behind it, 3 is passed over */
+    kit_ack(k, A, g, "0");
+    assert_string_equal(copy_of(k, g, p, 0), "");
+    assert_string_equal(kit_receive(k, A, g, 9), "4");
+    kit_ack(k, A, g, "4");
+    assert_string_equal(kit_where(k, "t", "g"), "floor 5 parked 1");
+    assert_true(kit_redrive(k, g, p, 1));
+    assert_string_equal(kit_receive(k, A, g, 9), "1");
+    kit_free(k);
+}
+
+static void many_messages_behind_a_key_are_lost_and_the_key_goes_on(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    k->watch = false;
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", &(struct wire_group_config){.park = PARK_KEY, .lease_ms = 12 * HOUR});
+    kit_produce_many(k, p, "a", 5000);
+    kit_produce(k, p, "b");
+    kit_receive(k, A, g, 1);
+    kit_settle(k, A, g, SETTLE_PARK, "0"); /* blocks the others */
+    assert_string_equal(kit_receive(k, A, g, 9), "5000");
+    kit_pass(k, 2 * HOUR);
+    kit_produce_many(k, p, "a", 10);
+    assert_string_equal(kit_receive(k, A, g, 9), "");
+    k->watch = true;
+    kit_pass(k, HOUR + 5000);
+    assert_int_equal(start_of(k, p), 5001);
+    assert_int_equal(lost(k, g), 5000);
+    assert_string_equal(kit_ack(k, A, g, "5000"), "LEASE_LOST");
+    kit_restart(k);
+    assert_true(kit_redrive(k, g, p, 0));
+    assert_string_equal(kit_receive(k, A, g, 9), "0");
+    kit_ack(k, A, g, "0");
+    assert_string_equal(kit_receive(k, A, g, 9), "5001");
+    kit_restart(k);
+    kit_ack(k, A, g, "5001");
+    assert_string_equal(kit_receive(k, A, g, 9), "5002");
+    kit_free(k);
+}
+
+static void what_is_scanned_again_after_a_restart_is_lost_too_without_anybody_who_asks(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b a b a b c");
+    assert_string_equal(kit_receive(k, A, g, 1), "0"); /* the others are read ahead */
+    kit_restart(k);
+    kit_pass(k, 3 * HOUR + 5000);
+    assert_int_equal(start_of(k, p), 7);
+    assert_int_equal(lost(k, g), 6);
+    assert_string_equal(copy_of(k, g, p, 0), "copy of 0"); /* it came back from its lease, and has a row */
+    assert_string_equal(kit_receive(k, A, g, 9), "0");
+    kit_produce(k, p, "a b");
+    assert_string_equal(kit_receive(k, B, g, 9), "8");
+    kit_ack(k, A, g, "0");
+    assert_string_equal(kit_receive(k, B, g, 9), "7");
+    kit_free(k);
+}
+
+static void a_purge_after_a_loss_leaves_nothing(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a a a");
+    kit_receive(k, A, g, 1);
+    kit_settle_delay(k, A, g, SETTLE_NACK, "0", 9 * HOUR);
+    kit_pass(k, 3 * HOUR + 5000);
+    assert_int_equal(start_of(k, p), 3);
+    assert_int_equal(lost(k, g), 2);
+    kit_produce(k, p, "a b");
+    kit_receive(k, A, g, 1);
+    assert_int_equal(kit_control(k, "t", "g", GROUP_PURGE)->code, E_OK);
+    assert_string_equal(kit_where(k, "t", "g"), "floor 5");
+    kit_pass(k, 10 * HOUR);
+    assert_string_equal(copy_of(k, g, p, 0), "");
+    assert_int_equal(lost(k, g), 2);
+    kit_produce(k, p, "a");
+    assert_string_equal(kit_receive(k, A, g, 9), "5");
+    kit_free(k);
+}
+
+static void settings_that_are_altered_while_a_cut_is_under_way_are_kept_to(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a b");
+    kit_receive(k, A, g, 1);
+    kit_settle(k, A, g, SETTLE_PARK, "0");
+    k->hold_cuts = true;
+    kit_pass(k, 3 * HOUR + 5000);
+    assert_int_equal(k->cuts_n, 1);
+    assert_int_equal(alter(k, (struct wire_topic_config){.retention_ms = 9 * HOUR, .hard_cap_ms = 9 * HOUR},
+                           TOPIC_SET_RETENTION_MS | TOPIC_SET_HARD_CAP_MS)->code, E_OK);
+    k->hold_cuts = false;
+    kit_pass(k, HOUR);
+    assert_int_equal(start_of(k, p), 0);
+    assert_int_equal(lost(k, g), 0);
+    kit_pass(k, 6 * HOUR);
+    assert_int_equal(start_of(k, p), 2);
+    kit_free(k);
+}
+
+static void a_group_that_is_made_while_a_log_is_cut_gets_what_it_was_promised(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, p, "a");
+    kit_produce(k, p, "b");
+    kit_receive(k, A, g, 1);
+    kit_ack(k, A, g, "0");
+    k->hold_cuts = true;
+    kit_pass(k, HOUR + 5000);
+    assert_int_equal(k->cuts_n, 1);
+    uint32_t late = kit_group(k, "t", "late", NULL);
+    k->hold_cuts = false;
+    kit_pass(k, 5000);
+    assert_int_equal(start_of(k, p), 0);
+    assert_string_equal(kit_receive(k, A, late, 9), "0 1");
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_go_when_they_are_older_than_the_topic_keeps_them_and_not_before),
         cmocka_unit_test(a_topic_keeps_as_many_bytes_as_it_is_told_its_largest_partitions_are_cut_first),
         cmocka_unit_test(what_a_group_has_not_done_stays),
-        cmocka_unit_test(what_was_done_and_is_present_again_stays),
+        cmocka_unit_test(what_was_done_and_is_present_again_is_copied_while_it_is_leased),
         cmocka_unit_test(who_stands_before_the_start_is_told_what_is_gone_from_when_to_when_and_why),
         cmocka_unit_test(many_removals_are_remembered_in_few_places_the_newest_best),
         cmocka_unit_test(a_wall_clock_that_is_not_believed_removes_nothing),
         cmocka_unit_test(a_setting_that_is_altered_holds_for_what_is_there),
         cmocka_unit_test(a_topic_may_go_while_its_log_is_looked_at),
         cmocka_unit_test(partitions_that_lose_nothing_cost_nothing),
+        cmocka_unit_test(dead_letters_are_copied_before_their_log_goes_and_the_copies_go_with_them),
+        cmocka_unit_test(a_log_is_not_cut_over_what_is_not_copied_yet),
+        cmocka_unit_test(many_held_messages_are_copied_a_few_at_a_time_and_no_faster_than_they_may),
+        cmocka_unit_test(what_nobody_has_done_is_kept_up_to_the_hard_cap_and_then_lost_and_counted),
+        cmocka_unit_test(who_holds_a_message_at_the_hard_cap_has_lost_it),
+        cmocka_unit_test(what_is_held_at_the_hard_cap_is_copied_and_stays),
+        cmocka_unit_test(many_messages_behind_a_key_are_lost_and_the_key_goes_on),
+        cmocka_unit_test(what_is_scanned_again_after_a_restart_is_lost_too_without_anybody_who_asks),
+        cmocka_unit_test(a_purge_after_a_loss_leaves_nothing),
+        cmocka_unit_test(settings_that_are_altered_while_a_cut_is_under_way_are_kept_to),
+        cmocka_unit_test(a_group_that_is_made_while_a_log_is_cut_gets_what_it_was_promised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

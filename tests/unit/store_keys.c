@@ -104,6 +104,8 @@ static bool read_batch(struct view key, struct parts *p)
 SHAPE(topic, key_topic(p.a), key_read_id(key, 't', &p->a), A)
 SHAPE(group, key_group(p.a), key_read_id(key, 'g', &p->a), A)
 SHAPE(partition, key_partition_row(p.a), key_read_id(key, 'p', &p->a), A)
+SHAPE(copy, key_copy(p.a, p.b, p.c), key_read_copy(key, &p->a, &p->b, &p->c), first_difference(A, B, C, 0))
+SHAPE(lost, key_lost(p.a, p.b), key_read_lost(key, &p->a, &p->b), first_difference(A, B, 0, 0))
 SHAPE(trims, key_trims(p.a), key_read_id(key, 'r', &p->a), A)
 SHAPE(compaction, key_compaction(p.a), key_read_id(key, 'c', &p->a), A)
 SHAPE(log, key_log(p.a, p.c), key_read_log(key, &p->a, &p->c), first_difference(A, C, 0, 0))
@@ -133,7 +135,7 @@ SHAPE(lane, key_lane((struct id128){.hi = p.c, .lo = p.d}, p.a), read_lane(key, 
 static const struct shape shapes[] = {ROW(topic),  ROW(group), ROW(partition), ROW(compaction), ROW(log),
                                       ROW(cursor), ROW(claim), ROW(member), ROW(done),  ROW(lease),     ROW(list),
                                       ROW(held),   ROW(retry), ROW(batch),     ROW(task),
-                                      ROW(session), ROW(lane), ROW(trims),  ROW(header),    ROW(away),
+                                      ROW(session), ROW(lane), ROW(trims), ROW(copy), ROW(lost),  ROW(header),    ROW(away),
                                       ROW(far)};
 
 static struct parts any_parts(struct rng *r)
@@ -256,6 +258,9 @@ static void the_kind_of_a_scheduled_key_is_told_before_it_is_taken_apart(void **
     assert_int_equal(key_read_sched_kind(view_of(away.bytes, 8), &due), SCHED_KIND_NONE);
     assert_true(view_cmp(key_view(&far), key_view(&away_first)) < 0);
     assert_true(view_cmp(key_view(&away_last), key_view(&first)) < 0);
+    struct key copy = key_copy('r', 'i', 7); /* whatever its numbers look like */
+    assert_int_equal(key_read_sched_kind(key_view(&copy), &due), SCHED_KIND_COPY);
+    assert_true(view_cmp(key_view(&last), key_view(&copy)) < 0 && view_cmp(key_view(&copy), key_view(&never)) < 0);
     retry.bytes[8] = 'x';
     assert_int_equal(key_read_sched_kind(key_view(&retry), &due), SCHED_KIND_NONE);
 }
@@ -353,6 +358,8 @@ static void the_bytes_of_keys_are_these_for_ever(void **state)
         {"s\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50", 17},
         {"l\21\22\23\24\25\26\27\30\41\42\43\44\45\46\47\50\1\2\3\4", 21},
         {"r\1\2\3\4", 5},
+        {"h\1\2\3\4\5\6\7\10\21\22\23\24\25\26\27\30", 17},
+        {"l\1\2\3\4\5\6\7\10", 9},
         {"\377\377\377\377\1\2\3\4\21\22\23\24\25\26\27\30", 16},
         {"\377\377\377\376\1\2\3\4\21\22\23\24\25\26\27\30", 16},
         {"a\21\22\23\24\25\26\27\30\1\2\3\4\5\6\7\10\41\42\43\44\45\46\47\50", 25},

@@ -21,6 +21,7 @@ static const struct epoch_row epochs[] = {{0}, {MAX32, MAX64, MAX64 - 1}};
 static const struct next_row nexts[] = {{0}, {MAX32, MAX32 - 1, MAX32 - 2, MAX64}};
 static const struct partition_row partitions[] = {
     {0}, {MAX64, MAX64 - 1, MAX64 - 2, MAX64 - 3, MAX64 - 4, MAX64 - 5, MAX32, MAX32 - 1, MAX64 - 6, MAX64 - 7}};
+static const struct lost_row losses[] = {{0}, {MAX64, MAX64 - 1}};
 static const struct trims_row trims[] = {
     {0}, {2, {{MAX64, MAX64 - 1, MAX64 - 2, GAP_RETENTION}, {5, 6, 7, GAP_HARD_CAP}}}};
 static const struct compaction_row compactions[] = {
@@ -201,6 +202,7 @@ enum kind {
     GROUP,
     PARTITION,
     TRIMS,
+    LOST,
     CURSOR,
     CLAIM,
     MEMBER,
@@ -259,6 +261,9 @@ static void put(enum kind kind, bool x, struct buf *b)
         break;
     case TRIMS:
         trims_row_put(b, &trims[x]);
+        break;
+    case LOST:
+        lost_row_put(b, &losses[x]);
         break;
     case CURSOR:
         cursor_row_put(b, &cursors[x]);
@@ -335,6 +340,7 @@ static int get(enum kind kind, struct view v, struct err *e)
         struct group_row group;
         struct partition_row partition;
         struct trims_row trims;
+        struct lost_row lost;
         struct cursor_row cursor;
         struct claim_row claim;
         struct member_row member;
@@ -370,6 +376,8 @@ static int get(enum kind kind, struct view v, struct err *e)
         return partition_row_get(v, &r.partition, e);
     case TRIMS:
         return trims_row_get(v, &r.trims, e);
+    case LOST:
+        return lost_row_get(v, &r.lost, e);
     case CURSOR:
         return cursor_row_get(v, &r.cursor, e);
     case CLAIM:
@@ -575,6 +583,14 @@ static void rows_of_numbers_come_back(void **state)
         EQ(at[1].why);                  \
     } while (0)
     ROUND_TRIP(trims_row, trims_row, trims)
+#undef SAME
+#define SAME(x, y)                     \
+    do {                               \
+        struct lost_row a = x, b_ = y; \
+        EQ(lost);                      \
+        EQ(stale);                     \
+    } while (0)
+    ROUND_TRIP(lost_row, lost_row, losses)
 #undef SAME
 #define SAME(x, y)                       \
     do {                                 \
