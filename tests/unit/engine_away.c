@@ -479,7 +479,7 @@ static void the_rows_that_a_purge_leaves_go_in_bounded_steps(void **state)
     struct world w = begin((struct wire_group_config){0});
     w.k->watch = false;
     for (int i = 0; i < N; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "k%d", i);
         kit_produce(w.k, w.p, key);
     }
