@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/units.h"
 #include "schemas/records.h"
 #include "schemas/stored.h"
 #include "sdk/batch.h"
@@ -240,8 +241,15 @@ static int gap(struct sluice_reader *r, const struct wire_gap *g, uint64_t start
     if (to <= from)
         to = from + 1;
     r->offset = to;
-    fail(err, E_GAP, "topic '%s', partition %u: messages %llu to %llu are gone, %s", r->topic->name, r->index,
-         (unsigned long long)from, (unsigned long long)to - 1, whys[g->why < ARRAY_LEN(whys) ? g->why : 0]);
+    char first[UNITS_TEXT_MAX] = "", last[UNITS_TEXT_MAX] = "";
+    bool times = g->to_time_ms != 0;
+    if (times) {
+        time_format(first, g->from_time_ms);
+        time_format(last, g->to_time_ms);
+    }
+    fail(err, E_GAP, "topic '%s', partition %u: messages %llu to %llu are gone, %s%s%s%s%s", r->topic->name, r->index,
+         (unsigned long long)from, (unsigned long long)to - 1, whys[g->why < ARRAY_LEN(whys) ? g->why : 0],
+         times ? ", appended from " : "", first, times ? " to " : "", last);
     if (err != NULL)
         err->depth = to - from;
     return E_GAP;

@@ -361,6 +361,23 @@ what_is_not_there_is_exit_3_with_the_command_that_creates_it() {
     status 3 sluice group lag "g-of-nobody"
 }
 
+begins_behind() {
+    [ "$(sluice topic show "$t" -o json | sed 's/.*"log":\[{"partition":0,"start":\([0-9]*\).*/\1/')" -ge "$1" ]
+}
+
+who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
+    local i
+    topic
+    for i in 1 2 3; do
+        fill
+    done
+    sluice topic alter "$t" --retention-bytes 5kB 2>/dev/null
+    eventually begins_behind 2
+    sluice consume "$t" --from 0 --exit-at-end 2>"$WORK/said" | wc -l | expect left 1
+    grep -q "messages 0 to 1 are gone, by retention, appended from 20.* to 20" "$WORK/said"
+    sluice topic rm "$t" --yes 2>/dev/null
+}
+
 topics_are_listed_and_shown() {
     topic --partitions 2 --retention forever
     seq 3 | sluice produce "$t" -k k >/dev/null
