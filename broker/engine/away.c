@@ -106,13 +106,24 @@ static uint8_t state_of(const struct entry *e)
     return e->state == ENTRY_BLOCKED ? AWAY_BLOCKED : e->state == ENTRY_RETRYING ? AWAY_RETRYING : AWAY_WAITING;
 }
 
+/* In a front it waits for the head, whatever its own time is: that is known when it is back. */
+static uint8_t state_in_front(struct group *g, const struct entry *e)
+{
+    uint8_t state = state_of(e);
+    if (state != AWAY_RETRYING || PLANTED(away_front_retries))
+        return state;
+    g->retrying--;
+    g->waiting++;
+    return AWAY_WAITING;
+}
+
 /* `timed`: it comes back when it is due; others do with the head of their key, or when they are redriven. */
-static void entry_go(struct engine *en, struct entry *e, bool timed)
+static void entry_go(struct engine *en, struct entry *e, uint8_t state, bool timed)
 {
     struct group_part *p = e->part;
     struct group *g = p->group;
     assert(e->has_row && e->state != ENTRY_LEASED && e->state != ENTRY_READY);
-    ++*count_of(&g->away, state_of(e));
+    ++*count_of(&g->away, state);
     counts_changed(en, g);
     en->counters.away_messages++;
     if (e->state == ENTRY_RETRYING)
@@ -156,10 +167,11 @@ static void key_go(struct engine *en, struct key_queue *k)
     k->members_n = n;
     struct list_node *next = list_first(&k->front);
     for (struct entry *e = k->head; e != NULL; at++) {
-        k->members[at] = (struct key_member){.partition = e->part->partition->id, .offset = e->offset, .state = state_of(e)};
+        uint8_t state = at == 0 ? state_of(e) : state_in_front(g, e);
+        k->members[at] = (struct key_member){.partition = e->part->partition->id, .offset = e->offset, .state = state};
         struct entry *behind = next != NULL ? container_of(next, struct entry, of_key) : NULL;
         next = next != NULL ? list_after(&k->front, next) : NULL;
-        entry_go(en, e, at == 0 && e->state == ENTRY_RETRYING);
+        entry_go(en, e, state, at == 0 && state == AWAY_RETRYING);
         e = behind;
     }
     k->head = NULL;
@@ -516,7 +528,7 @@ void away_turn_end(struct engine *en)
     for (struct list_node *n; (n = list_pop_front(&en->leaving)) != NULL;) {
         struct entry *e = container_of(n, struct entry, link);
         if (e->key == NULL && far(en, e))
-            entry_go(en, e, true);
+            entry_go(en, e, state_of(e), true);
         else if (!e->has_time)
             time_here(en, e);
     }

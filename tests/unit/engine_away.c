@@ -413,6 +413,45 @@ static void the_rest_of_a_run_goes_away_with_its_first(void **state)
     kit_free(w.k);
 }
 
+/* A retry that stepped down for an older message, which then blocks the key: it waits for its key, and for its own time only if that is later. */
+static void a_retry_behind_a_dead_letter_waits_for_its_key_and_is_no_retry_meanwhile(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        bool restart = round % 2 != 0, early = round >= 2;
+        struct world w = begin((struct wire_group_config){0});
+        kit_produce(w.k, w.p, "a a a");
+        kit_receive(w.k, A, w.g, 1);
+        kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
+        assert_int_equal(kit_alter_group(w.k, "t", "g", (struct wire_group_config){.park = PARK_KEY}, GROUP_SET_PARK)->code, E_OK);
+        assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
+        nack(w, "1", 60000);
+        assert_true(kit_redrive(w.k, w.g, w.p, 0));
+        assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
+        kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
+        assert_string_equal(where(w), "floor 2 blocked 1 waiting 1 behind 1 parked 1 redriven 2 away 2");
+        assert_int_equal(kit_lag(w.k, "t", "g").delayed, 0);
+        if (restart)
+            kit_restart(w.k);
+        kit_pass(w.k, early ? 30000 : 120000);
+        assert_string_equal(where(w), "floor 2 blocked 1 waiting 1 behind 1 parked 1 redriven 2 away 2");
+        assert_int_equal(entries(w) + keys(w), 0);
+        assert_true(kit_redrive(w.k, w.g, w.p, 0));
+        assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
+        kit_ack(w.k, A, w.g, "0");
+        if (early) {
+            assert_string_equal(where(w), "floor 2 retrying 1 behind 1 redriven 1 away 1");
+            kit_pass(w.k, 29999);
+            assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
+            kit_pass(w.k, 1);
+        }
+        take(w, "1 2");
+        assert_string_equal(where(w), "floor 3");
+        assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any) + rows(w, FAM_SCHED, is_time), 0);
+        kit_free(w.k);
+    }
+}
+
 /* Redrives rest while a thousand redriven messages wait; what was away is not redriven, however much of it is back. */
 static void what_came_back_does_not_hold_back_a_redrive(void **state)
 {
@@ -724,6 +763,7 @@ int main(void)
         cmocka_unit_test(a_redriven_message_goes_before_a_head_that_is_away_and_that_comes_when_it_is_due),
         cmocka_unit_test(a_redriven_message_that_is_younger_goes_away_with_the_head_of_its_key),
         cmocka_unit_test(the_rest_of_a_run_goes_away_with_its_first),
+        cmocka_unit_test(a_retry_behind_a_dead_letter_waits_for_its_key_and_is_no_retry_meanwhile),
         cmocka_unit_test(what_came_back_does_not_hold_back_a_redrive),
         cmocka_unit_test(a_purge_ends_what_is_away_but_dead_letters),
         cmocka_unit_test(the_rows_that_a_purge_leaves_go_in_bounded_steps),
