@@ -49,7 +49,7 @@ struct group_view {
     bool copied;               /* it has a copy */
     bool was_done, was_parked; /* ever, and for a reason: settings may have changed since */
     uint64_t redriven_turn;    /* the last in which it was redriven or replayed */
-    uint64_t replayed_by, replayed_token; /* a task; the last token of before */
+    uint64_t replayed_by, replayed_token; /* a task; no token of before is higher */
     uint64_t absent_turn;      /* is absent: since then */
     /* told by rows */
     struct spot is, was;       /* now, and before the list that is being followed */

@@ -134,10 +134,11 @@ static bool is_running(const struct world *w, const struct task_view *t)
     return !t->row.dry_run && (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn);
 }
 
-/* What it cannot but bring: the log still has it. */
+/* What it cannot but bring: the log still has it, after what this list removes. */
 static bool must_replay(const struct world *w, const struct task_view *t, const struct message *m)
 {
-    return replay_means(w, t, m, false, t->surely) && !m->compacted && (uint64_t)m->offset >= w->model->parts[m->part].start;
+    const struct part_view *p = &w->model->parts[m->part];
+    return replay_means(w, t, m, false, t->surely) && !m->compacted && (size_t)m->offset >= p->start && (size_t)m->offset >= p->trim_to;
 }
 
 static bool may_replay(const struct world *w, const struct task_view *t, int group, const struct message *m)
@@ -169,7 +170,10 @@ static void present_again(struct world *w, struct group_view *g, const struct ta
 {
     g->redriven_turn = w->model->turn;
     g->replayed_by = by->row.act == TASK_REPLAY ? by->id : 0;
+    uint64_t before = g->is.token != 0 ? g->is.token - 1 : w->model->token_last; /* a client may have one from before a power cut */
     g->replayed_token = g->token > g->was.token ? g->token : g->was.token;
+    if (before > g->replayed_token)
+        g->replayed_token = before;
     g->failures = g->grants = 0;
     g->until = g->lease_end = g->not_before = 0;
 }

@@ -185,8 +185,8 @@ static void item_ok(struct client *c, const struct item *i, uint64_t at)
     struct message *m = model_message(w, i->id);
     struct group_view *g = model_view(m, i->group);
     uint8_t verb = i->wire.verb;
-    if (g->replayed_by != 0 && i->wire.token <= g->replayed_token)
-        return; /* that was before it was replayed */
+    if (i->wire.token <= g->replayed_token)
+        return; /* that was before it was replayed or redriven */
     g->acked |= verb == SETTLE_ACK;
     g->parked_by_client |= verb == SETTLE_PARK && g->is.held == HELD_PARKED;
     if (verb == SETTLE_NACK && (i->wire.flags & SETTLE_HAS_DELAY) != 0)
