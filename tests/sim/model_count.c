@@ -200,7 +200,7 @@ static void count_one(struct world *w, int group, struct message *m, uint8_t lis
     const struct spot *s = &model_view(m, group)->is;
     bool parked = s->held == HELD_PARKED, dead = parked && !s->blocking,
          redriven = s->done && !spot_absent(s);
-    bool stale = listed == 1 && s->done && spot_absent(s) && s->held == 0; /* lost, and still in its list */
+    bool stale = listed == 1 && s->done; /* lost, and still in its list, also when it was replayed since: the engine says how many */
     r->stale += stale;
     listed = stale ? 0 : listed;
     int places = (s->done && !dead && !redriven) + (s->token != 0) + (s->held != 0) + (listed != 0);

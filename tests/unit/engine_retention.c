@@ -500,6 +500,46 @@ static void what_is_held_at_the_hard_cap_is_copied_and_stays(void **state)
     kit_free(k);
 }
 
+/* Its position stays in the list of its key, and is passed over there, though the message is present again. */
+static void what_was_lost_behind_its_key_can_be_replayed_as_long_as_the_log_has_it(void **state)
+{
+    (void)state;
+    struct kit *k = kit_quick();
+    k->limits.copy_bytes_per_s = 10; /* the log stays while the dead letters of the other group are copied */
+    uint32_t p = kit_topic_of(k, "t", capped()), g = kit_group(k, "t", "g", NULL), slow = kit_group(k, "t", "slow", &(struct wire_group_config){.order = ORDER_NONE});
+    kit_produce(k, p, "a a a");
+    kit_produce_many(k, p, "-", 100);
+    kit_receive(k, A, g, 1);
+    kit_settle_delay(k, A, g, SETTLE_NACK, "0", 4 * HOUR);
+    for (int i = 0; i < 3; i++) {
+        char all[8192];
+        snprintf(all, sizeof all, "%s", kit_receive(k, A, slow, 60));
+        kit_settle(k, A, slow, SETTLE_PARK, all);
+        snprintf(all, sizeof all, "%s", kit_receive(k, A, g, 60));
+        kit_ack(k, A, g, all);
+    }
+    kit_pass(k, 3 * HOUR + 5000);
+    assert_int_equal(start_of(k, p), 0);
+    assert_int_equal(lost(k, g), 2);
+    struct wire_request r = kit_request(k, A, VERB_HELD_CHANGE);
+    r.held_change = (struct wire_held_change){.act = TASK_REPLAY, .source = REPLAY_LOG, .topic = VIEW_LIT("t"), .group = VIEW_LIT("g"),
+                                              .from_offset = 1, .to_offset = 2};
+    assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
+    kit_pass(k, 100);
+    kit_restart(k);
+    kit_produce(k, p, "a");
+    kit_pass(k, HOUR);
+    assert_string_equal(kit_receive(k, A, g, 9), "0");
+    kit_ack(k, A, g, "0");
+    assert_string_equal(kit_receive(k, A, g, 9), "1"); /* and 2 does not come */
+    kit_restart(k);
+    kit_ack(k, A, g, "1");
+    assert_string_equal(kit_receive(k, A, g, 9), "103");
+    kit_ack(k, A, g, "103");
+    assert_string_equal(kit_where(k, "t", "g"), "floor 104");
+    kit_free(k);
+}
+
 static void many_messages_behind_a_key_are_lost_and_the_key_goes_on(void **state)
 {
     (void)state;
@@ -634,6 +674,7 @@ int main(void)
         cmocka_unit_test(what_nobody_has_done_is_kept_up_to_the_hard_cap_and_then_lost_and_counted),
         cmocka_unit_test(who_holds_a_message_at_the_hard_cap_has_lost_it),
         cmocka_unit_test(what_is_held_at_the_hard_cap_is_copied_and_stays),
+        cmocka_unit_test(what_was_lost_behind_its_key_can_be_replayed_as_long_as_the_log_has_it),
         cmocka_unit_test(many_messages_behind_a_key_are_lost_and_the_key_goes_on),
         cmocka_unit_test(what_is_scanned_again_after_a_restart_is_lost_too_without_anybody_who_asks),
         cmocka_unit_test(a_purge_after_a_loss_leaves_nothing),
