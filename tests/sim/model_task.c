@@ -134,10 +134,14 @@ static bool is_running(const struct world *w, const struct task_view *t)
     return !t->row.dry_run && (t->row.state == TASK_RUNNING || t->end_turn == w->model->turn);
 }
 
-/* What it cannot but bring: the log still has it, after what this list removes. */
+/* What it cannot but bring: the log still has it, after what this list removes. What was held in the millisecond in which it began, which
+ * lasts while the wall clock is behind, may have been held later. */
 static bool must_replay(const struct world *w, const struct task_view *t, const struct message *m)
 {
     const struct part_view *p = &w->model->parts[m->part];
+    if (t->row.replay.source != REPLAY_LOG &&
+        model_view((struct message *)m, model_group(w, t->row.replay.of))->is.held_ms >= t->row.started_ms)
+        return false;
     return replay_means(w, t, m, false, t->surely) && !m->compacted && (size_t)m->offset >= p->start && (size_t)m->offset >= p->trim_to;
 }
 
@@ -265,7 +269,8 @@ void model_replay_order(struct world *w, int group, const struct message *m)
     for (int64_t at = 0; t != NULL && at < m->offset; at++) {
         struct message *other = &o->messages[p->log[at]];
         const struct group_view *g = model_view(other, group);
-        if (other->key == m->key && spot_absent(&g->is) && g->absent_turn < t->began_turn && is_running(w, t) && t->row.limit == 0 &&
+        bool absent = spot_absent(&g->is) && (!g->touched || spot_absent(&g->was)); /* not only since this list */
+        if (other->key == m->key && absent && g->absent_turn < t->began_turn && is_running(w, t) && t->row.limit == 0 &&
             must_replay(w, t, other))
             world_fail(w, "message %llu of key %d came before %llu, by the same replay %llu of group %d", (unsigned long long)m->id, m->key,
                        (unsigned long long)other->id, (unsigned long long)t->id, group);
