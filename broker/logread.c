@@ -667,12 +667,12 @@ static bool fits(void *user, uint32_t partition, uint64_t offset, const struct w
 {
     struct fitting *x = user;
     struct record record;
-    struct found found;
+    struct found found = {0};
     struct err e = {0};
     int code = slicer_get(&x->s, x->src, partition, offset, &record, &found, &e);
     if (code != E_OK && code != E_DAMAGED && code != E_GAP)
         x->code = code;
-    x->append_time_ms = x->s.b.h.append_time_ms;
+    x->append_time_ms = found.h.append_time_ms; /* of the log's batch, or of its copy */
     return code == E_OK && filter_bytes(f, record.key, record.headers);
 }
 

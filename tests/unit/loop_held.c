@@ -11,15 +11,12 @@ static struct call *next(struct kit *k, enum wire_verb verb)
     return c;
 }
 
-/* Produces and parks them all. */
-static struct kit *begin(const struct kit *options, const char *words)
+static void park_all(struct kit *k)
 {
-    struct kit *k = kit_new(options);
-    assert_int_equal(kit_ask(k, kit_produce_as(k, words))->code, E_OK);
     for (;;) {
         const struct wire_reply *r = kit_ask(k, kit_receive(k, DISK, 8, 0));
         if (r->receive.deliveries_n == 0)
-            return k;
+            return;
         const struct wire_delivery *d = &r->receive.deliveries[0];
         struct call *c = next(k, VERB_SETTLE);
         for (uint32_t i = 0; i < d->records_n; i++)
@@ -28,6 +25,15 @@ static struct kit *begin(const struct kit *options, const char *words)
         c->op.request.settle = (struct wire_settle){.singles = c->items, .singles_n = d->records_n};
         assert_int_equal(kit_ask(k, c)->settle.codes_n, 0);
     }
+}
+
+/* Produces and parks them all. */
+static struct kit *begin(const struct kit *options, const char *words)
+{
+    struct kit *k = kit_new(options);
+    assert_int_equal(kit_ask(k, kit_produce_as(k, words))->code, E_OK);
+    park_all(k);
+    return k;
 }
 
 static const struct wire_held_reply *page(struct kit *k, struct wire_held_list l)
@@ -54,10 +60,12 @@ static const char *offsets(const struct wire_held_reply *r)
 
 static const char *listed(struct kit *k, const struct wire_held_filter *f) { return offsets(page(k, (struct wire_held_list){.filter = f})); }
 
-static struct wire_task_row change(struct kit *k, enum task_act act, const struct wire_held_filter *f)
+static struct wire_task_row change_of(struct kit *k, struct wire_held_change w)
 {
     struct call *c = next(k, VERB_HELD_CHANGE);
-    c->op.request.held_change = (struct wire_held_change){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .act = (uint8_t)act, .filter = f};
+    w.topic = VIEW_LIT("t");
+    w.group = VIEW_LIT("g");
+    c->op.request.held_change = w;
     uint64_t id = kit_ask(k, c)->tasks.tasks[0].id;
     for (int i = 0; i < 100; i++) {
         kit_pass(k, 5);
@@ -69,6 +77,11 @@ static struct wire_task_row change(struct kit *k, enum task_act act, const struc
     }
     fail_msg("the task does not end");
     return (struct wire_task_row){0};
+}
+
+static struct wire_task_row change(struct kit *k, enum task_act act, const struct wire_held_filter *f)
+{
+    return change_of(k, (struct wire_held_change){.act = (uint8_t)act, .filter = f});
 }
 
 static const struct wire_held_filter red_1 = {.header = {(const uint8_t *)"red", 3}, .has_header_value = true,
@@ -180,6 +193,45 @@ static void a_damaged_message_fits_no_filter_of_bytes_and_every_other(void **sta
     kit_free(k);
 }
 
+/* Retention took its row of the log. */
+static void only_the_copy_is_left(struct kit *k, uint64_t offset)
+{
+    struct key row = kit_log_row(k->slow.mem, k->partition[DISK], offset), copy = key_copy(k->group[DISK], k->partition[DISK], offset);
+    struct buf value = {0};
+    struct puts l;
+    struct err e = {0};
+    bool found;
+    assert_int_equal(store_get(k->slow.mem, FAM_LOG_DAYS, key_view(&row), &value, &found, &e), E_OK);
+    assert_true(found);
+    puts_init(&l);
+    puts_remove(&l, FAM_LOG_DAYS, key_view(&row));
+    puts_row(&l, FAM_SCHED, key_view(&copy), buf_view(&value));
+    assert_int_equal(store_write(k->slow.mem, &l, &e), E_OK);
+    puts_free(&l);
+    buf_free(&value);
+}
+
+static void a_replay_by_time_goes_by_when_the_message_was_appended_also_when_only_its_copy_is_left(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new(&(struct kit){.tail_cache_bytes = 1});
+    uint64_t at[4];
+    for (int i = 0; i < 4; i++) {
+        kit_pass(k, 1000);
+        at[i] = k->now.wall_ms;
+        kit_ask(k, kit_produce_as(k, "a:-=-:v"));
+    }
+    park_all(k);
+    only_the_copy_is_left(k, 2);
+    struct wire_task_row t = change_of(k, (struct wire_held_change){.act = TASK_REPLAY, .source = REPLAY_PARKED, .from_ms = at[1], .to_ms = at[2]});
+    assert_int_equal(t.changed, 1);
+    assert_string_equal(listed(k, &(struct wire_held_filter){.reason = VIEW_LIT("parked")}), "0 2 3");
+    t = change_of(k, (struct wire_held_change){.act = TASK_REPLAY, .source = REPLAY_PARKED, .from_ms = at[2], .to_ms = at[3]});
+    assert_int_equal(t.changed, 1);
+    assert_string_equal(listed(k, &(struct wire_held_filter){.reason = VIEW_LIT("parked")}), "0 3");
+    kit_free(k);
+}
+
 static void a_task_by_bytes_goes_on_after_the_broker_was_closed_in_the_midst_of_it(void **state)
 {
     (void)state;
@@ -247,6 +299,7 @@ int main(void)
         cmocka_unit_test(pages_of_a_filter_that_fits_little_end_and_go_on),
         cmocka_unit_test(a_task_does_what_it_does_to_the_messages_whose_bytes_fit),
         cmocka_unit_test(a_damaged_message_fits_no_filter_of_bytes_and_every_other),
+        cmocka_unit_test(a_replay_by_time_goes_by_when_the_message_was_appended_also_when_only_its_copy_is_left),
         cmocka_unit_test(a_task_by_bytes_goes_on_after_the_broker_was_closed_in_the_midst_of_it),
         cmocka_unit_test(with_threads_too_every_task_and_list_comes_to_its_end),
     };
