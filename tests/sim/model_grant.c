@@ -10,10 +10,11 @@ static bool older(const struct message *a, const struct message *b)
 
 static void check_against(struct world *w, int group, const struct message *m, struct message *other, uint64_t token)
 {
-    const struct spot *s = &model_view(other, group)->is;
-    if (other->key != m->key || other == m || s->token == token ||
-        model_view(other, group)->redriven_turn == w->model->turn)
-        return; /* what is redriven in this turn may come after the grant */
+    const struct group_view *g = model_view(other, group);
+    const struct spot *s = &g->is;
+    bool back = g->redriven_turn == w->model->turn || (g->touched && spot_absent(&g->was));
+    if (other->key != m->key || other == m || s->token == token || back)
+        return; /* what is present again in this turn may be so after the grant */
     if (s->token != 0)
         world_fail(w, "message %llu of key %d was granted in group %d while %llu of the same key is leased",
                    (unsigned long long)m->id, m->key, group, (unsigned long long)other->id);

@@ -372,7 +372,8 @@ static void moved(struct world *w, int group, struct message *m)
                 (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group,
                 spot_text(is), (unsigned long long)is->token, is->failures, is->grants);
     if (is->done && (is->blocking || is->held == HELD_RETRYING)) { /* purged, or away: done and present */
-        bool again = !was->done && !is->blocking && is->failures == 0 && model_perhaps_replayed(w, group, m);
+        bool same = was->held == HELD_RETRYING && is->due_ms == was->due_ms; /* as it stood: it went */
+        bool again = !was->done && !is->blocking && !same && is->failures == 0 && model_perhaps_replayed(w, group, m);
         w->totals->away += !was->done;
         if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w) && !again && !model_past_the_cap(w, m))
             world_fail(w, "message %llu of group %d is away, and due at %llu", id, group, (unsigned long long)is->due_ms);
@@ -400,13 +401,13 @@ static void moved(struct world *w, int group, struct message *m)
     else if (is->failures < was->failures && !is->done)
         world_fail(w, "message %llu of group %d: failures fell from %u to %u", id, group, was->failures,
                    is->failures);
+    if (is->done && !g->redriven && is->token != 0) /* it was granted, too */
+        model_perhaps_replayed(w, group, m);
     if (is->token != 0 && (is->held != 0 || (is->done && !g->redriven)))
         world_fail(w, "message %llu is leased in group %d, and %s", id, group, is->done ? "done" : "held");
     if ((is->token != 0 || is->held != 0) && is->failures > is->grants)
         world_fail(w, "message %llu of group %d: %u failures of %u grants", id, group, is->failures,
                    is->grants);
-    if (is->done && !g->redriven && is->token != 0) /* it was granted, too */
-        model_perhaps_replayed(w, group, m);
     if (was->done && was->token != 0 && is->token == 0 && is->held == HELD_RETRYING && is->failures == 0)
         model_perhaps_replayed(w, group, m);
     if (was->done && !is->done)
