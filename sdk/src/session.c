@@ -338,8 +338,10 @@ static struct request *lane_next(struct lane *l)
         if (r->state != REQUEST_QUEUED)
             continue;
         bool waits = (l->rewinding || l->on_hold) && r->wire.seq == 0 && !PLANTED(sdk_passes_refused);
-        if (l->kind == LANE_ORDERED && (waits || l->out >= LANE_WINDOW))
+        if (l->kind == LANE_ORDERED && l->out >= LANE_WINDOW)
             return NULL;
+        if (l->kind == LANE_ORDERED && waits)
+            continue; /* but what has a number, and lost its pipe, is to be repeated: nothing goes on before its answer */
         if (l->kind == LANE_FREE && r->wire.seq == 0 && (r->wire.seq = take_number(l)) == 0)
             continue;
         return r;

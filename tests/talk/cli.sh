@@ -50,6 +50,11 @@ park() {
     sluice consume "$t" -g g --exit-at-end --exec 'echo broken >&2; exit 1' 2>/dev/null
 }
 
+# begins_behind OFFSET: so does the log.
+begins_behind() {
+    [ "$(sluice topic show "$t" -o json | sed 's/.*"log":\[{"partition":0,"start":\([0-9]*\).*/\1/')" -ge "$1" ]
+}
+
 # gone PID: it has ended with all its threads, whether its parent knows yet or not. The first thread may be a zombie while another
 # still holds the files.
 gone() {
@@ -361,10 +366,6 @@ what_is_not_there_is_exit_3_with_the_command_that_creates_it() {
     status 3 sluice group lag "g-of-nobody"
 }
 
-begins_behind() {
-    [ "$(sluice topic show "$t" -o json | sed 's/.*"log":\[{"partition":0,"start":\([0-9]*\).*/\1/')" -ge "$1" ]
-}
-
 who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
     local i
     topic
@@ -381,8 +382,8 @@ who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
 topics_are_listed_and_shown() {
     topic --partitions 2 --retention forever
     seq 3 | sluice produce "$t" -k k >/dev/null
-    sluice topic ls | grep -q "^$t  *2  *3 .* forever  *disk$"
-    sluice topic ls -o json | grep -q "^{\"topic\":\"$t\",.*\"partitions\":2,\"messages\":3,.*\"retention_ms\":null,"
+    sluice topic ls | grep >/dev/null "^$t  *2  *3 .* forever  *disk$"
+    sluice topic ls -o json | grep >/dev/null "^{\"topic\":\"$t\",.*\"partitions\":2,\"messages\":3,.*\"retention_ms\":null,"
     sluice topic show "$t" -o json | grep -q '"log":\[{"partition":0,"start":0,'
     sluice topic show "$t" | grep -q '^durability: *disk$'
 }

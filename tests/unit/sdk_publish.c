@@ -426,6 +426,40 @@ static void what_is_refused_for_load_is_sent_again_and_order_is_kept(void **stat
     }
 }
 
+/* Both are under way; then the first is refused, and the second goes on being held. */
+static enum fake_action hold_then_refuse_first(void *user, const struct wire_request *r, struct wire_reply *reply)
+{
+    const bool *released = user;
+    if (r->verb != VERB_PRODUCE)
+        return FAKE_DO;
+    if (!*released || r->seq != 2) /* 1 was the first, when the client was opened */
+        return FAKE_HOLD;
+    *reply = (struct wire_reply){.code = E_OVERLOADED, .retry_after_ms = 2};
+    return FAKE_ANSWER;
+}
+
+/* The lane goes on when nobody in it has a number. The second has one, and is not asked about again if the first, which has none and waits for
+ * that, is in its way. */
+static void behind_one_that_was_refused_what_was_under_way_when_the_connection_was_lost_is_repeated(void **state)
+{
+    (void)state;
+    bool released = false;
+    open_with((struct sluice_options){.batch_records_max = 1});
+    size_t stored = fake_stored(fake, "t", 0);
+    fake_set_script(fake, hold_then_refuse_first, &released);
+    publish_numbers(2);
+    fake_await(fake, VERB_PRODUCE, 3);
+    released = true;
+    fake_release(fake);
+    struct sluice_health health = {.size = sizeof health};
+    assert_int_equal(sluice_health(client, 20000, &health, &err), 0); /* answered behind the refusal, which has arrived then */
+    fake_set_script(fake, NULL, NULL);
+    fake_cut(fake);
+    assert_int_equal(sluice_flush(client, 20000, &err), 0);
+    assert_int_equal(told.n, 2);
+    check_in_order(stored, 2);
+}
+
 static void a_batch_refused_for_good_fails_alone_and_gives_its_number_to_the_next(void **state)
 {
     (void)state;
@@ -839,6 +873,7 @@ int main(void)
         TEST(a_client_says_which_replies_it_has_seen),
         TEST(a_window_cut_anywhere_is_repeated_in_order_and_done_once),
         TEST(what_is_refused_for_load_is_sent_again_and_order_is_kept),
+        TEST(behind_one_that_was_refused_what_was_under_way_when_the_connection_was_lost_is_repeated),
         TEST(a_batch_refused_for_good_fails_alone_and_gives_its_number_to_the_next),
         TEST(a_refusal_that_lasts_is_the_error_when_time_is_up),
         TEST(a_timeout_leaves_the_outcome_unknown_and_the_lane_goes_on_once_it_is_known),
