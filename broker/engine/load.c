@@ -194,7 +194,7 @@ static int load_cursor(struct engine *en, struct view key, struct view value, st
         return code;
     done_raise(&p->done, row.floor);
     p->scanned = row.cursor;
-    p->cursor = row.ready_low > row.floor ? row.ready_low : row.floor;
+    p->cursor = row.ready_low; /* below the floor if what was to be read again is done: the engine before has not read it either */
     p->parked = row.parked;
     if (p->partition->index == 0)
         away_load(en, p->group, &row.away);
