@@ -371,9 +371,10 @@ static void moved(struct world *w, int group, struct message *m)
                 "failures %u, grants %u)",
                 (unsigned long long)w->model->turn, id, m->part, (long long)m->offset, m->key, group,
                 spot_text(is), (unsigned long long)is->token, is->failures, is->grants);
+    bool again = false;
     if (is->done && (is->blocking || is->held == HELD_RETRYING)) { /* purged, or away: done and present */
         bool same = was->held == HELD_RETRYING && is->due_ms == was->due_ms; /* as it stood: it went */
-        bool again = !was->done && !is->blocking && !same && is->failures == 0 && model_perhaps_replayed(w, group, m);
+        again = !was->done && !is->blocking && !same && is->failures == 0 && model_perhaps_replayed(w, group, m);
         w->totals->away += !was->done;
         if (!was->done && !is->blocking && m->key == NONE && is->due_ms <= near_until(w) && !again && !model_past_the_cap(w, m))
             world_fail(w, "message %llu of group %d is away, and due at %llu", id, group, (unsigned long long)is->due_ms);
@@ -387,7 +388,7 @@ static void moved(struct world *w, int group, struct message *m)
             g->given_back = true;
         }
         uint64_t now = r->lost_now;
-        r->done_now += is->done && !was->done && spot_absent(is) && model_lost(w, group, m);
+        r->done_now += is->done && !was->done && (spot_absent(is) || again) && model_lost(w, group, m); /* again: lost, and replayed at once */
         r->lost_now = 0;
         r->done_sure += is->done && !was->done && spot_absent(is) && !done_has_reason(w, group, m);
         r->lost_now = now;
