@@ -153,8 +153,10 @@ void engine_copied(struct engine *en, struct copies *c)
 {
     struct partition *partition = map_get(&en->partitions, c->partition);
     struct group *g = map_get(&en->groups, c->group);
-    if (partition != NULL && partition->trimming != NULL)
+    if (partition != NULL && partition->trimming != NULL) {
         partition->trimming->copying = false;
+        retention_go_on(en, en->now.mono_ms); /* also if the group is gone */
+    }
     if (partition == NULL || g == NULL || partition->topic != g->topic || partition->trimming == NULL) {
         copies_free(c);
         return;

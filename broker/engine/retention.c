@@ -323,6 +323,8 @@ static void pinned(struct engine *en, struct trimming *w, uint64_t low)
 static void go_on(struct engine *en, struct trimming *w)
 {
     struct partition *p = w->partition;
+    if (w->copying && !PLANTED(copies_forsaken))
+        return; /* what is under way counts as copied: nothing is given up before it is there */
     if (w->altered != p->topic->altered) { /* what was decided was decided by other settings */
         p->pinned = false;
         leave(en, w, 0, true);

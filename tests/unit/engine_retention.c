@@ -390,6 +390,38 @@ static void a_log_is_not_cut_over_what_is_not_copied_yet(void **state)
     kit_free(k);
 }
 
+/* What readers bring for it serves the next cut: a dead letter that counts as copied has its copy. */
+static void a_cut_that_is_given_up_while_copies_are_made_forgets_none(void **state)
+{
+    (void)state;
+    for (int goes = 0; goes < 2; goes++) {
+        struct kit *k = kit_quick();
+        uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
+        uint32_t next = kit_topic_of(k, "next", (struct wire_topic_config){.retention_ms = HOUR + 7000, .hard_cap_ms = UINT64_MAX});
+        uint32_t g = kit_group(k, "t", "g", NULL);
+        kit_produce(k, p, "a b");
+        kit_produce(k, next, "a"); /* when it is too old, what is under way is looked at, too */
+        kit_receive(k, A, g, 2);
+        kit_settle(k, A, g, SETTLE_PARK, "0");
+        kit_ack(k, A, g, "1");
+        k->hold_copies = true;
+        kit_pass(k, HOUR + 5000);
+        assert_int_equal(k->copies_n, 1);
+        if (goes)
+            assert_int_equal(kit_delete_group(k, "t", "g"), E_OK);
+        else
+            alter(k, (struct wire_topic_config){.retention_ms = HOUR + 60000}, TOPIC_SET_RETENTION_MS);
+        kit_pass(k, 5000);
+        assert_int_equal(start_of(k, next), 1);
+        k->hold_copies = false;
+        kit_pass(k, 1000);
+        kit_pass(k, 120000);
+        assert_int_equal(start_of(k, p), 2);
+        assert_string_equal(copy_of(k, g, p, 0), goes ? "" : "copy of 0");
+        kit_free(k);
+    }
+}
+
 static void many_held_messages_are_copied_a_few_at_a_time_and_no_faster_than_they_may(void **state)
 {
     (void)state;
@@ -697,6 +729,7 @@ int main(void)
         cmocka_unit_test(partitions_that_lose_nothing_cost_nothing),
         cmocka_unit_test(dead_letters_are_copied_before_their_log_goes_and_the_copies_go_with_them),
         cmocka_unit_test(a_log_is_not_cut_over_what_is_not_copied_yet),
+        cmocka_unit_test(a_cut_that_is_given_up_while_copies_are_made_forgets_none),
         cmocka_unit_test(many_held_messages_are_copied_a_few_at_a_time_and_no_faster_than_they_may),
         cmocka_unit_test(what_nobody_has_done_is_kept_up_to_the_hard_cap_and_then_lost_and_counted),
         cmocka_unit_test(who_holds_a_message_at_the_hard_cap_has_lost_it),
