@@ -285,7 +285,8 @@ uint64_t model_expiry(const struct world *w, int group, const struct message *m)
 static bool expired_as(const struct world *w, int group, const struct message *m, uint8_t what)
 {
     const struct group_view *g = model_view((struct message *)m, group);
-    return w->model->group_config[group].expired == what && model_expiry(w, group, m) <= w->model->wall_ms &&
+    bool so = w->model->group_config[group].expired == what || w->model->group_turn[group] == w->model->turn; /* it may be altered since */
+    return so && model_expiry(w, group, m) <= w->model->wall_ms &&
            !(g->touched && g->was.token != 0 && g->was.token == g->token &&
              g->until > turn_time(w, w->model->turn));
 }
