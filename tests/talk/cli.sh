@@ -55,14 +55,6 @@ begins_behind() {
     [ "$(sluice topic show "$t" -o json | sed 's/.*"log":\[{"partition":0,"start":\([0-9]*\).*/\1/')" -ge "$1" ]
 }
 
-# gone PID: it has ended with all its threads, whether its parent knows yet or not. The first thread may be a zombie while another
-# still holds the files.
-gone() {
-    local stat
-    stat=$(cat "/proc/$1/status" 2>/dev/null) || return 0
-    grep -q '^State:.Z' <<<"$stat" && grep -q '^Threads:.1$' <<<"$stat"
-}
-
 # ---- produce, consume ----
 
 what_is_produced_is_consumed_in_order() {

@@ -63,3 +63,11 @@ eventually() {
 not() {
     ! "$@" 2>/dev/null
 }
+
+# gone PID: it has ended with all its threads, whether its parent knows yet or not. The first thread may be a zombie while another
+# still holds the files.
+gone() {
+    local stat
+    stat=$(cat "/proc/$1/status" 2>/dev/null) || return 0
+    grep -q '^State:.Z' <<<"$stat" && grep -q '^Threads:.1$' <<<"$stat"
+}

@@ -65,6 +65,7 @@ kill -9 $place 2>/dev/null || echo "place had ended"
 "$EXAMPLES/orders-place" 1 200
 kill -9 "${SERVICES[5]}" "${SERVICES[3]}"
 kill -9 "$BROKER_PID"
+eventually gone "$BROKER_PID"
 start_broker
 service email "$WORK/mails"
 service payment --old
