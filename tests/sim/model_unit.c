@@ -210,17 +210,31 @@ static const struct state_ask *ask_of(const struct unit *u, int group, int key)
     return NULL;
 }
 
-/* A row that is new may follow one that was removed in the same turn: its unit was seen in the log. */
+static bool removes(const struct world *w, int unit, int group, int key, uint64_t version)
+{
+    const struct state_ask *p = ask_of(model_unit(w, unit), group, key);
+    return p != NULL && p->remove && p->version == version;
+}
+
+/* A row that is new may follow one that was removed in the same turn: its unit was seen in the log, or will be, as it has an output; one that
+ * waits for its time is seen last. */
 static void removed_before(struct world *w, int unit, int group, int key, struct state_chain *c)
 {
+    const struct model *o = w->model;
     const struct state_ask *put = ask_of(model_unit(w, unit), group, key);
-    for (size_t i = 0; put != NULL && put->version == 0 && i < w->model->seen_n; i++) {
-        const struct state_ask *p = ask_of(model_unit(w, w->model->seen_units[i]), group, key);
-        if (p == NULL || !p->remove || p->version != c->at[c->n - 1].version)
-            continue;
-        step_add(c, (struct state_step){.turn = w->model->turn, .unit = w->model->seen_units[i]});
+    uint64_t version = c->at[c->n - 1].version;
+    int by = NONE;
+    if (put == NULL || put->version != 0)
         return;
-    }
+    for (size_t i = 0; i < o->seen_n && by == NONE; i++)
+        by = removes(w, o->seen_units[i], group, key, version) ? o->seen_units[i] : NONE;
+    for (size_t i = 0; i < o->units_n && by == NONE; i++)
+        if (o->units[i]->outcome == OUTCOME_UNKNOWN && !o->units[i]->applied && removes(w, (int)i, group, key, version))
+            by = (int)i;
+    if (by == NONE)
+        return;
+    model_unit_seen(w, by);
+    step_add(c, (struct state_step){.turn = o->turn, .unit = by});
 }
 
 void model_state_row(struct world *w, struct view key, const struct view *value)
