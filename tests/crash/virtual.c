@@ -1,7 +1,13 @@
 /* See virtual.h. */
 #include "virtual.h"
 
-enum { SYNC_EVERY = 64 /* turns */ };
+#include <time.h>
+
+enum {
+    SYNC_EVERY = 64,        /* turns */
+    PATIENCE_TURNS = 10000, /* of a millisecond each, before a request is waited for in real time */
+    PATIENCE_MS = 60000     /* for one request at most */
+};
 
 static void on_fatal(void *user, const struct err *why)
 {
@@ -97,11 +103,13 @@ struct wire_request *call_prepare(struct call *c, enum wire_verb verb)
 
 void call_give(struct virtual *v, struct call *c) { assert_int_equal(loop_submit(v->loop, &c->op), E_OK); }
 
-/* A receive that finds nothing read ahead is given a moment; a store that does not keep up is waited for. */
+/* A receive that finds nothing read ahead is given a moment; a store that does not keep up is waited for, in real time too: it
+ * flushes and compacts in threads of its own. */
 void call_wait(struct virtual *v, struct call *calls, uint32_t n)
 {
     uint32_t done = 0;
-    for (int i = 0; i < 10000; i++) {
+    uint64_t until = clock_mono_ms() + PATIENCE_MS;
+    for (int i = 0; i < PATIENCE_TURNS || clock_mono_ms() < until; i++) {
         virtual_turns(v);
         while (done < n && calls[done].done)
             done++;
@@ -110,6 +118,8 @@ void call_wait(struct virtual *v, struct call *calls, uint32_t n)
         virtual_sync(v);
         v->now.mono_ms++;
         v->now.wall_ms++;
+        if (i >= PATIENCE_TURNS)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     fail_msg("a request is not answered");
 }

@@ -319,7 +319,7 @@ a_broker_that_is_killed_and_comes_back_is_not_noticed() {
     topic
     group g
     seq 40 | sluice produce "$t" >/dev/null
-    sluice consume "$t" -g g --exit-at-end --exec 'sleep 0.05; cat; echo' >"$WORK/got" &
+    sluice --timeout 60s consume "$t" -g g --exit-at-end --exec 'sleep 0.05; cat; echo' >"$WORK/got" & # a slow machine is long without it
     local pid=$!
     eventually has_lines "$WORK/got" 5
     local broker
