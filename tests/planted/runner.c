@@ -290,7 +290,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &child, NULL);
     snprintf(programs, sizeof programs, "%s/../bin", dir);
     setenv("SLUICE_BIN", programs, 0);
-    setenv("SLUICE_SIM_SEEDS", "49", 0); /* from 50 on, what never happened fails the run */
+    setenv("SLUICE_SIM_SEEDS", "49", 0); /* from 100 on, what never happened fails the run */
     setenv("SLUICE_CRASH_CYCLES", "5", 0);
     setenv("SLUICE_UNIT_KILLS", "3", 0);
     control();

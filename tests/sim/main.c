@@ -48,7 +48,7 @@ int main(int argc, char **argv)
     printf("%llu seeds of %u events\n", (unsigned long long)seeds, events);
 #define X(name)                                                       \
     printf("  %-18s %llu\n", #name, (unsigned long long)totals.name); \
-    if (totals.name == 0 && seeds >= 50) {                            \
+    if (totals.name == 0 && seeds >= 100) {                           \
         printf("  ^ never happened\n");                               \
         missing = true;                                               \
     }
