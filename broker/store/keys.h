@@ -46,10 +46,10 @@
  *
  * Format 4: keys and retries can be away; headers of lists, which were chunk 0, have a place of their own, and are put there at the start.
  * Format 3: partitions have parents, and a row of what was removed from their start; compacted logs have holes, and a row that says how far
- * they are compacted.
+ * they are compacted; stream groups are there, and replays.
  * Format 2 of the directory: groups and topics have further settings, cursors counts, held and leased messages and list positions
  * priority and expiry; sched has batches; dedup, state and tasks are there. Older rows read as they are, with defaults for what they lack; the
- * directory is raised at the start. Format 3: stream groups are there, and replays.
+ * directory is raised at the start.
  */
 #ifndef STORE_KEYS_H
 #define STORE_KEYS_H
