@@ -100,11 +100,18 @@ static bool all_listed(uint64_t at)
     return listed > disk_last(disk, at, TAPE_CREATE, ".sst") && listed > disk_last(disk, at, TAPE_CREATE, ".blob");
 }
 
-/* An instant at which there are two logs: in the middle of the run, before the broker was started anew. */
+static bool suits(uint64_t at) { return all_listed(at) && list_targets(at) >= 2; }
+
+/* An instant at which there are two logs, which is one in forty of the run: the last before the broker was started anew, or else the first
+ * after that. */
 static void choose_instant(void)
 {
-    for (uint64_t ops = disk_ops(disk), percent = 74; percent >= 30; percent--)
-        if (all_listed(ops * percent / 100) && list_targets(ops * percent / 100) >= 2)
+    uint64_t anew = disk_ops(disk) * 3 / 4;
+    for (uint64_t at = anew; at > 0; at--)
+        if (suits(at))
+            return;
+    for (uint64_t at = anew + 1; at < disk_ops(disk); at++)
+        if (suits(at))
             return;
     fail_msg("the run never had two logs");
 }
