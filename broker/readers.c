@@ -6,6 +6,8 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "broker/heldread.h"
+#include "broker/pickread.h"
 
 enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_COPY, JOB_MATCH, JOB_COMPACT, JOB_PICK, JOB_FILL };
 
