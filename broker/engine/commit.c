@@ -3,7 +3,11 @@
  *      start . . . . . . . committed . . . . . . . end
  *               done           |   not done
  *
- * What is committed only rises, but for a seek. A commit names the generation under which its partition is owned; a seek gives the owner a
+ * What is committed only rises, but for a seek. At the topic's hard cap it is raised without anybody's having read so far: whoever has the
+ * partition then, or gets it later, begins where the group was, below the start of the log, and so is told what is gone; until that is
+ * committed, or what comes behind it. A restart takes it from the rows (why the log's beginning went, how many the group lost): it may begin earlier then.
+ *
+ * A commit names the generation under which its partition is owned; a seek gives the owner a
  * new one, so that what it was about to commit is refused, and it reads anew from where it was set.
  */
 #include "engine/memory.h"
@@ -13,19 +17,44 @@
 
 #include "schemas/records.h"
 
+static struct claim *claim_of(const struct group_part *p) { return p->group->stream->claims[p->partition->index]; }
+
 void commit_set(struct engine *en, struct group_part *p, uint64_t offset)
 {
     done_all(&p->done, offset);
     p->cursor = p->scanned = offset;
     lag_scanned(p, offset == p->partition->row.end ? p->partition->row.end_bytes : UINT64_MAX);
-    p->group->stream->claims[p->partition->index]->committed_ms = en->wall_ms;
+    claim_of(p)->committed_ms = en->wall_ms;
+    claim_of(p)->gap = 0;
     mark_dirty(&en->dirty_parts, &p->dirty);
     members_moved(en, p);
 }
 
+uint64_t commit_begin(const struct group_part *p) { return p->done.floor - claim_of(p)->gap; }
+
+void commit_lost(struct engine *en, struct group_part *p, uint64_t to)
+{
+    uint64_t gap = to - commit_begin(p), when = claim_of(p)->committed_ms;
+    commit_set(en, p, to);
+    claim_of(p)->gap = PLANTED(loss_untold) ? 0 : gap;
+    claim_of(p)->committed_ms = when; /* nobody committed it */
+}
+
+void commit_load_gap(struct group_part *p)
+{
+    const struct trims_row *t = p->partition->trims;
+    uint32_t i = t != NULL ? t->n : 0;
+    if (i == 0 || t->at[i - 1].why != GAP_HARD_CAP || t->at[i - 1].to != p->done.floor)
+        return;
+    while (i > 0 && t->at[i - 1].why == GAP_HARD_CAP)
+        i--;
+    uint64_t most = p->done.floor - (i > 0 ? t->at[i - 1].to : 0);
+    claim_of(p)->gap = p->lost < most ? p->lost : most;
+}
+
 void commit_write(struct engine *en, struct group_part *p)
 {
-    const struct claim *c = p->group->stream->claims[p->partition->index];
+    const struct claim *c = claim_of(p);
     const struct member *kept = c->target != NULL && c->target->state == MEMBER_AWAY ? c->target : NULL;
     const struct member *m = c->owner != NULL ? c->owner : kept;
     struct claim_row row = {.committed = p->done.floor, .committed_ms = c->committed_ms, .generation = c->generation};
@@ -55,13 +84,15 @@ static int commit_one(struct engine *en, struct group *g, const struct session *
     struct group_part *p = part_of(en, g, item->partition);
     if (p == NULL)
         return partition_missing(en, item->partition);
-    const struct claim *c = g->stream->claims[p->partition->index];
+    struct claim *c = claim_of(p);
     if ((!claim_is_of(c, s) || c->generation != item->generation) && !PLANTED(commit_unfenced)) {
         en->counters.stale_commits++;
         return E_STALE_GENERATION;
     }
     if (item->offset > p->partition->row.end)
         return E_OFFSET_OUT_OF_RANGE;
+    if (item->offset == p->done.floor)
+        c->gap = 0; /* it was heard of */
     if (item->offset <= p->done.floor && !PLANTED(commit_goes_back))
         return E_OK;
     uint64_t n = item->offset - p->done.floor;
@@ -98,7 +129,7 @@ void commit_request(struct engine *en, struct op *op, struct session *s)
 
 static void seek_one(struct engine *en, struct group_part *p, uint64_t to)
 {
-    struct claim *c = p->group->stream->claims[p->partition->index];
+    struct claim *c = claim_of(p);
     commit_set(en, p, to);
     if (c->owner == NULL)
         return;
@@ -193,7 +224,7 @@ static void say(struct op *op, enum explain_fact fact, const char *fmt, ...)
 static void explain_part(struct op *op, const struct group_part *p, uint64_t to)
 {
     struct wire_explain_reply *r = &op->reply.explain;
-    const struct claim *c = p->group->stream->claims[p->partition->index];
+    const struct claim *c = claim_of(p);
     const char *name = c->owner != NULL ? c->owner->session != NULL ? c->owner->session->name : c->owner->name : "";
     r->partition = p->partition->id;
     r->depth = to - p->done.floor;

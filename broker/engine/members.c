@@ -289,7 +289,7 @@ static void member_tell(struct engine *en, struct member *m, struct op *op, bool
         LIST_EACH (n, &m->owned) {
             const struct claim *c = container_of(n, struct claim, of_owner);
             const struct group_part *p = m->stream->group->parts[c->index];
-            assigned[r->assigned_n++] = (struct wire_place){.generation = c->generation, .offset = p->done.floor,
+            assigned[r->assigned_n++] = (struct wire_place){.generation = c->generation, .offset = commit_begin(p),
                                                             .partition = p->partition->id, .flags = c->revoked ? PLACE_REVOKED : 0};
         }
         r->assigned = assigned;

@@ -293,6 +293,7 @@ struct claim {
     struct list_node of_owner;
     uint64_t generation;        /* (row) of the owner's, or the last one's, ownership */
     uint64_t committed_ms;      /* (row) wall; 0: never */
+    uint64_t gap;               /* so many before the committed offset went at the hard cap, and nobody is known to have heard of it */
     uint32_t index;             /* of the partition */
     bool revoked;               /* the owner is told to give it up */
     bool open;                  /* as it was when partitions were assigned: the group has passed its fence */
@@ -728,6 +729,10 @@ void commit_seek(struct engine *en, struct op *op, struct session *s);
 void commit_write(struct engine *en, struct group_part *p);
 /* Where a partition's readers go on, forward or back. */
 void commit_set(struct engine *en, struct group_part *p, uint64_t offset);
+/* As commit_set, by the hard cap: what it passes is a gap to who reads next, who begins before it. */
+void commit_lost(struct engine *en, struct group_part *p, uint64_t to);
+void commit_load_gap(struct group_part *p);                             /* after floor, loss and removals */
+uint64_t commit_begin(const struct group_part *p);                      /* where its owner reads; the committed offset but for a gap */
 void commit_explain(struct engine *en, struct op *op, struct group *g); /* op->reply.explain is begun */
 uint64_t commit_purge(struct engine *en, struct group *g);              /* to the end; how many messages were skipped */
 

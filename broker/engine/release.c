@@ -240,7 +240,7 @@ static enum release_step lose(struct engine *en, struct group_part *p, uint64_t 
 {
     if (p->group->config.mode == MODE_STREAM) {
         lost(en, p, to - p->done.floor);
-        commit_set(en, p, to);
+        commit_lost(en, p, to);
         return RELEASE_ALL;
     }
     for (int i = 0; p->done.floor < to; i++) {
@@ -292,6 +292,8 @@ int lost_load(struct group_part *p, struct view value, struct err *e)
     p->lost = row.lost;
     p->stale = row.stale;
     p->group->behind -= row.stale; /* lists are counted with all that is in them */
+    if (p->group->stream != NULL)
+        commit_load_gap(p);
     return E_OK;
 }
 

@@ -38,6 +38,9 @@ int start_parse(const struct args *a, struct start *s);
 /* Writes a message to standard output, in the form that was asked for. */
 void consumer_put(const struct consumer *c, const struct sluice_delivery *d);
 
+/* What of the log is missing, as one line of -o json. */
+void consumer_put_gap(const struct consumer *c, const struct sluice_gap *g);
+
 /* With -g and --exit-at-end: whether nothing is left that could be worked on. False, with *status set and the error said, if
    the broker did not answer. */
 bool consumer_at_end(const struct consumer *c, int *status);

@@ -134,16 +134,18 @@ static void show(struct log *l, const struct source *src, const struct sluice_ba
 }
 
 /* Whether the log goes on behind what is missing there. */
-static bool goes_on(struct log *l, const struct sluice_error *err)
+static bool goes_on(struct log *l, const struct source *src, const struct sluice_error *err)
 {
     if (err->code != SLUICE_GAP && err->code != SLUICE_DAMAGED)
         return client_again(err);
+    struct sluice_gap gap = {.size = sizeof gap};
     talk("%s", err->text);
-    if (err->code == SLUICE_DAMAGED) {
-        pthread_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
+    if (err->code == SLUICE_DAMAGED)
         l->status = STATUS_ERROR;
-        pthread_mutex_unlock(&l->lock);
-    }
+    if (sluice_reader_gap(src->reader, &gap))
+        consumer_put_gap(l->consumer, &gap);
+    pthread_mutex_unlock(&l->lock);
     return true;
 }
 
@@ -153,7 +155,7 @@ static bool read_source(struct log *l, struct source *src, uint32_t wait_ms)
     struct sluice_error err = {0};
     struct sluice_batch *b = NULL;
     if (sluice_reader_read(src->reader, wait_ms, &b, &err) != 0) {
-        if (!goes_on(l, &err))
+        if (!goes_on(l, src, &err))
             end_with(l, client_fail(&err, l->consumer->topic, NULL));
         return true;
     }

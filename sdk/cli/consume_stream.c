@@ -39,16 +39,16 @@ struct follower {
 
 /* ---- committing ---- */
 
-static void note_done(struct follower *f, const struct sluice_delivery *d)
+static void note_done(struct follower *f, uint32_t partition, uint64_t offset)
 {
     size_t i = 0;
-    while (i < f->done_n && f->done[i].partition != d->partition)
+    while (i < f->done_n && f->done[i].partition != partition)
         i++;
     if (i == f->done_n) {
         f->done = mem_resize(f->done, f->done_n + 1, sizeof *f->done);
         f->done_n++;
     }
-    f->done[i] = (struct sluice_position){.partition = d->partition, .offset = d->offset + 1};
+    f->done[i] = (struct sluice_position){.partition = partition, .offset = offset};
 }
 
 static void commit(struct follower *f)
@@ -158,7 +158,7 @@ static void take_message(struct follower *f, const struct sluice_delivery *d)
     } else {
         consumer_put(c, d);
     }
-    note_done(f, d);
+    note_done(f, d->partition, d->offset + 1);
     if (c->left != UINT64_MAX)
         c->left--;
     if (c->nursery.fd >= 0 && clock_mono_ms() >= f->commit_ms)
@@ -177,6 +177,19 @@ static void take_batch(struct follower *f, const struct sluice_batch *b)
     }
 }
 
+/* What is gone was said, and need not be again; what is damaged is as long as it lies there. */
+static void pass_gap(struct follower *f, const struct sluice_error *err)
+{
+    struct sluice_gap gap = {.size = sizeof gap};
+    talk("%s", err->text);
+    if (!sluice_stream_gap(f->stream, &gap))
+        return;
+    if (f->consumer->nursery.fd < 0)
+        consumer_put_gap(f->consumer, &gap);
+    if (err->code == SLUICE_GAP)
+        note_done(f, gap.partition, gap.to);
+}
+
 static void follow(struct follower *f)
 {
     struct consumer *c = f->consumer;
@@ -185,7 +198,7 @@ static void follow(struct follower *f)
         struct sluice_error err = {0};
         int code = sluice_stream_poll(f->stream, c->exit_at_end ? END_SLICE_MS : WAIT_SLICE_MS, &b, &err);
         if (code == SLUICE_GAP || code == SLUICE_DAMAGED) {
-            talk("%s", err.text);
+            pass_gap(f, &err);
         } else if (code != 0 && !client_again(&err)) {
             f->status = client_fail(&err, c->topic, c->group);
         } else if (code == 0 && sluice_batch_count(b) > 0) {

@@ -44,7 +44,12 @@ struct sluice_reader {
     struct stored_header head;
     struct batch_reader entry;
     uint32_t next;
+    struct sluice_gap gap; /* that was reported last; count 0: none */
 };
+
+_Static_assert((int)SLUICE_GAP_RETENTION == (int)GAP_RETENTION && (int)SLUICE_GAP_HARD_CAP == (int)GAP_HARD_CAP &&
+                   (int)SLUICE_GAP_PURGED == (int)GAP_PURGED && (int)SLUICE_GAP_DAMAGED == (int)GAP_DAMAGED,
+               "reasons go through as they are");
 
 /* ---------------------------------------------------------------- what was fetched */
 
@@ -68,11 +73,19 @@ static uint64_t offset_at(const struct sluice_reader *r, uint32_t i)
     return r->head.base_offset + batch_offset_delta(&r->entry.c, i);
 }
 
+/* From here to `to` something is missing; the reader goes on there. */
+static void pass(struct sluice_reader *r, uint64_t to, int reason, uint64_t from_ms, uint64_t to_ms)
+{
+    r->gap = (struct sluice_gap){.partition = r->index, .reason = reason, .from = r->offset, .to = to, .count = to - r->offset,
+                                 .from_ms = from_ms, .to_ms = to_ms};
+    r->offset = to;
+}
+
 /* The reader goes on at `offset`. */
 static int damaged(struct sluice_reader *r, uint64_t offset, const struct err *e, struct sluice_error *err)
 {
     uint64_t from = r->offset;
-    r->offset = offset > from ? offset : from + 1;
+    pass(r, offset > from ? offset : from + 1, SLUICE_GAP_DAMAGED, 0, 0);
     return fail(err, E_DAMAGED, "topic '%s', partition %u, offset %llu: stored data is damaged: %s",
                 r->topic->name, r->index, (unsigned long long)from, e->text);
 }
@@ -240,7 +253,7 @@ static int gap(struct sluice_reader *r, const struct wire_gap *g, uint64_t start
     uint64_t to = g->to > start ? g->to : start;
     if (to <= from)
         to = from + 1;
-    r->offset = to;
+    pass(r, to, g->why, g->from_time_ms, g->to_time_ms);
     char first[UNITS_TEXT_MAX] = "", last[UNITS_TEXT_MAX] = "";
     bool times = g->to_time_ms != 0;
     if (times) {
@@ -270,6 +283,19 @@ static int refused_part(struct sluice_reader *r, const struct wire_fetch_part *p
         catalog_forget_topic(&r->client->catalog, r->topic);
     return fail(err, part->code, "%s: topic '%s', partition %u, offset %llu", error_text(part->code),
                 r->topic->name, r->index, (unsigned long long)r->offset);
+}
+
+void gap_give(const struct sluice_gap *g, struct sluice_gap *out)
+{
+    struct sluice_gap now = *g;
+    now.size = out->size;
+    memcpy(out, &now, now.size < sizeof now ? now.size : sizeof now);
+}
+
+bool sluice_reader_gap(const struct sluice_reader *r, struct sluice_gap *out)
+{
+    gap_give(&r->gap, out);
+    return r->gap.count != 0;
 }
 
 int reader_take(struct sluice_reader *r, struct answer *a, const struct wire_fetch_part *part, struct sluice_error *err)
@@ -341,6 +367,7 @@ int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_
                        struct sluice_error *err)
 {
     *out = NULL;
+    r->gap = (struct sluice_gap){0};
     struct sluice *s = r->client;
     int code = client_may_block(s, "sluice_reader_read", err);
     if (code != 0)

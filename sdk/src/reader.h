@@ -18,6 +18,9 @@ int reader_take(struct sluice_reader *r, struct answer *a, const struct wire_fet
 /* What was fetched, as far as it goes into one batch; the caller owns `*out`. Errors: GAP does not come here; DAMAGED. */
 int reader_read(struct sluice_reader *r, struct sluice_batch **out, struct sluice_error *err);
 
+/* Copies as much of a gap as the caller's struct has; out->size stays. */
+void gap_give(const struct sluice_gap *g, struct sluice_gap *out);
+
 /* From now on it reads from `offset`. */
 void reader_seek(struct sluice_reader *r, uint64_t offset);
 

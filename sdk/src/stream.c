@@ -31,6 +31,7 @@ struct slot {
     uint64_t handed, done, committed; /* offsets: handed out up to; that was done, as far as we know; at the broker */
     struct sluice_reader *reader;
     bool fetching;
+    struct sluice_error error; /* that its reader met and poll has not said yet; code 0: none */
 };
 
 struct sluice_stream {
@@ -43,6 +44,7 @@ struct sluice_stream {
     uint32_t slots_n, next;     /* next: whose turn it is */
     uint32_t max_bytes;
     uint64_t commit_ns;         /* when what was done is committed next */
+    struct sluice_gap gap;      /* that the last poll said; count 0: none */
     unsigned fetches, changes;
     struct waiting *waiting;    /* shared with fetches that are out */
 };
@@ -110,6 +112,7 @@ static void slot_place(struct slot *s, uint64_t generation, uint64_t offset)
     s->generation = generation;
     s->handed = s->done = s->committed = offset;
     s->fetching = false;
+    s->error.code = 0;
     reader_seek(s->reader, offset);
 }
 
@@ -353,12 +356,14 @@ static void fetch_done(struct request *r, struct answer *a, const struct sluice_
     membership_drop(m);
 }
 
+static bool wants(const struct slot *s) { return !s->fetching && s->error.code == 0 && !reader_has(s->reader); }
+
 /* Asks for what comes next of all partitions that have nothing and are not asked for. False: there is no room for it. */
 static bool fetch_more(struct sluice_stream *st)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < st->slots_n; i++)
-        n += !st->slots[i].fetching && !reader_has(st->slots[i].reader);
+        n += wants(&st->slots[i]);
     if (n == 0 || st->fetches >= FETCHES)
         return true;
     if (!budget_take(&st->client->budget, st->max_bytes))
@@ -370,7 +375,7 @@ static bool fetch_more(struct sluice_stream *st)
                         .partitions = mem_array(n, sizeof *f->partitions)};
     for (uint32_t i = 0; i < st->slots_n; i++) {
         struct slot *s = &st->slots[i];
-        if (s->fetching || reader_has(s->reader))
+        if (!wants(s))
             continue;
         from[f->n] = (struct wire_fetch_from){.partition = s->partition, .offset = sluice_reader_offset(s->reader), .max_bytes = st->max_bytes};
         f->partitions[f->n] = s->partition;
@@ -391,12 +396,11 @@ static bool fetch_more(struct sluice_stream *st)
     return true;
 }
 
-/* Gives what came back to its readers. An error that a user is to hear of comes after the rest was given. */
+/* Gives what came back to its readers. What they say against it is heard of one after another. */
 static int take_fetched(struct sluice_stream *st, struct fetch *f, struct sluice_error *err)
 {
     const struct wire_fetch_part *parts = f->answer != NULL && f->answer->reply.body == BODY_FETCH ? f->answer->reply.fetch.parts : NULL;
     uint32_t n = parts != NULL ? f->answer->reply.fetch.parts_n : 0;
-    int code = 0;
     for (uint32_t i = 0; i < f->n; i++) {
         struct slot *s = slot_of(st, f->partitions[i]);
         if (s == NULL || s->generation != f->generations[i] || !s->fetching)
@@ -404,11 +408,10 @@ static int take_fetched(struct sluice_stream *st, struct fetch *f, struct sluice
         s->fetching = false;
         if (i >= n || parts[i].partition != f->partitions[i])
             continue;
-        int of_part = reader_take(s->reader, f->answer, &parts[i], code == 0 ? err : NULL);
-        code = code != 0 ? code : of_part;
+        reader_take(s->reader, f->answer, &parts[i], &s->error);
     }
     bool passes = f->error.code == E_AGAIN || f->error.code == E_TIMEOUT || f->error.code == E_UNREACHABLE;
-    return code == 0 && f->error.code != 0 && !passes ? fail_same(err, &f->error) : code;
+    return f->error.code != 0 && !passes ? fail_same(err, &f->error) : 0;
 }
 
 static int take_finished(struct sluice_stream *st, struct sluice_error *err)
@@ -429,17 +432,31 @@ static int take_finished(struct sluice_stream *st, struct sluice_error *err)
 
 /* ---------------------------------------------------------------- polling */
 
+/* A reader's error is said once; where it is a gap or a damage, the reader stands behind it. */
+static int say(struct sluice_stream *st, struct slot *s, struct sluice_error *err)
+{
+    struct sluice_error error = s->error;
+    st->gap.size = sizeof st->gap;
+    if (error.code == E_GAP || error.code == E_DAMAGED)
+        sluice_reader_gap(s->reader, &st->gap);
+    if (error.code == E_GAP)
+        s->handed = sluice_reader_offset(s->reader);
+    s->error.code = 0;
+    return fail_same(err, &error);
+}
+
 /* A batch of the next partition that has something; *out NULL: none has. */
 static int next_batch(struct sluice_stream *st, struct sluice_batch **out, struct sluice_error *err)
 {
     for (uint32_t i = 0; i < st->slots_n; i++) {
         struct slot *s = &st->slots[(st->next + i) % st->slots_n];
+        if (s->error.code != 0)
+            return say(st, s, err);
         if (!reader_has(s->reader))
             continue;
         struct sluice_batch *b;
-        int code = reader_read(s->reader, &b, err);
-        if (code != 0)
-            return code;
+        if (reader_read(s->reader, &b, &s->error) != 0)
+            return say(st, s, err);
         s->handed = sluice_reader_offset(s->reader);
         if (b->count == 0) {
             sluice_batch_free(b);
@@ -464,6 +481,7 @@ static int auto_commit(struct sluice_stream *st, struct sluice_error *err)
 int sluice_stream_poll(struct sluice_stream *st, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err)
 {
     *out = NULL;
+    st->gap = (struct sluice_gap){0};
     int code = client_may_block(st->client, "sluice_stream_poll", err);
     uint64_t until = deadline_in(wait_ms);
     for (uint32_t i = 0; i < st->slots_n; i++)
@@ -505,6 +523,12 @@ size_t sluice_stream_partitions(const struct sluice_stream *st, struct sluice_po
     return st->slots_n;
 }
 
+bool sluice_stream_gap(const struct sluice_stream *st, struct sluice_gap *out)
+{
+    gap_give(&st->gap, out);
+    return st->gap.count != 0;
+}
+
 int sluice_stream_seek(struct sluice_stream *st, uint32_t partition, uint64_t offset, struct sluice_error *err)
 {
     struct slot *s = slot_at(st, partition);
@@ -513,6 +537,7 @@ int sluice_stream_seek(struct sluice_stream *st, uint32_t partition, uint64_t of
     reader_seek(s->reader, offset);
     s->handed = s->done = offset;
     s->fetching = false;
+    s->error.code = 0;
     return 0;
 }
 

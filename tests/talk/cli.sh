@@ -55,6 +55,11 @@ begins_behind() {
     [ "$(sluice topic show "$t" -o json | sed 's/.*"log":\[{"partition":0,"start":\([0-9]*\).*/\1/')" -ge "$1" ]
 }
 
+# Everything of both partitions went.
+ends_at_its_start() {
+    sluice topic show "$t" -o json | grep -q '"partition":0,"start":\([1-9][0-9]*\),"end":\1,.*"partition":1,"start":\([1-9][0-9]*\),"end":\2,'
+}
+
 # ---- produce, consume ----
 
 what_is_produced_is_consumed_in_order() {
@@ -368,7 +373,24 @@ who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
     eventually begins_behind 2
     sluice consume "$t" --from 0 --exit-at-end 2>"$WORK/said" | wc -l | expect left 1
     grep -q "messages 0 to 1 are gone, by retention, appended from 20.* to 20" "$WORK/said"
+    sluice consume "$t" --from 1 --exit-at-end -o json 2>/dev/null >"$WORK/got"
+    head -1 "$WORK/got" | sed 's/_ms":1[0-9]*/_ms":/g' |
+        expect gap "{\"gap\":{\"topic\":\"$t\",\"partition\":0,\"from\":1,\"to\":2,\"count\":1,\"from_ms\":,\"to_ms\":,\"reason\":\"retention\"}}"
+    sed -n 2p "$WORK/got" | grep -q '"offset":2,'
     sluice topic rm "$t" --yes 2>/dev/null
+}
+
+a_stream_group_that_lost_messages_at_the_hard_cap_is_told_of_each_partition_and_once() {
+    topic --partitions 2 --retention 100ms --set hard-cap=300ms
+    stream g
+    seq 20 | sed 's/.*/&:v/' | sluice produce "$t" -K : >/dev/null
+    eventually ends_at_its_start
+    sluice consume "$t" -g g --exit-at-end -o json 2>"$WORK/said" | sed 's/_ms":1[0-9]*/_ms":/g' | sort >"$WORK/got"
+    has_lines "$WORK/got" 2
+    sed -n 1p "$WORK/got" | grep -q "^{\"gap\":{\"topic\":\"$t\",\"partition\":0,\"from\":0,\"to\":[0-9]*,\"count\":[0-9]*,\"from_ms\":,\"to_ms\":,\"reason\":\"hard_cap\"}}$"
+    sed -n 2p "$WORK/got" | grep -q '"partition":1,"from":0,'
+    grep -q "messages 0 to [0-9]* are gone, by the topic's hard cap, appended from 20" "$WORK/said"
+    sluice consume "$t" -g g --exit-at-end -o json 2>/dev/null | expect heard ''
 }
 
 topics_are_listed_and_shown() {

@@ -909,6 +909,77 @@ static void the_list_of_members_says_who_owns_what(void **state)
     kit_free(w.k);
 }
 
+/* ---------------------------------------------------------------- the hard cap */
+
+enum { HOUR = 3600000 };
+
+static struct world begin_capped(void)
+{
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = 3 * HOUR});
+    return (struct world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
+}
+
+static uint64_t start_of(const struct world *w) { return ((struct partition *)map_get(&w->k->engine->partitions, w->p))->row.start; }
+
+static uint64_t told_from(const struct world *w, struct reader *r, int who)
+{
+    assert_int_equal(join(w, r, who), E_OK);
+    return part_of(w, r, 0)->offset;
+}
+
+static void who_joins_after_a_loss_at_the_hard_cap_begins_where_the_group_was_and_so_is_told_until_that_is_committed(void **state)
+{
+    (void)state;
+    struct world w = begin_capped();
+    struct reader a, b;
+    kit_produce(w.k, w.p, "a b c");
+    kit_produce(w.k, w.p, "d e");
+    join(&w, &a, A);
+    commit(&w, &a, 0, 1);
+    uint64_t committed_ms = w.k->now.wall_ms;
+    leave(&w, &a, false);
+    kit_pass(w.k, 4 * HOUR);
+    assert_int_equal(start_of(&w), 5);
+    assert_int_equal(members(&w)->members.partitions[0].committed, 5);
+    assert_int_equal(members(&w)->members.partitions[0].committed_ms, committed_ms); /* nobody did since */
+    assert_int_equal(told_from(&w, &a, A), 1);
+    kit_produce(w.k, w.p, "f");
+    leave(&w, &a, false); /* it said nothing of it */
+    kit_restart(w.k);
+    assert_int_equal(told_from(&w, &b, B), 1);
+    commit(&w, &b, 0, 5); /* it goes on behind */
+    leave(&w, &b, false);
+    assert_int_equal(told_from(&w, &a, A), 5);
+    commit(&w, &a, 0, 6);
+    leave(&w, &a, false);
+    kit_restart(w.k);
+    assert_int_equal(told_from(&w, &b, B), 6);
+    kit_free(w.k);
+}
+
+static void several_losses_that_nobody_heard_of_are_one_gap_and_a_seek_ends_it(void **state)
+{
+    (void)state;
+    struct world w = begin_capped();
+    struct reader a;
+    for (int i = 0; i < 4; i++) {
+        kit_produce(w.k, w.p, "a b");
+        kit_pass(w.k, HOUR);
+    }
+    assert_int_equal(told_from(&w, &a, A), 0);
+    leave(&w, &a, false);
+    kit_pass(w.k, HOUR);
+    kit_restart(w.k);
+    assert_int_equal(told_from(&w, &a, A), 0);
+    assert_int_equal(members(&w)->members.partitions[0].committed, start_of(&w));
+    assert_true(start_of(&w) >= 4);
+    seek(&w, (struct wire_group_seek){.to = SEEK_TO_START});
+    beat(&w, &a);
+    assert_int_equal(part_of(&w, &a, 0)->offset, start_of(&w));
+    kit_free(w.k);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 int main(void)
 {
@@ -947,6 +1018,8 @@ int main(void)
         TEST(members_are_use_enough_to_keep_a_group),
         TEST(explain_says_who_reads_and_how_far_behind),
         TEST(the_list_of_members_says_who_owns_what),
+        TEST(who_joins_after_a_loss_at_the_hard_cap_begins_where_the_group_was_and_so_is_told_until_that_is_committed),
+        TEST(several_losses_that_nobody_heard_of_are_one_gap_and_a_seek_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

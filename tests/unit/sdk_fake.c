@@ -362,7 +362,7 @@ static bool do_fetch(struct fake *f, const struct wire_fetch *w, struct wire_rep
         part->code = E_OFFSET_OUT_OF_RANGE;
     if (from < p->start) {
         part->has_gap = true;
-        part->gap = (struct wire_gap){.from = from, .to = p->start, .why = GAP_RETENTION};
+        part->gap = (struct wire_gap){.from = from, .to = p->start, .from_time_ms = 1000, .to_time_ms = 2000, .why = GAP_RETENTION};
         from = p->start;
     }
     struct buf data = {0};

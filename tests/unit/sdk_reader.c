@@ -172,7 +172,28 @@ static void what_is_gone_is_a_gap_that_says_how_much(void **state)
     assert_has(err.text, "messages 5 to 19 are gone, by retention");
     assert_null(b);
     assert_int_equal(sluice_reader_offset(r), 20);
+    struct sluice_gap gap = {.size = sizeof gap};
+    assert_true(sluice_reader_gap(r, &gap));
+    assert_true(gap.from == 5 && gap.to == 20 && gap.count == 15 && gap.partition == 0);
+    assert_true(gap.from_ms == 1000 && gap.to_ms == 2000 && gap.reason == SLUICE_GAP_RETENTION);
     assert_int_equal(read_all(r, 20), 10);
+    assert_false(sluice_reader_gap(r, &gap)); /* not of the reads behind it */
+    assert_true(gap.size == sizeof gap && gap.to == 0);
+    sluice_reader_close(r);
+}
+
+static void who_was_compiled_with_less_of_a_gap_gets_what_he_knows(void **state)
+{
+    (void)state;
+    fill(30);
+    struct sluice_reader *r = open_reader(SLUICE_FROM_OFFSET, 5, 0);
+    fake_trim(fake, "t", 0, 20);
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, 0, &b, NULL), SLUICE_GAP);
+    struct sluice_gap gap = {.size = offsetof(struct sluice_gap, count), .count = 77, .to_ms = 88};
+    assert_true(sluice_reader_gap(r, &gap));
+    assert_true(gap.size == offsetof(struct sluice_gap, count) && gap.from == 5 && gap.to == 20);
+    assert_true(gap.count == 77 && gap.to_ms == 88);
     sluice_reader_close(r);
 }
 
@@ -190,6 +211,9 @@ static void meet_damage(size_t at, const char *what)
     assert_has(err.text, "topic 't', partition 0, offset 20");
     assert_has(err.text, what);
     assert_int_equal(sluice_reader_offset(r), 30);
+    struct sluice_gap gap = {.size = sizeof gap};
+    assert_true(sluice_reader_gap(r, &gap));
+    assert_true(gap.from == 20 && gap.to == 30 && gap.reason == SLUICE_GAP_DAMAGED && gap.to_ms == 0);
     assert_int_equal(read_all(r, 30), 20);
     sluice_reader_close(r);
 }
@@ -265,6 +289,7 @@ int main(void)
         TEST(reading_from_the_end_gives_what_comes_later),
         TEST(a_reader_that_waits_is_woken_by_a_message),
         TEST(what_is_gone_is_a_gap_that_says_how_much),
+        TEST(who_was_compiled_with_less_of_a_gap_gets_what_he_knows),
         TEST(a_damaged_batch_is_reported_and_passed),
         TEST(a_damaged_header_is_reported_and_passed),
         TEST(an_offset_beyond_the_end_is_an_error),

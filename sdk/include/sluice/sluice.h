@@ -417,8 +417,27 @@ SLUICE_API int sluice_reader_open(struct sluice *s, const char *topic, uint32_t 
                                   struct sluice_reader **out, struct sluice_error *err);
 /* The next messages, waiting up to wait_ms for the first; 0 with an empty batch when there is none. [blocks]
  * GAP: messages from the reader's offset up to `err->depth` further are gone; the reader then stands behind the gap.
- * DAMAGED names partition and offset; the reader then stands behind what is damaged. */
+ * DAMAGED names partition and offset; the reader then stands behind what is damaged. Of both sluice_reader_gap says what is missing. */
 SLUICE_API int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err);
+
+/* What is missing in a log, and why. (Kafka's OFFSET_OUT_OF_RANGE leaves it to the consumer to find out.) */
+enum sluice_gap_reason {
+    SLUICE_GAP_RETENTION = 1,     /* older, or more, than the topic keeps */
+    SLUICE_GAP_HARD_CAP = 2,      /* so old that not even a group that had not done it holds it */
+    SLUICE_GAP_PURGED = 3,
+    SLUICE_GAP_DAMAGED = 4        /* it cannot be read; the times are not known */
+};
+struct sluice_gap {
+    size_t size;                  /* in: sizeof */
+    uint32_t partition;           /* index in the topic */
+    int reason;                   /* enum sluice_gap_reason; a newer broker may know others */
+    uint64_t from, to;            /* offsets: the first that is missing, and the first behind it */
+    uint64_t count;               /* of offsets in between */
+    uint64_t from_ms, to_ms;      /* when the first and the last of them were appended, wall; 0: not known. Removals that lie close
+                                     together are remembered as one, so from_ms may be earlier */
+};
+/* What the last sluice_reader_read reported. False, and all zero: it reported none. */
+SLUICE_API bool sluice_reader_gap(const struct sluice_reader *r, struct sluice_gap *out);
 SLUICE_API uint64_t sluice_reader_offset(const struct sluice_reader *r); /* of the next message */
 SLUICE_API void sluice_reader_close(struct sluice_reader *r);
 
@@ -572,9 +591,14 @@ SLUICE_API int sluice_stream_open(struct sluice *s, const char *topic, const cha
 /* The next messages of one of its partitions, in order, waiting up to wait_ms; 0 with an empty batch when nothing came. The caller frees the
  * batch. [blocks] What earlier polls gave counts as done from now on. It is here that partitions come and go. Nothing is handed out of a
  * partition for longer than the member may be sure to own it, whatever the network does.
- * Errors: GAP and DAMAGED as in sluice_reader_read, after which it goes on behind; MEMBER_FENCED, GROUP_NOT_FOUND, TOPIC_DELETED and what
+ * Errors: GAP and DAMAGED as in sluice_reader_read, after which it goes on behind (sluice_stream_gap says what of). Retention waits for
+ * what a stream group has not done, up to the topic's hard cap: what it took then is a gap, also for who joins later; MEMBER_FENCED, GROUP_NOT_FOUND, TOPIC_DELETED and what
  * ended the session, after which it can only be closed; QUEUE_FULL (batches that were received fill the memory). */
 SLUICE_API int sluice_stream_poll(struct sluice_stream *st, uint32_t wait_ms, struct sluice_batch **out, struct sluice_error *err);
+
+/* What the last sluice_stream_poll reported, of which of its partitions. False, and all zero: it reported none. A commit at `to` says that it
+ * was heard; else the next owner of the partition hears of it again, as long as nobody has committed anything behind it. */
+SLUICE_API bool sluice_stream_gap(const struct sluice_stream *st, struct sluice_gap *out);
 
 struct sluice_position { uint32_t partition; uint64_t offset; }; /* by index; the first message that is not done */
 /* Commits, as durable as the topic, and waits for it. [blocks] `positions` NULL: everything that was handed out. What is below the
