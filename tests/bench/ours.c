@@ -1,0 +1,90 @@
+/* Sluice as one of the rivals. */
+#include <stdlib.h>
+
+#include "broker.h"
+#include "client.h"
+#include "lease.h"
+#include "ours.h"
+#include "publish.h"
+#include "rival.h"
+
+static const char topic[] = "bench", group[] = "bench";
+
+struct ours {
+    struct broker broker;
+    uint64_t *numbers; /* by lane; what goes on in a later produce */
+    uint32_t lanes;
+};
+
+const char *ours_bin;
+
+static int make_topic(const struct ours *o, const struct work *w, struct err *e)
+{
+    struct sluice *s;
+    int code = client_open(&s, o->broker.url, 0, 0, 0, e);
+    if (code != 0)
+        return code;
+    code = client_topic(s, topic, 1, w->durability, e);
+    if (code == 0)
+        code = client_group(s, topic, group, SLUICE_ORDER_NONE, e);
+    client_close(s);
+    return code;
+}
+
+static void ours_stop(void *run)
+{
+    struct ours *o = run;
+    broker_stop(&o->broker);
+    free(o->numbers);
+    free(o);
+}
+
+static int ours_start(const char *dir, const struct work *w, void **run, struct err *e)
+{
+    struct ours *o = calloc(1, sizeof *o);
+    if (o == NULL)
+        abort();
+    int code = broker_start(&o->broker, ours_bin, dir, NULL, e);
+    if (code == 0)
+        code = make_topic(o, w, e);
+    if (code != 0)
+        ours_stop(o);
+    else
+        *run = o;
+    return code;
+}
+
+static const char *ours_version(void *run)
+{
+    (void)run;
+    return sluice_version();
+}
+
+static const struct server *ours_server(void *run)
+{
+    return &((struct ours *)run)->broker.server;
+}
+
+static int ours_produce(void *run, const struct work *w, struct outcome *out, struct err *e)
+{
+    struct ours *o = run;
+    if (o->lanes < w->connections) {
+        free(o->numbers);
+        o->numbers = calloc(w->connections, sizeof *o->numbers);
+        o->lanes = w->connections;
+    }
+    struct publish p = {.url = o->broker.url, .topic = topic, .work = w, .server = &o->broker.server, .numbers = o->numbers};
+    return publish_run(&p, out, e);
+}
+
+static int ours_queue(void *run, const struct work *w, struct outcome *out, struct err *e)
+{
+    struct ours *o = run;
+    struct lease c = {.url = o->broker.url, .topic = topic, .group = group, .work = w, .server = &o->broker.server};
+    return lease_run(&c, out, e);
+}
+
+const struct rival rival_sluice = {
+    .name = "sluice", .title = "Sluice", .kind = RIVAL_OURS, .disk = true, .os = true, .start = ours_start, .stop = ours_stop,
+    .version = ours_version, .server = ours_server, .produce = ours_produce, .queue = ours_queue,
+};

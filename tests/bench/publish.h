@@ -1,0 +1,20 @@
+/* Publishing to Sluice by a load: lanes of a client each. A stream is a lane, or a key where there are keys. */
+#ifndef BENCH_PUBLISH_H
+#define BENCH_PUBLISH_H
+
+#include "load.h"
+#include "rival.h"
+
+struct publish {
+    const char *url, *topic;
+    const struct work *work;
+    const struct server *server;  /* whose usage is counted; may be NULL */
+    uint64_t keys;                /* 0: messages have none. Else streams are keys, and each key is one lane's; at least as many as lanes */
+    bool timed;                   /* payloads carry when they were meant to be sent */
+    uint64_t *numbers;            /* of each stream the next number, in and out: all below it were acknowledged */
+};
+
+uint32_t publish_streams(const struct publish *p);
+int publish_run(struct publish *p, struct outcome *out, struct err *e);
+
+#endif
