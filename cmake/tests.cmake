@@ -20,6 +20,7 @@ set(SLUICE_TIMEOUT_sim 900)
 set(SLUICE_TIMEOUT_crash 900)
 set(SLUICE_TIMEOUT_fuzz 300)
 set(SLUICE_TIMEOUT_planted 600)
+set(SLUICE_TIMEOUT_bench 300)
 
 function(sluice_test kind name)
     cmake_parse_arguments(PARSE_ARGV 2 ARG "RUN_SERIAL" "TIMEOUT" "SOURCES;LINKS;ARGS;ENV;COMMAND")

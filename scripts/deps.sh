@@ -8,7 +8,7 @@ build="cmake ninja-build gcc g++ libc6-dev pkg-config ccache
     libnng-dev librocksdb-dev flatbuffers-compiler libflatbuffers-dev libxxhash-dev liblz4-dev libzstd-dev
     libcyaml-dev libyaml-dev libjansson-dev uthash-dev libmicrohttpd-dev libgd-dev"
 run="mate-backgrounds" # thirty photos for the quickstart
-test="libcmocka-dev python3 jq curl procps"
+test="libcmocka-dev python3 jq curl procps valgrind"
 bench="redis-server redis-tools rabbitmq-server"
 
 wanted="$build $run"
