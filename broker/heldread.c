@@ -5,29 +5,23 @@
 #include "engine/filter.h"
 #include "schemas/errors.h"
 
-bool fits(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f)
+/* What is damaged or gone does not fit; whether the rest does is not known when the code says so. */
+static bool fits_as(struct fitting *x, uint32_t partition, uint64_t offset, const struct wire_held_filter *f, struct record *record,
+                    struct found *found, int *code)
 {
-    struct fitting *x = user;
-    struct record record;
-    struct found found = {0};
     struct err e = {0};
-    int code = slicer_get(&x->s, x->src, partition, offset, &record, &found, &e);
-    if (code != E_OK && code != E_DAMAGED && code != E_GAP)
-        x->code = code;
-    x->append_time_ms = found.h.append_time_ms; /* of the log's batch, or of its copy */
-    return code == E_OK && filter_bytes(f, record.key, record.headers);
+    *code = slicer_get(&x->s, x->src, partition, offset, record, found, &e);
+    if (*code != E_OK && *code != E_DAMAGED && *code != E_GAP)
+        x->code = *code;
+    return *code == E_OK && filter_bytes(f, record->key, record->headers);
 }
 
-static bool within(uint64_t ms, uint64_t from_ms, uint64_t to_ms) { return ms >= from_ms && (to_ms == 0 || ms < to_ms); }
-
-void log_match(const struct log_source *src, struct match *m)
+bool fits(void *user, uint32_t partition, uint64_t offset, const struct wire_held_filter *f)
 {
-    struct fitting x = {.src = src, .s.group = m->group};
-    for (uint32_t i = 0; i < m->places_n && x.code == E_OK; i++)
-        m->places[i].fits = fits(&x, m->places[i].partition, m->places[i].offset, &m->filter) &&
-                            within(x.append_time_ms, m->from_ms, m->to_ms);
-    slicer_stop(&x.s);
-    m->code = x.code;
+    struct record record;
+    struct found found = {0};
+    int code;
+    return fits_as(user, partition, offset, f, &record, &found, &code);
 }
 
 void held_fill(const struct log_source *src, struct op *op)
@@ -90,4 +84,32 @@ void log_copy(const struct log_source *src, struct copies *c)
     }
     batch_builder_free(builder);
     slicer_stop(&s);
+}
+
+/* ---------------------------------------------------------------- which fit, and copies of them for who replays another group's */
+
+static bool within(uint64_t ms, uint64_t from_ms, uint64_t to_ms) { return ms >= from_ms && (to_ms == 0 || ms < to_ms); }
+
+void log_match(const struct log_source *src, struct match *m)
+{
+    enum { COPY_BYTES = 4 << 20 }; /* no more are copied at once, but for the last */
+    struct fitting x = {.src = src, .s.group = m->group};
+    struct batch_builder *builder = batch_builder_new();
+    for (uint32_t i = 0; i < m->places_n && x.code == E_OK; i++) {
+        struct match_place *p = &m->places[i];
+        struct record record;
+        struct found found = {0};
+        struct err e = {0};
+        int code;
+        bool fit = fits_as(&x, p->partition, p->offset, &m->filter, &record, &found, &code);
+        p->fits = fit && within(found.h.append_time_ms, m->from_ms, m->to_ms); /* of the log's batch, or of its copy */
+        p->gone = code == E_DAMAGED || code == E_GAP;
+        p->at = m->bytes.size;
+        if (p->fits && p->wants_copy && m->bytes.size < COPY_BYTES)
+            x.code = copy_put(builder, &record, &found, p->offset, &m->bytes, &e);
+        p->size = (uint32_t)(m->bytes.size - p->at);
+    }
+    batch_builder_free(builder);
+    slicer_stop(&x.s);
+    m->code = x.code;
 }

@@ -42,14 +42,21 @@ struct engine_now { uint64_t mono_ms, wall_ms; };
 struct effect_load { uint32_t group, partition, records; uint64_t from, end; enum store_family family; };
 /* Held messages of which a task must know whether their bytes fit its filter. Who takes it from the effects gives it back with
  * engine_matched, or frees it. */
-struct match_place { uint32_t partition, skipped; uint64_t offset; bool fits; };
+struct match_place {
+    uint32_t partition, skipped, size; /* size, at: of its copy; 0: as many as are brought at once were brought before it */
+    uint64_t offset;
+    size_t at;
+    bool wants_copy;                /* if it fits: the group that it is for will find it nowhere else */
+    bool fits, gone;                /* gone, or damaged: nobody can say whether it fitted */
+};
 struct match {
     uint64_t task;
     struct wire_held_filter filter; /* its bytes are those of `hold` */
     struct ref *hold;
     uint64_t from_ms, to_ms;        /* appended from <= t < to; to 0: no bound */
-    uint32_t group;
+    uint32_t group;                 /* whose messages they are: also its copies are looked at */
     int code;                       /* OK: each place says whether it fits; else why it could not be looked at now */
+    struct buf bytes;               /* filled in: the copies */
     uint32_t places_n;
     struct match_place places[];
 };

@@ -628,6 +628,7 @@ enum release_step release_copy(struct engine *en, struct group_part *p, uint64_t
 /* What it has not done before `to` is lost to it. `bytes`: of the log before that. */
 enum release_step release_lose(struct engine *en, struct group_part *p, uint64_t to, uint64_t bytes);
 void copies_held(struct engine *en, struct group_part *p, uint64_t offset);         /* the row of a held message is put */
+void copy_bring(struct engine *en, struct group_part *p, uint64_t offset, struct view copy); /* of an entry whose message the log has no more */
 void copy_remove(struct engine *en, const struct group_part *p, uint64_t offset);   /* nobody holds the message any more */
 void lost_write(struct engine *en, struct group_part *p);
 int lost_load(struct group_part *p, struct view value, struct err *e);

@@ -45,6 +45,17 @@ void copy_remove(struct engine *en, const struct group_part *p, uint64_t offset)
     row_remove(en, FAM_SCHED, &k);
 }
 
+void copy_bring(struct engine *en, struct group_part *p, uint64_t offset, struct view copy)
+{
+    struct key k = key_copy(p->group->id, p->partition->id, offset);
+    struct entry *e = map_get(&p->entries, offset);
+    buf_clear(&en->row);
+    buf_append(&en->row, copy.data, copy.size);
+    row_put(en, FAM_SCHED, &k);
+    e->copied = true;
+    en->counters.copied_messages++;
+}
+
 void copies_held(struct engine *en, struct group_part *p, uint64_t offset)
 {
     p->held_turn = en->turn;

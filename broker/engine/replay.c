@@ -42,17 +42,30 @@ bool replay_in_range(const struct task *t, uint32_t partition, uint64_t offset)
     return (!r->has_partition || r->partition == partition) && offset >= r->from_offset && (r->to_offset == 0 || offset < r->to_offset);
 }
 
-bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *what)
+/* Everything is absent in a group that is not there. */
+static bool would_make_group(const struct task *t) { return t->row.replay.into && t->row.dry_run; }
+
+static bool log_has(const struct engine *en, uint32_t partition, uint64_t offset)
+{
+    return offset >= ((const struct partition *)map_get(&en->partitions, partition))->row.start;
+}
+
+bool replay_wants_copy(const struct engine *en, const struct task *t, uint32_t partition, uint64_t offset)
+{
+    return t->row.act == TASK_REPLAY && (t->row.replay.of != t->group->id || would_make_group(t)) && !log_has(en, partition, offset);
+}
+
+bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *what, struct view copy)
 {
     struct group_part *p = group_part(t->group, map_get(&en->partitions, partition));
     struct held_row parked;
-    bool makes_group = t->row.replay.into && t->row.dry_run; /* everything is absent in a group that is not there */
-    enum presence is = makes_group ? ABSENT_DONE : presence_of(en, p, offset, &parked);
+    enum presence is = would_make_group(t) ? ABSENT_DONE : presence_of(en, p, offset, &parked);
     if (is == PRESENT) {
         t->row.replay.left++;
         return false;
     }
-    if (is == ABSENT_DONE && offset < p->partition->row.start) { /* the other group, which holds it, has a copy of its own */
+    bool copied = is == ABSENT_DONE && !log_has(en, partition, offset); /* a dead letter has a copy of its own */
+    if (copied && copy.size == 0) {
         t->row.replay.lost++;
         return false;
     }
@@ -64,6 +77,8 @@ bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint6
         entry_redrive(en, p, offset, &parked);
     else
         entry_replay(en, p, offset, what);
+    if (copied)
+        copy_bring(en, p, offset, copy);
     return true;
 }
 
@@ -79,7 +94,7 @@ static void apply_picked(struct engine *en, struct task *t, uint64_t may)
         if (x->offset < start)
             t->row.replay.lost++;
         else
-            may -= replay_message(en, t, m->partition, x->offset, &what);
+            may -= replay_message(en, t, m->partition, x->offset, &what, (struct view){0});
         t->row.seen += x->skipped + 1;
         t->row.at_offset = x->offset + 1;
     }
@@ -142,8 +157,7 @@ void replay_ends_set(struct engine *en, struct task *t)
     t->ends_n = topic->config.partitions;
     t->ends = mem_array(t->ends_n, sizeof *t->ends);
     for (uint32_t i = 0; i < t->ends_n; i++) {
-        bool makes_group = r->into && t->row.dry_run;
-        uint64_t end = makes_group ? topic->partitions[i]->row.end : t->group->parts[i]->scanned;
+        uint64_t end = would_make_group(t) ? topic->partitions[i]->row.end : t->group->parts[i]->scanned;
         if (r->has_partition && topic->partitions[i]->id != r->partition)
             end = 0;
         t->ends[i] = r->to_offset != 0 && r->to_offset < end ? r->to_offset : end;

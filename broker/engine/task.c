@@ -25,6 +25,7 @@ void match_free(struct match *m)
     if (m == NULL)
         return;
     ref_drop(m->hold);
+    buf_free(&m->bytes);
     mem_free(m);
 }
 
@@ -227,10 +228,10 @@ void task_count(struct task *t)
 /* Whose held messages it goes through. */
 static uint32_t walked_group(const struct task *t) { return t->row.act == TASK_REPLAY ? t->row.replay.of : t->group->id; }
 
-static void apply(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
+static void apply(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row, struct view copy)
 {
     if (t->row.act == TASK_REPLAY) {
-        replay_message(en, t, partition, offset, row);
+        replay_message(en, t, partition, offset, row, copy);
         return;
     }
     struct group_part *p = group_part(t->group, map_get(&en->partitions, partition));
@@ -255,9 +256,14 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
         struct view value;
         struct held_row row;
         struct err e = {0};
-        if (p->fits) {
+        if (p->fits || p->gone) {
             if (may == 0)
                 break;
+            if (p->fits && p->size == 0 && replay_wants_copy(en, t, p->partition, p->offset)) { /* asked again from where it stands */
+                match_free(m);
+                t->looked = NULL;
+                break;
+            }
             if (row_read(en, FAM_HELD, &k, &value)) {
                 buf_clear(&copy);
                 buf_append(&copy, value.data, value.size);
@@ -265,9 +271,11 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
                     task_fail(en, t, &e);
                     break;
                 }
-                if (meant(en, t, &row)) {
-                    apply(en, t, p->partition, p->offset, &row);
+                if (p->fits && meant(en, t, &row)) {
+                    apply(en, t, p->partition, p->offset, &row, view_of(m->bytes.data + p->at, p->size));
                     may--;
+                } else if (t->row.act == TASK_REPLAY && p->gone && meant(en, t, &row)) {
+                    t->row.replay.lost++;
                 }
             }
         }
@@ -275,7 +283,7 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
         stand_at(t, p->partition, p->offset);
     }
     buf_free(&copy);
-    if (t->row.state == TASK_RUNNING && t->looked_at == m->places_n && !task_limit_reached(t)) {
+    if (t->row.state == TASK_RUNNING && t->looked != NULL && t->looked_at == m->places_n && !task_limit_reached(t)) {
         t->row.seen += t->trailing;
         stand_at(t, t->end_partition, t->end_offset);
         match_free(m);
@@ -294,7 +302,7 @@ static bool row_now(const struct engine *en, const struct key *k, struct view *v
 static void ask(struct engine *en, struct task *t, struct match *m)
 {
     m->task = t->id;
-    m->group = t->group->id;
+    m->group = walked_group(t);
     m->filter = t->row.filter;
     m->hold = t->text != NULL ? ref_take(t->text) : NULL;
     m->from_ms = t->row.replay.from_ms;
@@ -303,14 +311,14 @@ static void ask(struct engine *en, struct task *t, struct match *m)
     t->looking = true;
 }
 
-/* A replay asks more: where the message is, and when it was appended, which its row does not know. */
-static enum filter_says says_of(const struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
+/* A replay asks more: where the message is, and when it was appended, which its row does not know; and for the bytes of what the log does not have. */
+static enum filter_says says_of(const struct engine *en, const struct task *t, uint32_t partition, uint64_t offset, const struct held_row *row)
 {
     enum filter_says says = filter_row(t->row.has_filter ? &t->row.filter : NULL, partition, offset, row);
     if (t->row.act != TASK_REPLAY || says == FILTER_NO)
         return says;
     bool timed = t->row.replay.from_ms != 0 || t->row.replay.to_ms != 0;
-    return !replay_in_range(t, partition, offset) ? FILTER_NO : timed ? FILTER_BYTES : says;
+    return !replay_in_range(t, partition, offset) ? FILTER_NO : timed || replay_wants_copy(en, t, partition, offset) ? FILTER_BYTES : says;
 }
 
 /* Looks at rows behind the task's place. True: there are none any more. */
@@ -350,17 +358,20 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
             if (held_row_get(buf_view(&copy), &row, &e) != E_OK)
                 break;
             there = meant(en, t, &row);
-            says = there ? says_of(t, partition, offset, &row) : FILTER_NO;
+            says = there ? says_of(en, t, partition, offset, &row) : FILTER_NO;
         }
+        if (says == FILTER_YES && m != NULL)
+            says = FILTER_BYTES; /* behind one that is asked of readers: messages of a key come in their order */
         if (says == FILTER_YES) {
             if (may == 0)
                 break;
             may--;
-            apply(en, t, partition, offset, &row);
+            apply(en, t, partition, offset, &row, (struct view){0});
         } else if (says == FILTER_BYTES) {
             if (m == NULL)
                 m = mem_zalloc(sizeof *m + TASK_STEP_ROWS * sizeof m->places[0]);
-            m->places[m->places_n++] = (struct match_place){.partition = partition, .offset = offset, .skipped = t->trailing};
+            m->places[m->places_n++] = (struct match_place){.partition = partition, .offset = offset, .skipped = t->trailing,
+                                                              .wants_copy = replay_wants_copy(en, t, partition, offset)};
             t->trailing = 0;
         }
         if (m == NULL) {

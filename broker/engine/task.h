@@ -48,8 +48,11 @@ int replay_ends_load(struct engine *en, struct task *t, struct err *e);
 void replay_ends_remove(struct engine *en, const struct task *t); /* the row */
 /* A held message that the replay may mean: whether its place is one. */
 bool replay_in_range(const struct task *t, uint32_t partition, uint64_t offset);
-/* A message that fits: present again if it is absent, else it is left. Whether it was absent. `what`: as entry_replay. */
-bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *what);
+/* It replays what another group holds of messages that the log has no more: with a copy of the other's copy. */
+bool replay_wants_copy(const struct engine *en, const struct task *t, uint32_t partition, uint64_t offset);
+/* A message that fits: present again if it is absent, else it is left. Whether it was absent. `what`: as entry_replay. `copy`: of one that the
+ * log has no more; none: then it is lost. */
+bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *what, struct view copy);
 /* A step over the log, of at most `may` messages. True: there are none any more. */
 bool replay_step(struct engine *en, struct task *t, uint64_t may);
 

@@ -57,6 +57,7 @@ struct kit *kit_new(void)
     k->now = (struct engine_now){.mono_ms = 1000, .wall_ms = UINT64_C(1700000000000)};
     k->message_size = 100;
     k->watch = true;
+    k->match_bytes_max = SIZE_MAX;
     list_init(&k->calls);
     engine_begin(k);
     for (int who = A; who < CLIENTS; who++)
@@ -218,6 +219,25 @@ static void answer_copies(struct kit *k, struct copies *c)
     engine_copied(k->engine, c);
 }
 
+/* What the log has no more is read from the copy that the group has. */
+static void match_one(struct kit *k, struct match *m, struct match_place *p)
+{
+    struct key key = key_copy(m->group, p->partition, p->offset);
+    struct buf copy = {0};
+    struct err e = {0};
+    bool below = p->offset < ((struct partition *)map_get(&k->engine->partitions, p->partition))->row.start, found = false;
+    if (store_get(k->store, FAM_SCHED, key_view(&key), &copy, &found, &e) != E_OK)
+        fail_msg("the copy of %llu does not read: %s", (unsigned long long)p->offset, e.text);
+    p->gone = below && !found;
+    p->fits = !p->gone && fits(k, p->partition, p->offset, &m->filter) &&
+              within(&k->logs[p->partition].records[p->offset], m->from_ms, m->to_ms);
+    p->at = m->bytes.size;
+    if (p->fits && p->wants_copy && m->bytes.size < k->match_bytes_max)
+        buf_append(&m->bytes, copy.data, copy.size);
+    p->size = (uint32_t)(m->bytes.size - p->at);
+    buf_free(&copy);
+}
+
 /* What readers were asked comes back to the engine. */
 static void answer_reads(struct kit *k)
 {
@@ -225,8 +245,7 @@ static void answer_reads(struct kit *k)
     for (size_t i = 0; i < matches; i++) {
         struct match *m = k->matches[i];
         for (uint32_t p = 0; p < m->places_n; p++)
-            m->places[p].fits = fits(k, m->places[p].partition, m->places[p].offset, &m->filter) &&
-                                within(&k->logs[m->places[p].partition].records[m->places[p].offset], m->from_ms, m->to_ms);
+            match_one(k, m, &m->places[p]);
         engine_matched(k->engine, m);
     }
     k->matches_n -= matches;

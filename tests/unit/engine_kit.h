@@ -39,6 +39,7 @@ struct kit {
     bool watch;                     /* compare with a restart after every turn */
     bool hold_loads, hold_syncs, hold_matches, hold_asks; /* the loop is slow */
     bool hold_cuts, hold_copies;
+    size_t match_bytes_max;         /* no more copies are brought to a task at once, but for the last */
     struct copies *copies[64];      /* not answered */
     size_t copies_n, copies_made;
     struct cut cuts[64];            /* found, not brought */

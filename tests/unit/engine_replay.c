@@ -399,6 +399,123 @@ static void retention_takes_nothing_that_was_replayed_while_it_looked(void **sta
     kit_free(k);
 }
 
+static uint32_t group_id(struct kit *k, const char *name)
+{
+    const struct topic *t = topic_find(k->engine, VIEW_LIT("t"));
+    for (size_t i = 0; i < t->groups_n; i++)
+        if (strcmp(t->groups[i]->name, name) == 0) {
+            k->group_topic_first[t->groups[i]->id] = t->partitions[0]->id;
+            return t->groups[i]->id;
+        }
+    return 0;
+}
+
+static uint64_t copies_of(struct kit *k, uint32_t group)
+{
+    struct key prefix = key_copy_prefix(group);
+    struct store_iter *it = store_iter(k->store, FAM_SCHED);
+    uint64_t n = 0;
+    for (store_iter_seek(it, key_view(&prefix)); store_iter_valid(it) && key_has_prefix(store_iter_key(it), &prefix); store_iter_next(it))
+        n++;
+    store_iter_close(it);
+    return n;
+}
+
+/* Dead letters 0, 1 and 4 of g, of which the log has no more than 4; all others are done in g and other. */
+static struct world begin_old(void)
+{
+    enum { HOUR = 3600000 };
+    struct kit *k = kit_new();
+    k->limits.retention_interval_ms = 100;
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .retention_ms = HOUR});
+    uint32_t g = kit_group(k, "t", "g", NULL), other = kit_group(k, "t", "other", NULL);
+    for (int i = 0; i < 2; i++) {
+        kit_produce(k, p, i == 0 ? "a b a b" : "a b");
+        drain(k, other);
+        kit_receive(k, A, g, 10);
+        kit_settle(k, A, g, SETTLE_PARK, i == 0 ? "0 1" : "4");
+        kit_ack(k, A, g, i == 0 ? "" : "5");
+        drain(k, g);
+        kit_pass(k, HOUR - 60000 * i);
+    }
+    kit_pass(k, 1000);
+    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 4);
+    assert_int_equal(copies_of(k, g), 2);
+    assert_string_equal(kit_held(k, "t", "g", HELD_PARKED), "0 parked(parked) 1 parked(parked) 4 parked(parked)");
+    return (struct world){k, p, other};
+}
+
+static void what_only_another_group_has_a_copy_of_is_replayed_with_a_copy_of_its_own(void **state)
+{
+    (void)state;
+    struct world w = begin_old();
+    uint64_t id = replay(w.k, "other", (struct wire_held_change){.source = REPLAY_PARKED, .of = VIEW_LIT("g"), .filter = &of_a});
+    kit_pass(w.k, 100);
+    assert_string_equal(task(w.k, id), "done seen 3 matched 2 changed 2");
+    assert_int_equal(copies_of(w.k, w.g), 1);
+    kit_restart(w.k);
+    assert_string_equal(drain(w.k, w.g), "0 4");
+    assert_int_equal(copies_of(w.k, w.g), 0);
+    id = replay(w.k, "g", (struct wire_held_change){.source = REPLAY_PARKED, .into = VIEW_LIT("again"), .dry_run = true});
+    kit_pass(w.k, 100);
+    assert_string_equal(task(w.k, id), "done seen 3 matched 3 changed 0");
+    id = replay(w.k, "g", (struct wire_held_change){.source = REPLAY_PARKED, .into = VIEW_LIT("again"), .to_ms = w.k->now.wall_ms});
+    assert_string_equal(drain(w.k, group_id(w.k, "again")), "0 1 4");
+    assert_string_equal(task(w.k, id), "done seen 3 matched 3 changed 3");
+    assert_string_equal(kit_held(w.k, "t", "g", HELD_PARKED), "0 parked(parked) 1 parked(parked) 4 parked(parked)");
+    kit_free(w.k);
+}
+
+static void copies_that_do_not_go_at_once_are_asked_for_again(void **state)
+{
+    (void)state;
+    struct world w = begin_old();
+    w.k->match_bytes_max = 1;
+    w.k->matches_made = 0;
+    uint64_t id = replay(w.k, "other", (struct wire_held_change){.source = REPLAY_PARKED, .of = VIEW_LIT("g")});
+    kit_pass(w.k, 100);
+    assert_int_equal(w.k->matches_made, 2);
+    assert_string_equal(task(w.k, id), "done seen 3 matched 3 changed 3");
+    assert_int_equal(copies_of(w.k, w.g), 2);
+    assert_string_equal(drain(w.k, w.g), "0 1 4");
+    kit_free(w.k);
+}
+
+static void what_goes_from_the_log_while_a_replay_asks_is_brought_from_its_copy(void **state)
+{
+    (void)state;
+    struct world w = begin_old();
+    uint64_t from = w.k->now.wall_ms - 3600000;
+    w.k->hold_matches = true;
+    uint64_t id = replay(w.k, "other", (struct wire_held_change){.source = REPLAY_PARKED, .of = VIEW_LIT("g"), .from_ms = from});
+    kit_pass(w.k, 7200000); /* 4 was in the log when it was asked for, and is not any more */
+    assert_int_equal(((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.start, 6);
+    w.k->hold_matches = false;
+    kit_pass(w.k, 1);
+    kit_pass(w.k, 100); /* it has asked again */
+    assert_string_equal(task(w.k, id), "done seen 3 matched 1 changed 1");
+    assert_string_equal(drain(w.k, w.g), "4");
+    kit_free(w.k);
+}
+
+static void a_copy_that_is_gone_is_counted_as_lost(void **state)
+{
+    (void)state;
+    struct world w = begin_old();
+    struct key k = key_copy(w.g - 1, w.p, 1);
+    struct puts puts;
+    struct err e = {0};
+    puts_init(&puts);
+    puts_remove(&puts, FAM_SCHED, key_view(&k));
+    assert_int_equal(store_write(w.k->store, &puts, &e), E_OK);
+    puts_free(&puts);
+    uint64_t id = replay(w.k, "other", (struct wire_held_change){.source = REPLAY_PARKED, .of = VIEW_LIT("g")});
+    kit_pass(w.k, 100);
+    assert_string_equal(task(w.k, id), "done seen 3 matched 2 changed 2 lost 1");
+    assert_string_equal(drain(w.k, w.g), "0 4");
+    kit_free(w.k);
+}
+
 static void a_cancelled_replay_brings_nothing_more(void **state)
 {
     (void)state;
@@ -417,17 +534,6 @@ static void a_cancelled_replay_brings_nothing_more(void **state)
 }
 
 /* ---------------------------------------------------------------- into a new group */
-
-static uint32_t group_id(struct kit *k, const char *name)
-{
-    const struct topic *t = topic_find(k->engine, VIEW_LIT("t"));
-    for (size_t i = 0; i < t->groups_n; i++)
-        if (strcmp(t->groups[i]->name, name) == 0) {
-            k->group_topic_first[t->groups[i]->id] = t->partitions[0]->id;
-            return t->groups[i]->id;
-        }
-    return 0;
-}
 
 static void a_new_group_gets_what_is_replayed_into_it_and_nothing_else(void **state)
 {
@@ -556,6 +662,10 @@ int main(void)
         cmocka_unit_test(a_replay_rests_while_a_thousand_of_its_messages_are_not_done),
         cmocka_unit_test(what_the_log_has_no_more_is_counted_as_lost),
         cmocka_unit_test(retention_takes_nothing_that_was_replayed_while_it_looked),
+        cmocka_unit_test(what_only_another_group_has_a_copy_of_is_replayed_with_a_copy_of_its_own),
+        cmocka_unit_test(copies_that_do_not_go_at_once_are_asked_for_again),
+        cmocka_unit_test(what_goes_from_the_log_while_a_replay_asks_is_brought_from_its_copy),
+        cmocka_unit_test(a_copy_that_is_gone_is_counted_as_lost),
         cmocka_unit_test(a_cancelled_replay_brings_nothing_more),
         cmocka_unit_test(a_new_group_gets_what_is_replayed_into_it_and_nothing_else),
         cmocka_unit_test(a_new_group_that_goes_on_gets_new_messages_behind_those_of_the_replay),

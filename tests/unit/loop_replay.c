@@ -15,7 +15,8 @@ static struct call *change(struct kit *k, struct wire_held_change w)
     w.topic = VIEW_LIT("t");
     w.group = VIEW_LIT("g");
     w.act = TASK_REPLAY;
-    w.source = REPLAY_LOG;
+    if (w.source == 0)
+        w.source = REPLAY_LOG;
     c->op.request.held_change = w;
     return c;
 }
@@ -176,6 +177,54 @@ static void what_is_damaged_is_counted_as_lost_and_what_is_whole_comes(void **st
     kit_free(k);
 }
 
+/* Receives all that g has and parks it. */
+static void park(struct kit *k)
+{
+    for (;;) {
+        const struct wire_receive_reply *r = &kit_ask(k, kit_receive(k, DISK, 8, 0))->receive;
+        if (r->deliveries_n == 0)
+            return;
+        const struct wire_delivery *d = &r->deliveries[0];
+        struct call *c = numbered(k, VERB_SETTLE);
+        for (uint32_t i = 0; i < d->records_n; i++)
+            c->items[i] = (struct wire_settle_item){.token = d->token, .offset = d->records[i].offset, .partition = d->records[i].partition,
+                                                    .group = k->group[DISK], .verb = SETTLE_PARK};
+        c->op.request.settle = (struct wire_settle){.singles = c->items, .singles_n = d->records_n};
+        assert_int_equal(kit_ask(k, c)->settle.codes_n, 0);
+    }
+}
+
+static void dead_letters_that_the_log_has_no_more_are_replayed_elsewhere_whole(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new(&(struct kit){.tail_cache_bytes = 1});
+    struct call *c = numbered(k, VERB_TOPIC_ALTER);
+    c->op.request.topic = (struct wire_topic_set){.name = VIEW_LIT("t"), .mask = TOPIC_SET_RETENTION_MS, .config = {.retention_ms = 3600000}};
+    assert_int_equal(kit_ask(k, c)->code, E_OK);
+    uint64_t began = k->now.wall_ms;
+    kit_ask(k, kit_produce_as(k, "a:red=1:zero b:red=2:one a:blue=1:two -:red=1:three"));
+    park(k);
+    for (int i = 0; i < 10; i++)
+        kit_pass(k, 720000);
+    kit_ask(k, kit_produce_as(k, "a:red=1:four"));
+    c = kit_fetch(k, k->partition[DISK], 0, 0);
+    assert_int_equal(kit_ask(k, c)->code, E_OK);
+    assert_int_equal(c->op.reply.fetch.parts[0].start, 4);
+    park(k);
+    struct wire_held_filter f = {.has_key = true, .key = VIEW_LIT("a")};
+    struct wire_held_change w = {.source = REPLAY_PARKED, .filter = &f};
+    struct wire_task_row t;
+    assert_string_equal(brought(k, w, &t), "zero two four");
+    assert_int_equal(t.lost, 0);
+    f = (struct wire_held_filter){.header = VIEW_LIT("red")};
+    assert_string_equal(brought(k, w, NULL), "zero one three four");
+    w = (struct wire_held_change){.source = REPLAY_PARKED, .to_ms = began + 720000};
+    assert_string_equal(brought(k, w, NULL), "zero one three two");
+    w = (struct wire_held_change){.source = REPLAY_PARKED};
+    assert_string_equal(brought(k, w, NULL), "zero one three two four"); /* two waits for zero, whose key it has */
+    kit_free(k);
+}
+
 static void a_replay_goes_on_after_the_broker_was_closed_in_the_midst_of_it(void **state)
 {
     (void)state;
@@ -200,6 +249,7 @@ int main(void)
         cmocka_unit_test(a_time_is_that_of_appending),
         cmocka_unit_test(one_key_of_very_many_messages_comes_whole_and_in_order),
         cmocka_unit_test(what_is_damaged_is_counted_as_lost_and_what_is_whole_comes),
+        cmocka_unit_test(dead_letters_that_the_log_has_no_more_are_replayed_elsewhere_whole),
         cmocka_unit_test(a_replay_goes_on_after_the_broker_was_closed_in_the_midst_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
