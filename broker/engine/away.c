@@ -216,10 +216,10 @@ void away_key_end(struct engine *en, struct key_queue *k)
 
 /* ---------------------------------------------------------------- coming back */
 
-static void damaged(struct engine *en, const struct group *g, const char *what, uint64_t id)
+static void damaged(struct engine *en, const struct group *g, uint32_t partition, uint64_t offset, const char *why)
 {
     struct err e = {0};
-    err_set(&e, E_DAMAGED, "group %u: %s %llu, which is away", g->id, what, (unsigned long long)id);
+    err_set(&e, E_DAMAGED, "offset %llu of partition id %u is away in group %u, and %s", (unsigned long long)offset, partition, g->id, why);
     engine_fail(en, &e);
 }
 
@@ -231,7 +231,7 @@ bool held_read(struct engine *en, const struct group *g, uint32_t partition, uin
     if (!row_read(en, FAM_HELD, &k, &v))
         return false;
     if (held_row_get(v, row, &e) != E_OK) {
-        engine_fail(en, &e);
+        row_fail(en, FAM_HELD, key_view(&k), &e);
         return false;
     }
     return true;
@@ -240,13 +240,13 @@ bool held_read(struct engine *en, const struct group *g, uint32_t partition, uin
 /* An entry again, in no state yet. NULL: the engine failed. */
 static struct entry *entry_again(struct engine *en, struct group *g, const struct key_member *m, bool timed)
 {
-    struct partition *partition = map_get(&en->partitions, m->partition);
+    struct group_part *p = group_part_of(en, g, m->partition);
     struct held_row row;
-    if (partition == NULL || partition->topic != g->topic || !held_read(en, g, m->partition, m->offset, &row)) {
-        damaged(en, g, "no row of offset", m->offset);
+    if (p == NULL || !held_read(en, g, m->partition, m->offset, &row)) {
+        damaged(en, g, m->partition, m->offset, "it has no held row");
         return NULL;
     }
-    struct entry *e = entry_new(group_part(g, partition), m->offset);
+    struct entry *e = entry_new(p, m->offset);
     e->has_key = row.has_key;
     e->key_hash = row.key_hash;
     e->due_ms = row.due_ms;
@@ -258,8 +258,9 @@ static struct entry *entry_again(struct engine *en, struct group *g, const struc
     e->ttl_until_ms = row.expires_ms;
     e->has_row = true;
     entry_present(e);
-    if (partition->compact != NULL && m->offset < partition->compact->back_low)
-        partition->compact->back_low = m->offset;
+    struct compactable *compact = p->partition->compact;
+    if (compact != NULL && m->offset < compact->back_low)
+        compact->back_low = m->offset;
     --*count_of(&g->away, m->state);
     --*(m->state == AWAY_BLOCKED ? &g->blocked : m->state == AWAY_WAITING ? &g->waiting : &g->retrying);
     counts_changed(en, g);
@@ -350,7 +351,7 @@ static bool key_row_read(struct engine *en, const struct group *g, uint64_t hash
     if (!row_read(en, FAM_KEYS, &key, &v))
         return false;
     if (away_row_get(v, row, &e) != E_OK) {
-        engine_fail(en, &e);
+        row_fail(en, FAM_KEYS, key_view(&key), &e);
         return false;
     }
     return true;
@@ -430,7 +431,7 @@ struct entry *away_back(struct engine *en, struct group_part *p, uint64_t offset
         away_key_back(en, k);
     struct entry *e = map_get(&p->entries, offset);
     if (e == NULL)
-        damaged(en, g, "no key has the message at offset", offset);
+        damaged(en, g, p->partition->id, offset, "it is not with its key");
     return e;
 }
 

@@ -75,8 +75,8 @@ void commit_write(struct engine *en, struct group_part *p)
 /* The part of a group that an item speaks of; NULL: its topic has no such partition. */
 static struct group_part *part_of(struct engine *en, struct group *g, uint32_t partition)
 {
-    const struct partition *p = map_get(&en->partitions, partition);
-    return p != NULL && p->topic == g->topic && p->index < g->stream->claims_n ? group_part(g, p) : NULL;
+    struct group_part *p = group_part_of(en, g, partition);
+    return p != NULL && p->partition->index < g->stream->claims_n ? p : NULL;
 }
 
 static int commit_one(struct engine *en, struct group *g, const struct session *s, const struct wire_place *item)

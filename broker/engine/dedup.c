@@ -174,7 +174,7 @@ static bool find_in(struct engine *en, unsigned generation, const struct key *k,
         return false;
     if (dedup_row_get(v, row, &e) == E_OK)
         return true;
-    engine_fail(en, &e);
+    row_fail(en, family_of(generation), key_view(k), &e);
     return false;
 }
 

@@ -79,6 +79,17 @@ bool row_read(struct engine *en, enum store_family f, const struct key *k, struc
     return found;
 }
 
+int row_bad(enum store_family f, struct view key, struct err *e)
+{
+    return err_prefix(e, "%s: row %s", store_family_name(f), key_text(key).hex);
+}
+
+void row_fail(struct engine *en, enum store_family f, struct view key, struct err *why)
+{
+    row_bad(f, key, why);
+    engine_fail(en, why);
+}
+
 void row_put(struct engine *en, enum store_family f, const struct key *k)
 {
     puts_row(&en->fx.puts, f, key_view(k), buf_view(&en->row));

@@ -119,7 +119,10 @@ static bool held_row_of(struct engine *en, struct op *op, const struct group_par
         return false;
     char *copy = op_take(en, op, v.size, 1);
     memcpy(copy, v.data, v.size);
-    return held_row_get(view_of(copy, v.size), row, &e) == E_OK;
+    if (held_row_get(view_of(copy, v.size), row, &e) == E_OK)
+        return true;
+    row_fail(en, FAM_HELD, key_view(&k), &e);
+    return false;
 }
 
 static const char *attempts(uint32_t n) { return n == 1 ? "attempt" : "attempts"; }
@@ -246,12 +249,12 @@ static void say_unscanned(struct engine *en, struct op *op, const struct group_p
 /* It waits for the head of its key, which is away. */
 static bool say_behind_away(struct engine *en, struct op *op, struct group *g, const struct key_member *head)
 {
-    const struct partition *partition = map_get(&en->partitions, head->partition);
+    const struct group_part *p = group_part_of(en, g, head->partition);
     struct held_row row;
     struct err before = {0};
-    if (partition == NULL || !held_row_of(en, op, group_part(g, partition), head->offset, &row))
+    if (p == NULL || !held_row_of(en, op, p, head->offset, &row))
         return false;
-    err_set(&before, E_OK, "behind partition %u offset %llu of the same key, which is ", partition->index, N(head->offset));
+    err_set(&before, E_OK, "behind partition %u offset %llu of the same key, which is ", p->partition->index, N(head->offset));
     say_held(op, &row, before.text);
     op->reply.explain.fact = EXPLAIN_BEHIND;
     op->reply.explain.partition = head->partition;
@@ -342,11 +345,11 @@ static void explain_key(struct engine *en, struct op *op, struct group *g)
     struct held_row row;
     uint64_t behind;
     if (g->config.order == ORDER_KEY && away_key_look(en, g, key_hash(op->request.explain.key), &head, &behind)) {
-        const struct partition *partition = map_get(&en->partitions, head.partition);
+        const struct group_part *p = group_part_of(en, g, head.partition);
         r->partition = head.partition;
         r->offset = head.offset;
         r->depth = behind;
-        if (partition != NULL && held_row_of(en, op, group_part(g, partition), head.offset, &row))
+        if (p != NULL && held_row_of(en, op, p, head.offset, &row))
             say_held(op, &row, "");
         answer_now(en, op);
         return;

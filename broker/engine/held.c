@@ -240,7 +240,7 @@ static struct entry *parked_entry(struct engine *en, struct group_part *p, uint6
     return e;
 }
 
-/* Its entry, if it is a dead letter that blocks its key. */
+/* Its entry, if it is a dead letter that blocks its key. NULL also if the engine failed. */
 static struct entry *blocked_entry(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
     struct entry *e = map_get(&p->entries, offset);

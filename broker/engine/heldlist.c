@@ -78,7 +78,8 @@ static int page_walk(struct store *store, struct page *p, held_fits_fn *fits, vo
         uint32_t group, partition;
         uint64_t offset;
         if (!key_read_held(store_iter_key(it), &group, &partition, &offset)) {
-            err_set(e, E_DAMAGED, "a held message's key of group %u", out->delivery.group);
+            err_set(e, E_DAMAGED, "its key does not read");
+            row_bad(FAM_HELD, store_iter_key(it), e);
             break;
         }
         if (l->filter != NULL && l->filter->has_offset && (partition != l->filter->partition || offset != l->filter->offset))
@@ -87,8 +88,10 @@ static int page_walk(struct store *store, struct page *p, held_fits_fn *fits, vo
             out->more = true;
             break;
         }
-        if (held_row_get(store_iter_value(it), &row, e) != E_OK)
+        if (held_row_get(store_iter_value(it), &row, e) != E_OK) {
+            row_bad(FAM_HELD, store_iter_key(it), e);
             break;
+        }
         enum filter_says says = FILTER_NO;
         bool purged = row.state == HELD_RETRYING && row.purges != p->op->purges;
         if (!purged && (l->state == HELD_ANY || l->state == row.state))

@@ -12,6 +12,14 @@
 
 enum { CHUNK_POSITIONS = 256 };
 
+static bool damaged(struct engine *en, const struct key_queue *k, uint32_t chunk, const char *why)
+{
+    struct err e = {0};
+    err_set(&e, E_DAMAGED, "list of key %016llx of group %u: chunk %u %s", (unsigned long long)k->hash, k->group->id, chunk, why);
+    engine_fail(en, &e);
+    return false;
+}
+
 /* Reads a chunk into `to` and counts its positions; the last one into `at`. False: the engine failed. */
 static bool chunk_read(struct engine *en, struct key_queue *k, uint32_t chunk, struct buf *to, uint32_t *n, struct list_position *at)
 {
@@ -27,13 +35,7 @@ static bool chunk_read(struct engine *en, struct key_queue *k, uint32_t chunk, s
         while (list_chunk_next(&rest, at, &bad))
             ++*n;
     }
-    if (*n == 0 || bad) {
-        struct err e = {0};
-        err_set(&e, E_DAMAGED, "list of key %016llx of group %u: chunk %u does not read", (unsigned long long)k->hash, k->group->id, chunk);
-        engine_fail(en, &e);
-        return false;
-    }
-    return true;
+    return *n > 0 && !bad ? true : damaged(en, k, chunk, "does not read");
 }
 
 void key_list_append(struct engine *en, struct group *g, struct key_queue *k, struct list_position p)
@@ -92,7 +94,7 @@ bool key_list_first(struct engine *en, struct group *g, struct key_queue *k, str
     uint32_t last = k->list.skip + (PLANTED(spill_swapped) && k->list.first == k->list.last && k->list.count > 1);
     for (uint32_t i = 0; i <= last; i++)
         if (!list_chunk_next(&rest, &at, &bad))
-            assert(false);
+            return damaged(en, k, k->list.first, "ends before the place of its header");
     *p = at;
     return true;
 }
@@ -170,7 +172,9 @@ static struct entry *entry_of(struct engine *en, struct key_queue *k, const stru
 bool key_list_next(struct engine *en, struct key_queue *k, struct list_position *p)
 {
     while (key_list_first(en, k->group, k, p)) {
-        struct group_part *part = group_part(k->group, map_get(&en->partitions, p->partition));
+        struct group_part *part = group_part_of(en, k->group, p->partition);
+        if (part == NULL)
+            return damaged(en, k, k->list.first, "names a partition that is none of its topic");
         if (part->stale == 0 || !done_has(&part->done, p->offset))
             return true;
         part->stale--;

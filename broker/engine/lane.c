@@ -69,8 +69,8 @@ static struct lane *lane_get(struct engine *en, struct session *s, uint32_t id)
     if (row_read(en, FAM_SESSIONS, &k, &v)) {
         struct lane_row row;
         bool bad = false;
-        if (lane_row_get(v, &row, &e) != E_OK)
-            engine_fail(en, &e);
+        if (lane_row_get(v, &row, &e) != E_OK) /* which looked at all its results */
+            row_fail(en, FAM_SESSIONS, key_view(&k), &e);
         else {
             l->base = row.base;
             l->done = row.done;
@@ -81,10 +81,7 @@ static struct lane *lane_get(struct engine *en, struct session *s, uint32_t id)
                 kept->verb = r.verb;
                 result_keep(l, kept, r.body);
             }
-            if (bad) {
-                err_set(&e, E_DAMAGED, "lane %u of a session does not read", id);
-                engine_fail(en, &e);
-            }
+            assert(!bad);
         }
     }
     if (engine_failed(en) != NULL) {

@@ -18,7 +18,8 @@ static int each_row(struct engine *en, enum store_family f, const struct key *pr
     int code = E_OK;
     for (store_iter_seek(it, key_view(prefix)); code == E_OK && store_iter_valid(it) && key_has_prefix(store_iter_key(it), prefix);
          store_iter_next(it))
-        code = fn(en, store_iter_key(it), store_iter_value(it), e);
+        if ((code = fn(en, store_iter_key(it), store_iter_value(it), e)) != E_OK)
+            row_bad(f, store_iter_key(it), e);
     if (code == E_OK)
         code = store_iter_status(it, e);
     store_iter_close(it);
@@ -99,6 +100,7 @@ static int move_list_headers(struct engine *en, struct err *e)
         uint64_t hash;
         if (!key_read_list(store_iter_key(it), &group, &hash, &chunk) || chunk != 0) {
             code = damaged(e, "the list of a key of group", group);
+            row_bad(FAM_KEYS, store_iter_key(it), e);
             break;
         }
         struct key was = key_list(group, hash, 0), is = key_list_header(group, hash);
@@ -178,8 +180,7 @@ static int load_meta(struct engine *en, struct err *e)
 static struct group_part *part_of(struct engine *en, uint32_t group, uint32_t partition)
 {
     struct group *g = map_get(&en->groups, group);
-    struct partition *p = map_get(&en->partitions, partition);
-    return g != NULL && p != NULL && p->topic == g->topic ? group_part(g, p) : NULL;
+    return g != NULL ? group_part_of(en, g, partition) : NULL;
 }
 
 static int load_cursor(struct engine *en, struct view key, struct view value, struct err *e)
@@ -272,8 +273,8 @@ static int load_key_headers(struct engine *en, struct err *e)
         struct key k;
         struct view v;
         memcpy(&k, en->headers_moved.data + at, sizeof k);
-        if (!row_read(en, FAM_KEYS, &k, &v))
-            return damaged(e, "a header that was moved", at);
+        bool there = row_read(en, FAM_KEYS, &k, &v);
+        assert(there);
         code = load_key_header(en, key_view(&k), v, e);
     }
     buf_free(&en->headers_moved);
@@ -308,7 +309,7 @@ static int load_retry(struct engine *en, struct view key, struct err *e)
         return en->failed.code != E_OK ? err_set(e, en->failed.code, "%s", en->failed.text) : damaged(e, "a retry's key", 0);
     int code = held_row_get(v, &row, e);
     if (code != E_OK)
-        return code;
+        return row_bad(FAM_HELD, key_view(&k), e);
     struct entry *x = entry_load(p, offset, row.has_key, row.key_hash);
     x->has_row = x->has_time = true;
     x->due_ms = due;
@@ -344,7 +345,8 @@ static int load_retries(struct engine *en, struct err *e)
     struct sched_walk w;
     int code = E_OK;
     for (sched_walk_open(&w, en->store, SCHED_KIND_RETRY, &from); code == E_OK && sched_walk_valid(&w); sched_walk_next(&w))
-        code = load_retry(en, store_iter_key(w.it), e);
+        if ((code = load_retry(en, store_iter_key(w.it), e)) != E_OK)
+            row_bad(FAM_SCHED, store_iter_key(w.it), e);
     if (code == E_OK)
         code = sched_walk_status(&w, e);
     sched_walk_close(&w);
@@ -394,9 +396,10 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         lease_take(en, l, n, en->now.mono_ms + (PLANTED(lease_over_at_start) ? 1 : l->lease_ms));
         limit_taken(en, n);
     }
+    assert(!bad); /* lease_row_get looked at all of it */
     list_remove(&l->dirty);
     lease_arm(en, l);
-    return bad ? damaged(e, "lease", token) : E_OK;
+    return E_OK;
 }
 
 static int load_state(struct engine *en, struct err *e)

@@ -504,6 +504,9 @@ void timer_set(struct engine *en, struct timer *t, uint64_t due_ms, void (*fire)
 void timer_clear(struct engine *en, struct timer *t);
 /* Reads a row as the engine sees it: this turn's puts first. False: not there, or the engine failed. Good until the next call. */
 bool row_read(struct engine *en, enum store_family f, const struct key *k, struct view *value);
+/* A row was read and makes no sense: which one it is goes before why. The code. */
+int row_bad(enum store_family f, struct view key, struct err *e);
+void row_fail(struct engine *en, enum store_family f, struct view key, struct err *why); /* as that, and the engine fails */
 void row_put(struct engine *en, enum store_family f, const struct key *k); /* en->row is the value */
 void row_remove(struct engine *en, enum store_family f, const struct key *k);
 void notice(struct engine *en, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a line for the log */
@@ -954,6 +957,13 @@ static inline uint8_t priority_bounded(uint8_t priority) { return priority < PRI
 static inline bool part_rescans(const struct group_part *p) { return p->cursor < p->scanned; }
 
 static inline struct group_part *group_part(struct group *g, const struct partition *p) { return g->parts[p->index]; }
+
+/* As rows and requests name it; NULL: the group's topic has no such partition. */
+static inline struct group_part *group_part_of(const struct engine *en, struct group *g, uint32_t partition)
+{
+    const struct partition *p = map_get(&en->partitions, partition);
+    return p != NULL && p->topic == g->topic ? group_part(g, p) : NULL;
+}
 
 /* Of the partition of this index: every offset below is done by the group, or was committed by it (mode stream). It is on disk with
  * the turn, and what of the log lies below is of no use to the group. */

@@ -75,16 +75,19 @@ enum { SWEEP_ROWS = 256 };
 
 static void sweep_held(struct engine *en, struct group *g, uint32_t partition, uint64_t offset, struct view value)
 {
-    struct group_part *p = group_part(g, map_get(&en->partitions, partition));
+    struct group_part *p = group_part_of(en, g, partition);
+    struct key held = key_held(g->id, partition, offset);
     struct held_row row;
     struct err e = {0};
-    if (held_row_get(value, &row, &e) != E_OK) {
-        engine_fail(en, &e);
+    if (p == NULL)
+        err_set(&e, E_DAMAGED, "it names no partition of topic '%s'", g->topic->name);
+    if (p == NULL || held_row_get(value, &row, &e) != E_OK) {
+        row_fail(en, FAM_HELD, key_view(&held), &e);
         return;
     }
     if (!away_purged(g, &row) || map_get(&p->entries, offset) != NULL)
         return;
-    struct key held = key_held(g->id, partition, offset), time = key_sched_away(row.due_ms, g->id, partition, offset);
+    struct key time = key_sched_away(row.due_ms, g->id, partition, offset);
     row_remove(en, FAM_HELD, &held);
     row_remove(en, FAM_SCHED, &time);
     copy_remove(en, p, offset);
@@ -92,10 +95,11 @@ static void sweep_held(struct engine *en, struct group *g, uint32_t partition, u
 
 static void sweep_key(struct engine *en, struct group *g, uint64_t hash, struct view value)
 {
+    struct key key = key_away(g->id, hash);
     struct away_row row;
     struct err e = {0};
     if (away_row_get(value, &row, &e) != E_OK)
-        engine_fail(en, &e);
+        row_fail(en, FAM_KEYS, key_view(&key), &e);
     else if (row.purges != g->away.purges)
         key_find(en, g, hash, false); /* what is left of it is written, or nothing */
 }
@@ -110,6 +114,8 @@ static void sweep_row(struct engine *en, struct group *g, enum store_family f, s
         sweep_held(en, g, partition, at, value);
     else if (f == FAM_KEYS && key_read_away(k, &group, &at))
         sweep_key(en, g, at, value);
+    else
+        row_fail(en, f, k, &(struct err){.code = E_DAMAGED, .text = "its key does not read"});
 }
 
 /* Rows of a family from the place of the sweep on. False: there are no more. */
@@ -119,15 +125,17 @@ static bool sweep_some(struct engine *en, struct group *g, enum store_family f, 
     struct err e = {0};
     bool there = true;
     store_iter_seek(it, key_view(&g->sweep_at));
-    for (int i = 0; i < SWEEP_ROWS && there && engine_failed(en) == NULL; i++) {
+    for (int i = 0; i < SWEEP_ROWS && there; i++) {
         there = store_iter_valid(it) && key_has_prefix(store_iter_key(it), prefix);
         if (!there)
             break;
         struct view k = store_iter_key(it);
+        sweep_row(en, g, f, k, store_iter_value(it));
+        if (engine_failed(en) != NULL)
+            break;
         g->sweep_at.size = (uint8_t)k.size;
         memcpy(g->sweep_at.bytes, k.data, k.size);
         g->sweep_at = key_after(&g->sweep_at);
-        sweep_row(en, g, f, k, store_iter_value(it));
         store_iter_next(it);
     }
     if (store_iter_status(it, &e) != E_OK)

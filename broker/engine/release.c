@@ -83,7 +83,8 @@ static struct copies *held_places(struct engine *en, struct group_part *p, uint6
     p->copied = want;
     for (; store_iter_valid(it) && view_cmp(store_iter_key(it), key_view(&end)) < 0; store_iter_next(it)) {
         if (!key_read_held(store_iter_key(it), &group, &partition, &offset)) {
-            err_set(&e, E_DAMAGED, "a held message's key of group %u does not read", p->group->id);
+            err_set(&e, E_DAMAGED, "its key does not read");
+            row_bad(FAM_HELD, store_iter_key(it), &e);
             break;
         }
         if (c->places_n == COPY_PLACES || rows++ == HELD_ROWS) {
@@ -132,9 +133,10 @@ enum release_step release_copy(struct engine *en, struct group_part *p, uint64_t
     struct copies *c = NULL;
     if (p->copied < want) {
         c = held_places(en, p, want);
-        if (c->places_n == 0) {
+        bool failed = engine_failed(en) != NULL;
+        if (c->places_n == 0 || failed) {
             copies_free(c);
-            if (p->copied < want)
+            if (p->copied < want || failed)
                 return RELEASE_LATER;
             c = NULL;
         }

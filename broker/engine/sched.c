@@ -55,7 +55,7 @@ static bool name_read(struct engine *en, uint32_t topic, struct id128 id, struct
         return false;
     if (sched_name_row_get(v, out, &e) == E_OK)
         return true;
-    engine_fail(en, &e);
+    row_fail(en, FAM_SCHED, key_view(&k), &e);
     return false;
 }
 
@@ -392,8 +392,10 @@ static int list_page(struct engine *en, struct op *op, const struct topic *only,
         struct id128 id;
         struct sched_name_row r;
         if (!key_read_sched_batch(store_iter_key(walk.it), &due, &topic, &id)) {
+            err_set(e, E_DAMAGED, "a scheduled batch's key does not read");
+            row_bad(FAM_SCHED, store_iter_key(walk.it), e);
             sched_walk_close(&walk);
-            return err_set(e, E_DAMAGED, "a key of a scheduled batch does not read");
+            return E_DAMAGED;
         }
         if (view_eq(store_iter_key(walk.it), key_view(&from)))
             continue;
@@ -461,8 +463,10 @@ int sched_load(struct engine *en, struct err *e)
                 t = en->topics[i]->id == topic ? en->topics[i] : NULL;
         code = t == NULL ? err_set(e, E_DAMAGED, "what waits is counted for topic %u, which is not there", topic)
                          : sched_count_row_get(store_iter_value(it), &r, e);
-        if (code != E_OK)
+        if (code != E_OK) {
+            row_bad(FAM_SCHED, store_iter_key(it), e);
             break;
+        }
         t->waiting = r;
         en->sched.batches += r.batches;
         en->sched.messages += r.messages;

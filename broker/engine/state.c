@@ -17,7 +17,7 @@ static bool state_read(struct engine *en, uint32_t group, struct view key, struc
         return false;
     if (state_row_get(v, row, &e) == E_OK)
         return true;
-    engine_fail(en, &e);
+    row_fail(en, FAM_STATE, key_view(&k), &e);
     return false;
 }
 

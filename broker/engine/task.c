@@ -268,6 +268,7 @@ static void apply_looked(struct engine *en, struct task *t, uint64_t may)
                 buf_clear(&copy);
                 buf_append(&copy, value.data, value.size);
                 if (held_row_get(buf_view(&copy), &row, &e) != E_OK) {
+                    row_bad(FAM_HELD, key_view(&k), &e);
                     task_fail(en, t, &e);
                     break;
                 }
@@ -344,8 +345,9 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
             end = store_iter_status(it, &e) == E_OK;
             break;
         }
-        if (!key_read_held(store_iter_key(it), &group, &partition, &offset)) {
-            err_set(&e, E_DAMAGED, "a held message's key of group %u does not read", walked_group(t));
+        if (!key_read_held(store_iter_key(it), &group, &partition, &offset) || group_part_of(en, t->group, partition) == NULL) {
+            err_set(&e, E_DAMAGED, "it names no partition of topic '%s'", t->group->topic->name);
+            row_bad(FAM_HELD, store_iter_key(it), &e);
             break;
         }
         struct key k = key_held(group, partition, offset);
@@ -355,8 +357,10 @@ static bool walk(struct engine *en, struct task *t, uint64_t may)
         if (there) {
             buf_clear(&copy); /* what is done to it may move the bytes of this turn's puts */
             buf_append(&copy, value.data, value.size);
-            if (held_row_get(buf_view(&copy), &row, &e) != E_OK)
+            if (held_row_get(buf_view(&copy), &row, &e) != E_OK) {
+                row_bad(FAM_HELD, key_view(&k), &e);
                 break;
+            }
             there = meant(en, t, &row);
             says = there ? says_of(en, t, partition, offset, &row) : FILTER_NO;
         }

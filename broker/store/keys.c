@@ -402,6 +402,16 @@ static struct id128 read_id128(struct cur *c)
     return id;
 }
 
+struct key_text key_text(struct view key)
+{
+    struct key_text t = {""};
+    for (size_t i = 0; i < key.size && 2 * i + 2 < sizeof t.hex; i++) {
+        t.hex[2 * i] = "0123456789abcdef"[key.data[i] >> 4];
+        t.hex[2 * i + 1] = "0123456789abcdef"[key.data[i] & 15];
+    }
+    return t;
+}
+
 bool key_read_id(struct view key, char tag, uint32_t *id)
 {
     struct cur c = behind_tag(key, tag);

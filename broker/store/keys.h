@@ -64,6 +64,8 @@ enum { META_FORMAT = 4, ROW_FORMAT = 1, DONE_CHUNK_OFFSETS = 4096, DONE_CHUNK_BY
 
 struct key { uint8_t size; uint8_t bytes[31]; };
 static inline struct view key_view(const struct key *k) { return view_of(k->bytes, k->size); }
+struct key_text { char hex[2 * sizeof((struct key){0}.bytes) + 1]; };
+struct key_text key_text(struct view key); /* for error texts; a longer one is cut */
 
 struct key key_meta_format(void);
 struct key key_meta_epoch(void);

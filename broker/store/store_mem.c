@@ -21,6 +21,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "store/keys.h"
 #include "store/puts.h"
 
 /* A loop that never syncs would keep every row it ever removed: past this many lists the older half counts as written back, as
@@ -334,13 +335,7 @@ static bool due(uint64_t n, uint64_t at, uint64_t times)
 
 static int damaged(enum store_family f, struct view key, struct err *e)
 {
-    char hex[2 * 31 + 1] = "";
-    for (size_t i = 0; i < key.size && i < 31; i++) {
-        hex[2 * i] = "0123456789abcdef"[key.data[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[key.data[i] & 15];
-        hex[2 * i + 2] = '\0';
-    }
-    return err_set(e, E_DAMAGED, "memory:%s: row %s is damaged", store_family_name(f), hex);
+    return err_set(e, E_DAMAGED, "memory:%s: row %s is damaged", store_family_name(f), key_text(key).hex);
 }
 
 static int mem_get(struct store *s, enum store_family f, struct view key, struct buf *out, bool *found,

@@ -7,7 +7,7 @@ foreach(module done keylist lane session lease settle unit held queue topics log
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 
-foreach(module task replay explain damage) # dead letters, what comes again, what is in the way
+foreach(module task replay explain damage met) # dead letters, what comes again, what is in the way, what does not read
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 

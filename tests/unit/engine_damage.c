@@ -21,15 +21,7 @@ static struct damage begin(void)
     return d;
 }
 
-static void put(struct damage *d, enum store_family f, struct key key, struct view value)
-{
-    struct puts l;
-    struct err e = {0};
-    puts_init(&l);
-    puts_row(&l, f, key_view(&key), value);
-    assert_int_equal(store_write(d->k->store, &l, &e), E_OK);
-    puts_free(&l);
-}
+static void put(struct damage *d, enum store_family f, struct key key, struct view value) { kit_row_put(d->k, f, key, value); }
 
 /* A broker that begins on it says `text`. */
 static void refused(struct damage *d, int code, const char *text)
@@ -42,26 +34,20 @@ static void refused(struct damage *d, int code, const char *text)
     kit_free(d->k);
 }
 
-static struct key cut(struct key key, uint8_t size)
-{
-    key.size = size;
-    return key;
-}
-
 static void a_key_that_does_not_read_is_named_at_the_start(void **state)
 {
     (void)state;
     const struct { enum store_family family; struct key key; const char *text; } keys[] = {
-        {FAM_META, cut(key_topic(1), 3), "a topic's key"},
-        {FAM_META, cut(key_group(1), 3), "a group's key"},
+        {FAM_META, kit_key_cut(key_topic(1), 3), "a topic's key"},
+        {FAM_META, kit_key_cut(key_group(1), 3), "a group's key"},
         {FAM_META, key_partition_row(NOBODY), "a partition without a topic: 77"},
-        {FAM_META, cut(key_partition_row(1), 2), "a partition without a topic: 0"},
+        {FAM_META, kit_key_cut(key_partition_row(1), 2), "a partition without a topic: 0"},
         {FAM_META, key_trims(NOBODY), "what was removed of a partition without a topic: 77"},
         {FAM_META, key_compaction(NOBODY), "partition id 77, which is not compacted"},
         {FAM_META, key_compaction(1), "partition id 1, which is not compacted"},
         {FAM_GROUPS, key_cursor(NOBODY, 1), "a cursor's key"},
         {FAM_GROUPS, key_cursor(1, NOBODY), "a cursor's key"},
-        {FAM_GROUPS, cut(key_cursor(1, 1), 4), "a cursor's key"},
+        {FAM_GROUPS, kit_key_cut(key_cursor(1, 1), 4), "a cursor's key"},
         {FAM_GROUPS, key_member(1, (struct id128){1, 2}, 3), "a member's key"}, /* of a queue group */
         {FAM_GROUPS, key_claim(1, 1), "a commit's key"},
         {FAM_GROUPS, key_done(NOBODY, 1, 0), "a done chunk's key"},
@@ -70,7 +56,7 @@ static void a_key_that_does_not_read_is_named_at_the_start(void **state)
         {FAM_SCHED, key_sched_retry(5, 1, 1, 3), "a retry's key"}, /* without its held row */
         {FAM_SCHED, key_sched_count(NOBODY), "is counted for topic 77, which is not there"},
         {FAM_LEASES, key_lease(NOBODY, 5), "a lease's key"},
-        {FAM_SESSIONS, cut(key_session((struct id128){1, 2}), 9), "a session's key"},
+        {FAM_SESSIONS, kit_key_cut(key_session((struct id128){1, 2}), 9), "a session's key"},
     };
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         struct damage d = begin();
@@ -178,15 +164,10 @@ static void a_lease_that_cannot_be_is_named_at_the_start(void **state)
 /* ---------------------------------------------------------------- met later */
 
 /* The request is stepped, and the engine stops for a row that does not read. */
-static void stops(struct damage *d, struct wire_request r)
+static void stops(struct damage *d, struct wire_request r, const char *text)
 {
-    d->k->watch = false;
-    kit_begin(d->k);
     kit_call(d->k, r, A);
-    engine_turn_end(d->k->engine);
-    assert_non_null(engine_failed(d->k->engine));
-    assert_int_equal(engine_failed(d->k->engine)->code, E_DAMAGED);
-    kit_free(d->k);
+    kit_stops(d->k, E_DAMAGED, text);
 }
 
 static struct wire_request numbered(struct damage *d, enum wire_verb verb)
@@ -205,13 +186,13 @@ static void a_row_that_a_request_needs_and_that_does_not_read_stops_the_broker(v
     struct wire_request r = kit_request(d.k, A, VERB_STATE_GET);
     put(&d, FAM_STATE, key_state(d.g, state_key_hash(VIEW_LIT("a"))), bad);
     r.state_get = (struct wire_state_get){.group = d.g, .key = VIEW_LIT("a")};
-    stops(&d, r);
+    stops(&d, r, "state: row 00000001");
 
     d = begin();
     put(&d, FAM_SCHED, key_sched_name(1, message_id_hash(VIEW_LIT("n"))), bad);
     r = numbered(&d, VERB_SCHED_CHANGE);
     r.sched = (struct wire_sched){.topic = VIEW_LIT("t"), .name = VIEW_LIT("n"), .act = SCHED_CANCEL};
-    stops(&d, r);
+    stops(&d, r, "scheduled name row is damaged");
 
     d = begin(); /* a name whose batch is not there */
     sched_name_row_put(&d.value, &(struct sched_name_row){.name = VIEW_LIT("n"), .due_ms = d.k->now.wall_ms + 5000, .partition = d.p, .count = 1});
@@ -219,14 +200,14 @@ static void a_row_that_a_request_needs_and_that_does_not_read_stops_the_broker(v
     buf_free(&d.value);
     r = numbered(&d, VERB_SCHED_CHANGE);
     r.sched = (struct wire_sched){.topic = VIEW_LIT("t"), .name = VIEW_LIT("n"), .act = SCHED_MOVE, .delay_ms = 1000};
-    stops(&d, r);
+    stops(&d, r, "a batch that waits in topic 't' until");
 
     d = begin();
     r = numbered(&d, VERB_PRODUCE);
     put(&d, FAM_SESSIONS, key_lane(someone(&d), d.other), bad);
     r.lane = d.other;
     r.produce = (struct wire_produce){.partition = d.other, .count = 1, .batch = VIEW_LIT("x")};
-    stops(&d, r);
+    stops(&d, r, "lane row is damaged");
 }
 
 static void what_is_not_there_is_answered_by_name(void **state)

@@ -262,6 +262,8 @@ static void answer_reads(struct kit *k)
 
 void kit_begin(struct kit *k)
 {
+    if (k->stopped)
+        return;
     engine_turn_begin(k->engine, k->now);
     engine_durable(k->engine, k->durable);
     engine_written(k->engine, k->written);
@@ -287,7 +289,13 @@ void kit_begin(struct kit *k)
 
 void kit_end(struct kit *k)
 {
+    if (k->stopped)
+        return;
     engine_turn_end(k->engine);
+    if (engine_failed(k->engine) != NULL && k->may_stop) {
+        k->stopped = true;
+        return;
+    }
     if (engine_failed(k->engine) != NULL)
         fail_msg("the engine failed: %s", engine_failed(k->engine)->text);
     struct effects *fx = engine_effects(k->engine);
@@ -353,6 +361,8 @@ void kit_end(struct kit *k)
 static bool pending(const struct kit *k)
 {
     const struct pending *synced = &k->engine->for_durable, *written = &k->engine->for_written;
+    if (k->stopped)
+        return false;
     return (k->due_fetched && !k->hold_due) || (k->back_found && !k->hold_back) || (k->cuts_n > 0 && !k->hold_cuts) ||
            (k->copies_n > 0 && !k->hold_copies) ||
            (k->loads_n > 0 && !k->hold_loads) || (k->matches_n + k->picks_n > 0 && !k->hold_matches) ||
@@ -372,7 +382,7 @@ void kit_quiet(struct kit *k)
 void kit_pass(struct kit *k, uint64_t ms)
 {
     uint64_t until = k->now.mono_ms + ms;
-    for (;;) {
+    while (!k->stopped) {
         uint64_t due = engine_deadline(k->engine), at = due < until ? due : until;
         if (at > k->now.mono_ms) {
             k->now.wall_ms += at - k->now.mono_ms;
@@ -827,6 +837,24 @@ void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t
     kit_quiet(k);
 }
 
+const struct wire_reply *kit_change_held(struct kit *k, const char *topic, const char *group, struct wire_held_change change)
+{
+    struct wire_request r = kit_request(k, A, VERB_HELD_CHANGE);
+    r.held_change = change;
+    r.held_change.topic = view_of_str(topic);
+    r.held_change.group = view_of_str(group);
+    return kit_ask_numbered(k, r, A);
+}
+
+struct wire_task_row kit_task(struct kit *k, uint64_t id)
+{
+    struct wire_request r = kit_request(k, A, VERB_TASK_LIST);
+    r.task.id = id;
+    const struct wire_reply *reply = kit_ask(k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    return reply->tasks.tasks[0];
+}
+
 struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group)
 {
     struct wire_request r = kit_request(k, A, VERB_GROUP_LAG);
@@ -835,4 +863,67 @@ struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group)
     assert_int_equal(reply->code, E_OK);
     assert_int_equal(reply->lag.rows_n, 1);
     return reply->lag.rows[0];
+}
+
+/* ---------------------------------------------------------------- rows that are not as the engine wrote them */
+
+static void row_write(struct kit *k, struct puts *l)
+{
+    struct err e = {0};
+    assert_int_equal(store_write(k->store, l, &e), E_OK);
+    puts_free(l);
+    k->may_stop = true;
+    k->watch = false;
+}
+
+void kit_row_put(struct kit *k, enum store_family f, struct key key, struct view value)
+{
+    struct puts l;
+    puts_init(&l);
+    puts_row(&l, f, key_view(&key), value);
+    row_write(k, &l);
+}
+
+void kit_row_remove(struct kit *k, enum store_family f, struct key key)
+{
+    struct puts l;
+    assert_true(kit_row_there(k, f, key));
+    puts_init(&l);
+    puts_remove(&l, f, key_view(&key));
+    row_write(k, &l);
+}
+
+struct key kit_key_cut(struct key key, uint8_t size)
+{
+    key.size = size;
+    return key;
+}
+
+bool kit_row_there(struct kit *k, enum store_family f, struct key key)
+{
+    struct buf value = {0};
+    struct err e = {0};
+    bool found = false;
+    assert_int_equal(store_get(k->store, f, key_view(&key), &value, &found, &e), E_OK);
+    buf_free(&value);
+    return found;
+}
+
+void kit_row_damage(struct kit *k, enum store_family f, struct key key)
+{
+    assert_true(store_mem_damage(k->store, f, key_view(&key)));
+    k->may_stop = true;
+    k->watch = false;
+}
+
+void kit_stops(struct kit *k, int code, const char *text)
+{
+    if (!k->stopped) {
+        kit_begin(k);
+        kit_end(k);
+    }
+    assert_true(k->stopped);
+    assert_int_equal(engine_failed(k->engine)->code, code);
+    assert_has(engine_failed(k->engine)->text, text);
+    kit_free(k);
 }

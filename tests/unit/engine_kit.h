@@ -37,6 +37,7 @@ struct kit {
     struct engine_now now;
     uint64_t durable, written;      /* turns, as the loop would know them */
     bool watch;                     /* compare with a restart after every turn */
+    bool may_stop, stopped;         /* the engine may fail: what it did in that turn is not written, and there are no more turns */
     bool hold_loads, hold_syncs, hold_matches, hold_asks; /* the loop is slow */
     bool hold_cuts, hold_copies;
     size_t match_bytes_max;         /* no more copies are brought to a task at once, but for the last */
@@ -137,6 +138,19 @@ const char *kit_held(struct kit *k, const char *topic, const char *group, enum h
 /* Redrives, or drops, a parked message, in a turn of its own. */
 bool kit_redrive(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
 void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
+const struct wire_reply *kit_change_held(struct kit *k, const char *topic, const char *group, struct wire_held_change change);
+/* A task as a list says it. */
+struct wire_task_row kit_task(struct kit *k, uint64_t id);
 struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group);
+
+/* ---- rows that are not as the engine wrote them. From then on it may stop for one, and is not compared with a restart. */
+void kit_row_put(struct kit *k, enum store_family f, struct key key, struct view value);
+void kit_row_remove(struct kit *k, enum store_family f, struct key key);
+struct key kit_key_cut(struct key key, uint8_t size); /* its first bytes */
+bool kit_row_there(struct kit *k, enum store_family f, struct key key);
+/* The store cannot read the row. */
+void kit_row_damage(struct kit *k, enum store_family f, struct key key);
+/* The engine has stopped for that, or stops now; nothing of the turn was written. Frees the kit. */
+void kit_stops(struct kit *k, int code, const char *text);
 
 #endif
