@@ -49,7 +49,7 @@ void rocks_dir_stats(const struct rocks_dir *d, struct store_stats *out);
 /* ---------------------------------------------------------------- options (rocks_options.c) */
 
 struct rocks_options {
-    rocksdb_cache_t *cache;
+    rocksdb_cache_t *cache, *log_cache;
     rocksdb_options_t *db;
     rocksdb_options_t *family[FAM_COUNT];
 };
@@ -118,7 +118,7 @@ struct store_rocks {
     rocksdb_t *db;
     rocksdb_column_family_handle_t *family[FAM_COUNT];
     rocksdb_column_family_handle_t *unused; /* "default", which RocksDB insists on */
-    rocksdb_readoptions_t *read_rows, *read_logs;
+    rocksdb_readoptions_t *read;
     rocksdb_writeoptions_t *write;
     rocksdb_flushoptions_t *flush;
 

@@ -95,6 +95,6 @@ struct store_iter *rocks_iter(struct store *s, enum store_family f)
     i->store = r;
     i->family = f;
     i->it =
-        rocksdb_create_iterator_cf(r->db, rocks_family_is_log(f) ? r->read_logs : r->read_rows, r->family[f]);
+        rocksdb_create_iterator_cf(r->db, r->read, r->family[f]);
     return &i->base;
 }

@@ -57,11 +57,13 @@ bool rocks_family_has_blobs(enum store_family f)
     return use_of[f].log || use_of[f].large;
 }
 
-/* Memory: half is the block cache, where indexes and filters count too; half is write buffers. Three full buffers of one log,
+/* Memory: half is caches, where indexes and filters count too; half is write buffers. Logs have a cache of their own: a reader from the start
+ * would push everybody's rows out of the other. In it their values stay for the next who reads on in them: a value is all that a turn
+ * appended, a receive takes a hundredth of it, and each read from the file is a read and a checksum of the whole. Three full buffers of one log,
  * the most that may wait for a flush, and the one being filled make that half; with more than one busy log the sum is what makes
  * RocksDB flush. */
 struct sizes {
-    uint64_t cache, buffers, log_buffer, row_buffer, wal;
+    uint64_t cache, log_cache, buffers, log_buffer, row_buffer, wal;
 };
 
 static struct sizes sizes_of(const struct store_rocks_options *user)
@@ -70,7 +72,8 @@ static struct sizes sizes_of(const struct store_rocks_options *user)
     if (memory < MEMORY_MIN)
         memory = MEMORY_MIN;
     return (struct sizes){
-        .cache = memory / 2,
+        .cache = memory / 8 * 3,
+        .log_cache = memory / 8,
         .buffers = memory / 2,
         .log_buffer = memory / 8,
         .row_buffer = memory / 32,
@@ -122,6 +125,17 @@ static void set_resources(rocksdb_options_t *o, const struct store_rocks_options
     rocksdb_options_set_stats_persist_period_sec(o, 0);
 }
 
+/* Undivided: a shard of a divided one may be smaller than a value. */
+static rocksdb_cache_t *new_log_cache(size_t bytes)
+{
+    rocksdb_lru_cache_options_t *o = rocksdb_lru_cache_options_create();
+    rocksdb_lru_cache_options_set_capacity(o, bytes);
+    rocksdb_lru_cache_options_set_num_shard_bits(o, 0);
+    rocksdb_cache_t *cache = rocksdb_cache_create_lru_opts(o);
+    rocksdb_lru_cache_options_destroy(o);
+    return cache;
+}
+
 static void set_table(rocksdb_options_t *o, enum store_family f, rocksdb_cache_t *cache)
 {
     rocksdb_block_based_table_options_t *t = rocksdb_block_based_options_create();
@@ -143,8 +157,9 @@ static void set_table(rocksdb_options_t *o, enum store_family f, rocksdb_cache_t
 /* The values of a log lie in blob files, so what compactions copy is the index: keys and pointers. No blob is collected while
  * that goes on: the age cutoff alone would have every compaction of a log with many partitions copy a quarter of all its values.
  * See store_reclaim. */
-static void set_log(rocksdb_options_t *o, const struct sizes *z)
+static void set_log(rocksdb_options_t *o, const struct sizes *z, rocksdb_cache_t *cache)
 {
+    rocksdb_options_set_blob_cache(o, cache);
     rocksdb_options_set_write_buffer_size(o, z->log_buffer);
     rocksdb_options_set_max_write_buffer_number(o, 3);
     rocksdb_options_set_enable_blob_files(o, 1);
@@ -185,9 +200,9 @@ static rocksdb_options_t *family_options(const struct rocks_options *all, enum s
                                          const struct sizes *z)
 {
     rocksdb_options_t *o = rocksdb_options_create_copy(all->db);
-    set_table(o, f, all->cache);
+    set_table(o, f, use_of[f].log ? all->log_cache : all->cache);
     if (use_of[f].log)
-        set_log(o, z);
+        set_log(o, z, all->log_cache);
     else
         set_rows(o, f, z);
     if (use_of[f].large)
@@ -199,6 +214,7 @@ void rocks_options_make(struct rocks_options *o, const struct store_rocks_option
 {
     struct sizes z = sizes_of(user);
     o->cache = rocksdb_cache_create_lru(z.cache);
+    o->log_cache = new_log_cache(z.log_cache);
     o->db = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(o->db, fresh);
     rocksdb_options_set_create_missing_column_families(o->db, fresh);
@@ -221,5 +237,7 @@ void rocks_options_free(struct rocks_options *o)
         rocksdb_options_destroy(o->db);
     if (o->cache != NULL)
         rocksdb_cache_destroy(o->cache);
+    if (o->log_cache != NULL)
+        rocksdb_cache_destroy(o->log_cache);
     *o = (struct rocks_options){0};
 }

@@ -73,7 +73,7 @@ static int rocks_get(struct store *base, enum store_family f, struct view key, s
     char *text = NULL;
     *found = false;
     rocksdb_pinnableslice_t *v =
-        rocksdb_get_pinned_cf(s->db, s->read_rows, s->family[f], (const char *)key.data, key.size, &text);
+        rocksdb_get_pinned_cf(s->db, s->read, s->family[f], (const char *)key.data, key.size, &text);
     if (text != NULL)
         return rocks_read_error(s, f, key, text, e);
     if (v == NULL)
@@ -230,7 +230,7 @@ static void rocks_stats(struct store *base, struct store_stats *out)
     *out = (struct store_stats){0};
     rocks_dir_stats(&s->dir, out);
     out->live_bytes = out->wal_bytes;
-    out->memory_bytes = rocksdb_cache_get_usage(s->options.cache);
+    out->memory_bytes = rocksdb_cache_get_usage(s->options.cache) + rocksdb_cache_get_usage(s->options.log_cache);
     out->background_errors = property(s, FAM_META, "rocksdb.background-errors"); /* of the whole database */
     for (enum store_family f = 0; f < FAM_COUNT; f++) {
         out->live_bytes += property(s, f, "rocksdb.live-sst-files-size");
@@ -328,8 +328,7 @@ static void rocks_close(struct store *base)
     rocksdb_writebatch_destroy(s->batch);
     rocksdb_flushoptions_destroy(s->flush);
     rocksdb_writeoptions_destroy(s->write);
-    rocksdb_readoptions_destroy(s->read_logs);
-    rocksdb_readoptions_destroy(s->read_rows);
+    rocksdb_readoptions_destroy(s->read);
     rocks_options_free(&s->options);
     if (s->manifest_fd >= 0)
         close(s->manifest_fd);
@@ -366,15 +365,10 @@ static struct store_rocks *rocks_new(const struct store_rocks_options *user)
     pthread_mutex_init(&s->failed_lock, NULL);
     pthread_mutex_init(&s->damage_lock, NULL);
 
-    s->read_rows = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_verify_checksums(s->read_rows, 1);
-    rocksdb_readoptions_set_background_purge_on_iterator_cleanup(s->read_rows, 1);
     /* RocksDB reads ahead by itself once blocks follow each other, which a short-lived iterator need not pay for. */
-    s->read_logs = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_verify_checksums(s->read_logs, 1);
-    rocksdb_readoptions_set_background_purge_on_iterator_cleanup(s->read_logs, 1);
-    rocksdb_readoptions_set_fill_cache(s->read_logs,
-                                       0); /* a reader from the start would push out everybody's rows */
+    s->read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_verify_checksums(s->read, 1);
+    rocksdb_readoptions_set_background_purge_on_iterator_cleanup(s->read, 1);
     s->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(s->write, 0);
     rocksdb_writeoptions_set_no_slowdown(s->write, 1); /* refuse rather than stop the loop */

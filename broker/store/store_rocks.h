@@ -6,7 +6,7 @@
 
 struct store_rocks_options {
     const char *path;            /* directory; made if missing (0700) */
-    uint64_t memory_bytes;       /* block cache and write buffers together; 0: 192 MiB */
+    uint64_t memory_bytes;       /* caches and write buffers together; 0: 192 MiB */
     uint64_t wal_bytes_max;      /* 0: 256 MiB */
     uint64_t reserve_file_bytes; /* preallocated, given up when opening finds no space; 0: 128 MiB; UINT64_MAX: none */
     int background_threads;      /* 0: 2 */

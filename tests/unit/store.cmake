@@ -7,5 +7,6 @@ sluice_unit_test(store-mem SOURCES store_mem.c LINKS store_mem)
 # The same questions to each store. ThreadSanitizer takes RocksDB, which is built without it, for full of races.
 sluice_unit_test(store-contract SOURCES store_contract.c LINKS store_mem store_rocks dep::threads TIMEOUT 120)
 if(NOT SLUICE_SANITIZE MATCHES thread)
+    sluice_unit_test(store-rocks-crc SOURCES store_rocks_crc.c LINKS store_rocks dep::rocksdb)
     sluice_unit_test(store-rocks SOURCES store_rocks.c LINKS store_rocks dep::rocksdb TIMEOUT 180)
 endif()
