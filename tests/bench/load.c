@@ -169,11 +169,17 @@ static bool watch(struct load *load, uint64_t until_ns, const struct sample *fir
     return ended;
 }
 
-static void begin(struct load *load)
+static void await_lanes(struct load *load)
 {
     pthread_mutex_lock(&load->lock);
     while (load->ready < load->o.lanes)
         pthread_cond_wait(&load->changed, &load->lock);
+    pthread_mutex_unlock(&load->lock);
+}
+
+static void begin(struct load *load)
+{
+    pthread_mutex_lock(&load->lock);
     load->start_ns = load->last_ns = clock_mono_ns();
     bool counted = load->o.messages > 0;
     load->warm_ns = load->start_ns + (counted ? 0 : (uint64_t)(load->o.warmup * 1e9));
@@ -186,10 +192,13 @@ static void begin(struct load *load)
 static void measure(struct load *load, struct outcome *out)
 {
     struct sample a, b;
+    await_lanes(load);
+    take_sample(load, &a); /* before anybody sends */
     begin(load);
-    take_sample(load, &a);
-    watch(load, load->warm_ns, &a);
-    take_sample(load, &a);
+    if (load->warm_ns > load->start_ns) {
+        watch(load, load->warm_ns, &a);
+        take_sample(load, &a);
+    }
     bool ended = watch(load, load->end_ns, &a);
     take_sample(load, &b);
     if (ended && load->last_ns > a.ns)

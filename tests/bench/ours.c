@@ -1,4 +1,5 @@
 /* Sluice as one of the rivals. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "broker.h"
@@ -8,12 +9,15 @@
 #include "publish.h"
 #include "rival.h"
 
+enum { STREAMS_MAX = 1024 };
+
 static const char topic[] = "bench", group[] = "bench";
 
 struct ours {
     struct broker broker;
-    uint64_t *numbers; /* by lane; what goes on in a later produce */
-    uint32_t lanes;
+    uint64_t *numbers; /* by lane, the next; what was published before is acknowledged */
+    struct verify *verify; /* all that `queue` took */
+    uint64_t taken;
 };
 
 const char *ours_bin;
@@ -35,6 +39,7 @@ static void ours_stop(void *run)
 {
     struct ours *o = run;
     broker_stop(&o->broker);
+    verify_free(o->verify);
     free(o->numbers);
     free(o);
 }
@@ -44,6 +49,7 @@ static int ours_start(const char *dir, const struct work *w, void **run, struct 
     struct ours *o = calloc(1, sizeof *o);
     if (o == NULL)
         abort();
+    o->verify = verify_new(STREAMS_MAX, false);
     int code = broker_start(&o->broker, ours_bin, dir, NULL, e);
     if (code == 0)
         code = make_topic(o, w, e);
@@ -68,11 +74,10 @@ static const struct server *ours_server(void *run)
 static int ours_produce(void *run, const struct work *w, struct outcome *out, struct err *e)
 {
     struct ours *o = run;
-    if (o->lanes < w->connections) {
-        free(o->numbers);
-        o->numbers = calloc(w->connections, sizeof *o->numbers);
-        o->lanes = w->connections;
-    }
+    if (w->connections > STREAMS_MAX)
+        return err_set(e, EINVAL, "%d connections at most", STREAMS_MAX);
+    if (o->numbers == NULL)
+        o->numbers = calloc(STREAMS_MAX, sizeof *o->numbers);
     struct publish p = {.url = o->broker.url, .topic = topic, .work = w, .server = &o->broker.server, .numbers = o->numbers};
     return publish_run(&p, out, e);
 }
@@ -80,8 +85,20 @@ static int ours_produce(void *run, const struct work *w, struct outcome *out, st
 static int ours_queue(void *run, const struct work *w, struct outcome *out, struct err *e)
 {
     struct ours *o = run;
-    struct lease c = {.url = o->broker.url, .topic = topic, .group = group, .work = w, .server = &o->broker.server};
-    return lease_run(&c, out, e);
+    struct lease c = {.url = o->broker.url, .topic = topic, .group = group, .work = w, .server = &o->broker.server,
+                      .verify = o->verify};
+    int code = lease_run(&c, out, e);
+    struct verdict d = verify_end(o->verify);
+    char text[160];
+    uint64_t produced = 0;
+    for (uint32_t i = 0; o->numbers != NULL && i < STREAMS_MAX; i++) {
+        verify_produced(o->verify, i, o->numbers[i]);
+        produced += o->numbers[i];
+    }
+    o->taken += w->messages;
+    if (o->taken == produced)
+        d = verify_end(o->verify); /* nothing may be missing */
+    return code == 0 && !verdict_good(&d) ? err_set(e, EBADMSG, "void: %s", verdict_text(&d, text)) : code;
 }
 
 const struct rival rival_sluice = {

@@ -33,6 +33,9 @@ struct rival {
     const char *title;            /* "Redis streams" */
     int kind;                     /* enum rival_kind */
     bool disk, os;                /* the durabilities that it has */
+    const char *lacks_durability; /* why not the other; NULL when it has both */
+    const char *lacks_queue;      /* why there is no `queue` */
+    uint32_t connections;         /* over how many it is fastest when it may choose; 0: one */
 
     /* Whether its programs are on this machine; else `why` says what is missing. Starts nothing. NULL: always. */
     bool (*present)(char why[160]);

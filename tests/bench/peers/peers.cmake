@@ -1,0 +1,15 @@
+# The client libraries of the peers, each if it is there: a peer without one says so in its row (BENCH_HAS_NAME).
+# scripts/deps.sh --bench installs them all.
+foreach(peer IN ITEMS HIREDIS:hiredis RABBITMQ:librabbitmq NATS:libnats LIBPQ:libpq RDKAFKA:rdkafka)
+    string(REPLACE ":" ";" peer ${peer})
+    list(GET peer 0 name)
+    list(GET peer 1 module)
+    pkg_check_modules(BENCH_${name} QUIET IMPORTED_TARGET ${module})
+    set(found 0)
+    if(BENCH_${name}_FOUND)
+        set(found 1)
+        target_link_libraries(bench PRIVATE PkgConfig::BENCH_${name})
+    endif()
+    target_compile_definitions(bench PRIVATE BENCH_HAS_${name}=${found})
+endforeach()
+target_compile_definitions(bench PRIVATE BENCH_PEERS_DIR="${CMAKE_CURRENT_LIST_DIR}")
