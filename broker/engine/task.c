@@ -189,7 +189,7 @@ static uint64_t allowance(const struct engine *en, struct task *t, uint64_t *res
         return may;
     if (t->row.act != TASK_DROP) {
         uint64_t waiting = group_waiting(t->group);
-        *rest_ms = WAITING_REST_MS;
+        *rest_ms = WAITING_REST_MS - en->now.mono_ms % WAITING_REST_MS; /* tasks of a group look together, who got nothing first */
         if (waiting >= WAITING_MAX)
             return 0;
         may = WAITING_MAX - waiting < may ? WAITING_MAX - waiting : may;

@@ -348,6 +348,62 @@ static void a_replay_rests_while_a_thousand_of_its_messages_are_not_done(void **
     kit_free(w.k);
 }
 
+static uint64_t brought_by(struct kit *k, uint64_t id)
+{
+    struct wire_request r = kit_request(k, A, VERB_TASK_LIST);
+    r.task.id = id;
+    return kit_ask(k, r, A)->tasks.tasks[0].changed;
+}
+
+/* Receives and acknowledges; how many it were. */
+static unsigned some(struct kit *k, uint32_t group, uint32_t most)
+{
+    const char *got = kit_receive(k, A, group, most);
+    unsigned n = got[0] != '\0';
+    for (const char *c = got; *c != '\0'; c++)
+        n += *c == ' ';
+    assert_string_equal(kit_ack(k, A, group, got), "");
+    return n;
+}
+
+/* Whatever the receivers take at once, and how often, and whoever began first. */
+static void tasks_of_a_group_share_its_bound_and_none_waits_for_the_end_of_another(void **state)
+{
+    (void)state;
+    enum { TASKS = 4, EACH = 1000, BOUND = 1000 };
+    static const struct { uint32_t messages, ms; } paces[] = {{100, 1}, {10, 1}, {100, 10}, {100, 7}, {400, 50}, {3, 1}};
+    for (size_t i = 0; i < ARRAY_LEN(paces); i++) {
+        struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
+        uint64_t ids[TASKS], settled = 0;
+        w.k->watch = false;
+        kit_produce_many(w.k, w.p, "-", TASKS * EACH);
+        for (int left = EACH; left > 0; left -= 250)
+            kit_settle(w.k, A, w.g, SETTLE_PARK, kit_receive(w.k, A, w.g, 250));
+        kit_control(w.k, "t", "g", GROUP_PURGE);
+        for (uint32_t t = 0; t < TASKS; t++) { /* the first has all there is before the others begin; the last goes over dead letters */
+            uint64_t from = (t + 1) % TASKS * EACH;
+            ids[t] = replay(w.k, "g", (struct wire_held_change){.source = from == 0 ? REPLAY_PARKED : REPLAY_LOG, .from_offset = from,
+                                                                .to_offset = from + EACH});
+            kit_pass(w.k, t == 0 ? 100 : 0);
+        }
+        for (uint64_t all = 0; settled < TASKS * EACH; all = 0) {
+            bool half = settled < TASKS * EACH / 2;
+            settled += some(w.k, w.g, paces[i].messages);
+            kit_pass(w.k, paces[i].ms);
+            for (int t = 0; t < TASKS; t++) {
+                uint64_t n = brought_by(w.k, ids[t]);
+                if (half && settled >= TASKS * EACH / 2)
+                    assert_in_range(n, EACH / 6, EACH);
+                all += n;
+            }
+            assert_in_range(all - settled, 0, BOUND);
+        }
+        for (int t = 0; t < TASKS; t++)
+            assert_string_equal(task(w.k, ids[t]), "done seen 1000 matched 1000 changed 1000");
+        kit_free(w.k);
+    }
+}
+
 static void what_the_log_has_no_more_is_counted_as_lost(void **state)
 {
     (void)state;
@@ -660,6 +716,7 @@ int main(void)
         cmocka_unit_test(a_dry_run_says_what_a_replay_then_does_and_changes_nothing),
         cmocka_unit_test(a_replay_goes_on_after_a_restart_and_brings_each_message_once),
         cmocka_unit_test(a_replay_rests_while_a_thousand_of_its_messages_are_not_done),
+        cmocka_unit_test(tasks_of_a_group_share_its_bound_and_none_waits_for_the_end_of_another),
         cmocka_unit_test(what_the_log_has_no_more_is_counted_as_lost),
         cmocka_unit_test(retention_takes_nothing_that_was_replayed_while_it_looked),
         cmocka_unit_test(what_only_another_group_has_a_copy_of_is_replayed_with_a_copy_of_its_own),
