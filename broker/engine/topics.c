@@ -116,10 +116,10 @@ void topic_unknown(struct engine *en, struct op *op, struct view name)
            (int)name.size, (const char *)name.data);
 }
 
-/* A partition goes with its topic only, and its id is not used again. */
+/* A partition goes with its topic only, and its id is not used again. One that is there is of another topic than was meant. */
 int partition_missing(const struct engine *en, uint32_t id)
 {
-    return id != 0 && id < en->next.partition ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
+    return id != 0 && id < en->next.partition && map_get(&en->partitions, id) == NULL ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
 }
 
 void partition_gone(struct engine *en, struct op *op, uint32_t id) { answer(en, op, partition_missing(en, id), "partition id %u", id); }

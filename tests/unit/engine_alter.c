@@ -195,6 +195,21 @@ static void what_decides_what_a_group_has_done_cannot_be_altered(void **state)
     kit_free(k);
 }
 
+static void a_limit_that_a_group_of_that_order_cannot_keep_is_refused_and_the_group_stays_as_it_is(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    kit_topic(k, "t", 1);
+    uint32_t g = kit_group(k, "t", "g", NULL);
+    struct wire_group_config to = {.key_in_flight_max = 2, .lease_ms = 1234};
+    const struct wire_reply *r = kit_alter_group(k, "t", "g", to, GROUP_SET_KEY_IN_FLIGHT_MAX | GROUP_SET_LEASE_MS);
+    assert_int_equal(r->code, E_UNSUPPORTED);
+    assert_has((const char *)r->detail.data, "key-in-flight-max is 2; in a group of order key it is 1");
+    const struct wire_group_config *c = &((const struct group *)map_get(&k->engine->groups, g))->config;
+    assert_true(c->key_in_flight_max != 2 && c->lease_ms != 1234);
+    kit_free(k);
+}
+
 static void altered_limits_of_a_group_hold_for_what_is_handed_out_next(void **state)
 {
     (void)state;
@@ -300,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_topics_backlog_limit_can_be_raised_while_it_is_full),
         cmocka_unit_test(a_groups_settings_change_and_survive_a_restart_and_the_others_stay),
         cmocka_unit_test(what_decides_what_a_group_has_done_cannot_be_altered),
+        cmocka_unit_test(a_limit_that_a_group_of_that_order_cannot_keep_is_refused_and_the_group_stays_as_it_is),
         cmocka_unit_test(altered_limits_of_a_group_hold_for_what_is_handed_out_next),
         cmocka_unit_test(dead_letters_after_parking_was_altered_do_as_it_says_and_those_before_stay),
         cmocka_unit_test(a_paused_group_hands_nothing_out_and_what_is_leased_goes_on),

@@ -275,6 +275,43 @@ static void partitions_grow_by_a_whole_factor_within_the_limits_or_not_at_all(vo
     kit_free(w.k);
 }
 
+/* Nothing of it is done: what is in memory is what a restart knows, and no row was put. */
+static void refuses_to_grow(struct kit *k, uint32_t partitions, int code, const char *text)
+{
+    uint64_t rows = store_mem_digest(k->store), puts = engine_counters(k->engine)->puts;
+    uint32_t before = topic_find(k->engine, VIEW_LIT("t"))->config.partitions, next = k->engine->next.partition;
+    const struct wire_reply *r = grow(k, partitions);
+    assert_int_equal(r->code, code);
+    assert_has((const char *)r->detail.data, text);
+    assert_int_equal(topic_find(k->engine, VIEW_LIT("t"))->config.partitions, before);
+    assert_int_equal(k->engine->next.partition, next);
+    assert_int_equal(engine_counters(k->engine)->puts, puts);
+    assert_true(store_mem_digest(k->store) == rows);
+}
+
+static void a_compacted_topic_does_not_grow(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 2, .compacted = true});
+    refuses_to_grow(k, 4, E_UNSUPPORTED, "partitions of a compacted topic do not grow");
+    assert_int_equal(grow(k, 2)->code, E_OK); /* it is so */
+    kit_free(k);
+}
+
+static void an_id_of_a_partition_is_not_given_twice(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    kit_topic(k, "t", 2);
+    k->watch = false;
+    k->engine->next.partition = UINT32_MAX - 1;
+    refuses_to_grow(k, 4, E_LIMIT, "every id of a partition was used once");
+    k->engine->next.partition = UINT32_MAX - 2;
+    assert_int_equal(grow(k, 4)->code, E_OK);
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +325,8 @@ int main(void)
         cmocka_unit_test(a_batch_that_was_checked_against_fewer_partitions_is_refused_and_its_repeat_is_not),
         cmocka_unit_test(what_waits_for_its_time_goes_to_where_its_key_belongs_by_then),
         cmocka_unit_test(partitions_grow_by_a_whole_factor_within_the_limits_or_not_at_all),
+        cmocka_unit_test(a_compacted_topic_does_not_grow),
+        cmocka_unit_test(an_id_of_a_partition_is_not_given_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

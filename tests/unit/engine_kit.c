@@ -428,7 +428,7 @@ static void unit_batches(struct call *c, const struct kit *k)
         for (uint32_t j = 0; j < w->units[i].produces_n; j++) {
             uint32_t count = w->units[i].produces[j].count;
             *batches++ = (struct op_batch){.last_delta = count - 1, .message_ids = ids, .partitions = k->checked_partitions,
-                                           .misfit = k->checked_misfit};
+                                           .misfit = k->checked_misfit, .keyless = k->checked_keyless};
             ids = ids != NULL ? ids + count : NULL;
         }
 }
@@ -446,7 +446,8 @@ struct call *kit_call(struct kit *k, struct wire_request r, int who)
     c->op.pipe = k->pipe[who];
     if (r.verb == VERB_PRODUCE)
         c->op.batch = (struct op_batch){.last_delta = r.produce.count - 1, .message_ids = k->message_ids,
-                                        .partitions = k->checked_partitions, .misfit = k->checked_misfit};
+                                        .partitions = k->checked_partitions, .misfit = k->checked_misfit,
+                                        .keyless = k->checked_keyless};
     if (r.verb == VERB_SETTLE)
         unit_batches(c, k);
     bool own_turn = !k->engine->in_turn;

@@ -268,6 +268,52 @@ static void a_topic_that_is_full_says_how_much_it_holds(void **state)
     kit_free(k);
 }
 
+static void a_message_without_a_key_is_refused_where_the_topic_is_compacted(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.compacted = true}), other = kit_topic(k, "u", 1);
+    const struct partition *log = map_get(&k->engine->partitions, p);
+    k->checked_keyless = 2;
+    struct wire_request r = kit_request(k, B, VERB_PRODUCE);
+    r.lane = p;
+    r.produce = (struct wire_produce){.partition = p, .count = 2, .batch = VIEW_LIT("x")};
+    const struct wire_reply *reply = kit_ask_numbered(k, r, B);
+    assert_int_equal(reply->code, E_INVALID_ARGUMENT);
+    assert_has((const char *)reply->detail.data, "record 1 has no key: topic 't' is compacted, so each message needs one");
+    struct wire_produce both[] = {{.partition = other, .count = 2, .batch = VIEW_LIT("x")}, {.partition = p, .count = 2, .batch = VIEW_LIT("x")}};
+    assert_int_equal(kit_unit_code(kit_unit_of(k, B, (struct wire_unit){.produces = both, .produces_n = 2})), E_INVALID_ARGUMENT);
+    assert_int_equal(log->row.end, 0);
+    assert_int_equal(((const struct partition *)map_get(&k->engine->partitions, other))->row.end, 0); /* a unit is done whole */
+    assert_int_equal(kit_produce(k, other, "- -"), E_OK);
+    k->checked_keyless = 0;
+    assert_int_equal(kit_produce(k, p, "a b"), E_OK);
+    kit_free(k);
+}
+
+/* Where a time begins in a log is for readers to find; the engine says which log, and what of it is to be seen. */
+static void an_offset_for_a_time_is_looked_for_between_the_start_and_what_is_visible(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", 1);
+    kit_produce(k, p, "a b c");
+    k->hold_syncs = true;
+    kit_produce(k, p, "d");
+    struct wire_request r = kit_request(k, A, VERB_OFFSET_FOR);
+    r.offset_for = (struct wire_offset_for){.partition = p, .time_ms = 1};
+    const struct call *c = kit_call(k, r, A);
+    assert_int_equal(kit_reply(c)->code, E_OK);
+    assert_int_equal(c->op.read, READ_OFFSET);
+    assert_int_equal(kit_reply(c)->offset.start, 0);
+    assert_int_equal(kit_reply(c)->offset.end, 3);
+    r.offset_for.partition = p + 1;
+    c = kit_call(k, r, A);
+    assert_int_equal(kit_reply(c)->code, E_PARTITION_NOT_FOUND);
+    assert_int_equal(c->op.read, READ_NONE);
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +328,8 @@ int main(void)
         cmocka_unit_test(an_offset_beyond_the_end_and_an_unknown_partition_are_said_in_their_parts),
         cmocka_unit_test(below_the_disk_reserve_produces_are_refused_and_acks_go_on),
         cmocka_unit_test(a_topic_that_is_full_says_how_much_it_holds),
+        cmocka_unit_test(a_message_without_a_key_is_refused_where_the_topic_is_compacted),
+        cmocka_unit_test(an_offset_for_a_time_is_looked_for_between_the_start_and_what_is_visible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -662,7 +662,11 @@ static void what_cannot_be_replayed_is_refused_and_makes_nothing(void **state)
     assert_int_equal(ask(w.k, "g", (struct wire_held_change){.into = VIEW_LIT("g")})->code, E_EXISTS);
     assert_int_equal(ask(w.k, "g", (struct wire_held_change){.has_partition = true, .partition = other, .into = VIEW_LIT("x")})->code,
                      E_PARTITION_NOT_FOUND);
-    w.k->limits.groups_max = 1;
+    kit_group(w.k, "t", "s", &(struct wire_group_config){.mode = MODE_STREAM});
+    const struct wire_reply *r = ask(w.k, "g", (struct wire_held_change){.of = VIEW_LIT("s"), .into = VIEW_LIT("x")});
+    assert_int_equal(r->code, E_WRONG_MODE);
+    assert_has((const char *)r->detail.data, "a replay is for groups of mode queue");
+    w.k->limits.groups_max = 2;
     assert_int_equal(ask(w.k, "g", (struct wire_held_change){.into = VIEW_LIT("x")})->code, E_LIMIT);
     assert_int_equal(group_id(w.k, "x"), 0);
     assert_string_equal(task(w.k, 1), "TASK_NOT_FOUND");
