@@ -104,6 +104,7 @@ TWINS(wire::Record, wire_record, M(offset), M(append_time_ms), M(timestamp_ms), 
 TWINS(wire::Partition, wire_partition, M(start), M(end), M(visible), M(bytes), M(first_time_ms), M(id), M(index));
 TWINS(wire::StreamPlace, wire_place, M(generation), M(offset), M(partition), M(flags));
 TWINS(wire::SeekRow, wire_seek_row, M(from), M(to), M(partition), M(index));
+TWINS(wire::GroupLoss, wire_group_loss, M(lost), M(from), M(to), M(from_time_ms), M(to_time_ms), M(partition), M(index));
 TWINS(wire::MemberPart, wire_member_part, M(generation), M(committed), M(end), M(committed_ms), M(partition), M(index),
       M(owner), M(target));
 TWINS(wire::Id128, id128, M(lo), M(hi));

@@ -139,7 +139,8 @@ enum explain_fact {
     EXPLAIN_NOT_VISIBLE,   /* appended, not yet on disk */
     EXPLAIN_NO_SUCH_OFFSET,/* never appended, or gone */
     EXPLAIN_EMPTY,         /* of a key or a group: it has no message that waits */
-    EXPLAIN_SCHEDULED      /* waits for its time before it is appended */
+    EXPLAIN_SCHEDULED,     /* waits for its time before it is appended */
+    EXPLAIN_LOST           /* the group had not done it at its topic's hard cap */
 };
 enum settle_verb { SETTLE_ACK = 1, SETTLE_NACK, SETTLE_PARK, SETTLE_RELEASE, SETTLE_EXTEND };
 enum { SETTLE_HAS_DELAY = 1 };
@@ -381,12 +382,22 @@ struct wire_topic {
 };
 struct wire_topic_reply { const struct wire_topic *topics; uint32_t topics_n; bool more, created; };
 struct wire_offset_reply { uint64_t offset, start, end; };
-struct wire_group { struct view topic, name; uint32_t id, topic_id; struct wire_group_config config; uint64_t created_ms; bool paused; };
+struct wire_group_loss { uint64_t lost, from, to, from_time_ms, to_time_ms; uint32_t partition, index; }; /* frozen */
+struct wire_group {
+    struct view topic, name;
+    uint32_t id, topic_id;
+    struct wire_group_config config;
+    uint64_t created_ms;
+    bool paused;
+    uint64_t lost; /* at the hard cap */
+    const struct wire_group_loss *losses;
+    uint32_t losses_n;
+};
 struct wire_group_reply { const struct wire_group *groups; uint32_t groups_n; bool more, created; };
 struct wire_lag {
     struct view topic, group;
     uint32_t group_id;
-    uint64_t lag_messages, lag_bytes, in_flight, delayed, parked, oldest_age_ms, ack_rate_milli, drain_eta_ms, scale_value;
+    uint64_t lag_messages, lag_bytes, in_flight, delayed, parked, oldest_age_ms, ack_rate_milli, drain_eta_ms, scale_value, lost;
     uint8_t status, mode; /* drain_eta_ms UINT64_MAX = never at this rate */
 };
 struct wire_lag_reply { const struct wire_lag *rows; uint32_t rows_n; bool more; };

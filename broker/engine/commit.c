@@ -272,6 +272,8 @@ void commit_explain(struct engine *en, struct op *op, struct group *g)
         explain_group(op, g);
     else if (w->has_offset && at >= p->partition->row.end)
         say(op, EXPLAIN_NO_SUCH_OFFSET, "partition %u ends at offset %llu", p->partition->index, N(p->partition->row.end));
+    else if (w->has_offset && lost_explain(op, p, at))
+        op->reply.explain.partition = p->partition->id;
     else if (at < p->done.floor || (w->has_key && at == p->done.floor))
         say(op, EXPLAIN_DONE, "committed: partition %u up to offset %llu", p->partition->index, N(p->done.floor));
     else if (at < p->partition->row.start)

@@ -1,6 +1,6 @@
 /* The one fact that keeps a message, a key or a group from being delivered, in words.
  *
- *     of a message   not in the log | done | an entry: its state | behind its key: the state of the key's head | not scanned yet
+ *     of a message   not in the log | done | lost | an entry: its state | behind its key: the state of the key's head | not scanned yet
  *     of a key       the state of its head
  *     of a group     the state of most of what it has
  *
@@ -311,6 +311,8 @@ static void explain_message(struct engine *en, struct op *op, struct group *g)
             !away_key_look(en, g, row.key_hash, &head, &behind) || (head.partition == w->partition && head.offset == w->offset) ||
             !say_behind_away(en, op, g, &head))
             say_held(op, &row, "");
+    } else if (lost_explain(op, p, w->offset)) {
+        ;
     } else if (done_has(&p->done, w->offset)) {
         say(op, EXPLAIN_DONE, "acknowledged or dropped");
     } else if (w->offset < partition->row.start) {

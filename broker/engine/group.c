@@ -182,7 +182,8 @@ void group_drop(struct engine *en, struct group *g, int code)
 static void describe(struct op *op, const struct group *g, struct wire_group *out)
 {
     *out = (struct wire_group){.topic = op_text(op, g->topic->name), .name = op_text(op, g->name), .id = g->id,
-                               .topic_id = g->topic->id, .config = g->config, .created_ms = g->created_ms, .paused = g->paused};
+                               .topic_id = g->topic->id, .config = g->config, .created_ms = g->created_ms, .paused = g->paused,
+                               .lost = group_lost(g)};
 }
 
 static void answer_group(struct engine *en, struct op *op, const struct group *g, bool created)
@@ -288,6 +289,8 @@ void group_list(struct engine *en, struct op *op)
     struct wire_group *rows = op_take(en, op, n, sizeof *rows);
     for (size_t i = 0; i < n; i++)
         describe(op, page[i], &rows[i]);
+    if (n == 1 && op->request.list.name.data != NULL)
+        lost_describe(en, op, page[0], &rows[0]);
     op->reply.body = BODY_GROUPS;
     op->reply.groups = (struct wire_group_reply){.groups = rows, .groups_n = (uint32_t)n, .more = more};
     answer_on(en, op, en->names_turn);

@@ -245,7 +245,7 @@ static void lag_of(const struct engine *en, struct op *op, const struct group *g
                              .in_flight = g->leased, .delayed = g->retrying + g->topic->waiting.messages, .parked = parked,
                              .oldest_age_ms = b.oldest_ms < en->wall_ms ? en->wall_ms - b.oldest_ms : 0,
                              .ack_rate_milli = rate_milli(&g->acks, en->now.mono_ms), .drain_eta_ms = b.drain_ms,
-                             .scale_value = drainable_of(g, b.waiting), .mode = g->config.mode};
+                             .scale_value = drainable_of(g, b.waiting), .mode = g->config.mode, .lost = group_lost(g)};
     out->status = status_of(en, g, out);
 }
 

@@ -604,6 +604,9 @@ void retention_topic_changed(struct engine *en, struct topic *t);     /* its set
 void retention_partition_gone(struct engine *en, struct partition *p);
 /* What a reader that stands at `from`, before the start, can no longer have. */
 void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *out);
+/* What went, or is going, at the hard cap, as far as that is told apart from what is next to it. False: nothing did. */
+struct capped { uint32_t n; struct { uint64_t from, to; } at[TRIMS_MAX + 1]; uint64_t offsets, first_ms, last_ms; };
+bool retention_capped(const struct partition *p, struct capped *out);
 void trims_write(struct engine *en, struct partition *p);
 void retention_go_on(struct engine *en, uint64_t mono_ms);            /* looks at what is under way, then */
 void retention_init(struct engine *en);
@@ -636,6 +639,13 @@ void copy_remove(struct engine *en, const struct group_part *p, uint64_t offset)
 void lost_write(struct engine *en, struct group_part *p);
 int lost_load(struct group_part *p, struct view value, struct err *e);
 uint64_t group_lost(const struct group *g);
+/* Of a message that is done: was it, or was it lost? Which of a removal were is known only if all were. */
+enum lost_sure { LOST_NOT, LOST_PERHAPS, LOST_SURELY };
+enum lost_sure lost_at(const struct group_part *p, uint64_t offset);
+/* Says it of a message that was lost. False: it was not. */
+bool lost_explain(struct op *op, const struct group_part *p, uint64_t offset);
+/* By partition, into the operation's memory; only those that lost any. */
+void lost_describe(struct engine *en, struct op *op, const struct group *g, struct wire_group *out);
 
 /* ---------------------------------------------------------------- settings.c */
 

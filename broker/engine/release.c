@@ -317,3 +317,56 @@ uint64_t group_lost(const struct group *g)
         n += g->parts[i]->lost;
     return n;
 }
+
+/* ---------------------------------------------------------------- what was lost, for who asks */
+
+enum lost_sure lost_at(const struct group_part *p, uint64_t offset)
+{
+    struct capped c;
+    if (p->lost == 0 || offset >= p->done.floor || !retention_capped(p->partition, &c))
+        return LOST_NOT;
+    for (uint32_t i = 0; i < c.n; i++)
+        if (offset >= c.at[i].from && offset < c.at[i].to)
+            return p->lost >= c.offsets ? LOST_SURELY : LOST_PERHAPS;
+    return LOST_NOT;
+}
+
+bool lost_explain(struct op *op, const struct group_part *p, uint64_t offset)
+{
+    enum lost_sure sure = lost_at(p, offset);
+    struct wire_explain_reply *r = &op->reply.explain;
+    struct err text = {0};
+    if (sure == LOST_NOT || PLANTED(loss_explained_done))
+        return false;
+    err_set(&text, E_OK, "%s: partition %u is gone up to offset %llu, older than the topic's hard cap, with %llu messages that the group had not done",
+            sure == LOST_SURELY ? "lost" : "lost, or done before", p->partition->index, (unsigned long long)p->partition->row.start,
+            (unsigned long long)p->lost);
+    r->fact = EXPLAIN_LOST;
+    r->reason = VIEW_LIT("hard cap");
+    r->depth = p->lost;
+    r->text = op_text(op, text.text);
+    return true;
+}
+
+void lost_describe(struct engine *en, struct op *op, const struct group *g, struct wire_group *out)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++)
+        n += g->parts[i]->lost > 0;
+    struct wire_group_loss *losses = op_take(en, op, n, sizeof *losses);
+    out->losses = losses;
+    for (uint32_t i = 0; i < g->topic->config.partitions; i++) {
+        const struct group_part *p = g->parts[i];
+        struct capped c;
+        if (p->lost == 0)
+            continue;
+        struct wire_group_loss *l = &losses[out->losses_n++];
+        *l = (struct wire_group_loss){.lost = p->lost, .to = p->done.floor, .partition = p->partition->id, .index = i};
+        if (!retention_capped(p->partition, &c))
+            continue;
+        l->from = c.at[0].from;
+        l->to = c.at[c.n - 1].to;
+        l->from_time_ms = c.first_ms;
+        l->to_time_ms = c.last_ms;
+    }
+}

@@ -89,6 +89,30 @@ void retention_gap(const struct partition *p, uint64_t from, struct wire_gap *ou
     }
 }
 
+static void capped_add(struct capped *c, uint64_t from, const struct trim *t)
+{
+    if (c->n == 0)
+        c->first_ms = t->first_ms;
+    c->last_ms = t->last_ms;
+    c->offsets += t->to - from;
+    c->at[c->n].from = from;
+    c->at[c->n++].to = t->to;
+}
+
+bool retention_capped(const struct partition *p, struct capped *out)
+{
+    const struct trimming *w = p->trimming;
+    const struct trim going = {.to = w != NULL ? w->want.to : 0, .first_ms = p->row.first_time_ms, .last_ms = w != NULL ? w->want.last_ms : 0};
+    uint64_t from = 0;
+    *out = (struct capped){0};
+    for (uint32_t i = 0; p->trims != NULL && i < p->trims->n; from = p->trims->at[i++].to)
+        if (p->trims->at[i].why == GAP_HARD_CAP)
+            capped_add(out, from, &p->trims->at[i]);
+    if (w != NULL && w->why == GAP_HARD_CAP)
+        capped_add(out, from, &going);
+    return out->n > 0;
+}
+
 /* ---------------------------------------------------------------- when to look */
 
 static void retention_fire(struct engine *en, struct timer *t);

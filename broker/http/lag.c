@@ -21,6 +21,7 @@ static const struct family {
      FIELD(drain_eta_ms), 1000},
     {"sluice_group_scale_value", "messages that more workers would help with, and those in flight",
      FIELD(scale_value), 1},
+    {"sluice_group_lost_messages", "messages that it had not done at its topic's hard cap, and lost", FIELD(lost), 1},
 #undef FIELD
 };
 

@@ -5,7 +5,7 @@
 #include "base/buf.h"
 #include "schemas/codec.h"
 
-enum { LAG_FAMILIES = 9 };
+enum { LAG_FAMILIES = 10 };
 
 struct lag_metrics {
     struct buf samples[LAG_FAMILIES]; /* of each family; they must stand together */

@@ -27,28 +27,14 @@ void consumer_put(const struct consumer *c, const struct sluice_delivery *d)
     }
 }
 
-static json_t *wall_json(uint64_t ms)
-{
-    return ms != 0 ? json_integer((json_int_t)ms) : json_null();
-}
-
 void consumer_put_gap(const struct consumer *c, const struct sluice_gap *g)
 {
-    static const char *const reasons[] = {"unknown", "retention", "hard_cap", "purged", "damaged"};
-    bool known = g->reason > 0 && g->reason < (int)ARRAY_LEN(reasons);
     if (!args_json(c->args))
         return;
-    /* clang-format off */
-    out_json(json_pack("{s:{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:s}}", "gap",
-                       "topic", c->topic,
-                       "partition", (json_int_t)g->partition,
-                       "from", (json_int_t)g->from,
-                       "to", (json_int_t)g->to,
-                       "count", (json_int_t)g->count,
-                       "from_ms", wall_json(g->from_ms),
-                       "to_ms", wall_json(g->to_ms),
-                       "reason", reasons[known ? g->reason : 0]));
-    /* clang-format on */
+    json_t *gap = json_pack("{s:s}", "topic", c->topic), *rest = gap_json(g);
+    json_object_update(gap, rest);
+    json_decref(rest);
+    out_json(json_pack("{s:o}", "gap", gap));
 }
 
 bool consumer_at_end(const struct consumer *c, int *status)

@@ -25,6 +25,7 @@ static const char *fact_name(int fact)
         [SLUICE_FACT_NO_SUCH_OFFSET] = "no_such_offset",
         [SLUICE_FACT_EMPTY] = "empty",
         [SLUICE_FACT_SCHEDULED] = "scheduled",
+        [SLUICE_FACT_LOST] = "lost",
     };
     return fact > 0 && (size_t)fact < ARRAY_LEN(names) ? names[fact] : "unknown";
 }

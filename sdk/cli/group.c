@@ -7,6 +7,7 @@
 #include "cli/client.h"
 #include "cli/group_stream.h"
 #include "cli/help.h"
+#include "cli/message.h"
 #include "cli/out.h"
 #include "cli/stop.h"
 
@@ -228,7 +229,7 @@ static json_t *group_json(const struct sluice_group *g)
 {
     const struct sluice_group_options *o = &g->options;
     /* clang-format off */
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:b, s:I}",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:b, s:I, s:I}",
                      "topic", g->topic,
                      "group", g->name,
                      "id", (json_int_t)g->id,
@@ -248,7 +249,8 @@ static json_t *group_json(const struct sluice_group *g)
                      "key_in_flight_max", o->key_in_flight_max > 0 ? json_integer(o->key_in_flight_max) : json_null(),
                      "idle_expiry_ms", o->idle_expiry_ms > 0 ? json_integer((json_int_t)o->idle_expiry_ms) : json_null(),
                      "paused", g->paused,
-                     "created_ms", (json_int_t)g->created_ms);
+                     "created_ms", (json_int_t)g->created_ms,
+                     "lost", (json_int_t)g->lost);
     /* clang-format on */
 }
 
@@ -286,6 +288,33 @@ static void sheet_rate(const char *name, double rate)
         sheet_line(name, "none");
 }
 
+static json_t *losses_json(const struct sluice_group *g)
+{
+    json_t *losses = json_array();
+    for (size_t i = 0; i < g->losses_count; i++)
+        json_array_append_new(losses, gap_json(&g->losses[i]));
+    return losses;
+}
+
+/* What it will not get; nothing, of most. */
+static void losses_text(const struct sluice_group *g)
+{
+    struct table t;
+    char text[UNITS_TEXT_MAX];
+    if (g->losses_count == 0)
+        return;
+    out_text("\n");
+    table_begin(&t, 4, (const char *const[]){">PARTITION", ">LOST", ">BEFORE", "APPENDED UNTIL"});
+    for (size_t i = 0; i < g->losses_count; i++) {
+        const struct sluice_gap *loss = &g->losses[i];
+        table_cell(&t, "%" PRIu32, loss->partition);
+        table_cell(&t, "%" PRIu64, loss->count);
+        table_cell(&t, "%" PRIu64, loss->to);
+        table_cell(&t, "%s", loss->to_ms != 0 ? time_format(text, loss->to_ms) : "-");
+    }
+    table_end(&t);
+}
+
 static void show_text(const struct sluice_group *g)
 {
     const struct sluice_group_options *o = &g->options;
@@ -297,6 +326,8 @@ static void show_text(const struct sluice_group *g)
     if (o->mode == SLUICE_STREAM) { /* the rest is of leases, retries and keys */
         sheet_line("from", "%s", from_name(o->from));
         sheet_line("idle-expiry", "%s", o->idle_expiry_ms > 0 ? duration_format(text, o->idle_expiry_ms) : "never");
+        sheet_line("lost", "%" PRIu64, g->lost);
+        losses_text(g);
         return;
     }
     sheet_line("order", "%s", order_name(o->order));
@@ -317,6 +348,8 @@ static void show_text(const struct sluice_group *g)
     sheet_line("idle-expiry", "%s",
                o->idle_expiry_ms > 0 ? duration_format(text, o->idle_expiry_ms) : "never");
     sheet_line("paused", "%s", g->paused ? "yes" : "no");
+    sheet_line("lost", "%" PRIu64, g->lost);
+    losses_text(g);
 }
 
 int group_ls(const struct args *a)
@@ -345,7 +378,7 @@ static int show(const struct args *a, struct sluice *s, const struct sluice_grou
 {
     json_t *object = NULL;
     if (args_json(a))
-        object = group_json(g);
+        json_object_set_new(object = group_json(g), "losses", losses_json(g));
     else
         show_text(g);
     int status = g->options.mode == SLUICE_STREAM ? group_members(a, s, g, object) : STATUS_OK;
@@ -377,7 +410,7 @@ static json_t *rounded_json(double n)
 static json_t *lag_json(const struct sluice_lag *l)
 {
     /* clang-format off */
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:s, s:I}",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:s, s:I, s:I}",
                      "topic", l->topic,
                      "group", l->group,
                      "lag_messages", (json_int_t)l->lag_messages,
@@ -389,7 +422,8 @@ static json_t *lag_json(const struct sluice_lag *l)
                      "ack_rate", rounded_json(l->ack_rate),
                      "drain_eta_seconds", l->drain_eta_seconds < 0 ? json_null() : rounded_json(l->drain_eta_seconds),
                      "status", status_name(l->status),
-                     "scale_value", (json_int_t)l->scale_value);
+                     "scale_value", (json_int_t)l->scale_value,
+                     "lost", (json_int_t)l->lost);
     /* clang-format on */
 }
 
@@ -397,9 +431,9 @@ static void lag_text(const struct sluice_lag_list *list)
 {
     struct table t;
     char text[UNITS_TEXT_MAX];
-    table_begin(&t, 12,
+    table_begin(&t, 13,
                 (const char *const[]){"TOPIC", "GROUP", ">LAG", ">BYTES", ">IN FLIGHT", ">DELAYED", ">PARKED",
-                                      ">OLDEST", ">ACKS/S", ">DRAINS IN", "STATUS", ">SCALE"});
+                                      ">OLDEST", ">ACKS/S", ">DRAINS IN", "STATUS", ">SCALE", ">LOST"});
     for (size_t i = 0; i < list->count; i++) {
         const struct sluice_lag *l = &list->rows[i];
         table_cell(&t, "%s", l->topic);
@@ -414,6 +448,7 @@ static void lag_text(const struct sluice_lag_list *list)
         table_cell(&t, "%s", short_seconds(text, l->drain_eta_seconds));
         table_cell(&t, "%s", status_name(l->status));
         table_cell(&t, "%" PRIu64, l->scale_value);
+        table_cell(&t, "%" PRIu64, l->lost);
     }
     table_end(&t);
     if (list->count == 0)

@@ -89,6 +89,27 @@ static json_t *headers_json(const struct sluice_delivery *d)
     return headers;
 }
 
+static json_t *wall_json(uint64_t ms)
+{
+    return ms != 0 ? json_integer((json_int_t)ms) : json_null();
+}
+
+json_t *gap_json(const struct sluice_gap *g)
+{
+    static const char *const reasons[] = {"unknown", "retention", "hard_cap", "purged", "damaged"};
+    bool known = g->reason > 0 && g->reason < (int)ARRAY_LEN(reasons);
+    /* clang-format off */
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:s}",
+                     "partition", (json_int_t)g->partition,
+                     "from", (json_int_t)g->from,
+                     "to", (json_int_t)g->to,
+                     "count", (json_int_t)g->count,
+                     "from_ms", wall_json(g->from_ms),
+                     "to_ms", wall_json(g->to_ms),
+                     "reason", reasons[known ? g->reason : 0]);
+    /* clang-format on */
+}
+
 json_t *message_json(const struct sluice_delivery *d)
 {
     json_t *m = json_pack("{s:s, s:I, s:I}", "topic", d->topic, "partition", (json_int_t)d->partition,

@@ -37,6 +37,9 @@ void format_put(const struct format *f, const struct sluice_delivery *d, struct 
 /* Reads over one escape that begins at `*at` with a backslash: \n \t \r \0 \\ \xHH. False if it is none. */
 bool unescape(const char **at, uint8_t *byte);
 
+/* What of a log is missing, as an object. */
+json_t *gap_json(const struct sluice_gap *g);
+
 void put_base64(struct buf *to, const void *data, size_t size);
 
 /* The bytes as a string that is UTF-8: where they are not, every byte beyond ASCII becomes '?', and so does a zero. Freed with

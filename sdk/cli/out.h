@@ -46,7 +46,7 @@ int out_end(int status);
  *
  * Control characters in cells are shown as escapes, so that nobody's data plays with the terminal.
  */
-enum { TABLE_COLUMNS_MAX = 12 };
+enum { TABLE_COLUMNS_MAX = 13 };
 
 struct table {
     size_t columns;

@@ -5,7 +5,7 @@
 #include "sdk/listing.h"
 
 _Static_assert((int)SLUICE_FACT_READY == (int)EXPLAIN_READY &&
-                   (int)SLUICE_FACT_SCHEDULED == (int)EXPLAIN_SCHEDULED &&
+                   (int)SLUICE_FACT_LOST == (int)EXPLAIN_LOST &&
                    (int)SLUICE_FACT_PAUSED == (int)EXPLAIN_PAUSED,
                "what the header names is what the wire means");
 

@@ -131,6 +131,17 @@ int sluice_group_delete(struct sluice *s, const char *topic, const char *name, s
     return ask_group(s, r, topic, name, NULL, err);
 }
 
+static const struct sluice_gap *put_losses(struct listing *l, const struct wire_group *w)
+{
+    struct sluice_gap *gaps = arena_take(&l->memory, w->losses_n * sizeof *gaps);
+    for (uint32_t i = 0; i < w->losses_n; i++) {
+        const struct wire_group_loss *loss = &w->losses[i];
+        gaps[i] = (struct sluice_gap){.size = sizeof *gaps, .partition = loss->index, .reason = SLUICE_GAP_HARD_CAP, .from = loss->from,
+                                      .to = loss->to, .count = loss->lost, .from_ms = loss->from_time_ms, .to_ms = loss->to_time_ms};
+    }
+    return gaps;
+}
+
 static void put_group(struct listing *l, const struct wire_group *w, struct sluice_group *out)
 {
     const struct wire_group_config *c = &w->config;
@@ -156,6 +167,9 @@ static void put_group(struct listing *l, const struct wire_group *w, struct slui
                     .idle_expiry_ms = c->idle_expiry_ms},
         .created_ms = w->created_ms,
         .paused = w->paused,
+        .lost = w->lost,
+        .losses = put_losses(l, w),
+        .losses_count = w->losses_n,
     };
 }
 

@@ -16,6 +16,7 @@ static void put_lag(struct listing *l, const struct wire_lag *w, struct sluice_l
         .drain_eta_seconds = w->drain_eta_ms == UINT64_MAX ? -1 : (double)w->drain_eta_ms / 1000,
         .status = w->status,
         .scale_value = w->scale_value,
+        .lost = w->lost,
     };
 }
 

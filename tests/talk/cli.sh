@@ -380,6 +380,19 @@ who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
     sluice topic rm "$t" --yes 2>/dev/null
 }
 
+what_a_group_lost_at_the_hard_cap_is_told_where_one_looks_for_it() {
+    topic --retention 100ms --set hard-cap=300ms
+    group g
+    seq 3 | sluice produce "$t" >/dev/null
+    eventually begins_behind 3
+    sluice group lag g --topic "$t" -o json | grep -q '"lag_messages":0,.*"lost":3}'
+    sluice group show g --topic "$t" -o json | sed 's/_ms":1[0-9]*/_ms":/g' |
+        grep -q '"lost":3,"losses":\[{"partition":0,"from":0,"to":3,"count":3,"from_ms":,"to_ms":,"reason":"hard_cap"}\]}'
+    sluice group show g --topic "$t" | tail -1 | grep -q '^ *0  *3  *3  20'
+    is_fact lost g --offset 0:1
+    sluice explain "$t" -g g --offset 0:1 | grep -q "3 messages that the group had not done"
+}
+
 a_stream_group_that_lost_messages_at_the_hard_cap_is_told_of_each_partition_and_once() {
     topic --partitions 2 --retention 100ms --set hard-cap=300ms
     stream g
@@ -437,7 +450,7 @@ a_lag_row_has_these_keys() {
     seq 3 | sluice produce "$t" >/dev/null
     eventually eval 'sluice group lag g --topic "$t" -o json | grep -q "\"lag_messages\":3,"'
     sluice group lag g --topic "$t" -o json | sed 's/:[^,}]*/:/g' | expect keys \
-        '{"topic":,"group":,"lag_messages":,"lag_bytes":,"in_flight":,"delayed":,"parked":,"oldest_age_seconds":,"ack_rate":,"drain_eta_seconds":,"status":,"scale_value":}'
+        '{"topic":,"group":,"lag_messages":,"lag_bytes":,"in_flight":,"delayed":,"parked":,"oldest_age_seconds":,"ack_rate":,"drain_eta_seconds":,"status":,"scale_value":,"lost":}'
     sluice group lag g --topic "$t" | head -1 | grep -q '^TOPIC  *GROUP  *LAG'
     sluice group lag g --topic "$t" --watch -o json >"$WORK/got" &
     local pid=$!

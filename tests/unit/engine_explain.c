@@ -394,6 +394,70 @@ static void explaining_changes_nothing(void **state)
     kit_free(w.k);
 }
 
+static const struct wire_explain_reply *after_the_cap(struct world *w, const char *keys, const char *done)
+{
+    *w = begin((struct wire_group_config){0});
+    struct kit *k = w->k;
+    w->p = kit_topic_of(k, "capped", (struct wire_topic_config){.retention_ms = 3600000, .hard_cap_ms = 2 * 3600000});
+    w->g = kit_group(k, "capped", "g", NULL);
+    kit_produce(k, w->p, keys);
+    if (done[0] != '\0') {
+        kit_receive(k, A, w->g, done[1] != '\0' ? 3 : 1); /* what was handed out has a row, and would stay */
+        kit_ack(k, A, w->g, done);
+    }
+    kit_pass(k, 3 * 3600000);
+    struct wire_request q = kit_request(k, A, VERB_EXPLAIN);
+    q.explain = (struct wire_explain){.topic = VIEW_LIT("capped"), .group = VIEW_LIT("g"), .has_offset = true, .partition = w->p, .offset = 1};
+    return &kit_ask(k, q, A)->explain;
+}
+
+static void what_a_group_lost_at_the_hard_cap_is_said_to_be_lost_and_not_done(void **state)
+{
+    (void)state;
+    struct world w;
+    const struct wire_explain_reply *r = after_the_cap(&w, "a b c", "");
+    assert_int_equal(r->fact, EXPLAIN_LOST);
+    assert_int_equal(r->depth, 3);
+    assert_text(r, "lost: partition 0 is gone up to offset 3, older than the topic's hard cap, with 3 messages that the group had not done");
+    kit_free(w.k);
+    r = after_the_cap(&w, "a b c", "0"); /* offset 1 was not, but which were is not remembered */
+    assert_int_equal(r->fact, EXPLAIN_LOST);
+    assert_text(r, "lost, or done before: partition 0 is gone up to offset 3, older than the topic's hard cap, with 2 messages that the group had not done");
+    kit_free(w.k);
+    r = after_the_cap(&w, "a b c", "0 1 2");
+    assert_int_equal(r->fact, EXPLAIN_DONE);
+    kit_free(w.k);
+}
+
+static const struct wire_group *shown(struct kit *k, const char *name)
+{
+    struct wire_request q = kit_request(k, A, VERB_GROUP_LIST);
+    q.list = (struct wire_list){.topic = VIEW_LIT("capped"), .name = name != NULL ? view_of_str(name) : view_of(NULL, 0)};
+    const struct wire_reply *r = kit_ask(k, q, A);
+    assert_int_equal(r->groups.groups_n, 1);
+    return &r->groups.groups[0];
+}
+
+static void what_a_group_lost_is_in_its_lag_and_told_by_partition_to_who_asks_for_it_by_name(void **state)
+{
+    (void)state;
+    struct world w;
+    after_the_cap(&w, "a b c", "0");
+    assert_int_equal(kit_lag(w.k, "capped", "g").lost, 2);
+    const struct wire_group *g = shown(w.k, "g");
+    assert_true(g->lost == 2 && g->losses_n == 1);
+    assert_true(g->losses[0].lost == 2 && g->losses[0].from == 0 && g->losses[0].to == 3 && g->losses[0].partition == w.p && g->losses[0].index == 0);
+    assert_true(g->losses[0].from_time_ms != 0 && g->losses[0].from_time_ms == g->losses[0].to_time_ms);
+    kit_restart(w.k);
+    g = shown(w.k, "g");
+    assert_true(g->lost == 2 && g->losses_n == 1 && g->losses[0].to == 3);
+    g = shown(w.k, NULL);
+    assert_true(g->lost == 2 && g->losses_n == 0);
+    kit_group(w.k, "capped", "late", NULL);
+    assert_true(shown(w.k, "late")->lost == 0 && shown(w.k, "late")->losses_n == 0);
+    kit_free(w.k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +478,8 @@ int main(void)
         cmocka_unit_test(a_paused_group_says_so_of_what_could_go_out),
         cmocka_unit_test(what_goes_too_fast_names_the_rate_and_when_it_goes_on),
         cmocka_unit_test(explaining_changes_nothing),
+        cmocka_unit_test(what_a_group_lost_at_the_hard_cap_is_said_to_be_lost_and_not_done),
+        cmocka_unit_test(what_a_group_lost_is_in_its_lag_and_told_by_partition_to_who_asks_for_it_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

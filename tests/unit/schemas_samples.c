@@ -635,6 +635,17 @@ SEE(wire_topic_reply)
     BOOL(created);
 }
 
+SEE(wire_group_loss)
+{
+    U64(lost);
+    U64(from);
+    U64(to);
+    U64(from_time_ms);
+    U64(to_time_ms);
+    U32(partition);
+    U32(index);
+}
+
 SEE(wire_group)
 {
     BYTES(topic);
@@ -644,6 +655,8 @@ SEE(wire_group)
     see_wire_group_config(v, &s->config);
     U64(created_ms);
     BOOL(paused);
+    U64(lost);
+    EACH(struct wire_group_loss, losses, see_wire_group_loss);
 }
 
 SEE(wire_group_reply)
@@ -669,6 +682,7 @@ SEE(wire_lag)
     U64(scale_value);
     U8(status);
     U8(mode);
+    U64(lost);
 }
 
 SEE(wire_lag_reply)

@@ -432,7 +432,7 @@ struct sluice_gap {
     uint32_t partition;           /* index in the topic */
     int reason;                   /* enum sluice_gap_reason; a newer broker may know others */
     uint64_t from, to;            /* offsets: the first that is missing, and the first behind it */
-    uint64_t count;               /* of offsets in between */
+    uint64_t count;               /* of offsets in between; of what a group lost: of messages */
     uint64_t from_ms, to_ms;      /* when the first and the last of them were appended, wall; 0: not known. Removals that lie close
                                      together are remembered as one, so from_ms may be earlier */
 };
@@ -528,6 +528,9 @@ struct sluice_group {
     struct sluice_group_options options;
     uint64_t created_ms;
     bool paused;
+    uint64_t lost;                /* messages that it had not done at the topic's hard cap, and will not get */
+    const struct sluice_gap *losses; /* where they were, by partition, if the group was asked for by its name; `count` of them are */
+    size_t losses_count;          /* among those between from and to */
 };
 SLUICE_API int sluice_group_create(struct sluice *s, const char *topic, const char *name, const struct sluice_group_options *options,
                                    bool *created, struct sluice_error *err);
@@ -678,6 +681,7 @@ struct sluice_lag {
     double drain_eta_seconds;     /* -1: never at this rate */
     int status;                   /* enum sluice_lag_status */
     uint64_t scale_value;         /* drainable lag + in flight: what a scaler looks at */
+    uint64_t lost;                /* messages that it had not done at the topic's hard cap, ever */
 };
 struct sluice_lag_list { size_t count; const struct sluice_lag *rows; };
 SLUICE_API int sluice_group_lag(struct sluice *s, const char *topic, const char *name, struct sluice_lag_list **out,
@@ -839,7 +843,9 @@ enum sluice_fact {
     SLUICE_FACT_NOT_VISIBLE,      /* appended, not yet on disk */
     SLUICE_FACT_NO_SUCH_OFFSET,   /* never appended, or gone */
     SLUICE_FACT_EMPTY,            /* of a key or a group: nothing of it waits */
-    SLUICE_FACT_SCHEDULED         /* waits for its time before it is appended */
+    SLUICE_FACT_SCHEDULED,        /* waits for its time before it is appended */
+    SLUICE_FACT_LOST              /* the group had not done it at the topic's hard cap; text says whether that is sure. depth: how many
+                                     it lost of the partition */
 };
 struct sluice_explanation {
     size_t size;                  /* in: sizeof */
