@@ -19,7 +19,8 @@
  *
  *     crc32c u32, masked, of kind and data | size u16 | kind u8 | data        kind: 1 whole, or 2 first, 3 middle, 4 last
  *
- * None crosses a block; where less than a head is left, zeros are.
+ * None crosses a block; where less than a head is left, zeros are. RocksDB has more kinds, for logs that are used again or compressed, and
+ * with our options writes none of them. But it would take one for the end of the log, if a bit made a last list look like it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -179,9 +180,7 @@ static enum reading next_record(struct log_file *f, struct record *r, bool skipp
             return got == READ_END && begun ? READ_CUT : got;
         }
         bool begins = kind == PIECE_WHOLE || kind == PIECE_FIRST, goes_on = kind == PIECE_MIDDLE || kind == PIECE_LAST;
-        if (!begins && !goes_on)
-            continue; /* of a later version: it says itself that it may be left out */
-        if (begins == begun && !(goes_on && skipping)) {
+        if ((!begins && !goes_on) || (begins == begun && !(goes_on && skipping))) {
             f->at = at;
             if (!begun)
                 r->at = at;
@@ -407,7 +406,8 @@ static int list_logs(const struct rocks_dir *d, uint64_t first, struct names *ou
             close(fd);
         return code;
     }
-    for (struct dirent *x; (x = readdir(dir)) != NULL;) {
+    struct dirent *x;
+    while (errno = 0, (x = readdir(dir)) != NULL) {
         size_t digits = strspn(x->d_name, "0123456789");
         uint64_t number = strtoull(x->d_name, NULL, 10);
         if (digits == 0 || strcmp(x->d_name + digits, ".log") != 0 || number < first)
@@ -416,16 +416,19 @@ static int list_logs(const struct rocks_dir *d, uint64_t first, struct names *ou
             out->numbers = mem_resize(out->numbers, out->cap = 2 * out->cap + 8, sizeof *out->numbers);
         out->numbers[out->n++] = number;
     }
+    int code = errno == 0 ? E_OK : io_failed(d, "read", ".", e);
     closedir(dir);
-    qsort(out->numbers, out->n, sizeof *out->numbers, by_number);
-    return E_OK;
+    if (out->n > 0)
+        qsort(out->numbers, out->n, sizeof *out->numbers, by_number);
+    return code;
 }
 
-enum broken_by { BY_NOTHING, BY_CUT, BY_GAP, BY_DAMAGE, BY_START };
+enum broken_by { BY_NOTHING, BY_CUT, BY_GAP, BY_ORDER, BY_DAMAGE, BY_START };
 
 struct chain {
     bool begun;
     uint64_t next;        /* number of the put that follows; at the beginning, it may be an older one */
+    uint64_t reached;     /* behind the last list that was seen, broken or not */
     size_t last;          /* the file of the list before it, */
     uint64_t last_end;    /* and where that ends */
     uint64_t manifest;    /* how much of which is known to be on the disk: see rocks_known */
@@ -456,6 +459,12 @@ static void chain_add(struct chain *c, size_t file, const struct log_file *f, co
         chain_break(c, BY_DAMAGE, file, r->at, r->at);
         return;
     }
+    c->manifest = l.known.manifest > c->manifest ? l.known.manifest : c->manifest;
+    if (l.first < c->reached && c->broken != BY_DAMAGE) { /* whatever is broken in front of it */
+        c->broken = BY_NOTHING;
+        chain_break(c, BY_ORDER, file, r->at, r->at);
+    }
+    c->reached = l.next;
     if (c->broken == BY_NOTHING && c->begun && l.first != c->next)
         chain_break(c, BY_GAP, file, r->at, r->at);
     if (c->broken == BY_NOTHING && !c->begun && l.first > c->next)
@@ -466,7 +475,6 @@ static void chain_add(struct chain *c, size_t file, const struct log_file *f, co
         return;
     }
     c->begun = true;
-    c->manifest = l.known.manifest > c->manifest ? l.known.manifest : c->manifest;
     c->next = l.next;
     c->last = file;
     c->last_end = f->at;
@@ -478,6 +486,7 @@ static bool chain_walk(struct chain *c, size_t file, struct log_file *f)
     struct record r;
     for (;;) {
         enum reading got = next_record(f, &r, c->broken != BY_NOTHING);
+        uint64_t next = c->begun ? c->next : UINT64_MAX;
         switch (got) {
         case READ_RECORD:
             chain_add(c, file, f, &r);
@@ -487,13 +496,13 @@ static bool chain_walk(struct chain *c, size_t file, struct log_file *f)
         case READ_FAILED:
             return false;
         case READ_CUT:
-            chain_break(c, !f->sums || is_cut(f, c->next) ? BY_CUT : BY_DAMAGE, file, r.at, f->at);
+            chain_break(c, !f->sums || is_cut(f, next) ? BY_CUT : BY_DAMAGE, file, r.at, f->at);
             break;
         case READ_BROKEN:
             chain_break(c, lacks_sector(f) ? BY_CUT : BY_DAMAGE, file, r.at, f->at);
             break;
         }
-        uint64_t behind = load_block(f) ? list_behind(f, c->next) : 0;
+        uint64_t behind = load_block(f) ? list_behind(f, next) : 0;
         f->at = behind != 0 ? behind : (f->at / BLOCK + 1) * BLOCK;
     }
 }
@@ -534,6 +543,8 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
     log_name(c->broken != BY_NOTHING ? logs->numbers[c->file] : 0, name);
     if (c->broken == BY_DAMAGE)
         return err_set(e, E_DAMAGED, "'%s/%s' is damaged at byte %" PRIu64, d->path, name, c->seen_at);
+    if (c->broken == BY_ORDER) /* numbers only grow, whatever a power cut does */
+        return err_set(e, E_DAMAGED, "'%s/%s' goes back at byte %" PRIu64 " to what is in front of it: another log had this name", d->path, name, c->seen_at);
     if (c->manifest >> 32 > m->whole >> 32)
         return err_set(e, E_DAMAGED, "'%s/CURRENT' is damaged: it names '%s', and there was a later one", d->path, m->name);
     if (c->manifest > m->whole)
@@ -545,8 +556,9 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
             log_name(logs->numbers[c->last], name);
         return err_set(e, E_DAMAGED, "'%s/%s' lacks what was on the disk behind byte %" PRIu64, d->path, name, c->begun ? c->last_end : c->from);
     }
-    *dropped = c->more;
-    return c->more || c->broken == BY_CUT ? chain_end(d, logs, c, e) : E_OK;
+    int code = c->more || c->broken == BY_CUT ? chain_end(d, logs, c, e) : E_OK;
+    *dropped = code == E_OK && c->more;
+    return code;
 }
 
 /* ---------------------------------------------------------------- what is known of the manifest */

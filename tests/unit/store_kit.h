@@ -60,7 +60,7 @@ static inline const char *kit_path(const char *dir, const char *file)
     static char paths[4][512];
     static unsigned turn;
     char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", dir, file);
+    assert_in_range(snprintf(path, sizeof paths[0], "%s/%s", dir, file), 0, sizeof paths[0] - 1);
     return path;
 }
 

@@ -1,0 +1,243 @@
+/* Damaged files: refused by name, at the opening or where they are read, and nothing of them served. */
+#include "store_rocks_kit.h"
+
+static int get_log(int offset, struct buf *out, struct err *e)
+{
+    struct key k = key_log(7, (uint64_t)offset);
+    bool found;
+    int code = store_get(store, FAM_LOG_DAYS, key_view(&k), out, &found, e);
+    assert_true(code != E_OK || found);
+    return code;
+}
+
+/* ---------------------------------------------------------------- damage */
+
+static void a_database_without_its_CURRENT_is_refused_and_never_begun_anew(void **state)
+{
+    (void)state;
+    assert_ok(kit_put(store, FAM_META, "a", "1", &err));
+    assert_ok(store_sync(store, &err));
+    shut();
+    assert_int_equal(rename(kit_path(dir, "CURRENT"), kit_path(dir, "kept")), 0);
+    assert_refused(E_DAMAGED, "/CURRENT' is missing");
+    assert_refused(E_DAMAGED, "/CURRENT' is missing");
+    assert_int_equal(rename(kit_path(dir, "kept"), kit_path(dir, "CURRENT")), 0);
+    assert_ok(open_store(&err));
+    kit_is(store, FAM_META, "a", "1");
+}
+
+/* Fills a log with 100 lists and returns its name. */
+static void fill_wal(char name[256])
+{
+    char key[16];
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "%03d", i);
+        assert_ok(kit_put(store, FAM_META, key, large('w'), &err));
+    }
+    assert_ok(store_sync(store, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".log", name));
+}
+
+static void a_log_damaged_within_is_refused_by_name_and_never_cut_short(void **state)
+{
+    (void)state;
+    char wal[256];
+    fill_wal(wal);
+    kit_flip(kit_path(dir, wal), 100 * 1000);
+    assert_refused(E_DAMAGED, wal);
+    assert_refused(E_DAMAGED, wal);
+    kit_flip(kit_path(dir, wal), 100 * 1000); /* whoever repairs it has everything again */
+    assert_ok(open_store(&err));
+    kit_is(store, FAM_META, "099", large('w'));
+}
+
+static void a_log_cut_at_its_end_loses_whole_lists_from_the_end_only(void **state)
+{
+    (void)state;
+    char wal[256];
+    fill_wal(wal);
+    assert_int_equal(truncate(kit_path(dir, wal), 100 * 1000), 0);
+    assert_ok(open_store(&err));
+    struct store_iter *it = store_iter(store, FAM_META);
+    int n = 0;
+    for (store_iter_seek(it, kit_str("")); store_iter_valid(it); store_iter_next(it), n++) {
+        char key[16];
+        snprintf(key, sizeof key, "%03d", n);
+        assert_true(view_eq(store_iter_key(it), kit_str(key)));
+        assert_true(view_eq(store_iter_value(it), kit_str(large('w'))));
+    }
+    assert_int_equal(store_iter_status(it, NULL), E_OK);
+    assert_in_range(n, 45, 50);
+    store_iter_close(it);
+}
+
+/* Rows 0 to `last` are there but for `removed`; `damaged` cannot be read, and by no way. */
+static void assert_damaged_log(int removed, int damaged, int last, const char *file)
+{
+    struct buf out = {0};
+    struct err e = {0};
+    for (int i = 0; i <= last; i++) {
+        if (i == removed)
+            continue;
+        err_clear(&e);
+        if (get_log(i, &out, &e) == E_OK)
+            assert_memory_equal(out.data, large((char)('a' + i)), out.size);
+        else if (i != damaged)
+            fail_msg("%d: %s", i, e.text);
+        assert_int_equal(e.code, i == damaged ? E_DAMAGED : E_OK);
+        if (i == damaged)
+            assert_has(e.text, file);
+    }
+    struct key from = key_log_prefix(7);
+    struct store_iter *it = store_iter(store, FAM_LOG_DAYS);
+    int seen = 0;
+    for (store_iter_seek(it, key_view(&from)); store_iter_valid(it); store_iter_next(it), seen++) {
+        seen += seen == removed;
+        assert_memory_equal(store_iter_value(it).data, large((char)('a' + seen)), 2000);
+    }
+    assert_int_equal(seen + (seen == removed), damaged);
+    err_clear(&e);
+    store_iter_status(it, &e);
+    assert_code(E_DAMAGED, e);
+    assert_has(e.text, file);
+    store_iter_close(it);
+    buf_free(&out);
+}
+
+static void a_damaged_value_of_a_log_is_refused_with_the_files_name_and_never_read(void **state)
+{
+    (void)state;
+    enum { REMOVED = 15, DAMAGED = 16, LAST = 24 };
+    char first[256], second[256];
+    for (int i = 0; i < 10; i++)
+        put_log(i, (char)('a' + i));
+    put_log(REMOVED, 'x');
+    assert_ok(store_reclaim(store, FAM_LOG_DAYS, &err));
+    assert_true(kit_find(dir, "", ".blob", first));
+    for (int i = 10; i <= LAST; i++) {
+        if (i != REMOVED)
+            put_log(i, (char)('a' + i));
+    }
+    assert_ok(store_reclaim(store, FAM_LOG_DAYS, &err));
+    struct key gone = key_log(7, REMOVED); /* its value stays in the first file, and is good */
+    struct puts l;
+    puts_init(&l);
+    puts_remove(&l, FAM_LOG_DAYS, key_view(&gone));
+    assert_ok(store_write(store, &l, &err));
+    puts_free(&l);
+    shut();
+    assert_true(kit_find(dir, "", ".blob", second));
+    assert_string_not_equal(first, second);
+    kit_flip(kit_path(dir, second), place_of(kit_path(dir, second), large('a' + DAMAGED)) + 1000);
+    assert_ok(open_store(&err));
+    assert_damaged_log(REMOVED, DAMAGED, LAST, kit_path(dir, second));
+}
+
+static void a_blob_file_cut_short_is_refused_by_name(void **state)
+{
+    (void)state;
+    char blob[256];
+    for (int i = 0; i < 5; i++)
+        put_log(i, (char)('a' + i));
+    assert_ok(store_reclaim(store, FAM_LOG_DAYS, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".blob", blob));
+    assert_int_equal(truncate(kit_path(dir, blob), 5000), 0);
+    struct err e = {0};
+    if (open_store(&e) == E_OK) {
+        struct buf out = {0};
+        assert_int_equal(get_log(4, &out, &e), E_DAMAGED);
+        buf_free(&out);
+    }
+    assert_int_equal(e.code, E_DAMAGED);
+    assert_has(e.text, blob);
+}
+
+static void a_missing_blob_file_is_refused_by_name(void **state)
+{
+    (void)state;
+    char blob[256];
+    put_log(1, 'a');
+    assert_ok(store_reclaim(store, FAM_LOG_DAYS, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".blob", blob));
+    assert_int_equal(unlink(kit_path(dir, blob)), 0);
+    struct err e = {0};
+    if (open_store(&e) == E_OK) {
+        struct buf out = {0};
+        assert_int_equal(get_log(1, &out, &e), E_DAMAGED);
+        buf_free(&out);
+    }
+    assert_int_equal(e.code, E_DAMAGED);
+    assert_has(e.text, blob);
+}
+
+static void a_damaged_table_is_refused_with_its_name(void **state)
+{
+    (void)state;
+    char table[256];
+    assert_ok(kit_put(store, FAM_META, "a", large('t'), &err));
+    assert_ok(store_reclaim(store, FAM_META, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".sst", table));
+    kit_flip(kit_path(dir, table), place_of(kit_path(dir, table), large('t')) + 500);
+    assert_ok(open_store(&err));
+    struct buf out = {0};
+    struct err e = {0};
+    bool found;
+    store_get(store, FAM_META, kit_str("a"), &out, &found, &e);
+    assert_code(E_DAMAGED, e);
+    assert_has(e.text, table);
+    assert_false(found);
+    struct store_iter *it = store_iter(store, FAM_META);
+    store_iter_seek(it, kit_str(""));
+    assert_false(store_iter_valid(it));
+    store_iter_status(it, &e);
+    assert_code(E_DAMAGED, e);
+    assert_has(e.text, table);
+    store_iter_close(it);
+    buf_free(&out);
+}
+
+static void a_missing_table_is_refused_at_opening_with_its_name(void **state)
+{
+    (void)state;
+    char table[256];
+    assert_ok(kit_put(store, FAM_META, "a", "1", &err));
+    assert_ok(store_reclaim(store, FAM_META, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".sst", table));
+    assert_int_equal(unlink(kit_path(dir, table)), 0);
+    assert_refused(E_DAMAGED, table);
+}
+
+static void a_damaged_manifest_is_refused_by_name(void **state)
+{
+    (void)state;
+    char manifest[256];
+    shut();
+    assert_true(kit_find(dir, "MANIFEST-", "", manifest));
+    kit_flip(kit_path(dir, manifest), 60);
+    assert_refused(E_DAMAGED, manifest);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **args)
+{
+    if (argc == 2)
+        cmocka_set_test_filter(args[1]);
+    const struct CMUnitTest tests[] = {
+        TEST(a_database_without_its_CURRENT_is_refused_and_never_begun_anew),
+        TEST(a_log_damaged_within_is_refused_by_name_and_never_cut_short),
+        TEST(a_log_cut_at_its_end_loses_whole_lists_from_the_end_only),
+        TEST(a_damaged_value_of_a_log_is_refused_with_the_files_name_and_never_read),
+        TEST(a_blob_file_cut_short_is_refused_by_name),
+        TEST(a_missing_blob_file_is_refused_by_name),
+        TEST(a_damaged_table_is_refused_with_its_name),
+        TEST(a_missing_table_is_refused_at_opening_with_its_name),
+        TEST(a_damaged_manifest_is_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,277 @@
+/* Opening: who may open what, whose directory it is, and a creation that ends anywhere. */
+#include "store_rocks_kit.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+
+/* ---------------------------------------------------------------- another process
+ *
+ * Opens a directory on a disk that may fail, says so on its stdout, and lives until it is killed.
+ */
+static int other_process(char **args)
+{
+    dir = args[2];
+    disk_fails(args[3][0] != '\0' ? "" : NULL, atoi(args[3]), atol(args[4]));
+    char code = (char)open_store(NULL);
+    disk.error = 0;
+    if (code == E_OK && disk.from != 0 && (disk.writes >= disk.from || disk.syncs >= disk.from))
+        code = E_INTERNAL; /* it met the fault and did not mind */
+    if (code == E_OK && kit_put(store, FAM_META, "a", "1", NULL) != E_OK)
+        code = E_INTERNAL;
+    if (syscall(SYS_write, STDOUT_FILENO, &code, 1) != 1)
+        return 1;
+    pause();
+    return 0;
+}
+
+/* Starts one. Its code of opening; E_CLOSED if it died of it. */
+static pid_t start_other(int error, long from, int *code)
+{
+    char error_text[16] = "", from_text[16];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    if (error != 0)
+        snprintf(error_text, sizeof error_text, "%d", error);
+    snprintf(from_text, sizeof from_text, "%ld", from);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        if (error != 0) /* RocksDB's assertions say what the test knows */
+            dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        execl("/proc/self/exe", "store-rocks", "--open", dir, error_text, from_text, (char *)NULL);
+        _exit(1);
+    }
+    close(ends[1]);
+    char said;
+    *code = read(ends[0], &said, 1) == 1 ? said : E_CLOSED;
+    close(ends[0]);
+    return child;
+}
+
+static void kill_other(pid_t child)
+{
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+/* ---------------------------------------------------------------- who may open what */
+
+static void a_second_open_is_refused_and_told_who_has_it(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char expected[128];
+    snprintf(expected, sizeof expected, "is in use by another broker, process %ld", (long)getpid());
+    assert_refused(E_STORE_LOCKED, expected);
+    assert_refused(E_STORE_LOCKED, expected); /* refusing changes nothing */
+    store = first;
+    assert_ok(kit_put(store, FAM_META, "a", "1", &err));
+    assert_ok(store_sync(store, &err));
+}
+
+static void a_process_that_was_killed_does_not_keep_its_directory(void **state)
+{
+    (void)state;
+    shut();
+    int code;
+    pid_t other = start_other(0, 0, &code);
+    assert_int_equal(code, E_OK);
+    char expected[64];
+    snprintf(expected, sizeof expected, "process %ld", (long)other);
+    assert_refused(E_STORE_LOCKED, expected);
+    kill_other(other);
+    assert_ok(open_store(&err));
+    kit_is(store, FAM_META, "a", "1");
+}
+
+static void a_tool_that_holds_the_database_is_seen_too(void **state)
+{
+    (void)state;
+    shut();
+    rocksdb_options_t *o = rocksdb_options_create();
+    const char *names[FAM_COUNT + 1];
+    const rocksdb_options_t *options[FAM_COUNT + 1];
+    rocksdb_column_family_handle_t *handles[FAM_COUNT + 1];
+    for (int f = 0; f <= FAM_COUNT; f++) {
+        names[f] = f < FAM_COUNT ? store_family_name((enum store_family)f) : "default";
+        options[f] = o;
+    }
+    char *text = NULL;
+    rocksdb_t *db = rocksdb_open_column_families(o, dir, FAM_COUNT + 1, names, options, handles, &text);
+    assert_null(text);
+    assert_refused(E_STORE_LOCKED, dir);
+    for (int f = 0; f <= FAM_COUNT; f++)
+        rocksdb_column_family_handle_destroy(handles[f]);
+    rocksdb_close(db);
+    rocksdb_options_destroy(o);
+}
+
+static void a_directory_that_is_missing_is_made_for_its_owner_only(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *parent = dir;
+    dir = strdup(kit_path(parent, "new"));
+    assert_ok(open_store(&err));
+    struct stat st;
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    shut();
+    free(dir);
+    dir = parent;
+    store = first;
+}
+
+static void a_path_that_cannot_be_a_directory_is_refused_by_name(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *whole = dir;
+    dir = strdup(kit_path(whole, "CURRENT"));
+    assert_refused(E_STORE_FAILED, dir);
+    free(dir);
+    dir = strdup(kit_path(whole, "no/such/place"));
+    assert_refused(E_STORE_FAILED, dir);
+    free(dir);
+    dir = whole;
+    store = first;
+}
+
+static void somebody_elses_directory_is_refused_and_left_alone(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *whole = dir;
+    dir = strdup(kit_path(whole, "photos"));
+    assert_int_equal(mkdir(dir, 0700), 0);
+    int fd = open(kit_path(dir, "holiday.jpg"), O_CREAT | O_WRONLY, 0600);
+    close(fd);
+    assert_refused(E_STORE_FAILED, "'holiday.jpg' is there");
+    char name[256];
+    assert_true(kit_find(dir, "holiday", "", name));
+    assert_int_equal(unlink(kit_path(dir, "holiday.jpg")), 0);
+    assert_int_equal(rmdir(dir), 0); /* nothing else is in it */
+    free(dir);
+    dir = whole;
+    store = first;
+}
+
+static void a_family_of_a_newer_version_is_refused(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    struct store_rocks *s = container_of(store, struct store_rocks, base);
+    rocksdb_column_family_handle_t *h = rocksdb_create_column_family(s->db, s->options.db, "future", &text);
+    assert_null(text);
+    rocksdb_column_family_handle_destroy(h);
+    shut();
+    assert_refused(E_FORMAT_NEWER, "future");
+}
+
+static void a_missing_family_is_refused_and_not_made_anew(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    struct store_rocks *s = container_of(store, struct store_rocks, base);
+    rocksdb_drop_column_family(s->db, s->family[FAM_HELD], &text);
+    assert_null(text);
+    shut();
+    assert_refused(E_DAMAGED, "held");
+    assert_refused(E_DAMAGED, "held");
+}
+
+/* ---------------------------------------------------------------- creation */
+
+/* The n-th write or sync of a creation fails, for every n, and the process is killed then. */
+static void a_creation_that_ended_anywhere_is_finished_by_the_next_opening(void **state)
+{
+    (void)state;
+    shut();
+    int code = E_CLOSED, failures = 0;
+    for (long n = 1; code != E_OK; n += 1 + n / 8) {
+        kit_remove(dir);
+        dir = kit_dir();
+        kill_other(start_other(EIO, n, &code));
+        failures += code != E_OK;
+        assert_ok(open_store(&err));
+        assert_ok(kit_put(store, FAM_LOG_COMPACTED, "a", "1", &err));
+        assert_ok(store_sync(store, &err));
+        shut();
+        assert_ok(open_store(&err));
+        kit_is(store, FAM_LOG_COMPACTED, "a", "1");
+        shut();
+    }
+    assert_in_range(failures, 10, 1000);
+}
+
+/* ---------------------------------------------------------------- what RocksDB says */
+
+static void what_rocksdb_says_has_a_code(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int code;
+    } said[] = {
+        {"Result incomplete: Write stall", E_OVERLOADED},
+        {"IO error: No space left on device: While appending to file: /d/000012.log: No space left on device",
+         E_DISK_FULL},
+        {"IO error: No space left on deviceWhile appending to file: /d/000012.log: No space left on device",
+         E_DISK_FULL},
+        {"Result incomplete: IO error: No space left on device: While open a file for appending: "
+         "/d/000031.sst: No space "
+         "left on device",
+         E_DISK_FULL},
+        {"IO error: While appending to file: /d/000012.log: Input/output error", E_STORE_FAILED},
+        {"IO error: While fdatasync: /d/000012.log: Input/output error", E_STORE_FAILED},
+        {"IO error: While appending to file: /d/000012.log: Disk quota exceeded", E_STORE_FAILED},
+        {"IO error: While lock file: /d/LOCK: Resource temporarily unavailable", E_STORE_LOCKED},
+        {"IO error: lock hold by current process, acquire time 1763788800 acquiring thread 139: /d/LOCK: No "
+         "locks available",
+         E_STORE_LOCKED},
+        {"Corruption: checksum mismatch", E_DAMAGED},
+        {"Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4  in /d/000012.sst offset 0 "
+         "size 2035",
+         E_DAMAGED},
+        {"Corruption: Blob CRC mismatch", E_DAMAGED},
+        {"IO error: No such file or directory: While open a file for random read: /d/000012.blob: No such "
+         "file or directory",
+         E_DAMAGED},
+        {"Corruption: Unknown Footer version. Maybe this file was created with newer version of RocksDB?",
+         E_FORMAT_NEWER},
+        {"Corruption: VersionEdit: unknown tag", E_FORMAT_NEWER},
+        {"Invalid argument: Column families not opened: future", E_FORMAT_NEWER},
+        {"Invalid argument: Column family not found: held", E_DAMAGED},
+        {"Invalid argument: anything else", E_STORE_FAILED},
+        {"Shutdown in progress: ", E_STORE_FAILED},
+        {"", E_STORE_FAILED},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+        int code = rocks_error_code(said[i].text);
+        if (code != said[i].code)
+            fail_msg("%s: %s", said[i].text, error_name(code));
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **args)
+{
+    if (argc == 5 && strcmp(args[1], "--open") == 0)
+        return other_process(args);
+    if (argc == 2)
+        cmocka_set_test_filter(args[1]);
+    const struct CMUnitTest tests[] = {
+        TEST(a_second_open_is_refused_and_told_who_has_it),
+        TEST(a_process_that_was_killed_does_not_keep_its_directory),
+        TEST(a_tool_that_holds_the_database_is_seen_too),
+        TEST(a_directory_that_is_missing_is_made_for_its_owner_only),
+        TEST(a_path_that_cannot_be_a_directory_is_refused_by_name),
+        TEST(somebody_elses_directory_is_refused_and_left_alone),
+        TEST(a_family_of_a_newer_version_is_refused),
+        TEST(a_missing_family_is_refused_and_not_made_anew),
+        TEST(a_creation_that_ended_anywhere_is_finished_by_the_next_opening),
+        cmocka_unit_test(what_rocksdb_says_has_a_code),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
