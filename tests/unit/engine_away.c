@@ -3,53 +3,26 @@
 
 #include "base/mem.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
 /* A retry that is due in more than 10 s is away. */
-static struct world begin(struct wire_group_config config)
+static struct kit_world begin(struct wire_group_config config)
 {
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = UINT64_MAX, .hard_cap_ms = UINT64_MAX});
     assert_int_equal(k->limits.retry_window_ms, 10000);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
+    return (struct kit_world){k, p, kit_group(k, "t", "g", &config)};
 }
 
-static struct group *group_of(struct world w) { return map_get(&w.k->engine->groups, w.g); }
-static size_t entries(struct world w) { return map_count(&group_of(w)->parts[0]->entries); }
-static size_t keys(struct world w) { return map_count(&group_of(w)->keys); }
-static const char *where(struct world w) { return kit_where(w.k, "t", "g"); }
-
-static size_t rows(struct world w, enum store_family f, bool (*is)(struct view key))
-{
-    size_t n = 0;
-    struct store_iter *it = store_iter(w.k->store, f);
-    for (store_iter_seek(it, VIEW_LIT("")); store_iter_valid(it); store_iter_next(it))
-        n += is(store_iter_key(it));
-    store_iter_close(it);
-    return n;
-}
+static struct group *group_of(struct kit_world w) { return map_get(&w.k->engine->groups, w.g); }
+static size_t entries(struct kit_world w) { return map_count(&group_of(w)->parts[0]->entries); }
+static size_t keys(struct kit_world w) { return map_count(&group_of(w)->keys); }
+static const char *where(struct kit_world w) { return kit_where(w.k, "t", "g"); }
 
 static bool is_time(struct view key) { uint64_t due; return key_read_sched_kind(key, &due) == SCHED_KIND_AWAY; }
 static bool is_near(struct view key) { uint64_t due; return key_read_sched_kind(key, &due) == SCHED_KIND_RETRY; }
-static bool is_any(struct view key) { (void)key; return true; }
 
-static void nack(struct world w, const char *messages, uint32_t delay_ms)
+static void nack(struct kit_world w, const char *messages, uint32_t delay_ms)
 {
     assert_string_equal(kit_settle_delay(w.k, A, w.g, SETTLE_NACK, messages, delay_ms), "");
-}
-
-/* From here on each message as it comes is acknowledged. */
-static void take(struct world w, const char *messages)
-{
-    for (const char *at = messages; *at != '\0';) {
-        char text[8];
-        size_t size = strcspn(at, " ");
-        snprintf(text, sizeof text, "%.*s", (int)size, at);
-        assert_string_equal(kit_receive(w.k, B, w.g, 10), text);
-        assert_string_equal(kit_ack(w.k, B, w.g, text), "");
-        at += size + (at[size] == ' ');
-    }
-    assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
 }
 
 /* ---------------------------------------------------------------- retries */
@@ -58,7 +31,7 @@ static void a_retry_that_is_far_away_is_in_no_memory_and_comes_when_it_is_due_an
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = begin((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a -");
         assert_string_equal(kit_receive(w.k, A, w.g, 2), "0 1");
         nack(w, "0 1", 60000);
@@ -74,7 +47,7 @@ static void a_retry_that_is_far_away_is_in_no_memory_and_comes_when_it_is_due_an
         assert_int_equal(entries(w) + keys(w), 0);
         kit_pass(w.k, 59999);
         assert_string_equal(kit_receive(w.k, A, w.g, 2), "");
-        assert_int_equal(rows(w, FAM_SCHED, is_time), 0);
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 0);
         if (restart)
             kit_restart(w.k);
         kit_pass(w.k, 1);
@@ -84,7 +57,7 @@ static void a_retry_that_is_far_away_is_in_no_memory_and_comes_when_it_is_due_an
         assert_int_equal(kit_record(kit_reply(c), 0)->grants, 2);
         assert_string_equal(kit_ack(w.k, A, w.g, "0 1"), "");
         assert_string_equal(where(w), "floor 2");
-        assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any), 0);
+        assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL), 0);
         kit_free(w.k);
     }
 }
@@ -92,7 +65,7 @@ static void a_retry_that_is_far_away_is_in_no_memory_and_comes_when_it_is_due_an
 static void a_retry_within_the_window_stays_and_one_a_millisecond_later_goes(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a b");
     kit_receive(w.k, A, w.g, 2);
     nack(w, "0", 10000);
@@ -102,14 +75,14 @@ static void a_retry_within_the_window_stays_and_one_a_millisecond_later_goes(voi
     assert_string_equal(where(w), "done 1 retrying 2 redriven 1 away 1");
     kit_pass(w.k, 1); /* now it is near */
     assert_int_equal(entries(w), 2);
-    assert_int_equal(rows(w, FAM_SCHED, is_near), 2);
+    assert_int_equal(kit_rows(w.k, FAM_SCHED, is_near), 2);
     kit_free(w.k);
 }
 
 static void a_key_whose_head_is_away_is_in_no_memory_and_keeps_its_order(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a b a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1");
     kit_ack(w.k, A, w.g, "1");
@@ -126,16 +99,16 @@ static void a_key_whose_head_is_away_is_in_no_memory_and_keeps_its_order(void **
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
     assert_int_equal(entries(w) + keys(w), 0);
     kit_pass(w.k, 60000);
-    take(w, "0 2 3 4 6 7");
+    kit_take(w, "0 2 3 4 6 7");
     assert_string_equal(where(w), "floor 8");
-    assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any), 0);
+    assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL), 0);
     kit_free(w.k);
 }
 
 static void a_list_behind_a_key_that_is_away_may_have_many_chunks(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, A, w.g, 1);
     nack(w, "0", 3600000);
@@ -155,14 +128,14 @@ static void a_list_behind_a_key_that_is_away_may_have_many_chunks(void **state)
         kit_ack(w.k, A, w.g, expected);
     }
     assert_string_equal(where(w), "floor 2001");
-    assert_int_equal(rows(w, FAM_KEYS, is_any), 0);
+    assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 0);
     kit_free(w.k);
 }
 
 static void a_message_goes_away_again_as_often_as_it_fails_and_is_parked_at_last(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.max_deliveries = 3});
+    struct kit_world w = begin((struct wire_group_config){.max_deliveries = 3});
     kit_produce(w.k, w.p, "a a");
     for (int i = 0; i < 3; i++) {
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
@@ -170,7 +143,7 @@ static void a_message_goes_away_again_as_often_as_it_fails_and_is_parked_at_last
         kit_pass(w.k, 30000);
     }
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "0 parked(max_deliveries)");
-    take(w, "1");
+    kit_take(w, "1");
     assert_int_equal(engine_counters(w.k->engine)->away_messages, 2);
     assert_int_equal(engine_counters(w.k->engine)->back_messages, 2);
     kit_free(w.k);
@@ -180,7 +153,7 @@ static void retries_of_many_keys_come_in_the_order_of_their_times_however_many_a
 {
     (void)state;
     enum { N = 3000 };
-    struct world w = begin((struct wire_group_config){.order = ORDER_NONE, .backoff_min_ms = 100000, .backoff_max_ms = 100000, .lease_ms = 1000});
+    struct kit_world w = begin((struct wire_group_config){.order = ORDER_NONE, .backoff_min_ms = 100000, .backoff_max_ms = 100000, .lease_ms = 1000});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "-", N);
     struct call *c = kit_receive_wait(w.k, A, 0, w.g, N, 1000);
@@ -208,7 +181,7 @@ static void retries_of_many_keys_come_in_the_order_of_their_times_however_many_a
     assert_int_equal(g->retrying, N);
     kit_pass(w.k, 10000);
     assert_int_equal(g->ready, N);
-    assert_int_equal(rows(w, FAM_SCHED, is_time), 0);
+    assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 0);
     kit_free(w.k);
 }
 
@@ -218,7 +191,7 @@ static void a_late_ack_finds_a_message_that_is_away_and_its_key_goes_on(void **s
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.lease_ms = 1000, .backoff_min_ms = 60000});
+        struct kit_world w = begin((struct wire_group_config){.lease_ms = 1000, .backoff_min_ms = 60000});
         kit_produce(w.k, w.p, "a a -");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 2");
         kit_pass(w.k, 1000); /* the leases ran out: both come again at once */
@@ -233,10 +206,10 @@ static void a_late_ack_finds_a_message_that_is_away_and_its_key_goes_on(void **s
         assert_string_equal(kit_ack(w.k, A, w.g, "0 2"), "");
         assert_string_equal(where(w), "floor 1 done 1 ready 1");
         assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "");
-        take(w, "1");
+        kit_take(w, "1");
         kit_pass(w.k, 120000);
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
-        assert_int_equal(rows(w, FAM_SCHED, is_time) + rows(w, FAM_KEYS, is_any), 0);
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time) + kit_rows(w.k, FAM_KEYS, NULL), 0);
         kit_free(w.k);
     }
 }
@@ -244,7 +217,7 @@ static void a_late_ack_finds_a_message_that_is_away_and_its_key_goes_on(void **s
 static void an_older_token_than_the_last_is_lost_while_the_message_is_away(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, A, w.g, 1);
     uint64_t older = kit_token(w.k, w.g, w.p, 0);
@@ -262,7 +235,7 @@ static void an_older_token_than_the_last_is_lost_while_the_message_is_away(void 
 static void a_late_park_of_a_message_that_is_away_blocks_its_key(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 1);
     nack(w, "0", 60000);
@@ -270,7 +243,7 @@ static void a_late_park_of_a_message_that_is_away_blocks_its_key(void **state)
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "0 parked(parked)");
     kit_produce(w.k, w.p, "b");
     kit_pass(w.k, 120000);
-    take(w, "2");
+    kit_take(w, "2");
     assert_string_equal(where(w), "floor 1 done 1 blocked 1 behind 1 parked 1 redriven 1 away 1");
     kit_free(w.k);
 }
@@ -278,7 +251,7 @@ static void a_late_park_of_a_message_that_is_away_blocks_its_key(void **state)
 static void what_was_settled_while_readers_looked_does_not_come_back(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a - a");
     kit_receive(w.k, A, w.g, 2);
     nack(w, "0 1", 60000);
@@ -289,16 +262,16 @@ static void what_was_settled_while_readers_looked_does_not_come_back(void **stat
     assert_string_equal(kit_ack(w.k, A, w.g, "0 1"), "");
     w.k->hold_back = false;
     kit_pass(w.k, 100000);
-    take(w, "2");
+    kit_take(w, "2");
     assert_string_equal(where(w), "floor 3");
-    assert_int_equal(rows(w, FAM_SCHED, is_time), 0);
+    assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 0);
     kit_free(w.k);
 }
 
 static void what_was_set_back_again_while_readers_looked_comes_at_its_new_time(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, A, w.g, 1);
     nack(w, "0", 60000);
@@ -326,12 +299,12 @@ static void blocked_keys_are_in_no_memory_and_a_redrive_brings_each_back_in_orde
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.park = PARK_KEY, .max_deliveries = 1});
+        struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY, .max_deliveries = 1});
         kit_produce(w.k, w.p, "a b a b");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1");
         nack(w, "0 1", 0);
         assert_int_equal(entries(w) + keys(w), 0);
-        assert_int_equal(rows(w, FAM_SCHED, is_near) + rows(w, FAM_SCHED, is_time), 0);
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_near) + kit_rows(w.k, FAM_SCHED, is_time), 0);
         kit_produce(w.k, w.p, "a");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
         assert_string_equal(where(w), "floor 2 blocked 2 behind 3 parked 2 redriven 2 away 2");
@@ -343,11 +316,11 @@ static void blocked_keys_are_in_no_memory_and_a_redrive_brings_each_back_in_orde
         if (restart)
             kit_restart(w.k);
         assert_string_equal(where(w), "floor 2 ready 1 blocked 1 behind 3 parked 1 redriven 2 away 1");
-        take(w, "0 2 4");
+        kit_take(w, "0 2 4");
         kit_drop_parked(w.k, w.g, w.p, 1);
-        take(w, "3");
+        kit_take(w, "3");
         assert_string_equal(where(w), "floor 5");
-        assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any), 0);
+        assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL), 0);
         kit_free(w.k);
     }
 }
@@ -355,7 +328,7 @@ static void blocked_keys_are_in_no_memory_and_a_redrive_brings_each_back_in_orde
 static void a_redriven_message_goes_before_a_head_that_is_away_and_that_comes_when_it_is_due(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     kit_receive(w.k, A, w.g, 1);
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
@@ -364,17 +337,17 @@ static void a_redriven_message_goes_before_a_head_that_is_away_and_that_comes_wh
     assert_int_equal(entries(w), 0);
     assert_true(kit_redrive(w.k, w.g, w.p, 0)); /* older: it is the head, the other stands behind it */
     kit_restart(w.k);
-    take(w, "0");
+    kit_take(w, "0");
     assert_int_equal(entries(w), 0); /* the other is the head again, and away again */
     kit_pass(w.k, 60000);
-    take(w, "1 2");
+    kit_take(w, "1 2");
     kit_free(w.k);
 }
 
 static void a_redriven_message_that_is_younger_goes_away_with_the_head_of_its_key(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     for (int i = 0; i < 2; i++) {
         kit_receive(w.k, A, w.g, 1);
@@ -390,7 +363,7 @@ static void a_redriven_message_that_is_younger_goes_away_with_the_head_of_its_ke
     assert_int_equal(group_waiting(group_of(w)), 0); /* tasks do not wait for it */
     kit_restart(w.k);
     kit_pass(w.k, 60000);
-    take(w, "0 1 2");
+    kit_take(w, "0 1 2");
     assert_string_equal(where(w), "floor 3");
     kit_free(w.k);
 }
@@ -398,7 +371,7 @@ static void a_redriven_message_that_is_younger_goes_away_with_the_head_of_its_ke
 static void the_rest_of_a_run_goes_away_with_its_first(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.run_max = 3});
+    struct kit_world w = begin((struct wire_group_config){.run_max = 3});
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1 2");
     nack(w, "0", 60000);
@@ -409,7 +382,7 @@ static void the_rest_of_a_run_goes_away_with_its_first(void **state)
     kit_pass(w.k, 60000);
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1 2");
     assert_string_equal(kit_ack(w.k, A, w.g, "0 1 2"), "");
-    take(w, "3");
+    kit_take(w, "3");
     kit_free(w.k);
 }
 
@@ -419,7 +392,7 @@ static void a_retry_behind_a_dead_letter_waits_for_its_key_and_is_no_retry_meanw
     (void)state;
     for (int round = 0; round < 4; round++) {
         bool restart = round % 2 != 0, early = round >= 2;
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = begin((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a a a");
         kit_receive(w.k, A, w.g, 1);
         kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
@@ -445,9 +418,9 @@ static void a_retry_behind_a_dead_letter_waits_for_its_key_and_is_no_retry_meanw
             assert_string_equal(kit_receive(w.k, A, w.g, 10), "");
             kit_pass(w.k, 1);
         }
-        take(w, "1 2");
+        kit_take(w, "1 2");
         assert_string_equal(where(w), "floor 3");
-        assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any) + rows(w, FAM_SCHED, is_time), 0);
+        assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL) + kit_rows(w.k, FAM_SCHED, is_time), 0);
         kit_free(w.k);
     }
 }
@@ -456,7 +429,7 @@ static void a_retry_behind_a_dead_letter_waits_for_its_key_and_is_no_retry_meanw
 static void what_came_back_does_not_hold_back_a_redrive(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.order = ORDER_NONE});
+    struct kit_world w = begin((struct wire_group_config){.order = ORDER_NONE});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "-", 1200);
     struct group *g = group_of(w);
@@ -479,7 +452,7 @@ static void a_purge_ends_what_is_away_but_dead_letters(void **state)
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.park = PARK_KEY, .run_max = 2});
+        struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY, .run_max = 2});
         kit_produce(w.k, w.p, "a b c c - a b");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 5 1 6 2 3 4");
         kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
@@ -495,8 +468,8 @@ static void a_purge_ends_what_is_away_but_dead_letters(void **state)
         assert_string_equal(kit_ack(w.k, A, w.g, "1"), "LEASE_LOST");
         if (restart)
             kit_restart(w.k);
-        assert_int_equal(rows(w, FAM_SCHED, is_time), 0);
-        assert_int_equal(rows(w, FAM_KEYS, is_any), 1); /* of the blocked key */
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 0);
+        assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 1); /* of the blocked key */
         kit_produce(w.k, w.p, "a b");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "10"); /* its key stays blocked */
         kit_ack(w.k, A, w.g, "10");
@@ -515,7 +488,7 @@ static void the_rows_that_a_purge_leaves_go_in_bounded_steps(void **state)
 {
     (void)state;
     enum { N = 1000 };
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     w.k->watch = false;
     for (int i = 0; i < N; i++) {
         char key[16];
@@ -533,7 +506,7 @@ static void the_rows_that_a_purge_leaves_go_in_bounded_steps(void **state)
     kit_begin(w.k);
     assert_int_equal(group_purge(w.k->engine, g), N);
     kit_end(w.k);
-    assert_true(rows(w, FAM_HELD, is_any) >= N - 256);
+    assert_true(kit_rows(w.k, FAM_HELD, NULL) >= N - 256);
     assert_string_equal(where(w), "floor 1000");
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "");
     kit_produce(w.k, w.p, "k7 k8");
@@ -542,7 +515,7 @@ static void the_rows_that_a_purge_leaves_go_in_bounded_steps(void **state)
     kit_restart(w.k);
     kit_pass(w.k, 100);
     g = group_of(w);
-    assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any) + rows(w, FAM_SCHED, is_time), 0);
+    assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL) + kit_rows(w.k, FAM_SCHED, is_time), 0);
     assert_int_equal(g->away.keys, 0);
     assert_int_equal(g->away.swept, g->away.purges);
     kit_pass(w.k, 120000);
@@ -554,61 +527,50 @@ static void a_group_or_topic_that_is_deleted_leaves_no_row_when_its_retries_were
 {
     (void)state;
     for (int topic = 0; topic < 2; topic++) {
-        struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+        struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY});
         kit_produce(w.k, w.p, "a - b a b");
         kit_receive(w.k, A, w.g, 3);
         nack(w, "0 1", 60000);
         kit_settle(w.k, A, w.g, SETTLE_PARK, "2");
         kit_receive(w.k, A, w.g, 10);
         assert_int_equal(topic ? kit_delete_topic(w.k, "t") : kit_delete_group(w.k, "t", "g"), E_OK);
-        assert_int_equal(rows(w, FAM_HELD, is_any) + rows(w, FAM_KEYS, is_any), 0);
-        assert_int_equal(rows(w, FAM_SCHED, is_time), 2);
+        assert_int_equal(kit_rows(w.k, FAM_HELD, NULL) + kit_rows(w.k, FAM_KEYS, NULL), 0);
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 2);
         kit_restart(w.k);
         kit_pass(w.k, 60000);
-        assert_int_equal(rows(w, FAM_SCHED, is_time), 0);
+        assert_int_equal(kit_rows(w.k, FAM_SCHED, is_time), 0);
         kit_free(w.k);
     }
 }
 
 /* ---------------------------------------------------------------- looking */
 
-static const struct wire_explain_reply *explain_of(struct world w, struct wire_explain x)
-{
-    struct wire_request r = kit_request(w.k, A, VERB_EXPLAIN);
-    r.explain = x;
-    r.explain.topic = VIEW_LIT("t");
-    r.explain.group = VIEW_LIT("g");
-    const struct wire_reply *reply = kit_ask(w.k, r, A);
-    assert_int_equal(reply->code, E_OK);
-    return &reply->explain;
-}
-
 static void explaining_says_of_what_is_away_what_it_waits_for_and_brings_nothing_back(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.run_max = 2});
+    struct kit_world w = begin((struct wire_group_config){.run_max = 2});
     kit_produce(w.k, w.p, "a a a -");
     kit_receive(w.k, A, w.g, 10);
     nack(w, "0 3", 60000);
     uint64_t due = w.k->now.wall_ms + 60000;
-    const struct wire_explain_reply *r = explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 0});
+    const struct wire_explain_reply *r = kit_explain(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 0});
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     assert_int_equal(r->until_ms, due);
-    r = explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 3});
+    r = kit_explain(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 3});
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     for (uint64_t offset = 1; offset < 3; offset++) { /* in the front, and in the list */
-        r = explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = offset});
+        r = kit_explain(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = offset});
         assert_int_equal(r->fact, EXPLAIN_BEHIND);
         assert_int_equal(r->offset, 0);
         assert_int_equal(r->until_ms, due);
     }
-    r = explain_of(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")});
+    r = kit_explain(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")});
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     assert_int_equal(r->offset, 0);
     assert_int_equal(r->depth, 2);
-    r = explain_of(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("b")});
+    r = kit_explain(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("b")});
     assert_int_equal(r->fact, EXPLAIN_EMPTY);
-    r = explain_of(w, (struct wire_explain){0});
+    r = kit_explain(w, (struct wire_explain){0});
     assert_int_equal(r->fact, EXPLAIN_RETRYING);
     assert_int_equal(entries(w) + keys(w), 0);
     assert_int_equal(engine_counters(w.k->engine)->back_messages, 0);
@@ -618,21 +580,21 @@ static void explaining_says_of_what_is_away_what_it_waits_for_and_brings_nothing
 static void explaining_names_the_dead_letter_that_blocks_a_key(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 1);
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
     kit_restart(w.k);
     kit_produce(w.k, w.p, "a"); /* not scanned: nobody asks */
-    const struct wire_explain_reply *r = explain_of(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")});
+    const struct wire_explain_reply *r = kit_explain(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")});
     assert_int_equal(r->fact, EXPLAIN_PARKED);
     assert_int_equal(r->offset, 0);
     for (uint64_t offset = 1; offset < 3; offset++) {
-        r = explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = offset});
+        r = kit_explain(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = offset});
         assert_int_equal(r->fact, EXPLAIN_BEHIND);
         assert_true(view_eq(r->reason, VIEW_LIT("parked")));
     }
-    assert_int_equal(explain_of(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 0})->fact, EXPLAIN_PARKED);
+    assert_int_equal(kit_explain(w, (struct wire_explain){.has_offset = true, .partition = w.p, .offset = 0})->fact, EXPLAIN_PARKED);
     kit_free(w.k);
 }
 
@@ -641,7 +603,7 @@ static void explaining_names_the_dead_letter_that_blocks_a_key(void **state)
 static void a_key_that_is_away_is_not_given_faster_than_its_rate_for_that(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 10}); /* a message in 100 s */
+    struct kit_world w = begin((struct wire_group_config){.key_rate_milli = 10}); /* a message in 100 s */
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 1);
     nack(w, "0", 20000);
@@ -661,7 +623,7 @@ static void a_retry_that_is_away_comes_in_time_while_the_wall_clock_is_not_belie
 {
     (void)state;
     for (int back = 0; back < 2; back++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = begin((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a");
         kit_receive(w.k, A, w.g, 1);
         nack(w, "0", 60000);
@@ -677,7 +639,7 @@ static void a_retry_that_is_away_comes_in_time_while_the_wall_clock_is_not_belie
 static void what_waits_is_away_from_the_next_start_on_when_the_window_was_made_smaller(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a - a");
     kit_receive(w.k, A, w.g, 10);
     nack(w, "0 1", 9000);
@@ -695,7 +657,7 @@ static void what_waits_is_away_from_the_next_start_on_when_the_window_was_made_s
 static void the_rows_of_format_3_are_taken_over(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY});
     kit_produce(w.k, w.p, "a b a a b");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1");
     w.k->watch = false;
@@ -727,19 +689,19 @@ static void the_rows_of_format_3_are_taken_over(void **state)
     kit_ack(w.k, A, w.g, "0 1");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "2 4");
     kit_ack(w.k, A, w.g, "2 4");
-    take(w, "3");
+    kit_take(w, "3");
     kit_free(w.k);
 }
 
 static void nothing_is_looked_for_where_nothing_is_away(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+    struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY});
     kit_produce(w.k, w.p, "a b a");
     kit_receive(w.k, A, w.g, 10);
     kit_ack(w.k, A, w.g, "0 1");
-    take(w, "2");
-    assert_int_equal(rows(w, FAM_SCHED, is_any), 0);
+    kit_take(w, "2");
+    assert_int_equal(kit_rows(w.k, FAM_SCHED, NULL), 0);
     assert_true(w.k->engine->away.next_ms == UINT64_MAX);
     assert_int_equal(group_of(w)->away.keys, 0);
     kit_free(w.k);

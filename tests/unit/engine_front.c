@@ -1,40 +1,17 @@
 /* What is present again: in front of what waits in the list of its key, behind who holds the key, and known after a restart. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(struct wire_group_config config)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
-}
-
 /* Receives what there is, and parks these. */
-static void park(struct world w, const char *messages)
+static void park(struct kit_world w, const char *messages)
 {
     kit_receive(w.k, A, w.g, 10);
     assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, messages), "");
 }
 
-/* From here on each message as it comes is acknowledged. */
-static void take(struct world w, const char *messages)
-{
-    for (const char *at = messages; *at != '\0';) {
-        char text[8];
-        size_t size = strcspn(at, " ");
-        snprintf(text, sizeof text, "%.*s", (int)size, at);
-        assert_string_equal(kit_receive(w.k, B, w.g, 10), text);
-        assert_string_equal(kit_ack(w.k, B, w.g, text), "");
-        at += size + (at[size] == ' ');
-    }
-    assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
-}
-
 static void a_redriven_message_without_a_key_is_delivered_again_with_its_counts_at_nothing(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "- -");
     kit_receive(w.k, A, w.g, 2);
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 0);
@@ -57,7 +34,7 @@ static void a_redriven_message_without_a_key_is_delivered_again_with_its_counts_
 static void what_is_not_parked_is_not_redriven(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     park(w, "0");
     struct held_row row = {.state = HELD_PARKED};
@@ -69,7 +46,7 @@ static void what_is_not_parked_is_not_redriven(void **state)
     kit_end(w.k);
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 redriven 1");
     assert_int_equal(group_waiting(g), 1);
-    take(w, "0");
+    kit_take(w, "0");
     assert_int_equal(group_waiting(g), 0);
     kit_free(w.k);
 }
@@ -77,13 +54,13 @@ static void what_is_not_parked_is_not_redriven(void **state)
 static void a_redriven_message_goes_before_a_younger_one_that_is_ready(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     park(w, "0");
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 behind 1 parked 1"); /* 1 stands in its list */
     kit_redrive(w.k, w.g, w.p, 0);
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 waiting 1 behind 1 redriven 1");
-    take(w, "0 1 2");
+    kit_take(w, "0 1 2");
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 3");
     kit_free(w.k);
 }
@@ -92,7 +69,7 @@ static void a_ready_message_that_only_the_scan_knew_steps_down_and_is_not_lost(v
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a -");
         park(w, "0");
         kit_produce(w.k, w.p, "- a a"); /* 3 is found by the scan */
@@ -100,7 +77,7 @@ static void a_ready_message_that_only_the_scan_knew_steps_down_and_is_not_lost(v
         kit_redrive(w.k, w.g, w.p, 0);
         if (restart)
             kit_restart(w.k);
-        take(w, "0 3 4");
+        kit_take(w, "0 3 4");
         kit_free(w.k);
     }
 }
@@ -109,7 +86,7 @@ static void a_redriven_message_waits_for_who_holds_its_key_and_then_goes_before_
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a a a a a");
         park(w, "0");
         park(w, "1");
@@ -122,7 +99,7 @@ static void a_redriven_message_waits_for_who_holds_its_key_and_then_goes_before_
             kit_restart(w.k);
         assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
         kit_ack(w.k, A, w.g, "2");
-        take(w, "0 1 3 4");
+        kit_take(w, "0 1 3 4");
         kit_free(w.k);
     }
 }
@@ -131,7 +108,7 @@ static void a_message_that_waits_for_its_retry_does_not_hold_back_an_older_one(v
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a a a");
         park(w, "0");
         kit_receive(w.k, A, w.g, 1);
@@ -139,10 +116,10 @@ static void a_message_that_waits_for_its_retry_does_not_hold_back_an_older_one(v
         kit_redrive(w.k, w.g, w.p, 0);
         if (restart)
             kit_restart(w.k);
-        take(w, "0");
+        kit_take(w, "0");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 retrying 1 behind 1");
         kit_pass(w.k, 5000);
-        take(w, "1 2");
+        kit_take(w, "1 2");
         kit_free(w.k);
     }
 }
@@ -150,7 +127,7 @@ static void a_message_that_waits_for_its_retry_does_not_hold_back_an_older_one(v
 static void a_retry_that_falls_due_while_an_older_one_is_held_waits_for_it(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     park(w, "0");
     kit_receive(w.k, A, w.g, 1);
@@ -161,7 +138,7 @@ static void a_retry_that_falls_due_while_an_older_one_is_held_waits_for_it(void 
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 leased 1 waiting 1 behind 1 redriven 1");
     assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
     kit_ack(w.k, A, w.g, "0");
-    take(w, "1 2");
+    kit_take(w, "1 2");
     kit_free(w.k);
 }
 
@@ -170,7 +147,7 @@ static void after_a_restart_a_redriven_message_does_not_let_the_list_pass_what_i
 {
     (void)state;
     for (int order = 0; order < 2; order++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a -");
         park(w, "0");
         kit_ack(w.k, A, w.g, "1");
@@ -190,7 +167,7 @@ static void after_a_restart_a_redriven_message_does_not_let_the_list_pass_what_i
         assert_string_equal(kit_deliveries(w.k, &kit_reply(c)->receive), "0 5 6");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 2 leased 4 waiting 1 behind 1 redriven 1");
         kit_ack(w.k, B, w.g, "5 6 0");
-        take(w, "3 4");
+        kit_take(w, "3 4");
         kit_ack(w.k, A, w.g, "2");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 7");
         kit_free(w.k);
@@ -200,7 +177,7 @@ static void after_a_restart_a_redriven_message_does_not_let_the_list_pass_what_i
 static void after_a_restart_a_redriven_message_whose_key_has_nothing_else_goes_when_the_scan_is_through(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a - b - -");
     park(w, "0");
     kit_redrive(w.k, w.g, w.p, 0);
@@ -210,14 +187,14 @@ static void after_a_restart_a_redriven_message_whose_key_has_nothing_else_goes_w
     kit_produce(w.k, w.p, "a");
     assert_string_equal(kit_receive(w.k, B, w.g, 10), "0 4");
     kit_ack(w.k, B, w.g, "4 0");
-    take(w, "5");
+    kit_take(w, "5");
     kit_free(w.k);
 }
 
 static void a_redriven_message_that_is_parked_again_is_parked_once(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.max_deliveries = 1});
+    struct kit_world w = kit_world((struct wire_group_config){.max_deliveries = 1});
     kit_produce(w.k, w.p, "a a");
     for (int i = 0; i < 3; i++) {
         park(w, "0");
@@ -226,7 +203,7 @@ static void a_redriven_message_that_is_parked_again_is_parked_once(void **state)
     kit_receive(w.k, A, w.g, 1);
     kit_settle(w.k, A, w.g, SETTLE_NACK, "0");
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 parked 1");
-    take(w, "1");
+    kit_take(w, "1");
     assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "0 parked(max_deliveries)");
     kit_free(w.k);
 }
@@ -235,7 +212,7 @@ static void under_park_key_a_redriven_message_lets_its_key_go_on_in_order(void *
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.park = PARK_KEY});
+        struct kit_world w = kit_world((struct wire_group_config){.park = PARK_KEY});
         kit_produce(w.k, w.p, "a a a");
         park(w, "0");
         if (restart)
@@ -249,7 +226,7 @@ static void under_park_key_a_redriven_message_lets_its_key_go_on_in_order(void *
         assert_int_equal(kit_record(kit_reply(c), 0)->grants, 1);
         kit_deliveries(w.k, &c->op.reply.receive);
         kit_settle(w.k, A, w.g, SETTLE_RELEASE, "0");
-        take(w, "0 1 2");
+        kit_take(w, "0 1 2");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 3");
         kit_free(w.k);
     }
@@ -259,13 +236,13 @@ static void a_dropped_message_is_gone_and_under_park_key_its_key_goes_on(void **
 {
     (void)state;
     for (int key = 0; key < 2; key++) {
-        struct world w = begin((struct wire_group_config){.park = key ? PARK_KEY : PARK_MESSAGE});
+        struct kit_world w = kit_world((struct wire_group_config){.park = key ? PARK_KEY : PARK_MESSAGE});
         kit_produce(w.k, w.p, "a a");
         park(w, "0");
         kit_drop_parked(w.k, w.g, w.p, 0);
         assert_string_equal(kit_held(w.k, "t", "g", HELD_ANY), "");
         kit_restart(w.k);
-        take(w, "1");
+        kit_take(w, "1");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 2");
         kit_free(w.k);
     }
@@ -274,7 +251,7 @@ static void a_dropped_message_is_gone_and_under_park_key_its_key_goes_on(void **
 static void a_late_ack_of_a_message_that_stepped_down_counts(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.lease_ms = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.lease_ms = 1000});
     kit_produce(w.k, w.p, "a a a");
     park(w, "0");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
@@ -282,7 +259,7 @@ static void a_late_ack_of_a_message_that_stepped_down_counts(void **state)
     kit_redrive(w.k, w.g, w.p, 0);
     assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 waiting 1 behind 1 redriven 1");
     assert_string_equal(kit_ack(w.k, A, w.g, "1"), "");
-    take(w, "0 2");
+    kit_take(w, "0 2");
     kit_free(w.k);
 }
 
@@ -290,7 +267,7 @@ static void under_park_key_a_late_park_blocks_in_its_place(void **state)
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.lease_ms = 1000});
+        struct kit_world w = kit_world((struct wire_group_config){.lease_ms = 1000});
         kit_produce(w.k, w.p, "a a a");
         park(w, "0");
         kit_alter_group(w.k, "t", "g", (struct wire_group_config){.park = PARK_KEY}, GROUP_SET_PARK);
@@ -301,10 +278,10 @@ static void under_park_key_a_late_park_blocks_in_its_place(void **state)
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 1 ready 1 blocked 1 behind 1 parked 1 redriven 1");
         if (restart)
             kit_restart(w.k);
-        take(w, "0");
+        kit_take(w, "0");
         assert_string_equal(kit_where(w.k, "t", "g"), "floor 2 blocked 1 behind 1 parked 1 redriven 1 away 1");
         kit_redrive(w.k, w.g, w.p, 1);
-        take(w, "1 2");
+        kit_take(w, "1 2");
         kit_free(w.k);
     }
 }
@@ -313,7 +290,7 @@ static void a_key_whose_head_fails_goes_on_with_an_older_one_that_was_redriven_m
 {
     (void)state;
     for (int retry = 0; retry < 2; retry++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         kit_produce(w.k, w.p, "a a a");
         park(w, "0");
         assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
@@ -322,7 +299,7 @@ static void a_key_whose_head_fails_goes_on_with_an_older_one_that_was_redriven_m
         assert_string_equal(kit_receive(w.k, B, w.g, 10), "0");
         assert_string_equal(kit_ack(w.k, B, w.g, "0"), "");
         kit_pass(w.k, 5000);
-        take(w, "1 2");
+        kit_take(w, "1 2");
         kit_free(w.k);
     }
 }
@@ -330,23 +307,23 @@ static void a_key_whose_head_fails_goes_on_with_an_older_one_that_was_redriven_m
 static void under_park_key_a_head_that_is_parked_lets_an_older_redriven_one_go_first(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     park(w, "0");
     kit_alter_group(w.k, "t", "g", (struct wire_group_config){.park = PARK_KEY}, GROUP_SET_PARK);
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "1");
     kit_redrive(w.k, w.g, w.p, 0);
     assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, "1"), "");
-    take(w, "0");
+    kit_take(w, "0");
     kit_redrive(w.k, w.g, w.p, 1);
-    take(w, "1 2");
+    kit_take(w, "1 2");
     kit_free(w.k);
 }
 
 static void a_key_goes_on_after_a_restart_when_its_redriven_head_was_acknowledged_before_it_was_found(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.lease_ms = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.lease_ms = 1000});
     kit_produce(w.k, w.p, "a a a -");
     park(w, "0");
     assert_string_equal(kit_receive(w.k, A, w.g, 1), "1");

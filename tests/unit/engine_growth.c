@@ -3,20 +3,11 @@
 
 #include "schemas/records.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
 static const struct wire_reply *grow(struct kit *k, uint32_t partitions)
 {
     struct wire_request r = kit_request(k, A, VERB_TOPIC_ALTER);
     r.topic = (struct wire_topic_set){.name = VIEW_LIT("t"), .config.partitions = partitions, .mask = TOPIC_SET_PARTITIONS};
     return kit_ask_numbered(k, r, A);
-}
-
-static struct world begin(uint32_t partitions, struct wire_group_config config)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", partitions);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
 }
 
 /* A key that belongs to partition `index` of `count`. */
@@ -33,7 +24,7 @@ static const char *key_of(uint32_t index, uint32_t count)
 }
 
 /* What comes is acknowledged, until nothing does. */
-static const char *drain(struct world w)
+static const char *drain(struct kit_world w)
 {
     static char text[512];
     text[0] = '\0';
@@ -47,7 +38,7 @@ static const char *drain(struct world w)
 static void what_a_key_has_in_the_old_partition_comes_before_what_it_has_in_the_new_one(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     const char *moves = key_of(1, 2);
     kit_produce(w.k, w.p, moves);
     kit_produce(w.k, w.p, moves);
@@ -62,7 +53,7 @@ static void what_a_key_has_in_the_old_partition_comes_before_what_it_has_in_the_
 static void a_group_that_is_behind_does_not_read_the_new_partition_before_the_fence(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     const char *stays = key_of(0, 2), *moves = key_of(1, 2);
     kit_produce_many(w.k, w.p, stays, 300);
     kit_produce(w.k, w.p, moves); /* further than is read ahead */
@@ -80,7 +71,7 @@ static void a_group_that_is_behind_does_not_read_the_new_partition_before_the_fe
 static void what_was_ready_in_the_old_partition_is_found_again_before_what_waits_in_the_new_one(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     kit_produce(w.k, w.p, "-");
     kit_produce(w.k, w.p, key_of(1, 2));
     assert_int_equal(grow(w.k, 2)->code, E_OK);
@@ -95,7 +86,7 @@ static void what_was_ready_in_the_old_partition_is_found_again_before_what_waits
 static void what_waits_in_the_new_partition_is_known_again_behind_what_waits_in_the_old_one(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     const char *moves = key_of(1, 2);
     kit_produce(w.k, w.p, moves);
     kit_produce(w.k, w.p, moves);
@@ -120,7 +111,7 @@ static void what_waits_in_the_new_partition_is_known_again_behind_what_waits_in_
 static void a_redriven_message_of_an_old_partition_waits_for_what_the_scan_finds_in_the_new_one(void **state)
 {
     (void)state;
-    struct world w = begin(2, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(2, (struct wire_group_config){0});
     const char *moves = key_of(3, 4); /* of partition 1, then of 3 */
     kit_produce(w.k, w.p + 1, moves);
     kit_receive(w.k, B, w.g, 1);
@@ -146,7 +137,7 @@ static void a_redriven_message_of_an_old_partition_waits_for_what_the_scan_finds
 static void it_waits_for_the_old_partition_too_where_the_new_one_has_nothing(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     const char *moves = key_of(1, 2);
     kit_produce(w.k, w.p, moves);
     kit_receive(w.k, B, w.g, 1);
@@ -172,7 +163,7 @@ static void it_waits_for_the_old_partition_too_where_the_new_one_has_nothing(voi
 static void a_group_made_later_reads_in_the_same_order(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     const char *moves = key_of(3, 4);
     kit_produce(w.k, w.p, moves);
     assert_int_equal(grow(w.k, 2)->code, E_OK);
@@ -191,7 +182,7 @@ static void a_group_made_later_reads_in_the_same_order(void **state)
 static void a_batch_that_was_checked_against_fewer_partitions_is_refused_and_its_repeat_is_not(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     struct wire_request r = kit_request(w.k, A, VERB_PRODUCE);
     r.lane = w.p;
     r.seq = 1;
@@ -225,7 +216,7 @@ static void a_batch_that_was_checked_against_fewer_partitions_is_refused_and_its
 static void what_waits_for_its_time_goes_to_where_its_key_belongs_by_then(void **state)
 {
     (void)state;
-    struct world w = begin(1, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
     struct batch_builder *builder = batch_builder_new();
     const struct record record = {.key = view_of_str(key_of(1, 2)), .timestamp_ms = 1};
     struct buf bytes = {0};
@@ -250,7 +241,7 @@ static void what_waits_for_its_time_goes_to_where_its_key_belongs_by_then(void *
 static void partitions_grow_by_a_whole_factor_within_the_limits_or_not_at_all(void **state)
 {
     (void)state;
-    struct world w = begin(2, (struct wire_group_config){0});
+    struct kit_world w = kit_world_of(2, (struct wire_group_config){0});
     static const uint32_t refused[] = {1, 3, 5};
     for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
         const struct wire_reply *r = grow(w.k, refused[i]);

@@ -218,16 +218,6 @@ static void ids_of_what_went_with_its_topic_are_answered_so(void **state)
     kit_free(k);
 }
 
-static size_t session_rows(struct kit *k)
-{
-    struct store_iter *it = store_iter(k->store, FAM_SESSIONS);
-    size_t n = 0;
-    for (store_iter_seek(it, view_of("", 0)); store_iter_valid(it); store_iter_next(it))
-        n++;
-    store_iter_close(it);
-    return n;
-}
-
 static void lanes_of_partitions_that_are_gone_are_dropped(void **state)
 {
     (void)state;
@@ -246,7 +236,7 @@ static void lanes_of_partitions_that_are_gone_are_dropped(void **state)
     assert_int_equal(kit_produce(k, 1, "a"), E_OK);
     const struct session *s = session_find(k->engine, (struct id128){A, 1});
     assert_int_equal(map_count(&s->lanes), 2);
-    assert_in_range(session_rows(k), 3 + 2, 3 + 2 + 3); /* those that were not in memory go with the session */
+    assert_in_range(kit_rows(k, FAM_SESSIONS, NULL), 3 + 2, 3 + 2 + 3); /* those that were not in memory go with the session */
     kit_produce_by(k, B, 1, "a");
     kit_free(k);
 }

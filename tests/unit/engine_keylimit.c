@@ -1,23 +1,19 @@
 /* Limits by key where there is no order: so many of a key at once, no faster than its rate, and no other key waits for it. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(struct wire_group_config config)
+static struct kit_world begin(struct wire_group_config config)
 {
     config.order = ORDER_NONE;
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
+    return kit_world(config);
 }
 
-static struct world at_most(uint32_t n) { return begin((struct wire_group_config){.key_in_flight_max = n}); }
+static struct kit_world at_most(uint32_t n) { return begin((struct wire_group_config){.key_in_flight_max = n}); }
 
-static struct group *group_of(struct world w) { return map_get(&w.k->engine->groups, w.g); }
-static const char *where(struct world w) { return kit_where(w.k, "t", "g"); }
+static struct group *group_of(struct kit_world w) { return map_get(&w.k->engine->groups, w.g); }
+static const char *where(struct kit_world w) { return kit_where(w.k, "t", "g"); }
 
 /* How many messages of a key are leased, counted in the leases. */
-static uint32_t leased_of(struct world w, uint64_t hash)
+static uint32_t leased_of(struct kit_world w, uint64_t hash)
 {
     uint32_t n = 0;
     for (struct map_it it = map_iter(&group_of(w)->leases); map_next(&it);)
@@ -26,7 +22,7 @@ static uint32_t leased_of(struct world w, uint64_t hash)
     return n;
 }
 
-static void alter(struct world w, uint32_t at_once, uint32_t rate_milli)
+static void alter(struct kit_world w, uint32_t at_once, uint32_t rate_milli)
 {
     struct wire_group_config to = {.key_in_flight_max = at_once, .key_rate_milli = rate_milli};
     assert_int_equal(kit_alter_group(w.k, "t", "g", to, GROUP_SET_KEY_IN_FLIGHT_MAX | GROUP_SET_KEY_RATE_MILLI)->code, E_OK);
@@ -37,7 +33,7 @@ static void alter(struct world w, uint32_t at_once, uint32_t rate_milli)
 static void of_a_key_at_its_limit_no_more_is_leased_and_everything_else_goes_on(void **state)
 {
     (void)state;
-    struct world w = at_most(2);
+    struct kit_world w = at_most(2);
     kit_produce(w.k, w.p, "a a a b - a -");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 3 4 6 1");
     assert_string_equal(where(w), "leased 5 throttled 1 behind 1");
@@ -58,7 +54,7 @@ static void the_limit_is_exact_over_any_number_of_receivers_and_nothing_is_lost(
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 12; seed++) {
-        struct world w = begin((struct wire_group_config){.key_in_flight_max = (uint32_t)(seed % 3 + 1), .max_deliveries = 1000,
+        struct kit_world w = begin((struct wire_group_config){.key_in_flight_max = (uint32_t)(seed % 3 + 1), .max_deliveries = 1000,
                                                           .backoff_min_ms = 50, .backoff_max_ms = 200, .lease_ms = 1000});
         uint32_t n = group_of(w)->config.key_in_flight_max, done = 0, reached = 0;
         struct rng r;
@@ -99,7 +95,7 @@ static void the_limit_is_exact_over_any_number_of_receivers_and_nothing_is_lost(
 static void a_key_with_many_messages_at_its_limit_costs_no_memory_and_hides_no_other(void **state)
 {
     (void)state;
-    struct world w = at_most(3);
+    struct kit_world w = at_most(3);
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "a", 3000);
     kit_produce(w.k, w.p, "b c -");
@@ -129,7 +125,7 @@ static void a_key_with_many_messages_at_its_limit_costs_no_memory_and_hides_no_o
 static void a_key_below_its_limit_does_not_keep_others_waiting(void **state)
 {
     (void)state;
-    struct world w = at_most(100);
+    struct kit_world w = at_most(100);
     kit_produce(w.k, w.p, "a a a a a a a a");
     kit_receive(w.k, A, w.g, 1);
     kit_pass(w.k, 1);
@@ -147,7 +143,7 @@ static void a_key_below_its_limit_does_not_keep_others_waiting(void **state)
 static void what_comes_back_while_its_key_is_full_waits_and_goes_before_what_never_went(void **state)
 {
     (void)state;
-    struct world w = at_most(1);
+    struct kit_world w = at_most(1);
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 500); /* who waits for its retry does not hold its key */
@@ -169,7 +165,7 @@ static void what_comes_back_while_its_key_is_full_waits_and_goes_before_what_nev
 static void a_dead_letter_frees_its_place_and_takes_one_when_it_is_redriven(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_in_flight_max = 1, .park = PARK_KEY});
+    struct kit_world w = begin((struct wire_group_config){.key_in_flight_max = 1, .park = PARK_KEY});
     kit_produce(w.k, w.p, "a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0"); /* nothing is behind it: there is no order */
@@ -190,7 +186,7 @@ static void a_dead_letter_frees_its_place_and_takes_one_when_it_is_redriven(void
 static void what_expires_at_the_head_of_its_key_lets_the_next_go(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_in_flight_max = 1, .park = PARK_KEY, .expired = EXPIRED_PARK});
+    struct kit_world w = begin((struct wire_group_config){.key_in_flight_max = 1, .park = PARK_KEY, .expired = EXPIRED_PARK});
     w.k->message_ttl_ms = 1000;
     kit_produce(w.k, w.p, "a a");
     w.k->message_ttl_ms = 0;
@@ -207,7 +203,7 @@ static void what_expires_at_the_head_of_its_key_lets_the_next_go(void **state)
 static void a_key_goes_no_faster_than_its_rate_and_the_others_as_fast_as_they_can(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 2000});
+    struct kit_world w = begin((struct wire_group_config){.key_rate_milli = 2000});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "a", 100);
     kit_produce(w.k, w.p, "b - -");
@@ -224,7 +220,7 @@ static void a_key_goes_no_faster_than_its_rate_and_the_others_as_fast_as_they_ca
 static void a_key_has_both_limits_at_once(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 2000, .key_in_flight_max = 1});
+    struct kit_world w = begin((struct wire_group_config){.key_rate_milli = 2000, .key_in_flight_max = 1});
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
     kit_ack(w.k, A, w.g, "0");
@@ -243,7 +239,7 @@ static void a_key_has_both_limits_at_once(void **state)
 static void after_a_restart_what_is_leased_counts_and_what_waits_is_known(void **state)
 {
     (void)state;
-    struct world w = at_most(2);
+    struct kit_world w = at_most(2);
     kit_produce(w.k, w.p, "a a a a b");
     assert_string_equal(kit_receive(w.k, A, w.g, 3), "0 4 1");
     kit_restart(w.k);
@@ -264,7 +260,7 @@ static void after_a_restart_what_is_leased_counts_and_what_waits_is_known(void *
     kit_free(w.k);
 }
 
-static bool row_says_head_in_list(struct world w, const char *key)
+static bool row_says_head_in_list(struct kit_world w, const char *key)
 {
     struct key k = key_list_header(w.g, key_hash(view_of_str(key)));
     struct list_header_row header = {0};
@@ -282,7 +278,7 @@ static bool row_says_head_in_list(struct world w, const char *key)
 static void rows_say_who_is_head_after_a_restart_though_it_is_another(void **state)
 {
     (void)state;
-    struct world w = at_most(1);
+    struct kit_world w = at_most(1);
     kit_produce(w.k, w.p, "a a a a");
     kit_receive(w.k, A, w.g, 1);
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 500);
@@ -304,7 +300,7 @@ static void rows_say_who_is_head_after_a_restart_though_it_is_another(void **sta
 static void a_purge_forgets_what_was_leased(void **state)
 {
     (void)state;
-    struct world w = at_most(1);
+    struct kit_world w = at_most(1);
     kit_produce(w.k, w.p, "a a a b b");
     kit_receive(w.k, A, w.g, 10);
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 10);
@@ -322,7 +318,7 @@ static void a_purge_forgets_what_was_leased(void **state)
 static void a_group_without_limits_by_key_keeps_nothing_of_keys(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.rate_milli = 1000000});
+    struct kit_world w = begin((struct wire_group_config){.rate_milli = 1000000});
     kit_produce(w.k, w.p, "a a b");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1 2");
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0 1", 0);
@@ -333,7 +329,7 @@ static void a_group_without_limits_by_key_keeps_nothing_of_keys(void **state)
 static void a_limit_that_is_set_holds_for_what_is_granted_from_then_on(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a a a b");
     assert_string_equal(kit_receive(w.k, A, w.g, 1), "0");
     assert_string_equal(where(w), "leased 1 ready 5");
@@ -360,7 +356,7 @@ static void a_limit_that_is_set_holds_for_what_is_granted_from_then_on(void **st
 static void a_limit_that_is_lowered_holds_back_what_was_ready(void **state)
 {
     (void)state;
-    struct world w = at_most(3);
+    struct kit_world w = at_most(3);
     kit_produce(w.k, w.p, "a a a b");
     assert_string_equal(kit_receive(w.k, A, w.g, 3), "0 3 1");
     assert_string_equal(where(w), "leased 3 ready 1");
@@ -377,7 +373,7 @@ static void a_limit_that_is_lowered_holds_back_what_was_ready(void **state)
 static void a_limit_that_is_taken_away_lets_everything_go_and_loses_nothing(void **state)
 {
     (void)state;
-    struct world w = at_most(1);
+    struct kit_world w = at_most(1);
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 20);
@@ -401,15 +397,6 @@ static void a_limit_that_is_taken_away_lets_everything_go_and_loses_nothing(void
 
 /* ---------------------------------------------------------------- explain */
 
-static const struct wire_explain_reply *explain_of(struct world w, struct wire_explain x)
-{
-    struct wire_request r = kit_request(w.k, A, VERB_EXPLAIN);
-    r.explain = x;
-    r.explain.topic = VIEW_LIT("t");
-    r.explain.group = VIEW_LIT("g");
-    return &kit_ask(w.k, r, A)->explain;
-}
-
 static void assert_says(const struct wire_explain_reply *r, enum explain_fact fact, const char *part)
 {
     char text[1024];
@@ -421,7 +408,7 @@ static void assert_says(const struct wire_explain_reply *r, enum explain_fact fa
 static void explain_names_the_limit_that_keeps_a_message(void **state)
 {
     (void)state;
-    struct world w = at_most(2);
+    struct kit_world w = at_most(2);
     kit_produce(w.k, w.p, "a a a a");
     kit_receive(w.k, A, w.g, 10);
     const struct { struct wire_explain x; const char *text; } cases[] = {
@@ -431,12 +418,12 @@ static void explain_names_the_limit_that_keeps_a_message(void **state)
         {{.has_key = false}, "keys at their limit: 1, behind them: 1; leased: 2"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        assert_says(explain_of(w, cases[i].x), EXPLAIN_THROTTLED, cases[i].text);
+        assert_says(kit_explain(w, cases[i].x), EXPLAIN_THROTTLED, cases[i].text);
     kit_ack(w.k, A, w.g, "0");
     kit_receive(w.k, A, w.g, 10);
     kit_ack(w.k, A, w.g, "1");
     kit_receive(w.k, A, w.g, 10);
-    assert_says(explain_of(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")}), EXPLAIN_LEASED, "leased: 2");
+    assert_says(kit_explain(w, (struct wire_explain){.has_key = true, .key = VIEW_LIT("a")}), EXPLAIN_LEASED, "leased: 2");
     kit_free(w.k);
 }
 

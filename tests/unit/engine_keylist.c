@@ -1,27 +1,8 @@
 /* What waits behind the head of a key: in order, however long the list, whenever the broker restarts. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(void)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", NULL)};
-}
-
-static size_t list_rows(struct kit *k)
-{
-    struct store_iter *it = store_iter(k->store, FAM_KEYS);
-    size_t n = 0;
-    for (store_iter_seek(it, VIEW_LIT("")); store_iter_valid(it); store_iter_next(it))
-        n++;
-    store_iter_close(it);
-    return n;
-}
-
 /* Takes and acks `n` messages one by one; each must be the next of the key. */
-static void take_in_order(struct world w, uint64_t from, uint64_t n)
+static void take_in_order(struct kit_world w, uint64_t from, uint64_t n)
 {
     for (uint64_t o = from; o < from + n; o++) {
         char text[24];
@@ -34,7 +15,7 @@ static void take_in_order(struct world w, uint64_t from, uint64_t n)
 static void the_messages_of_a_key_come_one_at_a_time_in_order(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a b a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 2");
     assert_string_equal(kit_where(w.k, "t", "g"), "leased 2 behind 2");
@@ -49,33 +30,33 @@ static void the_messages_of_a_key_come_one_at_a_time_in_order(void **state)
 static void a_list_longer_than_several_chunks_stays_in_order(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "a", 900);
     kit_produce(w.k, w.p, "b");
     assert_string_equal(kit_receive(w.k, A, w.g, 1), "0");
     assert_string_equal(kit_receive(w.k, B, w.g, 1), "900"); /* no look-ahead that one key can fill */
     assert_string_equal(kit_where(w.k, "t", "g"), "leased 2 behind 899");
-    assert_int_equal(list_rows(w.k), 1 + 4);
+    assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 1 + 4);
     kit_ack(w.k, A, w.g, "0");
     take_in_order(w, 1, 899);
-    assert_int_equal(list_rows(w.k), 0);
+    assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 0);
     kit_free(w.k);
 }
 
 static void a_list_of_exactly_one_chunk_rolls_over_with_the_next_message(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "a", 1 + 256);
     kit_receive(w.k, A, w.g, 1);
     kit_receive(w.k, B, w.g, 8); /* asks for more, so that all is scanned */
     assert_string_equal(kit_where(w.k, "t", "g"), "leased 1 behind 256");
-    assert_int_equal(list_rows(w.k), 1 + 1);
+    assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 1 + 1);
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 8);
-    assert_int_equal(list_rows(w.k), 1 + 2);
+    assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 1 + 2);
     kit_ack(w.k, A, w.g, "0");
     take_in_order(w, 1, 257);
     kit_free(w.k);
@@ -84,11 +65,11 @@ static void a_list_of_exactly_one_chunk_rolls_over_with_the_next_message(void **
 static void a_list_that_ran_empty_begins_anew(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     for (uint64_t round = 0; round < 3; round++) {
         kit_produce(w.k, w.p, "a a a");
         take_in_order(w, 3 * round, 3);
-        assert_int_equal(list_rows(w.k), 0);
+        assert_int_equal(kit_rows(w.k, FAM_KEYS, NULL), 0);
         assert_int_equal(map_count(&((struct group *)map_get(&w.k->engine->groups, w.g))->keys), 0);
     }
     kit_free(w.k);
@@ -99,7 +80,7 @@ static void a_restart_anywhere_loses_no_place_in_the_list(void **state)
 {
     (void)state;
     for (int at = 0; at < 40; at++) {
-        struct world w = begin();
+        struct kit_world w = kit_world((struct wire_group_config){0});
         w.k->watch = false;
         uint64_t next = 0;
         kit_produce_many(w.k, w.p, "a", 250);
@@ -127,7 +108,7 @@ static void a_restart_anywhere_loses_no_place_in_the_list(void **state)
 static void late_messages_follow_a_list_whose_last_chunk_was_full_before_the_restart(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "a", 1 + 512);
     kit_receive(w.k, A, w.g, 1);
@@ -144,7 +125,7 @@ static void late_messages_follow_a_list_whose_last_chunk_was_full_before_the_res
 static void a_head_that_was_ready_when_the_broker_died_goes_before_its_list(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "x a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 1), "0"); /* a is read ahead: ready, two behind it */
     assert_string_equal(kit_where(w.k, "t", "g"), "leased 1 ready 1 behind 2");
@@ -160,7 +141,7 @@ static void a_head_that_was_ready_when_the_broker_died_goes_before_its_list(void
 static void a_head_that_is_retried_holds_its_list_back_over_a_restart(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 1);
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 5000);
@@ -174,7 +155,7 @@ static void a_head_that_is_retried_holds_its_list_back_over_a_restart(void **sta
 static void a_chunk_that_is_gone_stops_the_engine_and_is_named(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 2);
     struct store_iter *it = store_iter(w.k->store, FAM_KEYS);

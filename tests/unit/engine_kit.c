@@ -542,6 +542,15 @@ const struct wire_reply *kit_control(struct kit *k, const char *topic, const cha
     return kit_ask_numbered(k, r, A);
 }
 
+struct kit_world kit_world_of(uint32_t partitions, struct wire_group_config config)
+{
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic(k, "t", partitions);
+    return (struct kit_world){k, p, kit_group(k, "t", "g", &config)};
+}
+
+struct kit_world kit_world(struct wire_group_config config) { return kit_world_of(1, config); }
+
 int kit_delete_group(struct kit *k, const char *topic, const char *name)
 {
     struct wire_request r = kit_request(k, A, VERB_GROUP_DELETE);
@@ -754,6 +763,19 @@ const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle
 
 const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages) { return kit_settle(k, who, group, SETTLE_ACK, messages); }
 
+void kit_take(struct kit_world w, const char *messages)
+{
+    for (const char *at = messages; *at != '\0';) {
+        char text[8];
+        size_t size = strcspn(at, " ");
+        snprintf(text, sizeof text, "%.*s", (int)size, at);
+        assert_string_equal(kit_receive(w.k, B, w.g, 10), text);
+        assert_string_equal(kit_ack(w.k, B, w.g, text), "");
+        at += size + (at[size] == ' ');
+    }
+    assert_string_equal(kit_receive(w.k, B, w.g, 10), "");
+}
+
 const struct wire_reply *kit_unit_of(struct kit *k, int who, struct wire_unit unit)
 {
     struct wire_request r = kit_request(k, who, VERB_SETTLE);
@@ -838,6 +860,18 @@ void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t
     kit_quiet(k);
 }
 
+const struct wire_explain_reply *kit_explain(struct kit_world w, struct wire_explain what)
+{
+    struct wire_request r = kit_request(w.k, A, VERB_EXPLAIN);
+    r.explain = what;
+    r.explain.topic = VIEW_LIT("t");
+    r.explain.group = VIEW_LIT("g");
+    const struct wire_reply *reply = kit_ask(w.k, r, A);
+    assert_int_equal(reply->code, E_OK);
+    assert_int_equal(reply->body, BODY_EXPLAIN);
+    return &reply->explain;
+}
+
 const struct wire_reply *kit_change_held(struct kit *k, const char *topic, const char *group, struct wire_held_change change)
 {
     struct wire_request r = kit_request(k, A, VERB_HELD_CHANGE);
@@ -866,7 +900,18 @@ struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group)
     return reply->lag.rows[0];
 }
 
-/* ---------------------------------------------------------------- rows that are not as the engine wrote them */
+/* ---------------------------------------------------------------- rows */
+
+size_t kit_rows(const struct kit *k, enum store_family f, bool (*is)(struct view key))
+{
+    size_t n = 0;
+    struct store_iter *it = store_iter(k->store, f);
+    for (store_iter_seek(it, VIEW_LIT("")); store_iter_valid(it); store_iter_next(it))
+        n += is == NULL || is(store_iter_key(it));
+    store_iter_close(it);
+    return n;
+}
+
 
 static void row_write(struct kit *k, struct puts *l)
 {

@@ -80,6 +80,10 @@ struct kit {
 
 struct kit *kit_new(void);
 void kit_free(struct kit *k);
+/* What most tests begin with: a topic "t", of which `p` is the first partition, and its group "g". */
+struct kit_world { struct kit *k; uint32_t p, g; };
+struct kit_world kit_world(struct wire_group_config config); /* of one partition */
+struct kit_world kit_world_of(uint32_t partitions, struct wire_group_config config);
 /* The broker ends and begins again on what it wrote. Clients say hello again. */
 void kit_restart(struct kit *k);
 /* As kit_restart, and nobody comes back. */
@@ -127,6 +131,8 @@ struct wire_settle_item kit_item(const struct kit *k, uint32_t group, enum settl
 const char *kit_settle(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages);
 const char *kit_settle_delay(struct kit *k, int who, uint32_t group, enum settle_verb verb, const char *messages, uint32_t delay_ms);
 const char *kit_ack(struct kit *k, int who, uint32_t group, const char *messages);
+/* From here on each message as it comes, "0 2 3", is acknowledged, and then nothing comes. */
+void kit_take(struct kit_world w, const char *messages);
 int kit_unit(struct kit *k, int who, const struct wire_settle_item *items, uint32_t n);
 /* One unit, whole. */
 const struct wire_reply *kit_unit_of(struct kit *k, int who, struct wire_unit unit);
@@ -138,10 +144,14 @@ const char *kit_held(struct kit *k, const char *topic, const char *group, enum h
 /* Redrives, or drops, a parked message, in a turn of its own. */
 bool kit_redrive(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
 void kit_drop_parked(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset);
+const struct wire_explain_reply *kit_explain(struct kit_world w, struct wire_explain what);
 const struct wire_reply *kit_change_held(struct kit *k, const char *topic, const char *group, struct wire_held_change change);
 /* A task as a list says it. */
 struct wire_task_row kit_task(struct kit *k, uint64_t id);
 struct wire_lag kit_lag(struct kit *k, const char *topic, const char *group);
+
+/* Rows of a family as they stand in the store, those that `is` says; NULL: all. */
+size_t kit_rows(const struct kit *k, enum store_family f, bool (*is)(struct view key));
 
 /* ---- rows that are not as the engine wrote them. From then on it may stop for one, and is not compared with a restart. */
 void kit_row_put(struct kit *k, enum store_family f, struct key key, struct view value);

@@ -1,16 +1,7 @@
 /* Numbers: a retry is not a duplicate, in order where order is asked for, and nothing is kept for ever. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(void)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", NULL)};
-}
-
-static struct wire_request produce(struct world w, uint64_t seq, uint64_t seen)
+static struct wire_request produce(struct kit_world w, uint64_t seq, uint64_t seen)
 {
     struct wire_request r = kit_request(w.k, B, VERB_PRODUCE);
     r.lane = w.p;
@@ -20,9 +11,9 @@ static struct wire_request produce(struct world w, uint64_t seq, uint64_t seen)
     return r;
 }
 
-static const struct wire_reply *numbered_produce(struct world w, uint64_t seq, uint64_t seen) { return kit_ask(w.k, produce(w, seq, seen), B); }
+static const struct wire_reply *numbered_produce(struct kit_world w, uint64_t seq, uint64_t seen) { return kit_ask(w.k, produce(w, seq, seen), B); }
 
-static struct wire_request make_group(struct world w, const char *name, uint64_t seq, uint64_t seen)
+static struct wire_request make_group(struct kit_world w, const char *name, uint64_t seq, uint64_t seen)
 {
     struct wire_request r = kit_request(w.k, B, VERB_GROUP_CREATE);
     r.seq = seq;
@@ -31,17 +22,17 @@ static struct wire_request make_group(struct world w, const char *name, uint64_t
     return r;
 }
 
-static const struct wire_reply *numbered_group(struct world w, const char *name, uint64_t seq, uint64_t seen)
+static const struct wire_reply *numbered_group(struct kit_world w, const char *name, uint64_t seq, uint64_t seen)
 {
     return kit_ask(w.k, make_group(w, name, seq, seen), B);
 }
 
-static uint64_t end_of(struct world w) { return ((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.end; }
+static uint64_t end_of(struct kit_world w) { return ((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.end; }
 
 static void a_repeat_is_answered_with_the_first_result_and_done_once(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_produce(w, 1, 0)->produce.base_offset, 0);
     const struct wire_reply *first = numbered_produce(w, 2, 0);
     assert_false(first->produce.duplicate);
@@ -60,7 +51,7 @@ static void a_repeat_is_answered_with_the_first_result_and_done_once(void **stat
 static void a_repeat_in_the_same_turn_is_done_once_too(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_begin(w.k);
     struct call *a = kit_call(w.k, produce(w, 1, 0), B), *b = kit_call(w.k, produce(w, 1, 0), B);
     kit_end(w.k);
@@ -72,7 +63,7 @@ static void a_repeat_in_the_same_turn_is_done_once_too(void **state)
 static void an_ordered_lane_takes_only_the_next_number(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_produce(w, 2, 0)->code, E_OUT_OF_ORDER);
     assert_int_equal(numbered_produce(w, UINT64_MAX, 0)->code, E_OUT_OF_ORDER);
     assert_int_equal(numbered_produce(w, 1, 0)->code, E_OK);
@@ -85,7 +76,7 @@ static void an_ordered_lane_takes_only_the_next_number(void **state)
 static void a_refused_request_keeps_its_number_and_its_successors_wait(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->limits.disk_reserve_bytes = 100;
     kit_begin(w.k);
     engine_disk(w.k->engine, 10);
@@ -104,7 +95,7 @@ static void a_refused_request_keeps_its_number_and_its_successors_wait(void **st
 static void the_unordered_lane_is_open_for_sixty_numbers_above_the_lowest_that_is_missing(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_group(w, "g60", 60, 0)->code, E_OK);
     assert_int_equal(numbered_group(w, "g61", 61, 0)->code, E_OUT_OF_ORDER);
     assert_int_equal(numbered_group(w, "g2", 2, 0)->code, E_OK);
@@ -118,7 +109,7 @@ static void the_unordered_lane_is_open_for_sixty_numbers_above_the_lowest_that_i
 static void numbers_of_the_unordered_lane_are_done_once_in_any_order(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     static const uint64_t order[] = {3, 1, 5, 2, 4};
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         char name[8];
@@ -139,7 +130,7 @@ static void numbers_of_the_unordered_lane_are_done_once_in_any_order(void **stat
 static void results_are_kept_until_the_client_has_seen_them(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     for (uint64_t seq = 1; seq <= 5; seq++)
         numbered_produce(w, seq, 0);
     assert_int_equal(numbered_produce(w, 3, 2)->produce.base_offset, 4);
@@ -152,7 +143,7 @@ static void results_are_kept_until_the_client_has_seen_them(void **state)
 static void results_and_numbers_survive_a_restart(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     for (uint64_t seq = 1; seq <= 3; seq++)
         numbered_produce(w, seq, 1);
     numbered_group(w, "two", 2, 0);
@@ -170,7 +161,7 @@ static void results_and_numbers_survive_a_restart(void **state)
 static void a_number_that_was_seen_answered_is_over_even_if_a_power_cut_took_its_effect(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_produce(w, 5, 4)->code, E_OK); /* 1 to 4 stood on `os`, and are gone with the power */
     assert_int_equal(numbered_produce(w, 6, 4)->code, E_OK);
     kit_free(w.k);
@@ -179,7 +170,7 @@ static void a_number_that_was_seen_answered_is_over_even_if_a_power_cut_took_its
 static void another_request_under_a_used_number_is_refused(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_group(w, "g1", 1, 0)->code, E_OK);
     struct wire_request r = kit_request(w.k, B, VERB_TOPIC_CREATE);
     r.seq = 1;
@@ -192,7 +183,7 @@ static void another_request_under_a_used_number_is_refused(void **state)
 static void a_request_without_a_number_or_in_a_lane_that_is_not_its_own_is_refused(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_produce(w, 0, 0)->code, E_INVALID_ARGUMENT);
     struct wire_request r = produce(w, 1, 0);
     r.lane = 0;
@@ -211,7 +202,7 @@ static void a_request_without_a_number_or_in_a_lane_that_is_not_its_own_is_refus
 static void a_replies_seen_that_lies_harms_nobody_but_its_lane(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(numbered_produce(w, 1, UINT64_MAX)->code, E_OK); /* not below its own number: not believed */
     assert_int_equal(numbered_produce(w, UINT64_MAX, UINT64_MAX - 1)->code, E_OK);
     assert_int_equal(numbered_produce(w, UINT64_MAX, UINT64_MAX - 1)->produce.base_offset, 2);
@@ -228,7 +219,7 @@ static void a_replies_seen_that_lies_harms_nobody_but_its_lane(void **state)
 static void a_client_that_never_says_what_it_saw_is_refused_in_the_end(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->watch = false;
     uint64_t seq = 1;
     while (numbered_produce(w, seq, 0)->code == E_OK && seq < 1000)
@@ -243,7 +234,7 @@ static void a_client_that_never_says_what_it_saw_is_refused_in_the_end(void **st
 static void large_results_that_nobody_sees_are_bounded_in_bytes(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->watch = false;
     struct wire_settle_item *items = mem_array(WIRE_ITEMS_MAX, sizeof *items);
     for (uint32_t i = 0; i < WIRE_ITEMS_MAX; i++) /* each is refused, so each has a code to keep */
@@ -261,7 +252,7 @@ static void large_results_that_nobody_sees_are_bounded_in_bytes(void **state)
 static void a_session_made_anew_in_the_turn_in_which_its_like_ended_has_no_numbers(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     numbered_produce(w, 1, 0);
     kit_begin(w.k);
     kit_call(w.k, kit_request(w.k, B, VERB_BYE), B);
@@ -279,7 +270,7 @@ static void a_session_made_anew_in_the_turn_in_which_its_like_ended_has_no_numbe
 static void lanes_of_a_session_are_limited(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->limits.lanes_per_session_max = 2;
     uint32_t p = kit_topic(w.k, "many", 3);
     assert_int_equal(kit_produce_by(w.k, B, p, "a"), E_OK);

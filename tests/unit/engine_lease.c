@@ -3,19 +3,12 @@
 
 #include <time.h>
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(void)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.lease_ms = 5000, .max_deliveries = 3})};
-}
+static struct kit_world begin(void) { return kit_world((struct wire_group_config){.lease_ms = 5000, .max_deliveries = 3}); }
 
 static void a_leased_message_is_given_to_nobody_else_until_its_lease_ends(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a");
     assert_string_equal(kit_receive(w.k, A, w.g, 1), "0");
     kit_pass(w.k, 4900);
@@ -28,7 +21,7 @@ static void a_leased_message_is_given_to_nobody_else_until_its_lease_ends(void *
 static void an_expiry_is_a_failure_and_counts_towards_parking(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a");
     for (uint32_t failures = 0; failures < 3; failures++) {
         struct call *c = kit_receive_wait(w.k, A, 0, w.g, 1, 1000);
@@ -43,7 +36,7 @@ static void an_expiry_is_a_failure_and_counts_towards_parking(void **state)
 static void the_token_of_an_expired_lease_is_good_until_the_message_is_granted_again(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b");
     kit_receive(w.k, A, w.g, 2);
     kit_pass(w.k, 5000);
@@ -59,7 +52,7 @@ static void the_token_of_an_expired_lease_is_good_until_the_message_is_granted_a
 static void what_came_back_can_not_be_extended_and_a_late_nack_counts_no_second_failure(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, A, w.g, 1);
     kit_pass(w.k, 5000);
@@ -73,7 +66,7 @@ static void what_came_back_can_not_be_extended_and_a_late_nack_counts_no_second_
 static void extending_moves_the_end_and_each_message_has_its_own(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c");
     kit_receive(w.k, A, w.g, 3);
     kit_pass(w.k, 4000);
@@ -95,7 +88,7 @@ static void extending_moves_the_end_and_each_message_has_its_own(void **state)
 static void extending_may_shorten_and_is_bounded(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     w.k->limits.lease_ms_max = 20000;
     kit_produce(w.k, w.p, "a b");
     kit_receive(w.k, A, w.g, 2);
@@ -112,7 +105,7 @@ static void extending_may_shorten_and_is_bounded(void **state)
 static void extending_every_message_of_a_large_lease_takes_no_long_time(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     w.k->watch = false;
     enum { N = 60000 };
     kit_produce_many(w.k, w.p, "-", N);
@@ -150,7 +143,7 @@ static void extending_every_message_of_a_large_lease_takes_no_long_time(void **s
 static void part_of_a_lease_can_be_settled_and_the_rest_runs_on(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c");
     kit_receive(w.k, A, w.g, 3);
     kit_ack(w.k, A, w.g, "1");
@@ -168,7 +161,7 @@ static void part_of_a_lease_can_be_settled_and_the_rest_runs_on(void **state)
 static void a_lease_survives_a_restart_with_a_full_new_term_and_its_token(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b");
     kit_receive(w.k, A, w.g, 2);
     kit_pass(w.k, 4999);
@@ -187,7 +180,7 @@ static void a_lease_survives_a_restart_with_a_full_new_term_and_its_token(void *
 static void a_token_is_never_given_twice(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a");
     uint64_t last = 0;
     for (int i = 0; i < 6; i++) {
@@ -204,7 +197,7 @@ static void a_token_is_never_given_twice(void **state)
 
 /* ---------------------------------------------------------------- slots */
 
-static struct call *receive(struct world w, uint32_t slot, uint64_t counter, uint32_t wait_ms)
+static struct call *receive(struct kit_world w, uint32_t slot, uint64_t counter, uint32_t wait_ms)
 {
     struct wire_request r = kit_request(w.k, A, VERB_RECEIVE);
     r.receive = (struct wire_receive){.slot = slot, .counter = counter, .groups = &w.g, .groups_n = 1, .max_messages = 2, .wait_ms = wait_ms};
@@ -214,7 +207,7 @@ static struct call *receive(struct world w, uint32_t slot, uint64_t counter, uin
 static void a_repeated_receive_is_answered_with_the_same_leases_as_far_as_they_stand(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c d");
     struct call *c = receive(w, 4, 1, 100);
     assert_string_equal(kit_deliveries(w.k, &kit_reply(c)->receive), "0 1");
@@ -237,7 +230,7 @@ static void a_repeated_receive_is_answered_with_the_same_leases_as_far_as_they_s
 static void slots_are_apart(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c d");
     assert_string_equal(kit_deliveries(w.k, &kit_reply(receive(w, 0, 1, 100))->receive), "0 1");
     assert_string_equal(kit_deliveries(w.k, &kit_reply(receive(w, 59, 1, 100))->receive), "2 3");
@@ -250,7 +243,7 @@ static void slots_are_apart(void **state)
 static void a_counter_that_went_by_is_told_so(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a");
     receive(w, 0, UINT64_MAX, 100);
     assert_int_equal(kit_reply(receive(w, 0, 7, 100))->code, E_AGAIN);
@@ -261,7 +254,7 @@ static void a_counter_that_went_by_is_told_so(void **state)
 static void a_newer_receive_takes_the_place_of_the_one_that_waits_in_its_slot(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     struct call *older = receive(w, 0, 1, 10000), *newer = receive(w, 0, 2, 10000);
     assert_int_equal(kit_reply(older)->code, E_AGAIN);
     assert_false(newer->answered);
@@ -270,7 +263,7 @@ static void a_newer_receive_takes_the_place_of_the_one_that_waits_in_its_slot(vo
     kit_free(w.k);
 }
 
-static const struct wire_reply *settle_and_receive(struct world w, uint64_t seq, uint32_t slot, uint64_t counter)
+static const struct wire_reply *settle_and_receive(struct kit_world w, uint64_t seq, uint32_t slot, uint64_t counter)
 {
     struct wire_receive carried = {.slot = slot, .counter = counter, .groups = &w.g, .groups_n = 1, .max_messages = 1, .wait_ms = 5000};
     struct wire_request r = kit_request(w.k, B, VERB_SETTLE);
@@ -282,7 +275,7 @@ static const struct wire_reply *settle_and_receive(struct world w, uint64_t seq,
 static void a_settle_that_carries_a_receive_is_repeated_with_the_same_leases(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c");
     kit_receive(w.k, A, w.g, 1); /* reads ahead */
     assert_string_equal(kit_deliveries(w.k, &settle_and_receive(w, 1, 0, 1)->settle.receive), "1");
@@ -295,7 +288,7 @@ static void a_settle_that_carries_a_receive_is_repeated_with_the_same_leases(voi
 static void a_carried_receive_keeps_to_its_slot(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     struct wire_request r = kit_request(w.k, B, VERB_RECEIVE);
     r.receive = (struct wire_receive){.counter = 1, .groups = &w.g, .groups_n = 1, .max_messages = 1, .wait_ms = 60000};
     struct call *waiting = kit_call(w.k, r, B);
@@ -316,7 +309,7 @@ static void a_carried_receive_keeps_to_its_slot(void **state)
 static void a_session_gives_all_its_leases_back_and_only_its_own(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = begin();
     kit_produce(w.k, w.p, "a b c d");
     kit_receive(w.k, B, w.g, 1);
     kit_receive(w.k, C, w.g, 1);

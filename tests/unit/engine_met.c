@@ -9,19 +9,17 @@ enum { NOBODY = 77, HOUR = 3600000 };
 #define BAD VIEW_LIT("\x01")   /* of a good format, and then nothing */
 #define NEWER VIEW_LIT("\x09")
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(struct wire_group_config config)
+static struct kit_world begin(struct wire_group_config config)
 {
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = UINT64_MAX, .hard_cap_ms = UINT64_MAX});
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
+    return (struct kit_world){k, p, kit_group(k, "t", "g", &config)};
 }
 
-static struct key held(struct world w, uint64_t offset) { return key_held(w.g, w.p, offset); }
+static struct key held(struct kit_world w, uint64_t offset) { return key_held(w.g, w.p, offset); }
 
 /* Its key as a person would read it out of an error. */
-static const char *held_text(struct world w, uint64_t offset)
+static const char *held_text(struct kit_world w, uint64_t offset)
 {
     static char text[64];
     snprintf(text, sizeof text, "held: row %08x%08x%016llx: ", w.g, w.p, (unsigned long long)offset);
@@ -29,9 +27,9 @@ static const char *held_text(struct world w, uint64_t offset)
 }
 
 /* Messages of keys a to e; one is far away, for each of `keys`. */
-static struct world with_retries(const char *keys, const char *messages)
+static struct kit_world with_retries(const char *keys, const char *messages)
 {
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, keys);
     kit_receive(w.k, A, w.g, 10);
     assert_string_equal(kit_settle_delay(w.k, A, w.g, SETTLE_NACK, messages, 60000), "");
@@ -39,9 +37,9 @@ static struct world with_retries(const char *keys, const char *messages)
 }
 
 /* `messages` are dead letters; they block their keys if `park` says so. */
-static struct world with_dead(const char *keys, const char *messages, uint8_t park)
+static struct kit_world with_dead(const char *keys, const char *messages, uint8_t park)
 {
-    struct world w = begin((struct wire_group_config){.park = park});
+    struct kit_world w = begin((struct wire_group_config){.park = park});
     kit_produce(w.k, w.p, keys);
     kit_receive(w.k, A, w.g, 10);
     assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, messages), "");
@@ -50,7 +48,7 @@ static struct world with_dead(const char *keys, const char *messages, uint8_t pa
 
 static uint64_t hash(const char *key) { return key_hash(view_of_str(key)); }
 
-static void asks(struct world w, struct wire_held_change change)
+static void asks(struct kit_world w, struct wire_held_change change)
 {
     struct wire_request r = kit_request(w.k, A, VERB_HELD_CHANGE);
     r.held_change = change;
@@ -61,7 +59,7 @@ static void asks(struct world w, struct wire_held_change change)
     kit_call(w.k, r, A);
 }
 
-static void purges(struct world w)
+static void purges(struct kit_world w)
 {
     struct wire_request r = kit_request(w.k, A, VERB_GROUP_CONTROL);
     r.control = (struct wire_group_control){.topic = VIEW_LIT("t"), .name = VIEW_LIT("g"), .act = GROUP_PURGE};
@@ -70,7 +68,7 @@ static void purges(struct world w)
     kit_call(w.k, r, A);
 }
 
-static void settles(struct world w, enum settle_verb verb, const char *message)
+static void settles(struct kit_world w, enum settle_verb verb, const char *message)
 {
     struct wire_settle_item item = kit_item(w.k, w.g, verb, message);
     struct wire_request r = kit_request(w.k, A, VERB_SETTLE);
@@ -86,12 +84,12 @@ static void a_retry_that_is_due_and_whose_row_does_not_read_is_named(void **stat
 {
     (void)state;
     for (int key = 0; key < 2; key++) {
-        struct world w = with_retries(key ? "a" : "-", "0");
+        struct kit_world w = with_retries(key ? "a" : "-", "0");
         kit_row_put(w.k, FAM_HELD, held(w, 0), BAD);
         kit_pass(w.k, 60000);
         kit_stops(w.k, E_DAMAGED, held_text(w, 0));
     }
-    struct world w = with_retries("a", "0");
+    struct kit_world w = with_retries("a", "0");
     kit_row_put(w.k, FAM_HELD, held(w, 0), NEWER);
     kit_pass(w.k, 60000);
     kit_stops(w.k, E_FORMAT_NEWER, "held row has format 9");
@@ -105,7 +103,7 @@ static void a_retry_that_is_due_and_whose_row_does_not_read_is_named(void **stat
 static void a_late_settle_of_a_retry_whose_row_does_not_read_settles_nothing(void **state)
 {
     (void)state;
-    struct world w = with_retries("a b", "0 1");
+    struct kit_world w = with_retries("a b", "0 1");
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     settles(w, SETTLE_ACK, "1");
     kit_stops(w.k, E_DAMAGED, held_text(w, 1));
@@ -116,7 +114,7 @@ static void a_key_that_is_away_and_does_not_read_is_named(void **state)
 {
     (void)state;
     char text[128];
-    struct world w = with_retries("a a", "0");
+    struct kit_world w = with_retries("a a", "0");
     struct key away = key_away(w.g, hash("a"));
     snprintf(text, sizeof text, "keys: row %s: away key row", key_text(key_view(&away)).hex);
     kit_row_put(w.k, FAM_KEYS, away, BAD);
@@ -133,7 +131,7 @@ static void a_key_that_is_away_and_does_not_read_is_named(void **state)
 static void a_message_that_is_away_without_its_key_is_named(void **state)
 {
     (void)state;
-    struct world w = with_retries("a", "0");
+    struct kit_world w = with_retries("a", "0");
     kit_row_remove(w.k, FAM_KEYS, key_away(w.g, hash("a")));
     kit_pass(w.k, 60000);
     kit_stops(w.k, E_DAMAGED, "offset 0 of partition id 1 is away in group 1, and it is not with its key");
@@ -148,9 +146,9 @@ static void a_message_that_is_away_without_its_key_is_named(void **state)
 }
 
 /* Two of a run came back: one is the head, which is parked, the other stands in its front. Both are away. */
-static struct world with_front(void)
+static struct kit_world with_front(void)
 {
-    struct world w = begin((struct wire_group_config){.park = PARK_KEY, .run_max = 3});
+    struct kit_world w = begin((struct wire_group_config){.park = PARK_KEY, .run_max = 3});
     kit_produce(w.k, w.p, "a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 3), "0 1 2");
     assert_string_equal(kit_settle(w.k, A, w.g, SETTLE_PARK, "0"), "");
@@ -164,13 +162,13 @@ static void a_key_comes_back_whole_or_not_at_all(void **state)
     for (uint64_t gone = 1; gone < 3; gone++) {
         char text[128];
         snprintf(text, sizeof text, "offset %llu of partition id 1 is away in group 1, and it has no held row", (unsigned long long)gone);
-        struct world w = with_front();
+        struct kit_world w = with_front();
         kit_row_remove(w.k, FAM_HELD, held(w, gone));
         asks(w, (struct wire_held_change){.act = TASK_REDRIVE});
         kit_pass(w.k, 100);
         kit_stops(w.k, E_DAMAGED, text);
     }
-    struct world w = with_front();
+    struct kit_world w = with_front();
     struct key_member lost[] = {{.partition = w.p, .offset = 0, .state = AWAY_BLOCKED}, {.partition = NOBODY, .offset = 1, .state = AWAY_WAITING}};
     struct buf row = {0};
     away_row_put(&row, &(struct away_row){.members = lost, .members_n = 2});
@@ -184,15 +182,15 @@ static void a_key_comes_back_whole_or_not_at_all(void **state)
 /* ---------------------------------------------------------------- the list of a key */
 
 /* Key a: one is leased, three are behind it. */
-static struct world with_list(void)
+static struct kit_world with_list(void)
 {
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 9), "0");
     return w;
 }
 
-static void put_chunk(struct world w, struct list_position p)
+static void put_chunk(struct kit_world w, struct list_position p)
 {
     struct buf row = {0};
     struct list_position before = {0};
@@ -202,7 +200,7 @@ static void put_chunk(struct world w, struct list_position p)
     w.k->may_stop = true;
 }
 
-static void restart_on(struct world w)
+static void restart_on(struct kit_world w)
 {
     kit_restart(w.k); /* the head is leased, so the list is not read */
     settles(w, SETTLE_ACK, "0");
@@ -211,7 +209,7 @@ static void restart_on(struct world w)
 static void a_list_behind_a_key_that_does_not_read_is_named(void **state)
 {
     (void)state;
-    struct world w = with_list();
+    struct kit_world w = with_list();
     kit_row_remove(w.k, FAM_KEYS, key_list(w.g, hash("a"), 1));
     restart_on(w);
     kit_stops(w.k, E_DAMAGED, "chunk 1 does not read");
@@ -240,7 +238,7 @@ static void a_list_behind_a_key_that_does_not_read_is_named(void **state)
 static void a_sweep_passes_over_no_row_that_does_not_read(void **state)
 {
     (void)state;
-    struct world w = with_retries("- -", "0 1");
+    struct kit_world w = with_retries("- -", "0 1");
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     purges(w);
     kit_stops(w.k, E_DAMAGED, held_text(w, 1));
@@ -274,7 +272,7 @@ static void a_sweep_passes_over_no_row_that_does_not_read(void **state)
 /* ---------------------------------------------------------------- tasks */
 
 /* What a task says that came to such a row: it did what was before it, and says why it goes no further. */
-static void fails(struct world w, uint64_t id, uint64_t changed, const char *text)
+static void fails(struct kit_world w, uint64_t id, uint64_t changed, const char *text)
 {
     kit_pass(w.k, 1000);
     struct wire_task_row t = kit_task(w.k, id);
@@ -287,7 +285,7 @@ static void fails(struct world w, uint64_t id, uint64_t changed, const char *tex
     kit_free(w.k);
 }
 
-static uint64_t begins(struct world w, struct wire_held_change change)
+static uint64_t begins(struct kit_world w, struct wire_held_change change)
 {
     const struct wire_reply *r = kit_change_held(w.k, "t", "g", change);
     assert_int_equal(r->code, E_OK);
@@ -297,7 +295,7 @@ static uint64_t begins(struct world w, struct wire_held_change change)
 static void a_task_ends_at_a_row_that_does_not_read_and_says_which(void **state)
 {
     (void)state;
-    struct world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
+    struct kit_world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     fails(w, begins(w, (struct wire_held_change){.act = TASK_DROP}), 1, held_text(w, 1));
 
@@ -324,7 +322,7 @@ static void a_task_ends_at_a_row_that_does_not_read_any_more_when_readers_have_l
 {
     (void)state;
     const struct wire_held_filter of_a = {.has_key = true, .key = VIEW_LIT("a")};
-    struct world w = with_dead("a a a", "0", PARK_MESSAGE);
+    struct kit_world w = with_dead("a a a", "0", PARK_MESSAGE);
     for (const char *next = "1 2"; *next != '\0'; next += next[1] == ' ' ? 2 : 1) {
         const char message[] = {*next, '\0'};
         assert_string_equal(kit_receive(w.k, A, w.g, 1), message);
@@ -342,7 +340,7 @@ static void a_task_ends_at_a_row_that_does_not_read_any_more_when_readers_have_l
 static void a_task_that_comes_to_a_row_of_a_newer_version_stops_the_broker(void **state)
 {
     (void)state;
-    struct world w = with_dead("- -", "0 1", PARK_MESSAGE);
+    struct kit_world w = with_dead("- -", "0 1", PARK_MESSAGE);
     kit_row_put(w.k, FAM_HELD, held(w, 1), NEWER);
     asks(w, (struct wire_held_change){.act = TASK_DROP});
     kit_pass(w.k, 100);
@@ -354,14 +352,14 @@ static void what_a_task_would_have_asked_of_readers_goes_with_it(void **state)
 {
     (void)state;
     const struct wire_held_filter of_a = {.has_key = true, .key = VIEW_LIT("a")};
-    struct world w = with_dead("a b", "0 1", PARK_MESSAGE);
+    struct kit_world w = with_dead("a b", "0 1", PARK_MESSAGE);
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     fails(w, begins(w, (struct wire_held_change){.act = TASK_DROP, .filter = &of_a}), 0, held_text(w, 1));
 }
 
 /* ---------------------------------------------------------------- looking */
 
-static const struct wire_reply *listed(struct world w)
+static const struct wire_reply *listed(struct kit_world w)
 {
     struct wire_request r = kit_request(w.k, A, VERB_HELD_LIST);
     r.held = (struct wire_held_list){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g")};
@@ -371,7 +369,7 @@ static const struct wire_reply *listed(struct world w)
 static void a_list_of_what_is_held_is_refused_at_a_row_that_does_not_read(void **state)
 {
     (void)state;
-    struct world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
+    struct kit_world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     const struct wire_reply *r = listed(w);
     assert_int_equal(r->code, E_DAMAGED);
@@ -398,7 +396,7 @@ static void a_list_of_what_is_held_is_refused_at_a_row_that_does_not_read(void *
 static void an_explanation_does_not_take_a_row_that_does_not_read_for_none(void **state)
 {
     (void)state;
-    struct world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
+    struct kit_world w = with_dead("- - -", "0 1 2", PARK_MESSAGE);
     struct wire_request r = kit_request(w.k, A, VERB_EXPLAIN);
     kit_row_put(w.k, FAM_HELD, held(w, 1), BAD);
     r.explain = (struct wire_explain){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .has_offset = true, .partition = w.p, .offset = 1};
@@ -415,7 +413,7 @@ static void nothing_of_a_log_goes_while_what_is_held_of_it_does_not_read(void **
         struct kit *k = kit_new();
         k->limits.retention_interval_ms = 100;
         uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = UINT64_MAX});
-        struct world w = {k, p, kit_group(k, "t", "g", NULL)};
+        struct kit_world w = {k, p, kit_group(k, "t", "g", NULL)};
         kit_produce(k, p, "- - -");
         kit_receive(k, A, w.g, 3);
         kit_settle(k, A, w.g, SETTLE_PARK, "1");
@@ -440,7 +438,7 @@ static void nothing_of_a_log_goes_while_what_is_held_of_it_does_not_read(void **
 static void an_id_whose_row_does_not_read_is_not_taken_for_a_new_one(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     const struct id128 id = {5, 6};
     struct wire_request r = kit_request(w.k, A, VERB_PRODUCE);
     w.k->message_ids = &id;
@@ -457,14 +455,14 @@ static void an_id_whose_row_does_not_read_is_not_taken_for_a_new_one(void **stat
     kit_stops(w.k, E_DAMAGED, "dedup.a: row ");
 }
 
-static void lists(struct world w)
+static void lists(struct kit_world w)
 {
     struct wire_request r = kit_request(w.k, A, VERB_SCHED_LIST);
     r.sched.limit = 10;
     kit_call(w.k, r, A);
 }
 
-static void schedules(struct world w)
+static void schedules(struct kit_world w)
 {
     struct wire_request r = kit_request(w.k, A, VERB_PRODUCE);
     r.lane = w.p;
@@ -475,7 +473,7 @@ static void schedules(struct world w)
 static void a_list_of_what_waits_for_its_time_meets_no_row_that_it_passes_over(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = begin((struct wire_group_config){0});
     schedules(w);
     struct key batch = key_sched_batch(w.k->now.wall_ms + 60000, 1, message_id_hash(VIEW_LIT("n")));
     assert_true(kit_row_there(w.k, FAM_SCHED, batch));

@@ -1,26 +1,17 @@
 /* Which key goes first, and what goes nowhere because its time passed. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(struct wire_group_config config)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
-}
-
 /* As if many were wanted: what is produced from now on is read ahead. */
-static void want_many(struct world w) { ((struct group *)map_get(&w.k->engine->groups, w.g))->demand = 100; }
+static void want_many(struct kit_world w) { ((struct group *)map_get(&w.k->engine->groups, w.g))->demand = 100; }
 
-static void produce(struct world w, uint8_t priority, const char *keys)
+static void produce(struct kit_world w, uint8_t priority, const char *keys)
 {
     w.k->message_priority = priority;
     kit_produce(w.k, w.p, keys);
     w.k->message_priority = 0;
 }
 
-static void produce_ttl(struct world w, uint32_t ttl_ms, const char *keys)
+static void produce_ttl(struct kit_world w, uint32_t ttl_ms, const char *keys)
 {
     w.k->message_ttl_ms = ttl_ms;
     kit_produce(w.k, w.p, keys);
@@ -32,7 +23,7 @@ static void produce_ttl(struct world w, uint32_t ttl_ms, const char *keys)
 static void of_what_is_ready_the_highest_priority_goes_first_and_equals_in_order(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     produce(w, 0, "a -");
     produce(w, 9, "- b");
     produce(w, 3, "c");
@@ -45,7 +36,7 @@ static void of_what_is_ready_the_highest_priority_goes_first_and_equals_in_order
 static void a_priority_never_passes_an_older_message_of_its_key(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     produce(w, 0, "a b");
     produce(w, 9, "a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1");
@@ -57,7 +48,7 @@ static void a_priority_never_passes_an_older_message_of_its_key(void **state)
 static void what_waits_long_enough_goes_before_what_is_more_urgent(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->limits.priority_age_ms = 1000;
     want_many(w);
     produce(w, 2, "-");
@@ -76,7 +67,7 @@ static void what_waits_long_enough_goes_before_what_is_more_urgent(void **state)
 static void a_priority_goes_with_a_message_into_lists_rows_and_leases(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.lease_ms = 60000});
+    struct kit_world w = kit_world((struct wire_group_config){.lease_ms = 60000});
     produce(w, 1, "a b c");
     produce(w, 7, "a"); /* in a list */
     produce(w, 8, "d e");
@@ -99,7 +90,7 @@ static void a_priority_goes_with_a_message_into_lists_rows_and_leases(void **sta
 static void nothing_ready_is_lost_over_a_restart_whatever_its_priority(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     produce(w, 5, "-");
     produce(w, 0, "-");
     produce(w, 5, "- -");
@@ -118,7 +109,7 @@ static void partitions_take_turns_within_a_priority(void **state)
     (void)state;
     struct kit *k = kit_new();
     uint32_t p = kit_topic(k, "t", 2), g = kit_group(k, "t", "g", NULL);
-    want_many((struct world){k, p, g});
+    want_many((struct kit_world){k, p, g});
     for (int i = 0; i < 2; i++) {
         k->message_priority = (uint8_t)(4 * i);
         kit_produce(k, p, "- -");
@@ -134,7 +125,7 @@ static void partitions_take_turns_within_a_priority(void **state)
 static void a_message_whose_time_passed_is_not_delivered(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     produce_ttl(w, 1000, "a b -");
     produce_ttl(w, 2000, "a");
     kit_produce(w.k, w.p, "b");
@@ -152,7 +143,7 @@ static void a_topic_says_how_long_messages_live_that_do_not_say_it_themselves(vo
     (void)state;
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .ttl_ms = 1000}), g = kit_group(k, "t", "g", NULL);
-    struct world w = {k, p, g};
+    struct kit_world w = {k, p, g};
     kit_produce(k, p, "-");
     produce_ttl(w, 5000, "-");
     kit_pass(k, 1000);
@@ -163,7 +154,7 @@ static void a_topic_says_how_long_messages_live_that_do_not_say_it_themselves(vo
 static void a_message_that_is_held_when_its_time_passes_can_still_be_settled(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.lease_ms = 60000});
+    struct kit_world w = kit_world((struct wire_group_config){.lease_ms = 60000});
     produce_ttl(w, 1000, "a b");
     kit_receive(w.k, A, w.g, 2);
     kit_pass(w.k, 5000);
@@ -179,7 +170,7 @@ static void a_group_may_park_what_its_time_passed_and_a_redrive_delivers_it(void
 {
     (void)state;
     for (int key = 0; key < 2; key++) {
-        struct world w = begin((struct wire_group_config){.expired = EXPIRED_PARK, .park = key ? PARK_KEY : PARK_MESSAGE});
+        struct kit_world w = kit_world((struct wire_group_config){.expired = EXPIRED_PARK, .park = key ? PARK_KEY : PARK_MESSAGE});
         produce_ttl(w, 1000, "a");
         kit_produce(w.k, w.p, "a");
         kit_pass(w.k, 1000);
@@ -196,7 +187,7 @@ static void a_group_may_park_what_its_time_passed_and_a_redrive_delivers_it(void
 static void a_retry_lives_no_longer_than_its_message(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     produce_ttl(w, 2000, "a");
     kit_receive(w.k, A, w.g, 1);
     kit_settle_delay(w.k, A, w.g, SETTLE_NACK, "0", 3000);
@@ -211,7 +202,7 @@ static void many_expired_messages_are_passed_in_bounded_turns_and_nobody_waits_i
 {
     (void)state;
     for (int wait = 0; wait < 2; wait++) {
-        struct world w = begin((struct wire_group_config){0});
+        struct kit_world w = kit_world((struct wire_group_config){0});
         w.k->watch = false;
         w.k->message_ttl_ms = 1000;
         kit_produce_many(w.k, w.p, "a", 5000);

@@ -10,16 +10,6 @@ static uint64_t purge(struct kit *k, const char *group)
     return r->depth;
 }
 
-static size_t rows_in(struct kit *k, enum store_family f)
-{
-    struct store_iter *it = store_iter(k->store, f);
-    size_t n = 0;
-    for (store_iter_seek(it, view_of("", 0)); store_iter_valid(it); store_iter_next(it))
-        n++;
-    store_iter_close(it);
-    return n;
-}
-
 static void purged_messages_are_never_handed_out_and_what_is_produced_after_is(void **state)
 {
     (void)state;
@@ -29,12 +19,12 @@ static void purged_messages_are_never_handed_out_and_what_is_produced_after_is(v
     kit_produce(k, p + 1, "x x y");
     kit_receive(k, A, g, 9);
     assert_string_equal(kit_ack(k, A, g, "1"), "");
-    assert_int_equal(rows_in(k, FAM_GROUPS), 5); /* four cursors, and what is done above a floor */
+    assert_int_equal(kit_rows(k, FAM_GROUPS, NULL), 5); /* four cursors, and what is done above a floor */
     assert_string_equal(kit_settle_delay(k, A, g, SETTLE_NACK, "1/0", 5000), "");
     struct call *waiting = kit_receive_wait(k, C, 1, other, 1, 1000);
     assert_int_equal(purge(k, "g"), 7);
     assert_string_equal(kit_where(k, "t", "g"), "floor 8");
-    assert_int_equal(rows_in(k, FAM_GROUPS), 4);
+    assert_int_equal(kit_rows(k, FAM_GROUPS, NULL), 4);
     assert_string_equal(kit_receive(k, B, g, 20), "");
     kit_pass(k, 60000);
     assert_string_equal(kit_receive(k, B, g, 20), "");
@@ -59,7 +49,7 @@ static void who_holds_a_purged_message_has_lost_it(void **state)
     assert_int_equal(purge(k, "g"), 3);
     assert_string_equal(kit_ack(k, A, g, "0"), "LEASE_LOST");
     assert_string_equal(kit_settle(k, A, g, SETTLE_EXTEND, "1"), "LEASE_LOST");
-    assert_int_equal(rows_in(k, FAM_LEASES) + rows_in(k, FAM_KEYS) + rows_in(k, FAM_HELD) + rows_in(k, FAM_SCHED), 0);
+    assert_int_equal(kit_rows(k, FAM_LEASES, NULL) + kit_rows(k, FAM_KEYS, NULL) + kit_rows(k, FAM_HELD, NULL) + kit_rows(k, FAM_SCHED, NULL), 0);
     kit_pass(k, 60000); /* no timer of it is left */
     kit_lose_pipe(k, A);
     kit_pass(k, 60000);
@@ -84,7 +74,7 @@ static void dead_letters_survive_a_purge_and_can_be_redriven(void **state)
     assert_int_equal(purge(k, "g"), 1); /* present again, and purged */
     assert_string_equal(kit_where(k, "t", "g"), "floor 3");
     assert_string_equal(kit_ack(k, A, g, "0"), "LEASE_LOST");
-    assert_int_equal(rows_in(k, FAM_HELD), 0);
+    assert_int_equal(kit_rows(k, FAM_HELD, NULL), 0);
     kit_free(k);
 }
 
@@ -207,7 +197,7 @@ static void a_purge_in_the_turn_of_everything_else_covers_what_came_before_it(vo
     assert_int_equal(kit_reply(calls[1])->depth, 4);
     assert_int_equal(kit_reply(calls[2])->settle.codes[0], E_LEASE_LOST);
     assert_string_equal(kit_where(k, "t", "g"), "floor 5");
-    assert_int_equal(rows_in(k, FAM_LEASES) + rows_in(k, FAM_KEYS) + rows_in(k, FAM_HELD) + rows_in(k, FAM_SCHED), 0);
+    assert_int_equal(kit_rows(k, FAM_LEASES, NULL) + kit_rows(k, FAM_KEYS, NULL) + kit_rows(k, FAM_HELD, NULL) + kit_rows(k, FAM_SCHED, NULL), 0);
     kit_free(k);
 }
 
@@ -229,7 +219,7 @@ static void a_purge_costs_what_is_in_memory_however_long_the_backlog(void **stat
     assert_int_equal(purge(k, "g"), 2400000);
     assert_in_range(engine_counters(k->engine)->puts - puts, 1, 20);
     assert_true((double)(clock() - began) / CLOCKS_PER_SEC < 1); /* the store in RAM removes its rows one by one */
-    assert_int_equal(rows_in(k, FAM_KEYS), 0);
+    assert_int_equal(kit_rows(k, FAM_KEYS, NULL), 0);
     kit_free(k);
 }
 

@@ -1,19 +1,10 @@
 /* Rates of handing out: of a group, of a key; exact however many receivers there are. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(struct wire_group_config config)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
-}
-
-static struct group *group_of(struct world w) { return map_get(&w.k->engine->groups, w.g); }
+static struct group *group_of(struct kit_world w) { return map_get(&w.k->engine->groups, w.g); }
 
 /* All clients ask again and again for so long; how many messages were handed out. */
-static uint64_t ask_for(struct world w, uint64_t ms)
+static uint64_t ask_for(struct kit_world w, uint64_t ms)
 {
     uint64_t before = engine_counters(w.k->engine)->delivered_messages;
     for (uint64_t end = w.k->now.mono_ms + ms; w.k->now.mono_ms < end; kit_pass(w.k, 1))
@@ -25,7 +16,7 @@ static uint64_t ask_for(struct world w, uint64_t ms)
 static void a_group_gives_no_more_than_its_rate_after_a_seconds_worth(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.rate_milli = 20 * 1000, .order = ORDER_NONE});
+    struct kit_world w = kit_world((struct wire_group_config){.rate_milli = 20 * 1000, .order = ORDER_NONE});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "-", 300);
     assert_string_equal(kit_receive(w.k, A, w.g, 12), "0 1 2 3 4 5 6 7 8 9 10 11");
@@ -43,7 +34,7 @@ static void a_group_gives_no_more_than_its_rate_after_a_seconds_worth(void **sta
 static void a_receive_that_waits_is_answered_when_the_group_may_give_again(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.rate_milli = 500}); /* one in two seconds */
+    struct kit_world w = kit_world((struct wire_group_config){.rate_milli = 500}); /* one in two seconds */
     kit_produce(w.k, w.p, "a b c");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0");
     struct call *c = kit_receive_wait(w.k, B, 0, w.g, 10, 60000);
@@ -57,7 +48,7 @@ static void a_receive_that_waits_is_answered_when_the_group_may_give_again(void 
 static void a_rate_is_exact_over_any_number_of_receivers(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.rate_milli = 30 * 1000, .order = ORDER_NONE});
+    struct kit_world w = kit_world((struct wire_group_config){.rate_milli = 30 * 1000, .order = ORDER_NONE});
     w.k->watch = false;
     kit_produce_many(w.k, w.p, "-", 400);
     uint64_t first = ask_for(w, 1000), then = ask_for(w, 3000);
@@ -69,7 +60,7 @@ static void a_rate_is_exact_over_any_number_of_receivers(void **state)
 static void a_key_that_goes_too_fast_waits_and_the_others_go_on(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.key_rate_milli = 1000});
     kit_produce(w.k, w.p, "a a b a b -");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 2 5");
     kit_ack(w.k, A, w.g, "0 2 5");
@@ -85,7 +76,7 @@ static void a_key_that_goes_too_fast_waits_and_the_others_go_on(void **state)
 static void a_key_is_remembered_when_nothing_of_it_is_left(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 500});
+    struct kit_world w = kit_world((struct wire_group_config){.key_rate_milli = 500});
     kit_produce(w.k, w.p, "a -");
     kit_receive(w.k, A, w.g, 10);
     kit_ack(w.k, A, w.g, "0 1");
@@ -108,7 +99,7 @@ static void a_key_is_remembered_when_nothing_of_it_is_left(void **state)
 static void a_throttled_message_survives_a_restart(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.key_rate_milli = 1000});
     kit_produce(w.k, w.p, "a -");
     kit_receive(w.k, A, w.g, 10);
     kit_ack(w.k, A, w.g, "0 1");
@@ -128,7 +119,7 @@ static void a_throttled_message_survives_a_restart(void **state)
 static void each_message_of_a_run_counts(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.run_max = 5, .key_rate_milli = 2000});
+    struct kit_world w = kit_world((struct wire_group_config){.run_max = 5, .key_rate_milli = 2000});
     kit_produce(w.k, w.p, "a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 10), "0 1");
     kit_ack(w.k, A, w.g, "0 1");
@@ -139,7 +130,7 @@ static void each_message_of_a_run_counts(void **state)
 static void a_redriven_message_waits_for_the_time_of_its_key_before_a_younger_one(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.key_rate_milli = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.key_rate_milli = 1000});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, A, w.g, 10);
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0");
@@ -156,7 +147,7 @@ static void a_redriven_message_waits_for_the_time_of_its_key_before_a_younger_on
 static void a_group_at_a_limit_does_not_call_receivers_in_vain(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.rate_milli = 1000});
+    struct kit_world w = kit_world((struct wire_group_config){.rate_milli = 1000});
     kit_produce(w.k, w.p, "a b c");
     kit_receive(w.k, A, w.g, 10);
     size_t before = w.k->hints;
@@ -173,7 +164,7 @@ static void a_receive_that_waits_at_a_limit_takes_no_memory_for_what_it_does_not
 {
     (void)state;
     for (int how = 0; how < 3; how++) {
-        struct world w = begin((struct wire_group_config){.rate_milli = how == 0 ? 1000 : 0, .in_flight_max = how == 1 ? 1 : 0, .order = ORDER_NONE});
+        struct kit_world w = kit_world((struct wire_group_config){.rate_milli = how == 0 ? 1000 : 0, .in_flight_max = how == 1 ? 1 : 0, .order = ORDER_NONE});
         w.k->watch = false;
         w.k->message_ttl_ms = how == 2 ? 10 : 0;
         kit_produce_many(w.k, w.p, "-", 5000);

@@ -1,18 +1,9 @@
 /* Runs: several messages of a key in one lease, settled from their beginning. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
+static struct kit_world begin_run(uint32_t run_max) { return kit_world((struct wire_group_config){.run_max = run_max, .lease_ms = 10000}); }
 
-static struct world begin(struct wire_group_config config)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", &config)};
-}
-
-static struct world begin_run(uint32_t run_max) { return begin((struct wire_group_config){.run_max = run_max, .lease_ms = 10000}); }
-
-static uint32_t grants_of(struct world w, uint64_t offset)
+static uint32_t grants_of(struct kit_world w, uint64_t offset)
 {
     struct group *g = map_get(&w.k->engine->groups, w.g);
     return ((struct entry *)map_get(&g->parts[0]->entries, offset))->grants;
@@ -21,7 +12,7 @@ static uint32_t grants_of(struct world w, uint64_t offset)
 static void a_run_is_the_next_of_a_key_up_to_its_bound_in_order(void **state)
 {
     (void)state;
-    struct world w = begin_run(3);
+    struct kit_world w = begin_run(3);
     kit_produce(w.k, w.p, "a a b a a - a b");
     kit_receive(w.k, B, w.g, 0);
     kit_settle(w.k, B, w.g, SETTLE_RELEASE, "0");
@@ -34,7 +25,7 @@ static void a_run_is_the_next_of_a_key_up_to_its_bound_in_order(void **state)
 static void without_runs_a_key_gives_one_message(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){0});
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 20), "0");
     kit_free(w.k);
@@ -43,7 +34,7 @@ static void without_runs_a_key_gives_one_message(void **state)
 static void a_run_is_bounded_by_the_receive_in_messages_and_in_bytes(void **state)
 {
     (void)state;
-    struct world w = begin_run(10);
+    struct kit_world w = begin_run(10);
     kit_produce(w.k, w.p, "a a a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 4), "0 1 2 3");
     kit_ack(w.k, A, w.g, "0 1 2 3");
@@ -60,7 +51,7 @@ static void a_run_is_bounded_by_the_receive_in_messages_and_in_bytes(void **stat
 static void a_run_is_settled_as_a_prefix(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a a a");
     assert_string_equal(kit_receive(w.k, A, w.g, 4), "0 1 2 3");
     assert_string_equal(kit_ack(w.k, A, w.g, "1"), "OUT_OF_ORDER");
@@ -80,7 +71,7 @@ static void a_run_is_settled_as_a_prefix(void **state)
 static void a_unit_may_settle_a_run_from_its_beginning_and_is_refused_whole_from_elsewhere(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a a");
     kit_receive(w.k, A, w.g, 4);
     struct wire_settle_item items[] = {kit_item(w.k, w.g, SETTLE_ACK, "0"), kit_item(w.k, w.g, SETTLE_ACK, "2")};
@@ -105,7 +96,7 @@ static void what_fails_takes_the_rest_of_its_run_back_uncounted(void **state)
 {
     (void)state;
     for (int how = 0; how < 4; how++) {
-        struct world w = begin_run(4);
+        struct kit_world w = begin_run(4);
         kit_produce(w.k, w.p, "a a a a a");
         kit_receive(w.k, A, w.g, 4);
         kit_ack(w.k, A, w.g, "0");
@@ -137,7 +128,7 @@ static void what_fails_takes_the_rest_of_its_run_back_uncounted(void **state)
 static void a_last_failure_parks_its_message_and_still_takes_the_rest_back(void **state)
 {
     (void)state;
-    struct world w = begin((struct wire_group_config){.run_max = 4, .max_deliveries = 1});
+    struct kit_world w = kit_world((struct wire_group_config){.run_max = 4, .max_deliveries = 1});
     kit_produce(w.k, w.p, "a a a");
     kit_receive(w.k, A, w.g, 4);
     kit_settle(w.k, A, w.g, SETTLE_NACK, "0");
@@ -150,7 +141,7 @@ static void under_park_key_a_parked_one_takes_the_rest_back_and_blocks_it(void *
 {
     (void)state;
     for (int restart = 0; restart < 2; restart++) {
-        struct world w = begin((struct wire_group_config){.run_max = 4, .park = PARK_KEY});
+        struct kit_world w = kit_world((struct wire_group_config){.run_max = 4, .park = PARK_KEY});
         kit_produce(w.k, w.p, "a a a a");
         kit_receive(w.k, A, w.g, 3);
         kit_ack(w.k, A, w.g, "0");
@@ -168,7 +159,7 @@ static void under_park_key_a_parked_one_takes_the_rest_back_and_blocks_it(void *
 static void a_run_survives_a_restart(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a a a a");
     kit_receive(w.k, A, w.g, 4);
     kit_ack(w.k, A, w.g, "0");
@@ -185,7 +176,7 @@ static void a_run_survives_a_restart(void **state)
 static void a_repeated_receive_gets_the_same_run(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a b a a");
     struct call *c = kit_receive_wait(w.k, A, 0, w.g, 4, 1000);
     assert_true(c->answered);
@@ -198,7 +189,7 @@ static void a_repeated_receive_gets_the_same_run(void **state)
 static void who_extends_a_message_keeps_what_is_behind_it_in_the_run(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a");
     kit_receive(w.k, A, w.g, 4);
     kit_pass(w.k, 6000);
@@ -214,7 +205,7 @@ static void who_extends_a_message_keeps_what_is_behind_it_in_the_run(void **stat
 static void one_that_runs_out_before_its_predecessor_goes_back_uncounted(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a");
     kit_receive(w.k, A, w.g, 4);
     kit_settle_delay(w.k, A, w.g, SETTLE_EXTEND, "1", 1000);
@@ -229,7 +220,7 @@ static void one_that_runs_out_before_its_predecessor_goes_back_uncounted(void **
 static void a_run_takes_what_was_redriven_before_what_stands_in_the_list(void **state)
 {
     (void)state;
-    struct world w = begin_run(4);
+    struct kit_world w = begin_run(4);
     kit_produce(w.k, w.p, "a a a a a a");
     kit_receive(w.k, A, w.g, 2);
     kit_settle(w.k, A, w.g, SETTLE_PARK, "0 1");
@@ -248,7 +239,7 @@ static void a_run_takes_what_was_redriven_before_what_stands_in_the_list(void **
 static void a_run_ends_before_what_may_not_go_now(void **state)
 {
     (void)state;
-    struct world w = begin_run(10);
+    struct kit_world w = begin_run(10);
     kit_produce(w.k, w.p, "a a");
     w.k->message_ttl_ms = 1000;
     kit_produce(w.k, w.p, "a");
@@ -268,7 +259,7 @@ static void a_damaged_message_in_the_middle_is_parked_and_its_run_goes_on(void *
 {
     (void)state;
     for (int key = 0; key < 2; key++) {
-        struct world w = begin((struct wire_group_config){.run_max = 4, .park = key ? PARK_KEY : PARK_MESSAGE});
+        struct kit_world w = kit_world((struct wire_group_config){.run_max = 4, .park = key ? PARK_KEY : PARK_MESSAGE});
         kit_produce(w.k, w.p, "a a a");
         kit_receive(w.k, A, w.g, 4);
         kit_begin(w.k);

@@ -1,15 +1,6 @@
 /* Sessions: who is there, on which pipe, and what happens when a pipe is lost. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(void)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    return (struct world){k, p, kit_group(k, "t", "g", NULL)};
-}
-
 static int ask_topics(struct kit *k, int who) { return kit_ask(k, kit_request(k, who, VERB_TOPIC_LIST), who)->code; }
 
 static int hello(struct kit *k, struct wire_hello h, struct id128 id, uint64_t pipe)
@@ -24,7 +15,7 @@ static const struct wire_hello ordinary = {.version_min = 1, .version_max = 1};
 static void anything_before_hello_has_no_session(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->pipe[0] = 77;
     assert_int_equal(ask_topics(w.k, 0), E_NO_SESSION);
     w.k->pipe[0] = w.k->pipe[A]; /* a session is not the pipe's to choose */
@@ -35,7 +26,7 @@ static void anything_before_hello_has_no_session(void **state)
 static void a_version_that_is_not_spoken_and_a_session_of_zeros_are_refused(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(hello(w.k, (struct wire_hello){.version_min = 2, .version_max = 9}, (struct id128){1, 9}, 50), E_BAD_VERSION);
     assert_int_equal(hello(w.k, ordinary, (struct id128){0, 0}, 50), E_INVALID_ARGUMENT);
     kit_free(w.k);
@@ -44,7 +35,7 @@ static void a_version_that_is_not_spoken_and_a_session_of_zeros_are_refused(void
 static void sessions_that_share_half_an_id_are_different(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     size_t before = w.k->engine->sessions_n;
     for (uint64_t i = 1; i <= 3; i++)
         assert_int_equal(hello(w.k, ordinary, (struct id128){55, i}, 50 + i), E_OK);
@@ -62,7 +53,7 @@ static void sessions_that_share_half_an_id_are_different(void **state)
 static void a_session_that_is_not_known_cannot_be_resumed(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(hello(w.k, (struct wire_hello){.version_min = 1, .version_max = 1, .resume = true}, (struct id128){3, 99}, 50),
                      E_SESSION_EXPIRED);
     kit_free(w.k);
@@ -71,7 +62,7 @@ static void a_session_that_is_not_known_cannot_be_resumed(void **state)
 static void a_second_pipe_takes_the_session_over_and_the_older_is_dropped(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 1);
     struct call *waiting = kit_receive_wait(w.k, B, 3, w.g, 1, 10000);
@@ -94,7 +85,7 @@ static void a_second_pipe_takes_the_session_over_and_the_older_is_dropped(void *
 static void leases_stay_for_the_grace_and_return_after_it_without_a_failure(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 1);
     kit_lose_pipe(w.k, B);
@@ -111,7 +102,7 @@ static void leases_stay_for_the_grace_and_return_after_it_without_a_failure(void
 static void a_session_that_comes_back_within_the_grace_keeps_its_leases(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 1);
     kit_lose_pipe(w.k, B);
@@ -126,7 +117,7 @@ static void a_session_that_comes_back_within_the_grace_keeps_its_leases(void **s
 static void a_session_without_a_pipe_is_forgotten_after_its_ttl(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce_by(w.k, B, w.p, "a");
     kit_lose_pipe(w.k, B);
     kit_pass(w.k, w.k->limits.session_ttl_ms - 1);
@@ -145,7 +136,7 @@ static void a_session_without_a_pipe_is_forgotten_after_its_ttl(void **state)
 static void a_restart_begins_grace_and_ttl_anew(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 1);
     kit_lose_pipe(w.k, B);
@@ -164,7 +155,7 @@ static void a_restart_begins_grace_and_ttl_anew(void **state)
 static void bye_gives_the_leases_back_at_once_and_answers_what_waits(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a");
     kit_receive(w.k, B, w.g, 1);
     struct call *waiting = kit_receive_wait(w.k, B, 2, w.g, 1, 10000);
@@ -251,7 +242,7 @@ static void who_comes_back_while_leases_return_keeps_the_rest(void **state)
 static void a_hello_for_another_session_on_a_pipe_leaves_the_first_without_one(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     assert_int_equal(hello(w.k, ordinary, (struct id128){70, 1}, w.k->pipe[B]), E_OK);
     assert_int_equal(session_find(w.k->engine, (struct id128){B, 1})->pipe, 0);
     assert_int_equal(ask_topics(w.k, B), E_NO_SESSION);
@@ -264,7 +255,7 @@ static void a_hello_for_another_session_on_a_pipe_leaves_the_first_without_one(v
 static void sessions_are_limited_and_those_that_are_there_go_on(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     w.k->limits.sessions_max = 4;
     assert_int_equal(hello(w.k, ordinary, (struct id128){80, 1}, 60), E_OK);
     assert_int_equal(hello(w.k, ordinary, (struct id128){80, 2}, 61), E_OVERLOADED);
@@ -276,7 +267,7 @@ static void sessions_are_limited_and_those_that_are_there_go_on(void **state)
 static void a_stopping_broker_lets_settle_and_reads_through_and_ends_what_waits(void **state)
 {
     (void)state;
-    struct world w = begin();
+    struct kit_world w = kit_world((struct wire_group_config){0});
     kit_produce(w.k, w.p, "a a");
     kit_receive(w.k, B, w.g, 1);
     struct call *waiting = kit_receive_wait(w.k, B, 2, w.g, 1, 10000);

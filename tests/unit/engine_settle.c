@@ -1,22 +1,18 @@
 /* Settling: units are whole or absent, and every refusal has its own code. */
 #include "engine_kit.h"
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(const char *keys)
+static struct kit_world begin(const char *keys)
 {
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 1);
-    struct world w = {k, p, kit_group(k, "t", "g", &(struct wire_group_config){.order = ORDER_NONE})};
-    kit_produce(k, p, keys);
-    kit_receive(k, A, w.g, 10);
+    struct kit_world w = kit_world((struct wire_group_config){.order = ORDER_NONE});
+    kit_produce(w.k, w.p, keys);
+    kit_receive(w.k, A, w.g, 10);
     return w;
 }
 
 static void a_unit_with_one_lost_lease_does_nothing_at_all(void **state)
 {
     (void)state;
-    struct world w = begin("a b c");
+    struct kit_world w = begin("a b c");
     struct wire_settle_item items[] = {kit_item(w.k, w.g, SETTLE_ACK, "0"), kit_item(w.k, w.g, SETTLE_NACK, "1"), kit_item(w.k, w.g, SETTLE_ACK, "2")};
     items[2].token++;
     assert_int_equal(kit_unit(w.k, A, items, 3), E_LEASE_LOST);
@@ -30,7 +26,7 @@ static void a_unit_with_one_lost_lease_does_nothing_at_all(void **state)
 static void a_unit_that_names_a_message_twice_is_refused_whole(void **state)
 {
     (void)state;
-    struct world w = begin("a b");
+    struct kit_world w = begin("a b");
     struct wire_settle_item items[] = {kit_item(w.k, w.g, SETTLE_ACK, "0"), kit_item(w.k, w.g, SETTLE_ACK, "1"), kit_item(w.k, w.g, SETTLE_NACK, "0")};
     assert_int_equal(kit_unit(w.k, A, items, 3), E_INVALID_ARGUMENT);
     assert_string_equal(kit_where(w.k, "t", "g"), "leased 2");
@@ -41,7 +37,7 @@ static void a_unit_that_names_a_message_twice_is_refused_whole(void **state)
 static void units_and_singles_of_one_settle_stand_and_fall_alone(void **state)
 {
     (void)state;
-    struct world w = begin("a b c d");
+    struct kit_world w = begin("a b c d");
     struct wire_settle_item singles[] = {kit_item(w.k, w.g, SETTLE_ACK, "0"), kit_item(w.k, w.g, SETTLE_ACK, "0")};
     struct wire_settle_item good[] = {kit_item(w.k, w.g, SETTLE_ACK, "1")}, bad[] = {kit_item(w.k, w.g, SETTLE_ACK, "2"), kit_item(w.k, w.g, SETTLE_ACK, "0")};
     struct wire_unit units[] = {{.items = bad, .items_n = 2}, {.items = good, .items_n = 1}};
@@ -61,7 +57,7 @@ static void units_and_singles_of_one_settle_stand_and_fall_alone(void **state)
 static void a_repeated_settle_is_answered_with_the_same_codes_after_a_restart(void **state)
 {
     (void)state;
-    struct world w = begin("a b");
+    struct kit_world w = begin("a b");
     struct wire_settle_item items[] = {kit_item(w.k, w.g, SETTLE_ACK, "0"), kit_item(w.k, w.g, SETTLE_ACK, "1")};
     items[1].token = 5;
     struct wire_request r = kit_request(w.k, B, VERB_SETTLE);
@@ -81,7 +77,7 @@ static void a_repeated_settle_is_answered_with_the_same_codes_after_a_restart(vo
 static void hostile_items_are_refused_and_touch_nothing(void **state)
 {
     (void)state;
-    struct world w = begin("a");
+    struct kit_world w = begin("a");
     const struct wire_settle_item good = kit_item(w.k, w.g, SETTLE_ACK, "0");
     struct { struct wire_settle_item item; int code; } cases[9];
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
@@ -108,7 +104,7 @@ static void hostile_items_are_refused_and_touch_nothing(void **state)
 static void what_is_done_can_not_be_settled_again(void **state)
 {
     (void)state;
-    struct world w = begin("a b c");
+    struct kit_world w = begin("a b c");
     kit_ack(w.k, A, w.g, "0");
     kit_settle(w.k, A, w.g, SETTLE_PARK, "1");
     kit_settle(w.k, A, w.g, SETTLE_RELEASE, "2"); /* its token went with its grant */
@@ -121,7 +117,7 @@ static void what_is_done_can_not_be_settled_again(void **state)
 static void a_release_takes_its_grant_back(void **state)
 {
     (void)state;
-    struct world w = begin("a");
+    struct kit_world w = begin("a");
     for (int i = 0; i < 30; i++) { /* many more than four times max_deliveries */
         kit_settle(w.k, A, w.g, SETTLE_RELEASE, "0");
         struct call *c = kit_receive_wait(w.k, A, 1, w.g, 1, 0);
@@ -135,7 +131,7 @@ static void a_release_takes_its_grant_back(void **state)
 static void a_note_is_kept_with_the_parked_message(void **state)
 {
     (void)state;
-    struct world w = begin("a");
+    struct kit_world w = begin("a");
     struct wire_note notes[] = {{.reason = VIEW_LIT("no"), .error = VIEW_LIT("x")}, {.reason = VIEW_LIT("not a picture"), .error = VIEW_LIT("bad magic")}};
     struct wire_settle_item item = kit_item(w.k, w.g, SETTLE_PARK, "0");
     item.note = 2;

@@ -12,14 +12,7 @@ struct reader {
     struct call *waiting;
 };
 
-struct world { struct kit *k; uint32_t p, g; };
-
-static struct world begin(uint32_t partitions)
-{
-    struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", partitions);
-    return (struct world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
-}
+static struct kit_world begin(uint32_t partitions) { return kit_world_of(partitions, (struct wire_group_config){.mode = MODE_STREAM}); }
 
 static int told(struct reader *r, const struct wire_reply *reply)
 {
@@ -35,7 +28,7 @@ static int told(struct reader *r, const struct wire_reply *reply)
     return E_OK;
 }
 
-static struct wire_request join_request(const struct world *w, const struct reader *r, const char *name)
+static struct wire_request join_request(const struct kit_world *w, const struct reader *r, const char *name)
 {
     struct wire_request q = kit_request(w->k, r->who, VERB_GROUP_JOIN);
     q.join = (struct wire_group_join){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .member = r->number, .timeout_ms = TIMEOUT};
@@ -44,25 +37,25 @@ static struct wire_request join_request(const struct world *w, const struct read
     return q;
 }
 
-static int join_named(const struct world *w, struct reader *r, int who, uint32_t number, const char *name)
+static int join_named(const struct kit_world *w, struct reader *r, int who, uint32_t number, const char *name)
 {
     *r = (struct reader){.who = who, .number = number};
     return told(r, kit_ask(w->k, join_request(w, r, name), who));
 }
 
-static int join(const struct world *w, struct reader *r, int who) { return join_named(w, r, who, 1, NULL); }
+static int join(const struct kit_world *w, struct reader *r, int who) { return join_named(w, r, who, 1, NULL); }
 
-static struct wire_request beat_request(const struct world *w, const struct reader *r, uint32_t wait_ms)
+static struct wire_request beat_request(const struct kit_world *w, const struct reader *r, uint32_t wait_ms)
 {
     struct wire_request q = kit_request(w->k, r->who, VERB_GROUP_HEARTBEAT);
     q.heartbeat = (struct wire_group_heartbeat){.group = w->g, .member = r->number, .version = r->version, .wait_ms = wait_ms};
     return q;
 }
 
-static int beat(const struct world *w, struct reader *r) { return told(r, kit_ask(w->k, beat_request(w, r, 0), r->who)); }
+static int beat(const struct kit_world *w, struct reader *r) { return told(r, kit_ask(w->k, beat_request(w, r, 0), r->who)); }
 
 /* Begins to wait for news. */
-static void listen(const struct world *w, struct reader *r) { r->waiting = kit_call(w->k, beat_request(w, r, 60000), r->who); }
+static void listen(const struct kit_world *w, struct reader *r) { r->waiting = kit_call(w->k, beat_request(w, r, 60000), r->who); }
 
 static bool heard(struct reader *r)
 {
@@ -74,7 +67,7 @@ static bool heard(struct reader *r)
 }
 
 /* Gives up what it is told to, in one heartbeat. */
-static int release(const struct world *w, struct reader *r)
+static int release(const struct kit_world *w, struct reader *r)
 {
     struct wire_place given[16];
     struct wire_request q = beat_request(w, r, 0);
@@ -91,7 +84,7 @@ static int release(const struct world *w, struct reader *r)
 }
 
 /* What it owns by its own view: "0 1-": partitions by index, '-' is to be given up. */
-static const char *owns(const struct world *w, const struct reader *r)
+static const char *owns(const struct kit_world *w, const struct reader *r)
 {
     static char texts[4][64];
     static int next;
@@ -104,7 +97,7 @@ static const char *owns(const struct world *w, const struct reader *r)
     return text;
 }
 
-static const struct wire_place *part_of(const struct world *w, const struct reader *r, uint32_t index)
+static const struct wire_place *part_of(const struct kit_world *w, const struct reader *r, uint32_t index)
 {
     for (uint32_t i = 0; i < r->parts_n; i++)
         if (r->parts[i].partition == w->p + index)
@@ -113,36 +106,36 @@ static const struct wire_place *part_of(const struct world *w, const struct read
     return NULL;
 }
 
-static struct wire_request commit_request_of(const struct world *w, int who, const struct wire_place *items, uint32_t n)
+static struct wire_request commit_request_of(const struct kit_world *w, int who, const struct wire_place *items, uint32_t n)
 {
     struct wire_request q = kit_request(w->k, who, VERB_GROUP_COMMIT);
     q.commit = (struct wire_group_commit){.group = w->g, .items = items, .items_n = n};
     return q;
 }
 
-static int commit_place(const struct world *w, int who, struct wire_place item)
+static int commit_place(const struct kit_world *w, int who, struct wire_place item)
 {
     const struct wire_reply *reply = kit_ask_numbered(w->k, commit_request_of(w, who, &item, 1), who);
     return reply->code != E_OK ? reply->code : reply->commit.codes_n == 0 ? E_OK : reply->commit.codes[0];
 }
 
-static int commit(const struct world *w, const struct reader *r, uint32_t index, uint64_t offset)
+static int commit(const struct kit_world *w, const struct reader *r, uint32_t index, uint64_t offset)
 {
     struct wire_place item = *part_of(w, r, index);
     item.offset = offset;
     return commit_place(w, r->who, item);
 }
 
-static const struct wire_reply *members(const struct world *w)
+static const struct wire_reply *members(const struct kit_world *w)
 {
     struct wire_request q = kit_request(w->k, A, VERB_GROUP_MEMBERS);
     q.members = (struct wire_group_members){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g")};
     return kit_ask(w->k, q, A);
 }
 
-static uint64_t committed(const struct world *w, uint32_t index) { return members(w)->members.partitions[index].committed; }
+static uint64_t committed(const struct kit_world *w, uint32_t index) { return members(w)->members.partitions[index].committed; }
 
-static const struct wire_reply *seek(const struct world *w, struct wire_group_seek s)
+static const struct wire_reply *seek(const struct kit_world *w, struct wire_group_seek s)
 {
     struct wire_request q = kit_request(w->k, A, VERB_GROUP_SEEK);
     s.topic = VIEW_LIT("t");
@@ -151,7 +144,7 @@ static const struct wire_reply *seek(const struct world *w, struct wire_group_se
     return kit_ask_numbered(w->k, q, A);
 }
 
-static int leave(const struct world *w, const struct reader *r, bool keep)
+static int leave(const struct kit_world *w, const struct reader *r, bool keep)
 {
     struct wire_request q = kit_request(w->k, r->who, VERB_GROUP_LEAVE);
     q.leave = (struct wire_group_leave){.group = w->g, .member = r->number, .keep = keep};
@@ -166,7 +159,7 @@ static void the_first_member_owns_everything_from_where_the_group_begins(void **
     struct kit *k = kit_new();
     uint32_t p = kit_topic(k, "t", 2);
     kit_produce(k, p, "a b c");
-    struct world w = {k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM, .from = FROM_END})};
+    struct kit_world w = {k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM, .from = FROM_END})};
     struct reader a;
     assert_int_equal(join(&w, &a, A), E_OK);
     assert_string_equal(owns(&w, &a), "0 1");
@@ -178,7 +171,7 @@ static void the_first_member_owns_everything_from_where_the_group_begins(void **
 static void a_repeated_join_has_one_effect(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, again;
     join(&w, &a, A);
     join(&w, &again, A);
@@ -190,7 +183,7 @@ static void a_repeated_join_has_one_effect(void **state)
 static void a_partition_goes_to_another_only_when_its_owner_gave_it_up(void **state)
 {
     (void)state;
-    struct world w = begin(4);
+    struct kit_world w = begin(4);
     struct reader a, b;
     join(&w, &a, A);
     listen(&w, &a);
@@ -211,7 +204,7 @@ static void a_partition_goes_to_another_only_when_its_owner_gave_it_up(void **st
 static void what_is_given_up_is_committed_by_its_owner_until_then_and_not_after(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     kit_produce(w.k, w.p + 1, "a b c");
     join(&w, &a, A);
@@ -233,7 +226,7 @@ static void what_is_given_up_is_committed_by_its_owner_until_then_and_not_after(
 static void a_member_that_is_not_heard_of_loses_what_it_has_after_its_timeout_and_not_before(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -258,7 +251,7 @@ static void a_member_that_is_not_heard_of_loses_what_it_has_after_its_timeout_an
 static void one_that_leaves_gives_everything_up_at_once(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -273,7 +266,7 @@ static void one_that_leaves_gives_everything_up_at_once(void **state)
 static void bye_leaves_too_and_a_lost_pipe_does_not(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -293,7 +286,7 @@ static void bye_leaves_too_and_a_lost_pipe_does_not(void **state)
 static void a_third_takes_its_share_and_nothing_else_moves(void **state)
 {
     (void)state;
-    struct world w = begin(6);
+    struct kit_world w = begin(6);
     struct reader a, b, c;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -322,7 +315,7 @@ static void a_third_takes_its_share_and_nothing_else_moves(void **state)
 static void what_was_taken_back_before_it_was_given_up_stays(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     uint64_t generation = part_of(&w, &a, 1)->generation;
@@ -341,7 +334,7 @@ static void what_was_taken_back_before_it_was_given_up_stays(void **state)
 static void a_heartbeat_waits_a_third_of_the_timeout_and_says_that_nothing_changed(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     join(&w, &a, A);
     listen(&w, &a);
@@ -357,7 +350,7 @@ static void a_heartbeat_waits_a_third_of_the_timeout_and_says_that_nothing_chang
 static void a_newer_heartbeat_takes_the_place_of_one_that_waits(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     join(&w, &a, A);
     listen(&w, &a);
@@ -371,7 +364,7 @@ static void a_newer_heartbeat_takes_the_place_of_one_that_waits(void **state)
 static void an_old_release_of_what_came_back_is_ignored(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -392,7 +385,7 @@ static void an_old_release_of_what_came_back_is_ignored(void **state)
 static void another_session_can_not_speak_for_a_member(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     join(&w, &a, A);
     struct reader false_a = a;
@@ -409,7 +402,7 @@ static void another_session_can_not_speak_for_a_member(void **state)
 static void commits_only_rise(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     kit_produce(w.k, w.p, "a b c d");
     join(&w, &a, A);
@@ -426,7 +419,7 @@ static void commits_only_rise(void **state)
 static void each_item_of_a_commit_has_its_own_code_and_a_repeat_has_no_effect(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a;
     kit_produce(w.k, w.p, "a b");
     join(&w, &a, A);
@@ -450,7 +443,7 @@ static void a_commit_is_as_durable_as_its_topic(void **state)
     (void)state;
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .durability = DURABILITY_OS});
-    struct world w = {k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
+    struct kit_world w = {k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
     struct reader a;
     join(&w, &a, A);
     struct wire_place item = *part_of(&w, &a, 0);
@@ -467,7 +460,7 @@ static void a_commit_is_as_durable_as_its_topic(void **state)
 static void a_partition_is_told_when_it_is_on_disk(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a = {.who = A, .number = 1};
     w.k->hold_syncs = true;
     struct call *c = kit_call(w.k, join_request(&w, &a, NULL), A);
@@ -499,7 +492,7 @@ static void a_partition_is_told_when_it_is_on_disk(void **state)
 static void a_seek_goes_back_and_what_the_owner_was_about_to_commit_is_refused(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a;
     kit_produce(w.k, w.p, "a b c d");
     join(&w, &a, A);
@@ -522,7 +515,7 @@ static void a_seek_goes_back_and_what_the_owner_was_about_to_commit_is_refused(v
 static void a_seek_goes_to_start_end_and_another_group_and_stays_within_the_log(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     kit_produce(w.k, w.p, "a b c d");
     kit_produce(w.k, w.p + 1, "a b");
     uint32_t q = kit_group(w.k, "t", "queue", NULL);
@@ -549,7 +542,7 @@ static void a_seek_goes_to_start_end_and_another_group_and_stays_within_the_log(
 static void a_repeated_seek_is_done_once(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     kit_produce(w.k, w.p, "a b c");
     join(&w, &a, A);
@@ -572,7 +565,7 @@ static void a_repeated_seek_is_done_once(void **state)
 static void a_static_member_that_comes_back_has_what_it_had_and_nothing_moves(void **state)
 {
     (void)state;
-    struct world w = begin(4);
+    struct kit_world w = begin(4);
     struct reader a, b, again;
     join_named(&w, &a, A, 1, "one");
     join_named(&w, &b, B, 1, "two");
@@ -596,7 +589,7 @@ static void a_static_member_that_comes_back_has_what_it_had_and_nothing_moves(vo
 static void one_that_does_not_come_back_in_time_loses_its_place(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join_named(&w, &a, A, 1, "one");
     join(&w, &b, B);
@@ -616,7 +609,7 @@ static void one_that_does_not_come_back_in_time_loses_its_place(void **state)
 static void a_second_of_the_same_name_fences_the_first_and_waits_until_it_is_sure(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join_named(&w, &a, A, 1, "one");
     listen(&w, &a);
@@ -639,7 +632,7 @@ static void a_second_of_the_same_name_fences_the_first_and_waits_until_it_is_sur
 static void a_fenced_member_that_says_nothing_is_waited_for_as_long_as_its_timeout(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a, b;
     join_named(&w, &a, A, 1, "one");
     kit_pass(w.k, 1000);
@@ -663,7 +656,7 @@ static void a_fenced_member_that_says_nothing_is_waited_for_as_long_as_its_timeo
 static void a_restart_moves_nothing_and_members_have_a_full_new_term(void **state)
 {
     (void)state;
-    struct world w = begin(4);
+    struct kit_world w = begin(4);
     struct reader a, b;
     kit_produce(w.k, w.p, "a b");
     join(&w, &a, A);
@@ -692,7 +685,7 @@ static void a_restart_moves_nothing_and_members_have_a_full_new_term(void **stat
 static void what_was_to_be_given_up_before_a_restart_is_told_again(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     join(&w, &a, A);
     join(&w, &b, B);
@@ -709,7 +702,7 @@ static void what_was_to_be_given_up_before_a_restart_is_told_again(void **state)
 
 /* ---------------------------------------------------------------- growth */
 
-static void grow(const struct world *w, uint32_t partitions)
+static void grow(const struct kit_world *w, uint32_t partitions)
 {
     struct wire_request q = kit_request(w->k, B, VERB_TOPIC_ALTER);
     q.topic = (struct wire_topic_set){.name = VIEW_LIT("t"), .config = {.partitions = partitions}, .mask = TOPIC_SET_PARTITIONS};
@@ -720,7 +713,7 @@ static void grow(const struct world *w, uint32_t partitions)
 static void a_new_partition_is_owned_when_the_group_has_passed_its_fence_and_not_before(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a, b;
     kit_produce(w.k, w.p, "a b c");
     join(&w, &a, A);
@@ -754,7 +747,7 @@ static void a_new_partition_is_owned_when_the_group_has_passed_its_fence_and_not
 static void the_limit_of_members_is_said_by_name(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a, b;
     w.k->limits.members_per_group_max = 1;
     assert_int_equal(join(&w, &a, A), E_OK);
@@ -768,7 +761,7 @@ static void the_limit_of_members_is_said_by_name(void **state)
 static void what_is_of_the_other_mode_is_refused(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     kit_group(w.k, "t", "queue", NULL);
     struct wire_request q = kit_request(w.k, A, VERB_GROUP_JOIN);
@@ -798,7 +791,7 @@ static void what_is_of_the_other_mode_is_refused(void **state)
 static void a_purge_skips_to_the_end_and_lag_says_how_far_the_group_is_behind(void **state)
 {
     (void)state;
-    struct world w = begin(2);
+    struct kit_world w = begin(2);
     struct reader a;
     kit_produce(w.k, w.p, "a b c");
     kit_produce(w.k, w.p + 1, "a b");
@@ -818,7 +811,7 @@ static void a_purge_skips_to_the_end_and_lag_says_how_far_the_group_is_behind(vo
 static void a_group_that_is_deleted_tells_who_waits(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     join(&w, &a, A);
     listen(&w, &a);
@@ -838,7 +831,7 @@ static void a_group_that_is_deleted_tells_who_waits(void **state)
 static void members_are_use_enough_to_keep_a_group(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     kit_alter_group(w.k, "t", "g", (struct wire_group_config){.idle_expiry_ms = 60000}, GROUP_SET_IDLE_EXPIRY_MS);
     join(&w, &a, A);
@@ -852,7 +845,7 @@ static void members_are_use_enough_to_keep_a_group(void **state)
     kit_free(w.k);
 }
 
-static const struct wire_reply *explained(const struct world *w, const char *key, int64_t offset)
+static const struct wire_reply *explained(const struct kit_world *w, const char *key, int64_t offset)
 {
     struct wire_request q = kit_request(w->k, A, VERB_EXPLAIN);
     q.explain = (struct wire_explain){.topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .partition = w->p};
@@ -866,7 +859,7 @@ static const struct wire_reply *explained(const struct world *w, const char *key
 static void explain_says_who_reads_and_how_far_behind(void **state)
 {
     (void)state;
-    struct world w = begin(1);
+    struct kit_world w = begin(1);
     struct reader a;
     assert_int_equal(explained(&w, NULL, -1)->explain.fact, EXPLAIN_EMPTY);
     kit_produce(w.k, w.p, "a b c");
@@ -888,7 +881,7 @@ static void explain_says_who_reads_and_how_far_behind(void **state)
 static void the_list_of_members_says_who_owns_what(void **state)
 {
     (void)state;
-    struct world w = begin(3);
+    struct kit_world w = begin(3);
     struct reader a, b;
     kit_produce(w.k, w.p, "a b");
     join_named(&w, &a, A, 7, "one");
@@ -913,16 +906,16 @@ static void the_list_of_members_says_who_owns_what(void **state)
 
 enum { HOUR = 3600000 };
 
-static struct world begin_capped(void)
+static struct kit_world begin_capped(void)
 {
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.retention_ms = HOUR, .hard_cap_ms = 3 * HOUR});
-    return (struct world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
+    return (struct kit_world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
 }
 
-static uint64_t start_of(const struct world *w) { return ((struct partition *)map_get(&w->k->engine->partitions, w->p))->row.start; }
+static uint64_t start_of(const struct kit_world *w) { return ((struct partition *)map_get(&w->k->engine->partitions, w->p))->row.start; }
 
-static uint64_t told_from(const struct world *w, struct reader *r, int who)
+static uint64_t told_from(const struct kit_world *w, struct reader *r, int who)
 {
     assert_int_equal(join(w, r, who), E_OK);
     return part_of(w, r, 0)->offset;
@@ -931,7 +924,7 @@ static uint64_t told_from(const struct world *w, struct reader *r, int who)
 static void who_joins_after_a_loss_at_the_hard_cap_begins_where_the_group_was_and_so_is_told_until_that_is_committed(void **state)
 {
     (void)state;
-    struct world w = begin_capped();
+    struct kit_world w = begin_capped();
     struct reader a, b;
     kit_produce(w.k, w.p, "a b c");
     kit_produce(w.k, w.p, "d e");
@@ -961,7 +954,7 @@ static void who_joins_after_a_loss_at_the_hard_cap_begins_where_the_group_was_an
 static void several_losses_that_nobody_heard_of_are_one_gap_and_a_seek_ends_it(void **state)
 {
     (void)state;
-    struct world w = begin_capped();
+    struct kit_world w = begin_capped();
     struct reader a;
     for (int i = 0; i < 4; i++) {
         kit_produce(w.k, w.p, "a b");

@@ -29,16 +29,6 @@ static void detail_has(const struct wire_reply *r, const char *part)
     assert_has(text, part);
 }
 
-static size_t rows_of(struct kit *k, enum store_family f)
-{
-    struct store_iter *it = store_iter(k->store, f);
-    size_t n = 0;
-    for (store_iter_seek(it, VIEW_LIT("")); store_iter_valid(it); store_iter_next(it))
-        n++;
-    store_iter_close(it);
-    return n;
-}
-
 static void creating_the_identical_thing_again_is_fine_and_a_different_one_names_the_difference(void **state)
 {
     (void)state;
@@ -120,7 +110,7 @@ static void a_deleted_topic_answers_those_who_wait_and_leaves_no_row(void **stat
     kit_receive(k, B, kept, 1);
     kit_settle_delay(k, B, kept, SETTLE_NACK, "0", 60000);
     for (int f = 0; f < FAM_COUNT; f++)
-        before[f] = rows_of(k, f);
+        before[f] = kit_rows(k, f, NULL);
 
     uint32_t p = kit_topic(k, "t", 2), g = kit_group(k, "t", "g", &(struct wire_group_config){.park = PARK_KEY}), h = kit_group(k, "t", "h", NULL);
     kit_produce(k, p, "a a b c d e f"); /* done, parked, blocked, leased, retrying, ready, behind */
@@ -144,7 +134,7 @@ static void a_deleted_topic_answers_those_who_wait_and_leaves_no_row(void **stat
     assert_int_equal(k->gone_partitions, 2);
     for (int f = 0; f < FAM_COUNT; f++)
         if (f != FAM_SESSIONS) /* numbers of the session that produced stay */
-            assert_int_equal(rows_of(k, f), before[f]);
+            assert_int_equal(kit_rows(k, f, NULL), before[f]);
     assert_int_equal(k->engine->ready, 1); /* b of the other topic */
     assert_string_equal(kit_receive(k, B, kept, 5), "2");
     kit_pass(k, 100000); /* no timer of what is gone fires */
@@ -183,7 +173,7 @@ static void a_topic_made_used_and_deleted_in_one_turn_leaves_nothing(void **stat
 {
     (void)state;
     struct kit *k = kit_new();
-    size_t before = rows_of(k, FAM_META), groups = rows_of(k, FAM_GROUPS), logs = rows_of(k, FAM_LOG_DAYS);
+    size_t before = kit_rows(k, FAM_META, NULL), groups = kit_rows(k, FAM_GROUPS, NULL), logs = kit_rows(k, FAM_LOG_DAYS, NULL);
     struct wire_request topic = kit_request(k, A, VERB_TOPIC_CREATE), group = kit_request(k, A, VERB_GROUP_CREATE),
                         produce = kit_request(k, A, VERB_PRODUCE), receive = kit_request(k, A, VERB_RECEIVE), drop = kit_request(k, A, VERB_TOPIC_DELETE);
     uint32_t p = k->engine->next.partition, g = k->engine->next.group;
@@ -201,9 +191,9 @@ static void a_topic_made_used_and_deleted_in_one_turn_leaves_nothing(void **stat
     kit_end(k);
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
         assert_int_equal(kit_reply(calls[i])->code, i == 3 ? E_TOPIC_DELETED : E_OK);
-    assert_int_equal(rows_of(k, FAM_META), before + 1); /* the next ids */
-    assert_int_equal(rows_of(k, FAM_GROUPS), groups);
-    assert_int_equal(rows_of(k, FAM_LOG_DAYS), logs);
+    assert_int_equal(kit_rows(k, FAM_META, NULL), before + 1); /* the next ids */
+    assert_int_equal(kit_rows(k, FAM_GROUPS, NULL), groups);
+    assert_int_equal(kit_rows(k, FAM_LOG_DAYS, NULL), logs);
     kit_free(k);
 }
 
