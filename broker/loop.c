@@ -684,6 +684,8 @@ int loop_start(struct loop *l, struct err *e)
     }
     if (code != 0)
         return err_set(e, E_INTERNAL, "a thread of the loop: %s", strerror(code));
+    pthread_setname_np(l->loop_thread, "loop"); /* as `top -H` shows them */
+    pthread_setname_np(l->sync_thread, "sync");
     l->threads = true;
     return E_OK;
 }

@@ -188,6 +188,7 @@ int readers_start(struct readers **out, const struct log_source *src, uint32_t t
             readers_stop(r);
             return err_set(e, code, "a reader thread: %s", strerror(code));
         }
+        pthread_setname_np(r->threads[r->threads_n], "reader");
     }
     *out = r;
     return 0;

@@ -102,6 +102,7 @@ int reclaim_start(struct reclaim **out, const struct reclaim_options *options, s
         mem_free(r);
         return err_set(e, code, "the thread that gives space back: %s", strerror(code));
     }
+    pthread_setname_np(r->thread, "reclaim");
     *out = r;
     return 0;
 }

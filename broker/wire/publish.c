@@ -256,6 +256,7 @@ int publisher_open(struct publisher **out, const struct publisher_options *o, st
     int failed = pthread_create(&p->thread, NULL, run, p);
     assert(failed == 0);
     (void)failed;
+    pthread_setname_np(p->thread, "publish");
     *out = p;
     return E_OK;
 }

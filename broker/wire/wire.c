@@ -399,6 +399,7 @@ static void tending_start(struct wire *w)
     int failed = pthread_create(&w->tending, NULL, tending, w);
     assert(failed == 0);
     (void)failed;
+    pthread_setname_np(w->tending, "tending");
     w->tends = true;
 }
 
