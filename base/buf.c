@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { CAP_MIN = 64, VARINT_MAX = 10 };
+enum { CAP_MIN = 64 };
 
 /* ---- view ---- */
 
@@ -34,13 +34,11 @@ static size_t grown_cap(const struct buf *b, size_t more)
     return cap < need ? need : cap;
 }
 
-uint8_t *buf_reserve(struct buf *b, size_t more)
+uint8_t *buf_grow(struct buf *b, size_t more)
 {
-    if (b->data == NULL || b->cap - b->size < more) {
-        size_t cap = grown_cap(b, more);
-        b->data = mem_realloc(b->data, cap);
-        b->cap = cap;
-    }
+    size_t cap = grown_cap(b, more);
+    b->data = mem_realloc(b->data, cap);
+    b->cap = cap;
     return b->data + b->size;
 }
 
@@ -55,14 +53,6 @@ uint8_t *buf_try_reserve(struct buf *b, size_t more)
         b->cap = cap;
     }
     return b->data + b->size;
-}
-
-void buf_append(struct buf *b, const void *data, size_t size)
-{
-    if (size == 0)
-        return;
-    memcpy(buf_reserve(b, size), data, size);
-    b->size += size;
 }
 
 void buf_clear(struct buf *b)
@@ -113,108 +103,7 @@ struct view buf_view(const struct buf *b)
     return b->data != NULL ? view_of(b->data, b->size) : VIEW_LIT("");
 }
 
-/* ---- numbers at an address ---- */
-
-void put_u16(uint8_t *to, uint16_t v)
-{
-    to[0] = (uint8_t)v;
-    to[1] = (uint8_t)(v >> 8);
-}
-
-void put_u32(uint8_t *to, uint32_t v)
-{
-    put_u16(to, (uint16_t)v);
-    put_u16(to + 2, (uint16_t)(v >> 16));
-}
-
-void put_u64(uint8_t *to, uint64_t v)
-{
-    put_u32(to, (uint32_t)v);
-    put_u32(to + 4, (uint32_t)(v >> 32));
-}
-
-void put_u32be(uint8_t *to, uint32_t v)
-{
-    put_u32(to, __builtin_bswap32(v));
-}
-
-void put_u64be(uint8_t *to, uint64_t v)
-{
-    put_u64(to, __builtin_bswap64(v));
-}
-
-uint16_t get_u16(const uint8_t *from)
-{
-    return (uint16_t)(from[0] | from[1] << 8);
-}
-
-uint32_t get_u32(const uint8_t *from)
-{
-    return get_u16(from) | (uint32_t)get_u16(from + 2) << 16;
-}
-
-uint64_t get_u64(const uint8_t *from)
-{
-    return get_u32(from) | (uint64_t)get_u32(from + 4) << 32;
-}
-
-uint32_t get_u32be(const uint8_t *from)
-{
-    return __builtin_bswap32(get_u32(from));
-}
-
-uint64_t get_u64be(const uint8_t *from)
-{
-    return __builtin_bswap64(get_u64(from));
-}
-
 /* ---- numbers into a buf ---- */
-
-void buf_put_u8(struct buf *b, uint8_t v)
-{
-    *buf_reserve(b, 1) = v;
-    b->size += 1;
-}
-
-void buf_put_u16(struct buf *b, uint16_t v)
-{
-    put_u16(buf_reserve(b, 2), v);
-    b->size += 2;
-}
-
-void buf_put_u32(struct buf *b, uint32_t v)
-{
-    put_u32(buf_reserve(b, 4), v);
-    b->size += 4;
-}
-
-void buf_put_u64(struct buf *b, uint64_t v)
-{
-    put_u64(buf_reserve(b, 8), v);
-    b->size += 8;
-}
-
-void buf_put_u32be(struct buf *b, uint32_t v)
-{
-    put_u32be(buf_reserve(b, 4), v);
-    b->size += 4;
-}
-
-void buf_put_u64be(struct buf *b, uint64_t v)
-{
-    put_u64be(buf_reserve(b, 8), v);
-    b->size += 8;
-}
-
-void buf_put_varint(struct buf *b, uint64_t v)
-{
-    uint8_t *to = buf_reserve(b, VARINT_MAX);
-    size_t n = 0;
-    for (; v >= 0x80; v >>= 7)
-        to[n++] = (uint8_t)(v | 0x80);
-    to[n++] = (uint8_t)v;
-    b->size += n;
-}
 
 void buf_put_bytes(struct buf *b, struct view v)
 {

@@ -11,6 +11,7 @@
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +54,73 @@ static inline bool view_eq(struct view a, struct view b)
 /* Orders by bytes, then by length: <0, 0, >0. Absent counts as empty. */
 int view_cmp(struct view a, struct view b);
 
+/* ---- single numbers at an address; no alignment asked for, bounds are the caller's ---- */
+
+static inline void put_u16(uint8_t *to, uint16_t v)
+{
+    v = htole16(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static inline void put_u32(uint8_t *to, uint32_t v)
+{
+    v = htole32(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static inline void put_u64(uint8_t *to, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static inline void put_u32be(uint8_t *to, uint32_t v)
+{
+    v = htobe32(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static inline void put_u64be(uint8_t *to, uint64_t v)
+{
+    v = htobe64(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static inline uint16_t get_u16(const uint8_t *from)
+{
+    uint16_t v;
+    memcpy(&v, from, sizeof v);
+    return le16toh(v);
+}
+
+static inline uint32_t get_u32(const uint8_t *from)
+{
+    uint32_t v;
+    memcpy(&v, from, sizeof v);
+    return le32toh(v);
+}
+
+static inline uint64_t get_u64(const uint8_t *from)
+{
+    uint64_t v;
+    memcpy(&v, from, sizeof v);
+    return le64toh(v);
+}
+
+static inline uint32_t get_u32be(const uint8_t *from)
+{
+    uint32_t v;
+    memcpy(&v, from, sizeof v);
+    return be32toh(v);
+}
+
+static inline uint64_t get_u64be(const uint8_t *from)
+{
+    uint64_t v;
+    memcpy(&v, from, sizeof v);
+    return be64toh(v);
+}
+
 /* ---- buf: bytes that grow ---- */
 
 /* All zero is a good empty buf. The owner calls buf_free; appending may move `data`. */
@@ -62,16 +130,28 @@ struct buf {
     size_t cap;    /* bytes there */
 };
 
+/* Of buf_reserve, where there is no room. */
+uint8_t *buf_grow(struct buf *b, size_t more);
+
 /* Makes room for `more` bytes after the used ones and returns where they begin. Filling them is
    `b->size += n`. */
-uint8_t *buf_reserve(struct buf *b, size_t more);
+static inline uint8_t *buf_reserve(struct buf *b, size_t more)
+{
+    return b->data != NULL && b->cap - b->size >= more ? b->data + b->size : buf_grow(b, more);
+}
 
 /* As buf_reserve, for a size that somebody else chose: NULL if the memory is not there, and then
    `b` is unchanged. */
 uint8_t *buf_try_reserve(struct buf *b, size_t more) MUST_USE;
 
 /* `data` may be NULL if size is 0, and must not point into `b`. */
-void buf_append(struct buf *b, const void *data, size_t size);
+static inline void buf_append(struct buf *b, const void *data, size_t size)
+{
+    if (size == 0)
+        return;
+    memcpy(buf_reserve(b, size), data, size);
+    b->size += size;
+}
 
 /* Forgets the bytes, keeps the memory. */
 void buf_clear(struct buf *b);
@@ -92,31 +172,56 @@ const char *buf_str(struct buf *b);
 /* The used bytes; present, even if there are none. Good until `b` changes. */
 struct view buf_view(const struct buf *b);
 
-void buf_put_u8(struct buf *b, uint8_t v);
-void buf_put_u16(struct buf *b, uint16_t v);
-void buf_put_u32(struct buf *b, uint32_t v);
-void buf_put_u64(struct buf *b, uint64_t v);
-void buf_put_u32be(struct buf *b, uint32_t v);
-void buf_put_u64be(struct buf *b, uint64_t v);
+static inline void buf_put_u8(struct buf *b, uint8_t v)
+{
+    *buf_reserve(b, sizeof v) = v;
+    b->size += sizeof v;
+}
 
-/* LEB128: 7 bits a byte, low first; 1 to 10 bytes. */
-void buf_put_varint(struct buf *b, uint64_t v);
+static inline void buf_put_u16(struct buf *b, uint16_t v)
+{
+    put_u16(buf_reserve(b, sizeof v), v);
+    b->size += sizeof v;
+}
+
+static inline void buf_put_u32(struct buf *b, uint32_t v)
+{
+    put_u32(buf_reserve(b, sizeof v), v);
+    b->size += sizeof v;
+}
+
+static inline void buf_put_u64(struct buf *b, uint64_t v)
+{
+    put_u64(buf_reserve(b, sizeof v), v);
+    b->size += sizeof v;
+}
+
+static inline void buf_put_u32be(struct buf *b, uint32_t v)
+{
+    put_u32be(buf_reserve(b, sizeof v), v);
+    b->size += sizeof v;
+}
+
+static inline void buf_put_u64be(struct buf *b, uint64_t v)
+{
+    put_u64be(buf_reserve(b, sizeof v), v);
+    b->size += sizeof v;
+}
+
+enum { VARINT_MAX = 10 };
+
+/* LEB128: 7 bits a byte, low first; 1 to VARINT_MAX bytes. */
+static inline void buf_put_varint(struct buf *b, uint64_t v)
+{
+    uint8_t *to = buf_reserve(b, VARINT_MAX), *end = to;
+    for (; v >= 0x80; v >>= 7)
+        *end++ = (uint8_t)(v | 0x80);
+    *end++ = (uint8_t)v;
+    b->size += (size_t)(end - to);
+}
 
 /* Length as varint, then the bytes. Absent is written as empty. */
 void buf_put_bytes(struct buf *b, struct view v);
-
-/* ---- single numbers at an address; no alignment asked for, bounds are the caller's ---- */
-
-void put_u16(uint8_t *to, uint16_t v);
-void put_u32(uint8_t *to, uint32_t v);
-void put_u64(uint8_t *to, uint64_t v);
-void put_u32be(uint8_t *to, uint32_t v);
-void put_u64be(uint8_t *to, uint64_t v);
-uint16_t get_u16(const uint8_t *from);
-uint32_t get_u32(const uint8_t *from);
-uint64_t get_u64(const uint8_t *from);
-uint32_t get_u32be(const uint8_t *from);
-uint64_t get_u64be(const uint8_t *from);
 
 /* ---- cur: reads once through borrowed bytes ---- */
 

@@ -31,13 +31,39 @@ static int slice(struct slicer *s, const struct log_source *src, struct wire_rec
     r->key_size = c->key_size != NULL ? c->key_size[i] : 0;
     r->headers_size = c->headers_size != NULL ? c->headers_size[i] : 0;
     r->value_size = c->value_size != NULL ? c->value_size[i] : 0;
+    buf_reserve(out, record.key.size + record.headers.size + record.value.size);
     buf_append(out, record.key.data, record.key.size);
     buf_append(out, record.headers.data, record.headers.size);
     buf_append(out, record.value.data, record.value.size);
     return E_OK;
 }
 
-/* One record of a delivery, and where its bytes are. */
+/* One filling of a delivery. */
+struct filling {
+    const struct log_source *src;
+    struct wire_delivery *d;
+    struct slicer s;
+    log_unreadable_fn *unreadable;
+    void *user;
+};
+
+/* Reads one record behind what is in `out`. False: it is to be taken out, and was reported. */
+static bool fill_record(struct filling *x, struct wire_record *r, struct buf *out)
+{
+    struct err e = {0};
+    int code = slice(&x->s, x->src, r, out, &e);
+    if (code == E_OK)
+        return true;
+    if (x->unreadable == NULL) {
+        r->flags |= RECORD_DAMAGED;
+        return true;
+    }
+    x->unreadable(x->user, &(struct log_unreadable){.group = x->d->group, .partition = r->partition, .offset = r->offset, .token = x->d->token,
+                                                    .code = code, .error = e});
+    return false;
+}
+
+/* One record of a delivery that was not granted in the log's order, and where its bytes are. */
 struct piece { struct wire_record record; uint32_t place; bool good; size_t begin, size; };
 
 static int piece_order(const void *a, const void *b)
@@ -52,49 +78,48 @@ static int place_order(const void *a, const void *b)
     return x->place < y->place ? -1 : x->place > y->place;
 }
 
-/* The log is read in its own order. */
+/* The log is read in its own order, and then put in that of the delivery. How many records are left. */
+static uint32_t fill_sorted(struct filling *x, struct wire_record *records, uint32_t n, struct buf *out)
+{
+    struct piece *pieces = mem_array(n, sizeof *pieces);
+    struct buf bytes = {0};
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++)
+        pieces[i] = (struct piece){.record = records[i], .place = i};
+    qsort(pieces, n, sizeof *pieces, piece_order);
+    for (uint32_t i = 0; i < n; i++) {
+        pieces[i].begin = bytes.size;
+        pieces[i].good = fill_record(x, &pieces[i].record, &bytes);
+        pieces[i].size = bytes.size - pieces[i].begin;
+    }
+    qsort(pieces, n, sizeof *pieces, place_order);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!pieces[i].good)
+            continue;
+        buf_append(out, bytes.data + pieces[i].begin, pieces[i].size);
+        records[kept++] = pieces[i].record;
+    }
+    buf_free(&bytes);
+    mem_free(pieces);
+    return kept;
+}
+
 void delivery_fill(const struct log_source *src, struct wire_delivery *d, struct buf *out, log_unreadable_fn *unreadable, void *user)
 {
     struct wire_record *records = (struct wire_record *)(uintptr_t)d->records;
-    struct piece *pieces = mem_array(d->records_n, sizeof *pieces);
-    struct buf bytes = {0};
-    struct slicer s = {.group = d->group};
+    struct filling x = {.src = src, .d = d, .s = {.group = d->group}, .unreadable = unreadable, .user = user};
     bool in_order = true;
-    for (uint32_t i = 0; i < d->records_n; i++) {
-        pieces[i] = (struct piece){.record = records[i], .place = i};
-        in_order &= i == 0 || record_order(&records[i - 1], &records[i]) <= 0;
-    }
-    if (!in_order)
-        qsort(pieces, d->records_n, sizeof *pieces, piece_order);
-    struct buf *to = in_order ? out : &bytes;
-    for (uint32_t i = 0; i < d->records_n; i++) {
-        struct piece *p = &pieces[i];
-        struct err e = {0};
-        p->begin = to->size;
-        int code = slice(&s, src, &p->record, to, &e);
-        p->size = to->size - p->begin;
-        p->good = code == E_OK;
-        if (p->good)
-            continue;
-        if (unreadable == NULL)
-            p->record.flags |= RECORD_DAMAGED;
-        else
-            unreadable(user, &(struct log_unreadable){.group = d->group, .partition = p->record.partition, .offset = p->record.offset,
-                                                      .token = d->token, .code = code, .error = e});
-    }
-    slicer_stop(&s);
-    if (!in_order)
-        qsort(pieces, d->records_n, sizeof *pieces, place_order);
+    for (uint32_t i = 1; i < d->records_n; i++)
+        in_order &= record_order(&records[i - 1], &records[i]) <= 0;
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < d->records_n; i++) {
-        if (!in_order)
-            buf_append(out, bytes.data + pieces[i].begin, pieces[i].size);
-        if (pieces[i].good || unreadable == NULL)
-            records[kept++] = pieces[i].record;
+    if (!in_order)
+        kept = fill_sorted(&x, records, d->records_n, out);
+    for (uint32_t i = 0; in_order && i < d->records_n; i++) {
+        records[kept] = records[i];
+        kept += fill_record(&x, &records[kept], out);
     }
+    slicer_stop(&x.s);
     d->records_n = kept;
-    buf_free(&bytes);
-    mem_free(pieces);
 }
 
 /* ---------------------------------------------------------------- state rows of the records' keys */

@@ -48,12 +48,24 @@ static bool copy_get(struct slicer *s, const struct log_source *src, uint32_t pa
     return batch_reader_get(&s->copy_reader, 0, record, &e) == E_OK;
 }
 
+static bool is_open(const struct slicer *s, uint32_t partition, uint64_t offset)
+{
+    return s->reading && s->w.partition == partition && offset >= s->b.h.base_offset && offset <= s->b.last_offset;
+}
+
+static bool below_start(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset)
+{
+    enum store_family ignored;
+    if (!tail_lookup(src->tail, partition, &ignored, &s->start))
+        s->start = 0;
+    return offset < s->start;
+}
+
 /* One record of the log and its place in the batch that is then open. Its bytes are good until the next call with this slicer. */
 static int log_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record,
                       uint32_t *index, struct err *e)
 {
-    bool open = s->reading && s->w.partition == partition && offset >= s->b.h.base_offset && offset <= s->b.last_offset;
-    if (!open) {
+    if (!is_open(s, partition, offset)) {
         if (s->reading)
             batch_reader_close(&s->reader);
         s->reading = false;
@@ -85,17 +97,11 @@ static int log_get(struct slicer *s, const struct log_source *src, uint32_t part
     return batch_reader_get(&s->reader, *index, record, e);
 }
 
-static bool below_start(const struct log_source *src, uint32_t partition, uint64_t offset)
-{
-    enum store_family ignored;
-    uint64_t start;
-    return tail_lookup(src->tail, partition, &ignored, &start) && offset < start;
-}
-
 int slicer_get(struct slicer *s, const struct log_source *src, uint32_t partition, uint64_t offset, struct record *record, struct found *f,
-                      struct err *e)
+               struct err *e)
 {
-    bool gone = below_start(src, partition, offset);
+    /* Where the partition begins is asked for once for each batch. */
+    bool gone = is_open(s, partition, offset) ? offset < s->start : below_start(s, src, partition, offset);
     if (gone && copy_get(s, src, partition, offset, record, f))
         return E_OK;
     int code = gone ? E_GAP : log_get(s, src, partition, offset, record, &f->index, e);
@@ -106,7 +112,7 @@ int slicer_get(struct slicer *s, const struct log_source *src, uint32_t partitio
     }
     if ((code == E_GAP || code == E_DAMAGED) && !gone && copy_get(s, src, partition, offset, record, f)) /* removed while it was looked for */
         return E_OK;
-    if (gone || (code == E_DAMAGED && below_start(src, partition, offset)))
+    if (gone || (code == E_DAMAGED && below_start(s, src, partition, offset)))
         return err_set(e, E_GAP, "partition id %u at offset %llu: gone with retention", partition, (unsigned long long)offset);
     return code;
 }

@@ -13,6 +13,7 @@ struct slicer {
     struct batch b;
     struct batch_reader reader;
     bool walking, reading;
+    uint64_t start;            /* of its partition, when the batch was opened */
     struct buf copy;           /* the row of a copy */
     struct batch_reader copy_reader;
     bool copied;               /* it is open */

@@ -143,7 +143,7 @@ static void entry_go(struct engine *en, struct entry *e, uint8_t state, bool tim
     }
     entry_unpace(e);
     e->key = NULL;
-    entry_forget(e);
+    entry_forget(en, e);
 }
 
 static bool key_may_go(const struct engine *en, const struct key_queue *k)
@@ -246,7 +246,7 @@ static struct entry *entry_again(struct engine *en, struct group *g, const struc
         damaged(en, g, m->partition, m->offset, "it has no held row");
         return NULL;
     }
-    struct entry *e = entry_new(p, m->offset);
+    struct entry *e = entry_new(en, p, m->offset);
     e->has_key = row.has_key;
     e->key_hash = row.key_hash;
     e->due_ms = row.due_ms;

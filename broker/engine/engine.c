@@ -390,12 +390,15 @@ void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, ui
 
 /* ---------------------------------------------------------------- life */
 
+enum { ENTRIES_KEPT = 16384 /* some 4 MB */ };
+
 int engine_open(struct engine **out, struct store *store, const struct engine_limits *limits, struct engine_now now, uint64_t seed,
                 struct err *e)
 {
     struct engine *en = mem_zalloc(sizeof *en);
     en->store = store;
     en->limits = limits;
+    en->entries = (struct pool){.size = sizeof(struct entry), .kept_max = ENTRIES_KEPT};
     en->now = en->clock = now;
     en->began_ms = now.mono_ms;
     en->sched.next_ms = UINT64_MAX;
@@ -452,6 +455,7 @@ void engine_close(struct engine *en)
                           &en->appends_fx, &en->appends, &en->scratch, &en->row};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
+    pool_free(&en->entries);
     mem_free(en->for_written.at);
     mem_free(en->for_durable.at);
     mem_free(en);

@@ -224,6 +224,7 @@ bool queue_grant(struct engine *en, struct op *op, struct session *s, const stru
         if (w.l == NULL)
             continue;
         lease_arm(en, w.l);
+        ready_turn(g);
         group_stir(en, g);
         if (deliveries == NULL)
             deliveries = op_take(en, op, r->groups_n, sizeof *deliveries);

@@ -105,7 +105,7 @@ void group_free(struct engine *en, struct group *g)
                 en->ready--;
             if (e->state == ENTRY_RETRYING || e->state == ENTRY_BLOCKED)
                 list_remove(&e->link);
-            mem_free(e);
+            pool_give(&en->entries, e);
         }
         map_free(&p->entries);
         done_free(&p->done);

@@ -108,7 +108,7 @@ static void entry_absent(struct engine *en, struct entry *e)
     e->key = NULL;
     if (k != NULL)
         key_left(en, k, e);
-    entry_forget(e);
+    entry_forget(en, e);
     group_stir(en, p->group);
 }
 
@@ -227,7 +227,7 @@ void entry_park(struct engine *en, struct entry *e, struct view reason, struct v
 
 static struct entry *parked_entry(struct engine *en, struct group_part *p, uint64_t offset, const struct held_row *row)
 {
-    struct entry *e = entry_new(p, offset);
+    struct entry *e = entry_new(en, p, offset);
     e->has_key = row->has_key;
     e->key_hash = row->key_hash;
     e->size = row->size;

@@ -282,9 +282,9 @@ static int load_key_headers(struct engine *en, struct err *e)
 }
 
 /* An entry that has a row of its own: the head of its key, or one of its front. */
-static struct entry *entry_load(struct group_part *p, uint64_t offset, bool has_key, uint64_t key_hash)
+static struct entry *entry_load(struct engine *en, struct group_part *p, uint64_t offset, bool has_key, uint64_t key_hash)
 {
-    struct entry *e = entry_new(p, offset);
+    struct entry *e = entry_new(en, p, offset);
     e->has_key = has_key;
     e->key_hash = key_hash;
     if (done_has(&p->done, offset))
@@ -310,7 +310,7 @@ static int load_retry(struct engine *en, struct view key, struct err *e)
     int code = held_row_get(v, &row, e);
     if (code != E_OK)
         return row_bad(FAM_HELD, key_view(&k), e);
-    struct entry *x = entry_load(p, offset, row.has_key, row.key_hash);
+    struct entry *x = entry_load(en, p, offset, row.has_key, row.key_hash);
     x->has_row = x->has_time = true;
     x->due_ms = due;
     x->token = row.token;
@@ -382,7 +382,7 @@ static int load_lease(struct engine *en, struct view key, struct view value, str
         struct group_part *p = part_of(en, group, x.partition);
         if (p == NULL || map_get(&p->entries, x.offset) != NULL)
             return damaged(e, "a message of lease", token);
-        struct entry *n = entry_load(p, x.offset, x.has_key, x.key_hash);
+        struct entry *n = entry_load(en, p, x.offset, x.has_key, x.key_hash);
         n->token = token;
         n->size = x.size;
         n->grants = x.grants;

@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "schemas/errors.h"
@@ -445,6 +446,7 @@ struct away {
 struct engine {
     struct store *store;
     const struct engine_limits *limits;
+    struct pool entries;        /* each message in the flow takes one and gives it back */
     struct engine_counters counters;
     struct effects fx;
     struct buf cuts, copies;    /* as those */
@@ -762,7 +764,7 @@ void queue_stirred(struct engine *en);                 /* at the end of a turn: 
 void queue_loaded(struct engine *en, const struct loaded *l);
 void queue_load(struct engine *en, struct group_part *p); /* reads what it scans again, whoever asks */
 void load_end(struct engine *en, struct group_part *p); /* its read-ahead came back, or nobody waits for it any more */
-struct entry *entry_new(struct group_part *p, uint64_t offset);
+struct entry *entry_new(struct engine *en, struct group_part *p, uint64_t offset);
 void entry_present(struct entry *e);                        /* it is there though its offset is done: redriven */
 void entry_ready(struct engine *en, struct entry *e);       /* came back, or is the next of its key */
 void entry_ready_fresh(struct engine *en, struct entry *e); /* found by the scan: nothing else stands for it */
@@ -772,8 +774,9 @@ uint64_t part_ready_low(const struct group_part *p);
 bool entry_passed(const struct engine *en, const struct entry *e); /* its time to live is over */
 bool entry_worn(const struct entry *e);                /* granted too often without an answer */
 bool group_gives(const struct engine *en, const struct group *g); /* no limit keeps it from giving a message */
+void ready_turn(struct group *g); /* the next partition is next */
 struct entry *ready_next(const struct engine *en, struct group *g); /* NULL: none */
-void entry_forget(struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
+void entry_forget(struct engine *en, struct entry *e);                    /* out of its part's map, freed; it is in no list, heap, key */
 
 /* ---------------------------------------------------------------- done.c */
 

@@ -41,7 +41,7 @@ static uint64_t purge_entries(struct engine *en, struct group_part *p)
         }
         redriven += e->redriven;
         take_out(en, e);
-        mem_free(e);
+        pool_give(&en->entries, e);
     }
     map_free(&p->entries);
     p->entries = kept;

@@ -127,7 +127,7 @@ static void scan_record(struct engine *en, struct group_part *p, const struct lo
             return;
         }
     }
-    struct entry *e = entry_new(p, r->offset);
+    struct entry *e = entry_new(en, p, r->offset);
     e->key_hash = r->key_hash;
     e->has_key = r->has_key;
     e->size = r->size;
@@ -156,7 +156,7 @@ static void scan_hole(struct engine *en, struct group_part *p, uint64_t offset, 
     if (done_has(&p->done, offset) || map_get(&p->entries, offset) != NULL)
         return;
     if (code == E_DAMAGED && !PLANTED(damage_passed_over)) {
-        struct entry *e = entry_new(p, offset);
+        struct entry *e = entry_new(en, p, offset);
         entry_ready_fresh(en, e);
         entry_park(en, e, VIEW_LIT("damaged"), VIEW_LIT("the stored batch does not fit its checksum"));
         en->counters.damaged_messages++;

@@ -3,15 +3,16 @@
  * They stand in one list for each priority: what came back, or follows in its key, in the group's; what the scan found in its
  * partition's, so that the lowest of them says where a restart has to scan from. Next is the highest of priority + waited /
  * priority_age_ms, so whoever waits long enough goes before everybody; at the same priority what came back goes first, then each
- * partition in turn. Where keys have limits but no order the next of a key follows as soon as one is granted: there who waits
+ * partition in turn: a receive takes what it can from one before it goes on to the next, as what lies together is read together, and the
+ * next receive begins at the next (ready_turn). Where keys have limits but no order the next of a key follows as soon as one is granted: there who waits
  * longest goes first, or one key could keep all others waiting. A group whose messages all have one priority does not look at the others.
  */
 #include "engine/memory.h"
 #include "base/planted.h"
 
-struct entry *entry_new(struct group_part *p, uint64_t offset)
+struct entry *entry_new(struct engine *en, struct group_part *p, uint64_t offset)
 {
-    struct entry *e = mem_zalloc(sizeof *e);
+    struct entry *e = pool_take(&en->entries);
     e->part = p;
     e->offset = offset;
     map_put(&p->entries, offset, e);
@@ -24,12 +25,12 @@ void entry_present(struct entry *e)
     list_push_back(&e->part->present, &e->present);
 }
 
-void entry_forget(struct entry *e)
+void entry_forget(struct engine *en, struct entry *e)
 {
     assert(!list_linked(&e->link) && !list_linked(&e->of_key) && e->lease == NULL && e->key == NULL);
     list_remove(&e->present);
     map_del(&e->part->entries, e->offset);
-    mem_free(e);
+    pool_give(&en->entries, e);
 }
 
 static void ready(struct engine *en, struct entry *e, struct list *where)
@@ -79,7 +80,7 @@ uint64_t part_ready_low(const struct group_part *p)
 
 /* ---------------------------------------------------------------- next */
 
-/* The next of one priority, which there is; `turn`: the partition that comes after it. */
+/* The next of one priority, which there is; `turn`: its partition, or the one whose turn it is if it came back. */
 static struct entry *next_at(const struct group *g, int priority, uint32_t *turn)
 {
     uint32_t parts = g->topic->config.partitions;
@@ -92,12 +93,14 @@ static struct entry *next_at(const struct group *g, int priority, uint32_t *turn
             continue;
         if (n == NULL || container_of(fresh, struct entry, link)->ready_ms <= container_of(n, struct entry, link)->ready_ms) {
             n = fresh;
-            *turn = (g->next_part + i + 1) % parts;
+            *turn = (g->next_part + i) % parts;
         }
         compares = false;
     }
     return container_of(n, struct entry, link);
 }
+
+void ready_turn(struct group *g) { g->next_part = (g->next_part + 1) % g->topic->config.partitions; }
 
 struct entry *ready_next(const struct engine *en, struct group *g)
 {

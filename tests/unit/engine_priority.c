@@ -115,8 +115,10 @@ static void partitions_take_turns_within_a_priority(void **state)
         kit_produce(k, p, "- -");
         kit_produce(k, p + 1, "- -");
     }
-    assert_string_equal(kit_receive(k, A, g, 4), "2 1/2 3 1/3");
-    assert_string_equal(kit_receive(k, A, g, 4), "0 1/0 1 1/1");
+    assert_string_equal(kit_receive(k, A, g, 1), "2");
+    assert_string_equal(kit_receive(k, A, g, 1), "1/2");
+    assert_string_equal(kit_receive(k, A, g, 3), "3 1/3 1/0");
+    assert_string_equal(kit_receive(k, A, g, 3), "0 1 1/1");
     kit_free(k);
 }
 
