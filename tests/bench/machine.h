@@ -13,7 +13,24 @@
 
 /* pwrite of so many bytes at the end of a file, then fdatasync. */
 double machine_fdatasync(const char *dir, size_t bytes, double seconds, struct hist *h, struct err *e);
-/* A request of so many bytes and a reply of 64, over tcp on loopback between two threads' nng sockets, one at a time. */
+/* A request of so many bytes and a reply of 64, over tcp on loopback between the nng sockets of two processes, one at a time. */
 double machine_round(size_t bytes, double seconds, struct hist *h, struct err *e);
+/* That, and one pwrite at the end of a file in `dir` and fdatasync before the reply. */
+double machine_round_synced(const char *dir, size_t bytes, double seconds, struct hist *h, struct err *e);
+/* A round without nng: 64 bytes each way over a connection. */
+double machine_tcp_round(double seconds, struct hist *h, struct err *e);
+
+/* Bytes per second; NaN and an error when it could not be measured. */
+double machine_write(const char *dir, double seconds, struct err *e);  /* one file from its start, synced at the end */
+double machine_memcpy(double seconds);                                 /* more than caches hold */
+double machine_tcp(double seconds, struct err *e);                     /* one connection, to another process */
+
+/* Which limit bounds messages that come or go at so many bytes per second, and what share of it they take; measured once, for some
+ * seconds, when it is first asked for. `dir`: where the data is, for what goes to disk; NULL for what does not. */
+struct share {
+    double share;   /* 1: the limit; NaN: not known */
+    const char *of; /* "loopback tcp"; NULL: not known */
+};
+struct share machine_share(const char *dir, double bytes_per_s);
 
 #endif

@@ -22,7 +22,8 @@ static void help(FILE *out)
 {
     fprintf(out, "Usage: sluice-bench COMMAND [OPTION]..\n\nCommands:\n");
     for (size_t i = 0; i < commands_count; i++)
-        fprintf(out, "  %-22s %s\n", commands[i].name, commands[i].help);
+        if (commands[i].help[0] != '\0') /* else it is what the bench starts itself */
+            fprintf(out, "  %-22s %s\n", commands[i].name, commands[i].help);
     fprintf(out, "\nOptions:\n");
     options_help(out);
 }

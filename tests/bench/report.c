@@ -84,31 +84,44 @@ static const struct row *find(const char *id)
     return NULL;
 }
 
-static void print_text_row(FILE *out, const struct row *row, json_t *value, bool ok, const char *note)
+static void print_text_row(FILE *out, const struct row *row, json_t *value, bool ok, const char *note, double share, const char *of)
 {
     fprintf(out, "%-15s ", row->id);
     size_t width = 12;
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(4));
-    fprintf(out, "%*s %-11s %-5s floor %-9g aim %-9g %s%s%s\n", (int)width, json_is_null(value) ? "-" : text, row->unit,
+    fprintf(out, "%*s %-11s %-5s floor %-9g aim %-9g %s%s%s", (int)width, json_is_null(value) ? "-" : text, row->unit,
             ok ? "ok" : "BELOW", row->floor, row->aim, row->what, note != NULL ? "; " : "", note != NULL ? note : "");
+    if (of != NULL)
+        fprintf(out, "; %.0f %% of %s", 100 * share, of);
+    fputc('\n', out);
     free(text);
     fflush(out);
 }
 
 void report_row(struct report *r, const char *id, double value, const char *note)
 {
+    report_row_of(r, id, value, note, NAN, NULL);
+}
+
+void report_row_of(struct report *r, const char *id, double value, const char *note, double share, const char *of)
+{
     const struct row *row = find(id);
     bool ok = isfinite(value) && (row->better == MORE ? value >= row->floor : value <= row->floor);
     json_t *number = report_number(value);
     r->below += !ok;
     if (!r->json) {
-        print_text_row(r->out, row, number, ok, note);
+        print_text_row(r->out, row, number, ok, note, share, of);
         json_decref(number);
         return;
     }
     json_t *what = note != NULL ? json_sprintf("%s; %s", row->what, note) : json_string(row->what);
-    report_object(r, json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:b}", "id", row->id, "what", what, "value", number, "unit", row->unit,
-                               "floor", report_number(row->floor), "aim", report_number(row->aim), "ok", ok));
+    json_t *object = json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:b}", "id", row->id, "what", what, "value", number, "unit", row->unit,
+                               "floor", report_number(row->floor), "aim", report_number(row->aim), "ok", ok);
+    if (of != NULL) {
+        json_object_set_new(object, "share", report_number(share));
+        json_object_set_new(object, "of", json_string(of));
+    }
+    report_object(r, object);
 }
 
 void report_versus(struct report *r, const struct versus *v)

@@ -18,6 +18,8 @@ struct report {
 /* A row of rows.def: {"id","what","value","unit","floor","aim","ok"}. `note` (may be NULL) is put behind its text: what was done
  * otherwise than the text says. A value that is not finite is null, and not ok. */
 void report_row(struct report *r, const char *id, double value, const char *note);
+/* As that, with "share" and "of": which part of a limit of this machine it takes, 1 is all of it, and of which. NULL: of none. */
+void report_row_of(struct report *r, const char *id, double value, const char *note, double share, const char *of);
 
 /* A row of a comparison: {"what","peer","version","durability","ours","theirs","unit","ratio"}. What is not finite is null: the peer
  * lacks it. `note` says why, or NULL. */
