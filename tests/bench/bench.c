@@ -74,12 +74,36 @@ int bench_verdict(json_t *fields, const struct verdict *d, struct err *e)
 {
     char text[160];
     bool good = verdict_good(d);
-    json_object_set_new(fields, "verified", json_integer((json_int_t)d->seen));
-    json_object_set_new(fields, "void", good ? json_false() : json_string(verdict_text(d, text)));
+    if (fields != NULL) {
+        json_object_set_new(fields, "verified", json_integer((json_int_t)d->seen));
+        json_object_set_new(fields, "void", good ? json_false() : json_string(verdict_text(d, text)));
+    }
     return good ? 0 : err_set(e, BENCH_VOID, "void: %s of %llu", verdict_text(d, text), (unsigned long long)d->expected);
 }
 
 int bench_hist(const struct options *o, const struct outcome *out, struct err *e)
 {
     return o->hist != NULL && out->latency != NULL ? hist_write(out->latency, o->hist, e) : 0;
+}
+
+unsigned bench_runs(const struct options *o)
+{
+    return o->runs > 0 ? (unsigned)o->runs : o->quick ? 3 : 5;
+}
+
+double bench_seconds(const struct options *o, double full, double quick)
+{
+    return o->seconds >= 0 ? o->seconds : o->quick ? quick : full;
+}
+
+bool bench_owns(const struct place *p, struct err *e)
+{
+    if (p->broker.server.pid == 0)
+        err_set(e, EINVAL, "this needs a broker of its own, without -b");
+    return p->broker.server.pid != 0;
+}
+
+uint32_t bench_partitions(const struct options *o)
+{
+    return o->partitions > 0 ? (uint32_t)o->partitions : 1;
 }

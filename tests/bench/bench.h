@@ -34,8 +34,12 @@ void place_close(struct place *p);
 
 /* The fields of a measured work, ready for report_object: settings, rate, latencies, CPU and bytes. The caller adds and reports. */
 json_t *bench_fields(const char *command, const struct work *w, const struct outcome *out);
-/* Adds what the verification said; BENCH_VOID and a text when it was not good. */
+/* Adds what the verification said to `fields`, unless they are NULL; BENCH_VOID and a text when it was not good. */
 int bench_verdict(json_t *fields, const struct verdict *d, struct err *e);
+uint32_t bench_partitions(const struct options *o);                             /* --partitions, else 1 */
+unsigned bench_runs(const struct options *o);                                    /* --runs, else 5, quick 3 */
+double bench_seconds(const struct options *o, double full, double quick);        /* --seconds, else these */
+bool bench_owns(const struct place *p, struct err *e);                           /* false and an error with -b: its process is not ours */
 /* --hist */
 int bench_hist(const struct options *o, const struct outcome *out, struct err *e);
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "client.h"
+#include "goal.h"
 #include "payload.h"
 
 enum { WAIT_MS = 100 };
@@ -16,7 +17,7 @@ enum { WAIT_MS = 100 };
 struct all {
     struct lease *lease;
     pthread_mutex_t verify;
-    atomic_uint_fast64_t done;
+    struct goal goal;
 };
 
 /* A batch whose settling is not answered yet. Callbacks come in the library's thread. */
@@ -41,26 +42,19 @@ struct lane {
     struct sluice_error err;
 };
 
-static bool enough(const struct all *a)
-{
-    uint64_t messages = a->lease->work->messages;
-    return messages > 0 && atomic_load(&a->done) >= messages;
-}
-
 static int look_at(struct lane *l, const struct sluice_batch *b, struct err *e)
 {
     struct lease *c = l->all->lease;
-    struct payload_head head;
     bool good = true;
     if (c->verify != NULL)
         pthread_mutex_lock(&l->all->verify);
     for (size_t i = 0; i < sluice_batch_count(b); i++) {
         const struct sluice_delivery *d = sluice_batch_message(b, i);
-        if (c->verify != NULL)
-            verify_seen(c->verify, d->value.data, d->value.size);
-        else
-            good &= payload_read(d->value.data, d->value.size, &head);
-        if (c->end_to_end && payload_read(d->value.data, d->value.size, &head))
+        struct payload_head head = {0};
+        bool whole = c->verify != NULL ? verify_seen(c->verify, d->value.data, d->value.size, &head)
+                                       : payload_read(d->value.data, d->value.size, &head);
+        good &= whole || c->verify != NULL; /* else the verification says it */
+        if (c->end_to_end && head.intended_ns != 0)
             load_count(l->load, head.intended_ns, 1);
     }
     if (c->verify != NULL)
@@ -114,7 +108,7 @@ static void on_settled(void *user, size_t index, const struct sluice_error *erro
     }
     if (--f->left > 0)
         return;
-    atomic_fetch_add(&l->all->done, f->count);
+    goal_add(&l->all->goal, f->count);
     if (!l->all->lease->end_to_end)
         load_count(l->load, f->since_ns, f->count);
     flight_back(f);
@@ -152,7 +146,7 @@ static int take_batches(struct lane *l, struct err *e)
     struct lease *c = l->all->lease;
     struct sluice_receive_options o = {.size = sizeof o, .max_messages = c->work->batch, .max_bytes = 4 << 20, .wait_ms = WAIT_MS};
     int code = 0;
-    while (code == 0 && !l->failed && load_goes_on(l->load) && !enough(l->all)) {
+    while (code == 0 && !l->failed && load_goes_on(l->load) && !goal_reached(&l->all->goal)) {
         struct sluice_error err;
         struct sluice_batch *b;
         uint64_t since = clock_mono_ns();
@@ -198,6 +192,9 @@ static int run_lane(struct load_lane *load, struct err *e)
 int lease_run(struct lease *c, struct outcome *out, struct err *e)
 {
     struct all all = {.lease = c, .verify = PTHREAD_MUTEX_INITIALIZER};
+    goal_init(&all.goal, c->until, c->work->messages);
     struct load_options o = work_load(c->work, c->server, run_lane, &all);
-    return load_run(&o, out, e);
+    int code = load_run(&o, out, e);
+    c->taken = atomic_load(&all.goal.done);
+    return code;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ static void *lane_main(void *arg)
 {
     struct load_lane *l = arg;
     struct load *load = l->load;
+    prctl(PR_SET_TIMERSLACK, 1); /* else a sleep may be 50 us longer than was asked for */
     l->code = load->o.fn(l, &l->err);
     pthread_mutex_lock(&load->lock);
     if (l->code != 0)
@@ -104,6 +106,11 @@ bool load_next(struct load_lane *l, struct load_ticket *t)
     t->messages = take(load);
     l->batches++;
     return t->messages > 0;
+}
+
+bool load_warm(const struct load_lane *l, const struct load_ticket *t)
+{
+    return t->intended_ns >= l->load->warm_ns;
 }
 
 void load_count(struct load_lane *l, uint64_t since_ns, uint64_t messages)
@@ -195,14 +202,14 @@ static void measure(struct load *load, struct outcome *out)
     await_lanes(load);
     take_sample(load, &a); /* before anybody sends */
     begin(load);
-    if (load->warm_ns > load->start_ns) {
-        watch(load, load->warm_ns, &a);
-        take_sample(load, &a);
-    }
+    if (load->warm_ns > load->start_ns && !watch(load, load->warm_ns, &a))
+        take_sample(load, &a); /* else all was done in the warm-up, and all is counted */
     bool ended = watch(load, load->end_ns, &a);
     take_sample(load, &b);
     if (ended && load->last_ns > a.ns)
         b.ns = load->last_ns; /* the end is the last message, not when its lane was gone */
+    out->begin_ns = load->warm_ns;
+    out->end_ns = load->last_ns;
     out->messages = b.messages - a.messages;
     out->seconds = (double)(b.ns - a.ns) / 1e9;
     out->server = b.server;

@@ -35,7 +35,8 @@ struct load_options {
     uint32_t lanes, batch, window; /* window: batches of a lane that are out at once, in the open loop too */
     double rate;                   /* messages per second over all lanes; 0: closed loop */
     double warmup, seconds;
-    uint64_t messages;             /* ends after so many, over all lanes, and nothing is warm-up; 0: by time */
+    uint64_t messages;             /* ends after so many, over all lanes, or when the time is up, if there is one, and nothing is
+                                      warm-up; 0: by time */
     const struct server *server;   /* whose usage is counted, NULL: none */
     load_lane_fn *fn;
     void *user;
@@ -66,6 +67,7 @@ struct outcome {
     double seconds;                /* that this took */
     struct hist *latency;          /* of a message, from its batch's intended time; the caller's, may be NULL */
     struct usage server, self;     /* while it was counted; self: only CPU */
+    uint64_t begin_ns, end_ns;     /* what was meant to be sent from then on was counted; the last that was */
 };
 
 /* Runs all lanes to their end. The first error of a lane ends the others, and is returned. */
@@ -78,6 +80,8 @@ void load_ready(struct load_lane *l);
 bool load_next(struct load_lane *l, struct load_ticket *t);
 /* It was acknowledged. Of one lane from one thread at a time. */
 void load_done(struct load_lane *l, const struct load_ticket *t);
+
+bool load_warm(const struct load_lane *l, const struct load_ticket *t); /* it is counted */
 
 /* For lanes that receive: the time is not up; and so many messages were done that took from `since_ns` until now. */
 bool load_goes_on(const struct load_lane *l);

@@ -82,7 +82,8 @@ static int send_one(struct lane *l, struct flight *f, struct err *e)
         stream += (uint32_t)(l->sent % mine) * lanes;
         m.key = (struct sluice_bytes){key, (size_t)snprintf(key, sizeof key, "key-%u", stream)};
     }
-    struct payload_head head = {.number = p->numbers[stream], .stream = stream, .intended_ns = p->timed ? f->ticket.intended_ns : 0};
+    struct payload_head head = {.number = p->numbers[stream], .stream = stream, 
+                                .intended_ns = p->timed && load_warm(l->load, &f->ticket) ? f->ticket.intended_ns : 0};
     payload_fill(&l->payload, &head, l->bytes);
     struct sluice_error err;
     while (sluice_publish_async(l->client, &m, on_done, f, &err) != 0) {
@@ -129,7 +130,7 @@ static int run_lane(struct load_lane *load, struct err *e)
     struct publish *p = load->user;
     const struct work *w = p->work;
     struct lane l = {.load = load, .publish = p, .payload = {.seed = w->seed, .size = w->size, .compressible = w->compressible}};
-    int code = client_open(&l.client, p->url, w->batch, 0, 0, e);
+    int code = client_open(&l.client, p->url, w->rate > 0 ? 0 : w->batch, 0, 0, e); /* offered ones gather as they come */
     if (code != 0)
         return code;
     l.bytes = malloc(w->size);

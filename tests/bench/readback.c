@@ -26,7 +26,7 @@ static int read_partition(struct sluice *s, const char *topic, uint32_t index, u
         }
         for (size_t i = 0; i < sluice_batch_count(b); i++) {
             const struct sluice_delivery *d = sluice_batch_message(b, i);
-            verify_seen(v, d->value.data, d->value.size);
+            verify_seen(v, d->value.data, d->value.size, NULL);
         }
         empty = sluice_batch_count(b) == 0 ? empty + 1 : 0;
         sluice_batch_free(b);

@@ -109,6 +109,7 @@ void report_row_of(struct report *r, const char *id, double value, const char *n
     bool ok = isfinite(value) && (row->better == MORE ? value >= row->floor : value <= row->floor);
     json_t *number = report_number(value);
     r->below += !ok;
+    r->told |= UINT64_C(1) << (row - rows);
     if (!r->json) {
         print_text_row(r->out, row, number, ok, note, share, of);
         json_decref(number);
@@ -122,6 +123,25 @@ void report_row_of(struct report *r, const char *id, double value, const char *n
         json_object_set_new(object, "of", json_string(of));
     }
     report_object(r, object);
+}
+
+/* "P8" is the id of P8.queue too. */
+static bool is_of(const char *ids, const char *id)
+{
+    for (const char *at = ids; at != NULL; at = strchr(at, ' ')) {
+        at += *at == ' ';
+        size_t size = strcspn(at, " ");
+        if (strncmp(at, id, size) == 0 && (id[size] == '\0' || id[size] == '.'))
+            return true;
+    }
+    return false;
+}
+
+void report_failed(struct report *r, const char *ids, const char *why)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (is_of(ids, rows[i].id) && (r->told >> i & 1) == 0)
+            report_row(r, rows[i].id, NAN, why);
 }
 
 void report_versus(struct report *r, const struct versus *v)

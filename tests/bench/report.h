@@ -7,12 +7,14 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct report {
     FILE *out;
     bool json;
     unsigned below; /* rows that did not reach their floor, or have no value */
+    uint64_t told;  /* rows that were reported, a bit each in the order of rows.def */
 };
 
 /* A row of rows.def: {"id","what","value","unit","floor","aim","ok"}. `note` (may be NULL) is put behind its text: what was done
@@ -20,6 +22,9 @@ struct report {
 void report_row(struct report *r, const char *id, double value, const char *note);
 /* As that, with "share" and "of": which part of a limit of this machine it takes, 1 is all of it, and of which. NULL: of none. */
 void report_row_of(struct report *r, const char *id, double value, const char *note, double share, const char *of);
+
+/* All rows of these ids ("P8 P12": their parts too) that were not reported yet, without a value: `why`. */
+void report_failed(struct report *r, const char *ids, const char *why);
 
 /* A row of a comparison: {"what","peer","version","durability","ours","theirs","unit","ratio"}. What is not finite is null: the peer
  * lacks it. `note` says why, or NULL. */

@@ -20,7 +20,7 @@ struct work {
     uint32_t connections;         /* lanes of load.h */
     double rate;                  /* 0: closed loop */
     double warmup, seconds;
-    uint64_t messages;            /* 0: by time */
+    uint64_t messages;            /* 0: by time. Else ends after so many, or when the time is up, if there is one, and nothing is warm-up */
     uint64_t seed;
     bool compressible;
     bool progress;

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "payload.h"
-
 enum { NUMBER_MAX = INT32_MAX }; /* of one stream; a bit for each */
 
 struct stream {
@@ -61,25 +59,33 @@ static bool came(const struct stream *s, uint64_t number)
     return number / 64 < s->words && (s->bits[number / 64] >> (number % 64) & 1) != 0;
 }
 
-void verify_seen(struct verify *v, const void *data, size_t size)
+static void mark(struct verify *v, const struct payload_head *head)
 {
-    struct payload_head head;
-    if (!payload_read(data, size, &head) || head.stream >= v->count || head.number > NUMBER_MAX) {
-        v->damaged++;
-        return;
-    }
-    struct stream *s = &v->streams[head.stream];
-    if (came(s, head.number)) {
+    struct stream *s = &v->streams[head->stream];
+    if (came(s, head->number)) {
         v->repeated++;
         return;
     }
-    make_room(s, head.number);
-    s->bits[head.number / 64] |= UINT64_C(1) << (head.number % 64);
+    make_room(s, head->number);
+    s->bits[head->number / 64] |= UINT64_C(1) << (head->number % 64);
     v->seen++;
-    if (v->ordered && head.number < s->next)
+    if (v->ordered && head->number < s->next)
         v->reordered++;
-    if (head.number >= s->next)
-        s->next = head.number + 1;
+    if (head->number >= s->next)
+        s->next = head->number + 1;
+}
+
+bool verify_seen(struct verify *v, const void *data, size_t size, struct payload_head *head)
+{
+    struct payload_head own;
+    if (head == NULL)
+        head = &own;
+    if (!payload_read(data, size, head) || head->stream >= v->count || head->number > NUMBER_MAX) {
+        v->damaged++;
+        return false;
+    }
+    mark(v, head);
+    return true;
 }
 
 uint64_t verify_count(const struct verify *v)

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "payload.h"
+
 struct verify; /* streams 0 to count-1 */
 
 struct verdict {
@@ -22,8 +24,8 @@ void verify_free(struct verify *v);
 
 /* Numbers 0 to count-1 of the stream were acknowledged. What is beyond them may come or not, but once. */
 void verify_produced(struct verify *v, uint32_t stream, uint64_t count);
-/* A message came. */
-void verify_seen(struct verify *v, const void *data, size_t size);
+/* A message came. What it says of itself is left in `head` (may be NULL); false when it is damaged. */
+bool verify_seen(struct verify *v, const void *data, size_t size, struct payload_head *head);
 uint64_t verify_count(const struct verify *v); /* that came, once each */
 
 struct verdict verify_end(const struct verify *v);

@@ -20,7 +20,7 @@ static void see(struct verify *v, uint32_t stream, uint64_t number)
 {
     uint8_t bytes[SIZE];
     make(stream, number, bytes);
-    verify_seen(v, bytes, sizeof bytes);
+    verify_seen(v, bytes, sizeof bytes, NULL);
 }
 
 /* All of every stream, streams mixed, but for number `skip` of stream 1. */
@@ -111,7 +111,7 @@ static void any_bit_that_changed_voids(void **state)
         uint8_t bytes[SIZE];
         make(1, 3, bytes);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        verify_seen(v, bytes, sizeof bytes);
+        verify_seen(v, bytes, sizeof bytes, NULL);
         struct verdict d = end(v);
         assert_int_equal(d.damaged, 1);
         assert_int_equal(d.lost, 1);

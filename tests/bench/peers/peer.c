@@ -135,7 +135,7 @@ void account_unlock(struct account *a)
 
 void account_seen(struct account *a, const void *data, size_t size)
 {
-    verify_seen(a->verify, data, size);
+    verify_seen(a->verify, data, size, NULL);
 }
 
 void intake_done(const struct job *j, struct load_lane *l, uint64_t since_ns, uint64_t messages)
