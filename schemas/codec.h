@@ -378,7 +378,9 @@ struct wire_topic {
     struct wire_topic_config config;
     const struct wire_partition *partitions;
     uint64_t created_ms;
-    uint64_t dirty_bytes, compacted_ms; /* a compacted one: appended since the last pass, and when that was; 0: never */
+    uint64_t dirty_bytes, compacted_ms;                /* a compacted one: appended since the last pass, and when that was; 0: never */
+    uint64_t tombstones, tombstone_ms, compact_age_ms; /* left by the last passes; kept so long; a pass begins after this, ... */
+    uint32_t dirty_min;                                /* ... or where so many percent are dirty */
 };
 struct wire_topic_reply { const struct wire_topic *topics; uint32_t topics_n; bool more, created; };
 struct wire_offset_reply { uint64_t offset, start, end; };

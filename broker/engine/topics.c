@@ -142,7 +142,13 @@ static void describe(struct engine *en, struct op *op, const struct topic *t, st
         out->dirty_bytes += compact_dirty_bytes(t->partitions[i]);
         if (x != NULL && x->row.last_ms > out->compacted_ms)
             out->compacted_ms = x->row.last_ms;
+        out->tombstones += x != NULL ? x->row.tombstones : 0;
     }
+    if (!t->config.compacted)
+        return;
+    out->tombstone_ms = en->limits->tombstone_ms;
+    out->dirty_min = (uint32_t)en->limits->compact_dirty_min;
+    out->compact_age_ms = en->limits->compact_age_max_ms;
 }
 
 static void answer_topic(struct engine *en, struct op *op, const struct topic *t, bool created)

@@ -1,5 +1,6 @@
 /* sluice topic create | ls | show | alter | rm */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/macros.h"
@@ -235,12 +236,31 @@ static json_t *bound_json(uint64_t n)
     return n == 0 || n == UINT64_MAX ? json_null() : json_integer((json_int_t)n);
 }
 
+/* Of what only compacted topics have. */
+static json_t *compacted_json(const struct sluice_topic *t, uint64_t n)
+{
+    return t->options.compacted ? json_integer((json_int_t)n) : json_null();
+}
+
+/* Of what they have not. */
+static json_t *retained_json(const struct sluice_topic *t, uint64_t n)
+{
+    return t->options.compacted ? json_null() : bound_json(n);
+}
+
+/* In percent, of all partitions; each is looked at by itself. */
+static double dirty_share(const struct sluice_topic *t)
+{
+    uint64_t bytes = totals_of(t).bytes;
+    return bytes > 0 ? 100.0 * (double)t->dirty_bytes / (double)bytes : 0;
+}
+
 static json_t *topic_json(const struct sluice_topic *t)
 {
     const struct sluice_topic_options *o = &t->options;
     struct totals sum = totals_of(t);
     /* clang-format off */
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o}",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "topic", t->name,
                      "id", (json_int_t)t->id,
                      "partitions", (json_int_t)o->partitions,
@@ -248,9 +268,9 @@ static json_t *topic_json(const struct sluice_topic *t)
                      "bytes", (json_int_t)sum.bytes,
                      "groups", (json_int_t)t->groups,
                      "durability", durability_name(o->durability),
-                     "retention_ms", bound_json(o->retention_ms),
-                     "retention_bytes", bound_json(o->retention_bytes),
-                     "hard_cap_ms", bound_json(o->hard_cap_ms),
+                     "retention_ms", retained_json(t, o->retention_ms),
+                     "retention_bytes", retained_json(t, o->retention_bytes),
+                     "hard_cap_ms", retained_json(t, o->hard_cap_ms),
                      "compacted", o->compacted,
                      "message_bytes_max", (json_int_t)o->message_bytes_max,
                      "backlog_bytes_max", bound_json(o->backlog_bytes_max),
@@ -258,8 +278,13 @@ static json_t *topic_json(const struct sluice_topic *t)
                      "dedup_ms", bound_json(o->dedup_ms),
                      "ttl_ms", bound_json(o->ttl_ms),
                      "created_ms", (json_int_t)t->created_ms,
-                     "dirty_bytes", o->compacted ? json_integer((json_int_t)t->dirty_bytes) : json_null(),
-                     "compacted_ms", bound_json(t->compacted_ms));
+                     "dirty_bytes", compacted_json(t, t->dirty_bytes),
+                     "compacted_ms", bound_json(t->compacted_ms),
+                     "dirty_percent", o->compacted ? json_real(round(dirty_share(t) * 10) / 10) : json_null(),
+                     "dirty_percent_min", compacted_json(t, t->dirty_min),
+                     "compact_age_max_ms", compacted_json(t, t->compact_age_ms),
+                     "tombstones", compacted_json(t, t->tombstones),
+                     "tombstone_ms", compacted_json(t, t->tombstone_ms));
     /* clang-format on */
 }
 
@@ -284,7 +309,7 @@ static void list_text(const struct sluice_topic_list *l)
         table_cell(&t, "%" PRIu64, sum.messages);
         table_cell(&t, "%s", short_bytes(text, sum.bytes));
         table_cell(&t, "%" PRIu32, topic->groups);
-        table_cell(&t, "%s", term_text(text, topic->options.retention_ms));
+        table_cell(&t, "%s", topic->options.compacted ? "compacted" : term_text(text, topic->options.retention_ms));
         table_cell(&t, "%s", durability_name(topic->options.durability));
     }
     table_end(&t);
@@ -297,9 +322,9 @@ static void show_json(const struct sluice_topic *t)
     json_t *o = topic_json(t), *log = json_array();
     for (uint32_t i = 0; i < t->options.partitions; i++) {
         const struct sluice_partition *p = &t->partitions[i];
-        json_array_append_new(log, json_pack("{s:I, s:I, s:I, s:I}", "partition", (json_int_t)i, "start",
+        json_array_append_new(log, json_pack("{s:I, s:I, s:I, s:I, s:o}", "partition", (json_int_t)i, "start",
                                              (json_int_t)p->start, "end", (json_int_t)p->end, "bytes",
-                                             (json_int_t)p->bytes));
+                                             (json_int_t)p->bytes, "oldest_ms", bound_json(p->oldest_ms)));
     }
     json_object_set_new(o, "log", log);
     out_json(o);
@@ -317,6 +342,25 @@ static void sheet_term(const char *name, uint64_t ms, const char *unbounded)
     sheet_line(name, "%s", ms != 0 && ms != UINT64_MAX ? duration_format(text, ms) : unbounded);
 }
 
+static void show_retention(const struct sluice_topic_options *o)
+{
+    sheet_term("retention", o->retention_ms, "forever");
+    sheet_size("retention-bytes", o->retention_bytes);
+    sheet_term("hard-cap", o->hard_cap_ms, "forever");
+    sheet_line("compacted", "false");
+}
+
+/* Instead of retention, which such a topic has not. */
+static void show_compaction(const struct sluice_topic *topic)
+{
+    char text[UNITS_TEXT_MAX];
+    sheet_line("compacted", "true");
+    sheet_line("last pass", "%s", topic->compacted_ms != 0 ? time_format(text, topic->compacted_ms) : "none");
+    sheet_line("since then", "%s, %.0f %%", short_bytes(text, topic->dirty_bytes), dirty_share(topic));
+    sheet_line("next pass", "at %" PRIu32 " %% of a partition, or after %s", topic->dirty_min, duration_format(text, topic->compact_age_ms));
+    sheet_line("tombstones", "%" PRIu64 " left; kept for %s", topic->tombstones, duration_format(text, topic->tombstone_ms));
+}
+
 static void show_text(const struct sluice_topic *topic)
 {
     const struct sluice_topic_options *o = &topic->options;
@@ -329,14 +373,10 @@ static void show_text(const struct sluice_topic *topic)
     sheet_line("bytes", "%s", short_bytes(text, sum.bytes));
     sheet_line("groups", "%" PRIu32, topic->groups);
     sheet_line("durability", "%s", durability_name(o->durability));
-    sheet_term("retention", o->retention_ms, "forever");
-    sheet_size("retention-bytes", o->retention_bytes);
-    sheet_term("hard-cap", o->hard_cap_ms, "forever");
-    sheet_line("compacted", "%s", o->compacted ? "true" : "false");
-    if (o->compacted) {
-        sheet_line("last pass", "%s", topic->compacted_ms != 0 ? time_format(text, topic->compacted_ms) : "none");
-        sheet_line("since then", "%s", short_bytes(text, topic->dirty_bytes));
-    }
+    if (o->compacted)
+        show_compaction(topic);
+    else
+        show_retention(o);
     sheet_size("message-bytes-max", o->message_bytes_max);
     sheet_size("backlog-bytes-max", o->backlog_bytes_max);
     sheet_term("backlog-age-max", o->backlog_age_max_ms, "none");
@@ -345,12 +385,14 @@ static void show_text(const struct sluice_topic *topic)
 
     struct table t;
     out_text("\n");
-    table_begin(&t, 4, (const char *const[]){">PARTITION", ">START", ">END", ">BYTES"});
+    table_begin(&t, 5, (const char *const[]){">PARTITION", ">START", ">END", ">BYTES", "OLDEST"});
     for (uint32_t i = 0; i < o->partitions; i++) {
+        uint64_t oldest_ms = topic->partitions[i].oldest_ms;
         table_cell(&t, "%" PRIu32, i);
         table_cell(&t, "%" PRIu64, topic->partitions[i].start);
         table_cell(&t, "%" PRIu64, topic->partitions[i].end);
         table_cell(&t, "%s", short_bytes(text, topic->partitions[i].bytes));
+        table_cell(&t, "%s", oldest_ms != 0 ? time_format(text, oldest_ms) : "-");
     }
     table_end(&t);
 }

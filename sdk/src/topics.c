@@ -90,7 +90,7 @@ static void put_topic(struct listing *l, const struct wire_topic *w, struct slui
         const struct wire_partition *p = &w->partitions[i];
         if (p->index < w->partitions_n)
             partitions[p->index] = (struct sluice_partition){
-                .id = p->id, .start = p->start, .end = p->visible, .bytes = p->bytes};
+                .id = p->id, .start = p->start, .end = p->visible, .bytes = p->bytes, .oldest_ms = p->visible > p->start ? p->first_time_ms : 0};
     }
     *out = (struct sluice_topic){
         .name = text_keep(&l->memory, w->name),
@@ -112,6 +112,10 @@ static void put_topic(struct listing *l, const struct wire_topic *w, struct slui
         .groups = w->groups,
         .dirty_bytes = w->dirty_bytes,
         .compacted_ms = w->compacted_ms,
+        .tombstones = w->tombstones,
+        .tombstone_ms = w->tombstone_ms,
+        .dirty_min = w->dirty_min,
+        .compact_age_ms = w->compact_age_ms,
     };
 }
 

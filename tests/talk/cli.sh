@@ -413,6 +413,23 @@ topics_are_listed_and_shown() {
     sluice topic ls -o json | grep >/dev/null "^{\"topic\":\"$t\",.*\"partitions\":2,\"messages\":3,.*\"retention_ms\":null,"
     sluice topic show "$t" -o json | grep -q '"log":\[{"partition":0,"start":0,'
     sluice topic show "$t" | grep -q '^durability: *disk$'
+    sluice topic show "$t" | tail -1 | grep -q '^ *1 .* \(20[-0-9T:.]*Z\|-\)$'
+    sluice topic show "$t" -o json | grep -q '"start":0,"end":3,"bytes":[0-9]*,"oldest_ms":1[0-9]*}'
+    sluice topic show "$t" -o json | grep -q '"start":0,"end":0,"bytes":0,"oldest_ms":null}'
+}
+
+of_a_compacted_topic_is_shown_what_applies_to_it() {
+    topic --set compacted=true
+    echo v | sluice produce "$t" -k a >/dev/null
+    sluice topic show "$t" >"$WORK/topic"
+    not grep -q '^retention\|^hard-cap' "$WORK/topic"
+    grep -q '^compacted: *true$' "$WORK/topic"
+    grep -q '^since then: .*, 100 %$' "$WORK/topic"
+    grep -q '^next pass: *at 50 % of a partition, or after 1d$' "$WORK/topic"
+    grep -q '^tombstones: *0 left; kept for 1d$' "$WORK/topic"
+    sluice topic show "$t" -o json | grep -q '"retention_ms":null,"retention_bytes":null,"hard_cap_ms":null,"compacted":true,'
+    sluice topic show "$t" -o json | grep -q '"dirty_percent":100.0,"dirty_percent_min":50,"compact_age_max_ms":86400000,"tombstones":0,"tombstone_ms":86400000,'
+    sluice topic ls | grep -q "^$t .* compacted  *disk$"
 }
 
 nothing_is_destroyed_unasked() {

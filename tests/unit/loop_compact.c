@@ -96,12 +96,14 @@ static void passes(struct kit *k)
         kit_pass(k, 1000);
 }
 
-static uint64_t bytes_kept(struct kit *k)
+static const struct wire_topic *topic(struct kit *k)
 {
     struct call *c = kit_new_call(k, VERB_TOPIC_LIST);
     c->op.request.list.name = VIEW_LIT("c");
-    return kit_ask(k, c)->topics.topics[0].partitions[0].bytes;
+    return &kit_ask(k, c)->topics.topics[0];
 }
+
+static uint64_t bytes_kept(struct kit *k) { return topic(k)->partitions[0].bytes; }
 
 static size_t rows_kept(struct kit *k, uint64_t *bytes)
 {
@@ -302,6 +304,7 @@ static void a_tombstone_removes_its_key_and_goes_after_its_delay(void **state)
     produce(k, "z=1");
     passes(k);
     assert_string_equal(from(k, 0), "1=1 2= 3=1");
+    assert_true(topic(k)->tombstones == 1 && topic(k)->dirty_min == 1 && topic(k)->tombstone_ms == HOUR);
     kit_pass(k, HOUR - 20000);
     kit_reopen(k);
     passes(k);
@@ -310,6 +313,7 @@ static void a_tombstone_removes_its_key_and_goes_after_its_delay(void **state)
     passes(k);
     assert_string_equal(from(k, 0), "1=1 3=1");
     assert_string_equal(from(k, 2), "3=1");
+    assert_int_equal(topic(k)->tombstones, 0);
     kit_free(k);
 }
 

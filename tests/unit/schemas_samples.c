@@ -626,6 +626,10 @@ SEE(wire_topic)
     U32(groups);
     U64(dirty_bytes);
     U64(compacted_ms);
+    U64(tombstones);
+    U64(tombstone_ms);
+    U32(dirty_min);
+    U64(compact_age_ms);
 }
 
 SEE(wire_topic_reply)

@@ -464,7 +464,11 @@ enum sluice_topic_field {
     SLUICE_TOPIC_MESSAGE_BYTES_MAX = 1 << 6, SLUICE_TOPIC_BACKLOG_BYTES_MAX = 1 << 7, SLUICE_TOPIC_BACKLOG_AGE_MAX_MS = 1 << 8,
     SLUICE_TOPIC_DEDUP_MS = 1 << 9, SLUICE_TOPIC_TTL_MS = 1 << 10
 };
-struct sluice_partition { uint32_t id; uint64_t start, end, bytes; }; /* end: offset of the next message */
+struct sluice_partition {
+    uint32_t id;
+    uint64_t start, end, bytes;   /* start: the oldest message, or, of a compacted topic, where that would be; end: offset of the next */
+    uint64_t oldest_ms;           /* when what is at start was appended, wall; 0: there is none */
+};
 struct sluice_topic {
     const char *name;
     uint32_t id;
@@ -474,6 +478,10 @@ struct sluice_topic {
     uint32_t groups;
     uint64_t dirty_bytes;         /* of a compacted one: appended since the last pass of compaction */
     uint64_t compacted_ms;        /* when a pass over one of its partitions ended last; 0: none did */
+    uint64_t tombstones;          /* messages without a value that the passes left, so that readers meet them; */
+    uint64_t tombstone_ms;        /* they go so long after what was before them (the broker's limits.tombstone_ms) */
+    uint32_t dirty_min;           /* a pass begins where so many percent of a partition are dirty (limits.compact_dirty_min), */
+    uint64_t compact_age_ms;      /* or waited for so long (limits.compact_age_max_ms). All 0 where it is not compacted */
 };
 /* Creates a topic. One of the same name and options is fine (`created`, may be NULL, says which); EXISTS names the difference. */
 SLUICE_API int sluice_topic_create(struct sluice *s, const char *name, const struct sluice_topic_options *options, bool *created,
