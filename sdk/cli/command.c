@@ -120,7 +120,8 @@ static const struct option consume_options[] = {
     END,
 };
 static const char consume_details[] =
-    "Without -g: reads the log and changes nothing. Each partition's messages come in order.\n"
+    "Without -g: reads the log and changes nothing. Each partition's messages come in order, and\n"
+    "partitions that the topic gets meanwhile are read too, from their start.\n"
     "With -g: leases messages of a queue group, prints them, and acknowledges each once it is\n"
     "written. No more are leased than are handed out. Ctrl-C gives leases back, and is exit 0.\n"
     "\n"

@@ -3,6 +3,9 @@
  *
  * Each partition has a reader; a few threads share them, each going round its own. A round waits only if the one before found
  * nothing, and then a slice of time divided among the thread's partitions: one partition has a long poll, many take turns.
+ *
+ * A topic may get more partitions meanwhile. The thread that started the others asks for them now and then; those that are new are
+ * read from their start, by threads of their own.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -15,7 +18,11 @@
 #include "cli/out.h"
 #include "cli/stop.h"
 
-enum { THREADS_MAX = 8, WAIT_MS_MIN = 10 };
+enum {
+    THREADS_MAX = 8, /* for the partitions that there were, and for those that a growth brings */
+    WAIT_MS_MIN = 10,
+    GROWTH_MS = 1000 /* how often new partitions are asked for */
+};
 
 struct source {
     uint32_t partition;
@@ -24,20 +31,29 @@ struct source {
     uint64_t end;  /* with --exit-at-end: messages from here on are not shown */
 };
 
-struct log {
-    struct consumer *consumer;
+struct reading {
+    struct share *share;
+    size_t first; /* its sources are first, first + threads, ... */
+    pthread_t thread;
+};
+
+/* Partitions that came together, and who reads them. */
+struct share {
+    struct log *log;
     struct source *sources;
     size_t count;
-    size_t threads;
+    size_t threads, started;
+    struct reading readings[THREADS_MAX];
+    struct share *next;
+};
+
+struct log {
+    struct consumer *consumer;
+    struct share *shares;
+    uint32_t topic, partitions; /* its id, and how many it had when they were asked for last */
     /* shared by the threads, under lock; so are standard output and consumer->left */
     pthread_mutex_t lock;
     int status;
-};
-
-struct reading {
-    struct log *log;
-    size_t first; /* its sources are first, first + threads, ... */
-    pthread_t thread;
 };
 
 /* ---- where to begin ---- */
@@ -79,24 +95,33 @@ static int open_source(struct log *l, struct source *src, const struct start *s,
     return client_fail(&err, l->consumer->topic, NULL);
 }
 
-static int open_sources(struct log *l, const struct sluice_topic *t, const struct start *s)
+/* Those from `first` on, `count` of them. */
+static int open_sources(struct log *l, const struct sluice_topic *t, const struct start *s, uint32_t first, size_t count, struct share **out)
 {
-    const struct arg *only = args_find(l->consumer->args, "partition");
-    if (only != NULL && only->number >= t->options.partitions) {
-        talk("no such partition: topic '%s' has 0 to %" PRIu32, t->name, t->options.partitions - 1);
-        return STATUS_NOT_FOUND;
-    }
-    l->count = only != NULL ? 1 : t->options.partitions;
-    l->sources = mem_array(l->count, sizeof *l->sources);
-    for (size_t i = 0; i < l->count; i++) {
-        struct source *src = &l->sources[i];
-        src->partition = only != NULL ? (uint32_t)only->number : (uint32_t)i;
-        src->end = t->partitions[src->partition].end;
-        int status = open_source(l, src, s, l->count == 1);
+    struct share *share = mem_zalloc(sizeof *share);
+    *share = (struct share){.log = l, .sources = mem_array(count, sizeof *share->sources), .next = l->shares};
+    l->shares = *out = share;
+    for (size_t i = 0; i < count; i++) {
+        struct source *src = &share->sources[share->count];
+        *src = (struct source){.partition = first + (uint32_t)i, .end = t->partitions[first + i].end};
+        int status = open_source(l, src, s, count == 1);
         if (status != 0)
             return status;
+        share->count++;
     }
     return 0;
+}
+
+static int open_asked(struct log *l, const struct sluice_topic *t, const struct start *s, struct share **out)
+{
+    const struct arg *only = args_find(l->consumer->args, "partition");
+    l->topic = t->id;
+    l->partitions = t->options.partitions;
+    if (only != NULL && only->number >= l->partitions) {
+        talk("no such partition: topic '%s' has 0 to %" PRIu32, t->name, l->partitions - 1);
+        return STATUS_NOT_FOUND;
+    }
+    return open_sources(l, t, s, only != NULL ? (uint32_t)only->number : 0, only != NULL ? 1 : l->partitions, out);
 }
 
 /* ---- reading ---- */
@@ -169,17 +194,18 @@ static bool read_source(struct log *l, struct source *src, uint32_t wait_ms)
 static void *read_round_and_round(void *arg)
 {
     struct reading *r = arg;
-    struct log *l = r->log;
+    struct share *share = r->share;
+    struct log *l = share->log;
     size_t open = 1;
     uint32_t wait_ms = 0;
     while (open > 0 && !stop_asked()) {
         bool found = false;
         open = 0;
-        for (size_t i = r->first; i < l->count && !stop_asked(); i += l->threads) {
-            if (at_end(l, &l->sources[i]))
+        for (size_t i = r->first; i < share->count && !stop_asked(); i += share->threads) {
+            if (at_end(l, &share->sources[i]))
                 continue;
             open++;
-            found |= read_source(l, &l->sources[i], wait_ms);
+            found |= read_source(l, &share->sources[i], wait_ms);
         }
         wait_ms = 0;
         if (!found && open > 0)
@@ -188,24 +214,39 @@ static void *read_round_and_round(void *arg)
     return NULL;
 }
 
-static int read_all(struct log *l)
+static void read_share(struct share *share)
 {
-    struct reading readings[THREADS_MAX];
-    size_t started = 0;
-    l->threads = l->count < THREADS_MAX ? l->count : THREADS_MAX;
-    for (; started < l->threads; started++) {
-        struct reading *r = &readings[started];
-        *r = (struct reading){.log = l, .first = started};
+    share->threads = share->count < THREADS_MAX ? share->count : THREADS_MAX;
+    for (; share->started < share->threads; share->started++) {
+        struct reading *r = &share->readings[share->started];
+        *r = (struct reading){.share = share, .first = share->started};
         int code = pthread_create(&r->thread, NULL, read_round_and_round, r);
         if (code != 0) {
             talk("cannot start a thread: %s", strerror(code));
-            end_with(l, STATUS_ERROR);
+            end_with(share->log, STATUS_ERROR);
             break;
         }
     }
-    for (size_t i = 0; i < started; i++)
-        pthread_join(readings[i].thread, NULL);
-    return l->status;
+}
+
+/* Reads the partitions that came since. That the topic is gone, or nobody answers, is for those to say who read. */
+static void read_new(struct log *l)
+{
+    static const struct start from_start = {.from = SLUICE_FROM_START};
+    struct sluice_topic_list *topics = NULL;
+    struct share *share;
+    if (sluice_topics(l->consumer->client, l->consumer->topic, &topics, NULL) != 0)
+        return;
+    uint32_t before = l->partitions, now = topics->topics[0].options.partitions;
+    if (now > before && topics->topics[0].id == l->topic) {
+        int status = open_sources(l, &topics->topics[0], &from_start, before, now - before, &share);
+        l->partitions = now;
+        if (status != 0)
+            end_with(l, status);
+        else
+            read_share(share);
+    }
+    sluice_topics_free(topics);
 }
 
 int consume_log(struct consumer *c)
@@ -216,13 +257,25 @@ int consume_log(struct consumer *c)
         return client_fail(&err, c->topic, NULL);
 
     struct log l = {.consumer = c};
+    struct share *share = NULL;
     pthread_mutex_init(&l.lock, NULL);
-    int status = open_sources(&l, &topics->topics[0], &c->start);
+    int status = open_asked(&l, &topics->topics[0], &c->start, &share);
     sluice_topics_free(topics);
-    if (status == 0)
-        status = read_all(&l);
-    for (size_t i = 0; i < l.count; i++)
-        sluice_reader_close(l.sources[i].reader);
-    mem_free(l.sources);
-    return status;
+    if (status == 0) {
+        read_share(share);
+        bool grows = !c->exit_at_end && !args_has(c->args, "partition");
+        while (grows && !stop_wait(GROWTH_MS))
+            read_new(&l);
+    }
+    for (share = l.shares; share != NULL; share = share->next)
+        for (size_t i = 0; i < share->started; i++)
+            pthread_join(share->readings[i].thread, NULL);
+    for (struct share *next; (share = l.shares) != NULL; l.shares = next) {
+        for (size_t i = 0; i < share->count; i++)
+            sluice_reader_close(share->sources[i].reader);
+        next = share->next;
+        mem_free(share->sources);
+        mem_free(share);
+    }
+    return status != 0 ? status : l.status;
 }

@@ -442,6 +442,10 @@ static int find_partition(struct sluice_reader *r, const char *topic, uint32_t i
                           struct sluice_error *err)
 {
     int code = catalog_topic(r->client, topic, &r->topic, err);
+    if (code == 0 && index >= r->topic->partitions_n) { /* it may have grown since we asked */
+        catalog_forget_topic(&r->client->catalog, r->topic);
+        code = catalog_topic(r->client, topic, &r->topic, err);
+    }
     if (code != 0)
         return code;
     if (index >= r->topic->partitions_n)

@@ -363,6 +363,22 @@ what_is_not_there_is_exit_3_with_the_command_that_creates_it() {
     status 3 sluice group lag "g-of-nobody"
 }
 
+who_reads_a_topic_that_grows_goes_on_with_its_new_partitions() {
+    topic
+    seq 20 | sed 's/.*/&:before/' | sluice produce "$t" -K : >/dev/null
+    sluice consume "$t" --from start --format '%p %v\n' >"$WORK/got" 2>"$WORK/said" &
+    local pid=$!
+    eventually has_lines "$WORK/got" 20
+    sluice topic alter "$t" --partitions 4 2>/dev/null
+    seq 20 | sed 's/.*/&:after/' | sluice produce "$t" -K : >/dev/null
+    eventually has_lines "$WORK/got" 40
+    grep -q '^3 after$' "$WORK/got"
+    kill -INT $pid
+    wait $pid
+    sort "$WORK/got" | uniq -c | awk '{sum += $1} END {print sum}' | expect once 40
+    [ ! -s "$WORK/said" ] || fail "$(cat "$WORK/said")"
+}
+
 who_reads_below_the_start_is_told_how_much_is_gone_from_when_to_when_and_why() {
     local i
     topic
