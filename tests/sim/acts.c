@@ -231,6 +231,20 @@ static void admin(struct world *w, struct client *c)
     w->admin_busy = true;
 }
 
+/* A group that a replay made goes, when the replay has ended or before. */
+static void into_end(struct world *w, struct client *c)
+{
+    int topic = (int)rng_below(&w->rng, TOPICS);
+    const struct into_view *v = model_into_of(w, topic);
+    if (w->admin_busy || v == NULL || (v->task.row.state == TASK_RUNNING && !rng_chance(&w->rng, 1, 8)))
+        return;
+    struct request *r = client_request(c, R_ADMIN, VERB_GROUP_DELETE);
+    r->seq = c->lanes[PARTS].next++;
+    snprintf(r->topic, sizeof r->topic, "t%d", topic);
+    snprintf(r->group, sizeof r->group, "again");
+    w->admin_busy = true;
+}
+
 /* A topic that was made with one partition gets its others. */
 static void grow(struct world *w, struct client *c)
 {
@@ -287,6 +301,8 @@ void client_act(struct world *w, struct client *c)
         admin(w, c);
     else if (x < 960 && c->index == 0)
         grow(w, c);
+    else if (x < 970 && c->index == 0)
+        into_end(w, c);
     else if (x < 975)
         c->paused_until = client_now(c) + rng_below(&w->rng, 20000);
     else if (x < 980 && list_empty(&c->requests))

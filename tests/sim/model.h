@@ -7,6 +7,7 @@
  *   model_unit.c   units: whole or absent; state rows
  *   model_sched.c  what waits for its time: never early, never lost, never twice
  *   model_task.c   dead letters: redriven and dropped by tasks, as these say; messages replayed by tasks
+ *   model_into.c   groups that replays make: what is brought to them
  *   model_retention.c  the beginnings of the logs: what may be removed
  *   model_compact.c what compaction may remove
  *   model_count.c  counters against a recount
@@ -165,6 +166,16 @@ struct task_view {
     bool unsure;               /* another may have changed what we count */
 };
 
+/* A group that a replay makes, and what it brought to it, in order. */
+struct into_view {
+    uint32_t group_id;
+    int topic, last_part;
+    struct task_view task;
+    uint64_t *ids, last_offset;
+    size_t n, cap;
+    bool again;                /* its rows are being read after a crash */
+};
+
 enum { LEASE_IDS = 64 };
 struct lease_view { uint32_t group_id, n; uint64_t token, ids[LEASE_IDS]; };
 
@@ -201,6 +212,8 @@ struct model {
     size_t sched_rows_n, sched_rows_cap;
     struct task_view *tasks;
     size_t tasks_n, tasks_cap;
+    struct into_view *intos;
+    size_t intos_n, intos_cap;
     struct lease_view *leases;
     size_t leases_n, leases_cap;
 };
@@ -315,6 +328,25 @@ void model_tasks_cut(struct world *w);
 void model_tasks_again(struct world *w);
 void model_tasks_list(struct world *w);
 bool model_tasks_idle(const struct world *w);
+
+/* The row of a task as it is now: its counts do not go back. */
+void model_task_take(struct world *w, struct task_view *t, const struct task_row *to);
+/* A replay cannot but bring it, if it is absent; or may have brought it in this list. */
+bool model_must_bring(const struct world *w, const struct task_view *t, const struct message *m);
+bool model_may_bring(const struct world *w, const struct task_view *t, const struct message *m);
+
+/* ---------------------------------------------------------------- model_into.c */
+
+void model_into_task(struct world *w, uint32_t group_id, uint64_t id, const struct view *value); /* NULL: removed */
+void model_into_held(struct world *w, uint32_t group_id, uint32_t partition, uint64_t offset);
+bool model_into_told(struct world *w, uint64_t id); /* false: not one of these */
+bool model_into_listed(const struct world *w, const struct wire_task_row *row);
+const struct into_view *model_into_of(const struct world *w, int topic); /* NULL: none */
+void model_intos_check(struct world *w); /* those that ended in this list */
+bool model_intos_idle(const struct world *w);
+void model_intos_cut(struct world *w);
+void model_intos_again(struct world *w);
+void model_intos_free(struct model *o);
 
 /* ---------------------------------------------------------------- model_group.c */
 

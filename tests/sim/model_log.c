@@ -22,6 +22,7 @@ void model_free(struct world *w)
     mem_free(o->touched);
     mem_free(o->leases);
     mem_free(o->tasks);
+    model_intos_free(o);
     mem_free(o->scheds);
     mem_free(o->sched_rows);
     model_units_free(o);

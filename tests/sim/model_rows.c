@@ -154,8 +154,13 @@ static void held_row(struct world *w, struct view key, const struct view *value)
     uint32_t group_id, partition;
     uint64_t offset;
     int group;
-    if (!key_read_held(key, &group_id, &partition, &offset) || model_group(w, group_id) == NONE)
+    if (!key_read_held(key, &group_id, &partition, &offset))
         return;
+    if (model_group(w, group_id) == NONE) {
+        if (value != NULL)
+            model_into_held(w, group_id, partition, offset);
+        return;
+    }
     struct message *m = message_at(w, group_id, partition, offset, &group);
     if (m == NULL)
         return;
@@ -488,6 +493,7 @@ void model_written(void *world, const struct puts *p)
     if (!w->failed)
         model_units_check(w);
     model_tasks_check(w);
+    model_intos_check(w);
     model_trims_check(w);
 }
 
@@ -555,6 +561,7 @@ void model_after_crash(struct world *w, bool cut)
     memset(o->limit_token, 0, sizeof o->limit_token);
     model_units_cut(w);
     model_tasks_cut(w);
+    model_intos_cut(w);
     model_log_again(w);
     model_copies_again(w);
     family_again(w, FAM_META);
@@ -566,6 +573,7 @@ void model_after_crash(struct world *w, bool cut)
         for (int i = 0; i < PARTITIONS; i++)
             o->rows[g][i].lost_now = 0;
     model_tasks_again(w);
+    model_intos_again(w);
     model_scheds_again(w);
     model_units_again(w);
     model_log_check(w);

@@ -54,8 +54,12 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
     struct task_row row;
     struct err e = {0};
     int group;
-    if (!key_read_task(key, &group_id, &id) || (group = model_group(w, group_id)) == NONE)
+    if (!key_read_task(key, &group_id, &id))
         return;
+    if ((group = model_group(w, group_id)) == NONE) {
+        model_into_task(w, group_id, id, value);
+        return;
+    }
     struct task_view *t = task_find(o, id);
     if (value == NULL) {
         if (t == NULL || t->row.state == TASK_RUNNING)
@@ -80,6 +84,13 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
     }
     for (int i = 0; i < PARTITIONS && o->turn == t->began_turn; i++) /* its cursor may be behind it in this list */
         t->scanned[i] = o->rows[group][i].cursor;
+    model_task_take(w, t, &row);
+}
+
+void model_task_take(struct world *w, struct task_view *t, const struct task_row *to)
+{
+    struct task_row row = *to;
+    uint64_t id = t->id;
     if (row.seen < t->row.seen || row.matched < t->row.matched || row.changed < t->row.changed ||
         row.matched > row.seen || row.changed > row.matched || (row.limit != 0 && row.matched > row.limit) ||
         (row.dry_run && row.changed > 0))
@@ -89,7 +100,7 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
     if (t->row.state != TASK_RUNNING && row.state == TASK_RUNNING)
         world_fail(w, "task %llu had ended and runs again", (unsigned long long)id);
     if (row.state != TASK_RUNNING && t->end_turn == 0)
-        t->end_turn = o->turn;
+        t->end_turn = w->model->turn;
     t->row = row;
     t->filter = filter_of(&row);
     t->row.filter = (struct wire_held_filter){0};
@@ -99,6 +110,8 @@ void model_task_row(struct world *w, struct view key, const struct view *value)
 void model_task_told(struct world *w, uint64_t id, uint8_t act)
 {
     struct task_view *t = task_find(w->model, id);
+    if (model_into_told(w, id))
+        return;
     if (t == NULL || (act != 0 && t->row.act != act))
         world_fail(w, "task %llu was answered and has no row", (unsigned long long)id);
     else
@@ -142,8 +155,14 @@ static bool must_replay(const struct world *w, const struct task_view *t, const 
     if (t->row.replay.source != REPLAY_LOG &&
         model_view((struct message *)m, model_group(w, t->row.replay.of))->is.held_ms >= t->row.started_ms)
         return false;
-    return replay_means(w, t, m, false, t->surely) && !m->compacted && (size_t)m->offset >= p->start && (size_t)m->offset >= p->trim_to;
+    if (!replay_means(w, t, m, false, t->surely))
+        return false;
+    return t->row.replay.source != REPLAY_LOG /* who holds it has a copy */ ||
+           (!m->compacted && (size_t)m->offset >= p->start && (size_t)m->offset >= p->trim_to);
 }
+
+bool model_must_bring(const struct world *w, const struct task_view *t, const struct message *m) { return must_replay(w, t, m); }
+bool model_may_bring(const struct world *w, const struct task_view *t, const struct message *m) { return replay_means(w, t, m, true, t->scanned); }
 
 static bool may_replay(const struct world *w, const struct task_view *t, int group, const struct message *m)
 {
@@ -321,7 +340,7 @@ bool model_tasks_idle(const struct world *w)
     for (size_t i = 0; i < w->model->tasks_n; i++)
         if (w->model->tasks[i].row.state == TASK_RUNNING)
             return false;
-    return true;
+    return model_intos_idle(w);
 }
 
 /* Those that nobody was told of may be gone; the others go on from where their rows say. */
@@ -366,11 +385,13 @@ void model_tasks_list(struct world *w)
         return;
     if (!world_all_written(w)) /* it may speak of what is not written */
         turn = UINT64_MAX;
-    if (turn == o->turn && op->reply.tasks.tasks_n != o->tasks_n)
-        world_fail(w, "%u tasks are listed, and there are %zu", op->reply.tasks.tasks_n, o->tasks_n);
+    if (turn == o->turn && op->reply.tasks.tasks_n != o->tasks_n + o->intos_n)
+        world_fail(w, "%u tasks are listed, and there are %zu", op->reply.tasks.tasks_n, o->tasks_n + o->intos_n);
     for (uint32_t i = 0; i < op->reply.tasks.tasks_n && turn == o->turn && !w->failed; i++) {
         const struct wire_task_row *row = &op->reply.tasks.tasks[i];
         const struct task_view *t = task_find(o, row->id);
+        if (t == NULL && model_into_listed(w, row))
+            continue;
         if (t == NULL || t->row.state != row->state || t->row.changed != row->changed ||
             t->row.matched != row->matched || t->row.seen != row->seen)
             world_fail(w, "task %llu is listed otherwise than its row says", (unsigned long long)row->id);

@@ -79,6 +79,10 @@ static void replay_begin(struct world *w, struct client *c)
     }
     if (r->change.source != REPLAY_LOG && rng_chance(&w->rng, 1, 2))
         setup_names(topic * GROUPS_PER_TOPIC + 1 - group, &(struct view){0}, &r->change.of);
+    if (rng_chance(&w->rng, 1, 2) && model_into_of(w, topic) == NULL) {
+        r->change.into = VIEW_LIT("again");
+        r->change.follow = rng_chance(&w->rng, 1, 3);
+    }
     range_make(w, &r->change);
     if (rng_chance(&w->rng, 1, 2)) {
         do
@@ -208,7 +212,7 @@ void client_operate(struct world *w, struct client *c)
 {
     if (c->lanes[PARTS].next - c->lanes[PARTS].seen > 20)
         return;
-    uint64_t x = rng_below(&w->rng, 18);
+    uint64_t x = rng_below(&w->rng, 20);
     if (x < 5)
         task_begin(w, c);
     else if (x >= 16)

@@ -438,7 +438,7 @@ static void admin_reply(struct client *c, struct request *r, const struct wire_r
     w->totals->topics_deleted += r->verb == VERB_TOPIC_DELETE;
     w->totals->groups_deleted += r->verb == VERB_GROUP_DELETE;
     w->admin_busy = false;
-    w->scratch++;
+    w->scratch += strcmp(r->group, "again") != 0;
     client_lane_answered(c, r);
     request_end(r);
 }
@@ -447,7 +447,7 @@ static void admin_reply(struct client *c, struct request *r, const struct wire_r
 static bool may_be_refused(const struct request *r, int code)
 {
     return (r->kind == R_SCHED && code == E_SCHEDULE_NOT_FOUND) ||
-           (r->kind == R_TASK && code == E_TASK_NOT_FOUND) ||
+           (r->kind == R_TASK && (code == E_TASK_NOT_FOUND || (r->change.into.size > 0 && code == E_EXISTS))) ||
            (r->kind == R_ADMIN && (code == E_TOPIC_NOT_FOUND || code == E_GROUP_NOT_FOUND));
 }
 

@@ -38,7 +38,7 @@ enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
     X(spilled) X(blocked_keys) X(timers) X(hints) X(units) X(late_units) X(refused_alone) X(conflicts)      \
     X(unit_outputs) X(transactions) X(state_puts) X(state_delivered) X(carried) X(duplicates)               \
     X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped)  \
-    X(replays) X(replayed) X(replayed_failed) X(replayed_parked)                                            \
+    X(replays) X(replayed) X(replayed_failed) X(replayed_parked) X(replays_into) X(brought_into)                                            \
     X(scheduled) X(crons) X(moved) X(cancelled) X(expired) X(priorities) X(paced) X(runs) X(run_refused)    \
     X(full_keys) X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted) X(compactions) X(compactions_given_up) X(compacted) \
     X(trims) X(gaps) X(away) X(came_back) X(growths) X(misplaced) X(copies) X(copies_delivered) X(lost_at_the_cap)
