@@ -216,7 +216,8 @@ static bool look(struct engine *en, const struct compactable *x)
     if (en->now.mono_ms < x->after_ms)
         return false;
     uint64_t end = bound_of(en, p), passed = higher(row->passed, p->row.start), passed_bytes = higher(row->passed_bytes, p->row.start_bytes);
-    uint64_t all = p->row.end - passed, below = end > passed ? end - passed : 0, tombstones = tombstones_to(en, row);
+    uint64_t all = p->row.end - passed, below = end > passed ? end - passed : 0;
+    uint64_t tombstones = end >= passed ? tombstones_to(en, row) : 0; /* what is present again below is in no row while it is leased */
     uint64_t dirty = below > 0 ? (uint64_t)((double)(p->row.end_bytes - passed_bytes) * (double)below / (double)all) : 0;
     uint64_t kept = passed_bytes - p->row.start_bytes, percent = en->limits->compact_dirty_min;
     kept -= row->removed_bytes < kept ? row->removed_bytes : kept;

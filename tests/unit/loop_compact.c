@@ -421,6 +421,36 @@ static void redrive_all(struct kit *k)
     passes(k);
 }
 
+/* It has no row while somebody holds it, and lies below what was compacted before. */
+static void a_tombstone_that_was_replayed_stays_until_it_is_done_again(void **state)
+{
+    (void)state;
+    struct kit *k = kit_small();
+    uint32_t g = make_group(k, "g");
+    produce(k, "a=1 b=1");
+    produce(k, "a");
+    produce(k, "z=1");
+    drain(k, g);
+    passes(k);
+    assert_string_equal(from(k, 0), "1=1 2= 3=1");
+    kit_pass(k, HOUR - 20000);
+    struct call *c = numbered(k, VERB_HELD_CHANGE, 0);
+    c->op.request.held_change = (struct wire_held_change){.topic = VIEW_LIT("c"), .group = VIEW_LIT("g"), .act = TASK_REPLAY,
+                                                          .source = REPLAY_LOG, .from_offset = 2, .to_offset = 3};
+    assert_int_equal(kit_ask(k, c)->code, E_OK);
+    kit_pass(k, 10);
+    kit_pass(k, 10);
+    struct got got = receive(k, g, 64);
+    assert_string_equal(offsets(&got), "2");
+    kit_pass(k, 20000);
+    passes(k);
+    assert_string_equal(from(k, 0), "1=1 2= 3=1");
+    settle(k, &got, SETTLE_ACK);
+    passes(k);
+    assert_string_equal(from(k, 0), "1=1 3=1");
+    kit_free(k);
+}
+
 static void a_dead_letter_keeps_its_message_until_it_is_done(void **state)
 {
     (void)state;
@@ -590,6 +620,7 @@ int main(void)
         cmocka_unit_test(a_message_without_a_key_is_refused_by_the_topics_name),
         cmocka_unit_test(what_a_group_has_not_done_is_not_compacted),
         cmocka_unit_test(a_new_group_gets_what_is_left_and_is_through_with_the_rest),
+        cmocka_unit_test(a_tombstone_that_was_replayed_stays_until_it_is_done_again),
         cmocka_unit_test(a_dead_letter_keeps_its_message_until_it_is_done),
         cmocka_unit_test(what_a_replay_has_picked_is_not_compacted_before_it_is_delivered),
         cmocka_unit_test(a_pass_that_meets_a_new_group_is_given_up_and_made_again),
