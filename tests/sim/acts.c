@@ -14,8 +14,9 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
         const struct message *m = model_message(w, out->ids[i]);
         char value[32];
         int value_size = snprintf(value, sizeof value, "m%llu", (unsigned long long)m->value);
-        struct record record = {.timestamp_ms = w->now.wall_ms,
-                                .value = view_of(value, (size_t)value_size),
+        struct view text = view_of(value, (size_t)value_size);
+        struct record record = {.timestamp_ms = m->tombstone ? TOMBSTONE_STAMP + m->value : w->now.wall_ms,
+                                .value = m->tombstone ? (struct view){0} : text,
                                 .priority = m->priority,
                                 .ttl_ms = m->ttl_ms};
         if (m->key != NONE)
@@ -23,7 +24,7 @@ void batch_encode(struct world *w, struct batch *out, struct buf *bytes)
         if (m->header != NONE)
             record.headers = header_bytes(m->header);
         if (m->has_id)
-            record.message_id = message_id_hash(record.value);
+            record.message_id = message_id_hash(text);
         if (batch_builder_add(b, &record, &e) != E_OK)
             world_fail(w, "a batch does not build: %s", e.text);
     }
@@ -68,6 +69,7 @@ void batch_add_new(struct world *w, struct batch *b, uint32_t count, int unit)
         m->header = (int)rng_below(&w->rng, HEADERS) - 1;
         m->priority = rng_chance(&w->rng, 1, 4) ? (uint8_t)rng_between(&w->rng, 1, BATCH_PRIORITY_MAX) : 0;
         m->ttl_ms = rng_chance(&w->rng, 1, 10) ? (uint32_t)rng_between(&w->rng, 1000, 30000) : 0;
+        m->tombstone = compacted && rng_chance(&w->rng, 1, 4);
         m->has_id = ids && rng_chance(&w->rng, 9, 10);
         b->ids[b->count++] = m->id;
     }

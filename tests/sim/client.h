@@ -112,6 +112,7 @@ void request_batch(struct world *w, struct request *r);
 void client_state_get(struct client *c, int group, int key);
 void client_resume(struct world *w, struct client *c);
 void client_end_crons(struct world *w, struct client *c);
+void client_drop_all(struct client *c); /* the dead letters of all groups */
 void client_operate(struct world *w, struct client *c);
 void client_settle(struct world *w, struct client *c);
 void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */

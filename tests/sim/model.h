@@ -60,6 +60,7 @@ struct group_view {
 
 struct message {
     uint64_t id, value;        /* value: the id that its bytes say; another's, where that was produced again after the window */
+    bool tombstone;            /* it has no value: its time stamp says which it is */
     bool has_id;               /* a message id, made of `value` */
     uint64_t latest_ms;        /* append time of the last with this value */
     int topic, part, key;      /* part: index into model.parts; key NONE: no key */
@@ -242,7 +243,8 @@ void model_after_crash(struct world *w, bool cut);
 void model_log_row(struct world *w, struct view key, struct view value);
 void model_log_again(struct world *w);
 void model_log_check(struct world *w);
-int64_t model_id_of(struct view value);
+#define TOMBSTONE_STAMP UINT64_C(1700000000000) /* a batch's time stamps are not far apart */
+int64_t model_id_of(struct view value, uint64_t timestamp_ms);
 /* The producer was told that the message with this value stands at this offset. */
 void model_acked(struct world *w, int part, uint64_t value, uint64_t offset);
 /* ... that it was produced before. */

@@ -17,6 +17,17 @@ static uint64_t last_of(const struct world *w, const struct part_view *p, const 
     return UINT64_MAX;
 }
 
+/* A message without a value, whose time is over: it may go when nothing that it stands for is left. */
+static bool tombstone_goes(struct world *w, const struct part_view *p, const struct message *m, uint64_t offset)
+{
+    if (!m->tombstone || m->append_ms + w->limits.tombstone_ms > w->model->wall_ms)
+        return false;
+    for (size_t o = p->start; o < offset; o++)
+        if (at(w, p, o)->key == m->key && !at(w, p, o)->compacted)
+            return false;
+    return true;
+}
+
 static void gone(struct world *w, const struct part_view *p, struct message *m, uint64_t offset)
 {
     uint64_t last = last_of(w, p, m);
@@ -24,10 +35,12 @@ static void gone(struct world *w, const struct part_view *p, struct message *m, 
         return;
     m->compacted = true;
     w->totals->compacted++;
-    if (m->key == NONE || last <= offset) {
-        world_fail(w, "message %llu is compacted away, and it is the last of its key", (unsigned long long)m->id);
+    if (m->key == NONE || (last <= offset && !tombstone_goes(w, p, m, offset))) {
+        world_fail(w, "message %llu is compacted away, and it is the last of its key%s", (unsigned long long)m->id,
+                   m->tombstone ? ", a tombstone before its time" : "");
         return;
     }
+    w->totals->tombstones_gone += last <= offset;
     for (int g = 0; g < GROUPS_PER_TOPIC; g++) {
         const struct spot *s = &m->group[g].is;
         if (!s->done || s->token != 0 || s->held != 0)
@@ -53,7 +66,7 @@ void model_rewritten(struct world *w, struct part_view *p, struct view value)
             uint64_t here = h.base_offset + batch_offset_delta(&r.c, i);
             for (; offset < here; offset++)
                 gone(w, p, at(w, p, offset), offset);
-            if (batch_reader_get(&r, i, &record, &e) != E_OK || model_id_of(record.value) != (int64_t)at(w, p, here)->value)
+            if (batch_reader_get(&r, i, &record, &e) != E_OK || model_id_of(record.value, record.timestamp_ms) != (int64_t)at(w, p, here)->value)
                 world_fail(w, "a rewritten row has another message at offset %llu", (unsigned long long)here);
             else if (at(w, p, here)->append_ms != h.append_time_ms || at(w, p, here)->append_turn != h.turn)
                 world_fail(w, "a rewritten row tells another time of offset %llu", (unsigned long long)here);
@@ -72,7 +85,7 @@ void model_latest(struct world *w)
         if (!w->model->topic_config[p->topic].compacted)
             continue;
         for (size_t o = p->start; o < p->end && !w->failed; o++)
-            if (at(w, p, o)->compacted && last_of(w, p, at(w, p, o)) == o)
+            if (at(w, p, o)->compacted && !at(w, p, o)->tombstone && last_of(w, p, at(w, p, o)) == o)
                 world_fail(w, "the last message of key %d in part %d, at %zu, is gone", at(w, p, o)->key, i, o);
     }
 }

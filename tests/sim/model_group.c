@@ -23,7 +23,7 @@ bool model_delivered(struct world *w, int client, int group, const struct wire_r
                      struct view value, uint64_t token, uint64_t turn, uint32_t lease_ms)
 {
     uint64_t granted_at = turn_time(w, turn);
-    int64_t id = model_id_of(value);
+    int64_t id = model_id_of(value, r->timestamp_ms);
     int part = model_part(w, r->partition);
     struct message *m = part != NONE && r->offset < w->model->parts[part].end
                             ? model_message(w, (uint64_t)w->model->parts[part].log[r->offset])

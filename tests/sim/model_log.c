@@ -80,9 +80,11 @@ bool model_disk(const struct world *w, int topic)
     return w->model->topic_config[topic].durability == DURABILITY_DISK;
 }
 
-int64_t model_id_of(struct view value)
+int64_t model_id_of(struct view value, uint64_t timestamp_ms)
 {
     char text[32];
+    if (value.data == NULL)
+        return timestamp_ms >= TOMBSTONE_STAMP ? (int64_t)(timestamp_ms - TOMBSTONE_STAMP) : -1;
     if (value.size < 2 || value.size >= sizeof text || value.data[0] != 'm')
         return -1;
     memcpy(text, value.data, value.size);
@@ -109,6 +111,7 @@ static struct message *message_of(struct world *w, const struct part_view *p, ui
     m = model_message(w, value);
     again->value = value;
     again->header = m->header;
+    again->tombstone = m->tombstone;
     again->priority = m->priority;
     again->ttl_ms = m->ttl_ms;
     w->totals->produced_again += !cron;
@@ -195,7 +198,7 @@ void model_log_row(struct world *w, struct view key, struct view value)
             if (batch_reader_get(&r, i, &record, &e) != E_OK)
                 world_fail(w, "the log does not read: %s", e.text);
             else
-                log_append(w, p, model_id_of(record.value), &h);
+                log_append(w, p, model_id_of(record.value, record.timestamp_ms), &h);
         }
         log_hole(w, p, h.base_offset + h.count);
         batch_reader_close(&r);

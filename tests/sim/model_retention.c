@@ -168,7 +168,7 @@ void model_copy_row(struct world *w, struct view key, const struct view *value)
         world_fail(w, "the copy of message %llu does not read: %s", (unsigned long long)m->id, e.text);
     } else {
         if (h.base_offset != (uint64_t)m->offset || h.append_time_ms != m->append_ms || h.count != 1 ||
-            batch_reader_get(&r, 0, &record, &e) != E_OK || model_id_of(record.value) != (int64_t)m->value)
+            batch_reader_get(&r, 0, &record, &e) != E_OK || model_id_of(record.value, record.timestamp_ms) != (int64_t)m->value)
             world_fail(w, "the copy of message %llu is another's", (unsigned long long)m->id);
         batch_reader_close(&r);
     }

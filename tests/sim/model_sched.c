@@ -58,7 +58,7 @@ static int sched_of(struct world *w, struct view bytes)
     int sched = NONE;
     buf_append(&aligned, bytes.data, bytes.size);
     if (batch_reader_open(&reader, buf_view(&aligned), &e) == E_OK) {
-        int64_t id = batch_reader_get(&reader, 0, &record, &e) == E_OK ? model_id_of(record.value) : -1;
+        int64_t id = batch_reader_get(&reader, 0, &record, &e) == E_OK ? model_id_of(record.value, record.timestamp_ms) : -1;
         const struct message *m = id >= 0 ? model_message(w, (uint64_t)id) : NULL;
         sched = m != NULL ? m->sched : NONE;
         if (sched != NONE && model_sched(w, sched)->count != reader.c.count)

@@ -107,6 +107,15 @@ static void task_begin(struct world *w, struct client *c)
     }
 }
 
+void client_drop_all(struct client *c)
+{
+    for (int g = 0; g < GROUPS; g++) {
+        struct request *r = numbered(c, R_TASK, VERB_HELD_CHANGE);
+        r->change_group = g;
+        r->change = (struct wire_held_change){.act = TASK_DROP};
+    }
+}
+
 static void task_cancel(struct world *w, struct client *c)
 {
     if (w->model->tasks_n == 0)

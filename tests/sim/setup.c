@@ -84,7 +84,7 @@ static void make_group(struct world *w, int topic, int group)
         .max_deliveries = (uint32_t)rng_between(rng, 2, 5),
         .backoff_min_ms = 100,
         .backoff_max_ms = 3000,
-        .order = rng_chance(rng, 1, 5) && !w->model->topic_config[topic].compacted ? ORDER_NONE : ORDER_KEY,
+        .order = rng_chance(rng, 1, 5) ? ORDER_NONE : ORDER_KEY,
         .park = rng_chance(rng, 1, 3) ? PARK_KEY : PARK_MESSAGE,
         .expired = rng_chance(rng, 1, 2) ? EXPIRED_DROP : EXPIRED_PARK,
         .run_max = rng_chance(rng, 1, 3) ? 3 : 1,

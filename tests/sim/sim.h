@@ -40,7 +40,7 @@ enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
     X(duplicate_parts) X(produced_again) X(generations) X(tasks) X(tasks_cancelled) X(redriven) X(dropped)  \
     X(replays) X(replayed) X(replayed_failed) X(replayed_parked) X(replays_into) X(brought_into)                                            \
     X(scheduled) X(crons) X(moved) X(cancelled) X(expired) X(priorities) X(paced) X(runs) X(run_refused)    \
-    X(full_keys) X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted) X(compactions) X(compactions_given_up) X(compacted) \
+    X(full_keys) X(pauses) X(purges) X(alters) X(topics_deleted) X(groups_deleted) X(compactions) X(compactions_given_up) X(compacted) X(tombstones_gone) \
     X(trims) X(gaps) X(away) X(came_back) X(growths) X(misplaced) X(copies) X(copies_delivered) X(lost_at_the_cap)
 struct sim_totals {
 #define X(name) uint64_t name;

@@ -310,13 +310,8 @@ static bool drained(struct world *w)
     return model_tasks_idle(w) && model_scheds_idle(w);
 }
 
-static void drain(struct world *w)
+static void drain_all(struct world *w)
 {
-    w->draining = true;
-    store_mem_faults(w->mem, &(struct store_mem_faults){0});
-    if (w->now.wall_ms < w->model->wall_ms)
-        w->now.wall_ms = w->model->wall_ms;
-    broker_crash(w, false); /* a broker that begins takes the clock as it is */
     for (int i = 0; i < 4000 && !w->failed; i++) {
         w->now.mono_ms += 100;
         w->now.wall_ms += 100;
@@ -351,6 +346,32 @@ static void drain(struct world *w)
     world_fail(w, "the groups did not drain");
 }
 
+static void drain(struct world *w)
+{
+    w->draining = true;
+    store_mem_faults(w->mem, &(struct store_mem_faults){0});
+    if (w->now.wall_ms < w->model->wall_ms)
+        w->now.wall_ms = w->model->wall_ms;
+    broker_crash(w, false); /* a broker that begins takes the clock as it is */
+    drain_all(w);
+    if (w->failed || rng_chance(&w->rng, 1, 2))
+        return;
+    client_drop_all(&w->clients[0]);
+    drain_all(w);
+}
+
+/* Nobody produces any more: what goes with time alone goes. */
+static void rest(struct world *w)
+{
+    for (int i = 0; i < 24 && !w->failed; i++) {
+        w->now.mono_ms += 2000;
+        w->now.wall_ms += 2000;
+        turn(w);
+        if (!w->failed)
+            world_sync(w);
+    }
+}
+
 bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *totals)
 {
     struct world *w = mem_zalloc(sizeof *w);
@@ -370,7 +391,10 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     w->limits.compact_dirty_min = rng_between(&w->rng, 1, 50);
     w->limits.compact_lag_ms = rng_chance(&w->rng, 1, 2) ? 0 : 5000;
     w->limits.compact_interval_ms = 500;
+    if (rng_chance(&w->rng, 1, 2))
+        w->limits.compact_age_max_ms = 5000;
     w->limits.compact_memory_bytes = rng_chance(&w->rng, 1, 2) ? 1 : 65536; /* a row a pass */
+    w->limits.tombstone_ms = rng_chance(&w->rng, 1, 2) ? 0 : rng_below(&w->rng, 20000);
     w->limits.retention_interval_ms = 500;
     w->mem = store_mem_new();
     w->store = tap_new(w->mem, model_written, w);
@@ -385,6 +409,8 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
         event(w);
     if (!w->failed)
         drain(w);
+    if (!w->failed)
+        rest(w);
     if (!w->failed)
         model_end(w);
     if (w->loop != NULL)
