@@ -138,7 +138,7 @@ static uint64_t part_bound(const struct group_part *p)
 static uint64_t pick_bound(const struct task *t, const struct partition *p)
 {
     bool has = (t->looking || t->picked != NULL) && replays_log(&t->row) && t->group->topic == p->topic && t->row.at_partition == p->index;
-    return has ? t->row.at_offset : UINT64_MAX;
+    return has && !PLANTED(compact_passes_picked) ? t->row.at_offset : UINT64_MAX;
 }
 
 static uint64_t bound_of(const struct engine *en, const struct partition *p)
@@ -217,7 +217,7 @@ static bool look(struct engine *en, const struct compactable *x)
         return false;
     uint64_t end = bound_of(en, p), passed = higher(row->passed, p->row.start), passed_bytes = higher(row->passed_bytes, p->row.start_bytes);
     uint64_t all = p->row.end - passed, below = end > passed ? end - passed : 0;
-    uint64_t tombstones = end >= passed ? tombstones_to(en, row) : 0; /* what is present again below is in no row while it is leased */
+    uint64_t tombstones = end >= passed || PLANTED(compact_passes_present) ? tombstones_to(en, row) : 0; /* what is present again below is in no row while it is leased */
     uint64_t dirty = below > 0 ? (uint64_t)((double)(p->row.end_bytes - passed_bytes) * (double)below / (double)all) : 0;
     uint64_t kept = passed_bytes - p->row.start_bytes, percent = en->limits->compact_dirty_min;
     kept -= row->removed_bytes < kept ? row->removed_bytes : kept;

@@ -49,7 +49,7 @@ static void read_ahead(struct engine *en, struct group *g)
 {
     uint64_t wanted = 2 * (uint64_t)g->demand;
     uint32_t parts = g->topic->config.partitions, first = g->next_load;
-    if (g->paused || g->demand == 0 || g->filling > 0)
+    if (g->paused || g->demand == 0 || (g->filling > 0 && !PLANTED(replay_not_waited_for)))
         return;
     for (uint32_t i = 0; i < parts && g->ready + g->loading < wanted; i++) {
         struct group_part *p = g->parts[(first + i) % parts];
@@ -368,7 +368,7 @@ void queue_stirred(struct engine *en)
             list_remove(&g->stirred);
             continue;
         }
-        if (g->config.from == FROM_REPLAY)
+        if (g->config.from == FROM_REPLAY && !PLANTED(replay_passes_nothing))
             pass_over(en, g);
         for (struct list_node *w = g->waiters.head.next; g->ready > 0 && !g->paused && w != &g->waiters.head;) {
             struct op *op = container_of(w, struct place, queue)->op;

@@ -61,7 +61,7 @@ bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint6
     struct held_row parked;
     enum presence is = would_make_group(t) ? ABSENT_DONE : presence_of(en, p, offset, &parked);
     if (is == PRESENT) {
-        t->row.replay.left++;
+        t->row.replay.left += !PLANTED(replay_left_uncounted);
         return false;
     }
     bool copied = is == ABSENT_DONE && !log_has(en, partition, offset); /* a dead letter has a copy of its own */
@@ -77,7 +77,7 @@ bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint6
         entry_redrive(en, p, offset, &parked);
     else
         entry_replay(en, p, offset, what);
-    if (copied)
+    if (copied && !PLANTED(replay_copy_forgotten))
         copy_bring(en, p, offset, copy);
     return true;
 }
@@ -89,7 +89,7 @@ static void apply_picked(struct engine *en, struct task *t, uint64_t may)
     struct pick *m = t->picked;
     uint64_t start = ((const struct partition *)map_get(&en->partitions, m->partition))->row.start; /* retention may have been here meanwhile */
     for (; t->looked_at < m->messages_n && may > 0 && !task_limit_reached(t); t->looked_at++) {
-        const struct picked *x = &m->messages[t->looked_at];
+        const struct picked *x = &m->messages[PLANTED(replay_backwards) ? m->messages_n - 1 - t->looked_at : t->looked_at];
         const struct held_row what = {.has_key = x->has_key, .key_hash = x->key_hash, .size = x->size, .priority = x->priority};
         if (x->offset < start)
             t->row.replay.lost++;
@@ -98,6 +98,8 @@ static void apply_picked(struct engine *en, struct task *t, uint64_t may)
         t->row.seen += x->skipped + 1;
         t->row.at_offset = x->offset + 1;
     }
+    if (PLANTED(replay_skips_at_bound) && t->looked_at < m->messages_n)
+        t->row.at_offset = m->messages[t->looked_at++].offset + 1;
     if (t->looked_at < m->messages_n || task_limit_reached(t))
         return;
     t->row.seen += m->trailing;
@@ -113,7 +115,7 @@ static bool ask(struct engine *en, struct task *t)
     struct task_row *r = &t->row;
     for (; r->at_partition < t->ends_n; r->at_partition++, r->at_offset = r->replay.from_offset) {
         const struct partition *p = t->group->topic->partitions[r->at_partition];
-        uint64_t end = t->ends[r->at_partition];
+        uint64_t end = PLANTED(replay_end_forgotten) ? t->group->parts[r->at_partition]->scanned : t->ends[r->at_partition];
         bool first = r->at_offset == r->replay.from_offset;
         if (r->at_offset < end && r->at_offset < p->row.start) {
             uint64_t to = p->row.start < end ? p->row.start : end;
@@ -128,7 +130,7 @@ static bool ask(struct engine *en, struct task *t)
         m->filter = r->filter;
         m->hold = t->text != NULL ? ref_take(t->text) : NULL;
         m->from_ms = r->replay.from_ms;
-        m->to_ms = r->replay.to_ms;
+        m->to_ms = PLANTED(replay_time_ignored) ? 0 : r->replay.to_ms;
         m->partition = p->id;
         m->seek = first && m->from_ms != 0;
         m->from = r->at_offset;
@@ -236,5 +238,6 @@ struct group *replay_begin(struct engine *en, struct op *op, struct group *g, st
         row->has_at = true;
         row->at_offset = w->from_offset;
     }
-    return row->replay.into ? into(en, op, g) : g;
+    struct group *made = row->replay.into ? into(en, op, g) : g;
+    return PLANTED(replay_into_source) && made != NULL ? g : made;
 }

@@ -135,6 +135,10 @@ int task_load(struct engine *en, struct group *g, uint64_t id, struct view value
     int code = task_row_get(value, &row, e);
     if (code != E_OK)
         return code;
+    if (PLANTED(replay_place_lost) && replays_log(&row)) {
+        row.at_partition = 0;
+        row.at_offset = row.replay.from_offset;
+    }
     struct task *t = task_add(en, g, id, &row);
     return row.state == TASK_RUNNING && replays_log(&row) ? replay_ends_load(en, t, e) : E_OK;
 }
@@ -189,7 +193,7 @@ static uint64_t allowance(const struct engine *en, struct task *t, uint64_t *res
         return may;
     if (t->row.act != TASK_DROP) {
         uint64_t waiting = group_waiting(t->group);
-        *rest_ms = WAITING_REST_MS - en->now.mono_ms % WAITING_REST_MS; /* tasks of a group look together, who got nothing first */
+        *rest_ms = WAITING_REST_MS - (PLANTED(task_rests_alone) ? 0 : en->now.mono_ms % WAITING_REST_MS); /* tasks of a group look together, who got nothing first */
         if (waiting >= WAITING_MAX)
             return 0;
         may = WAITING_MAX - waiting < may ? WAITING_MAX - waiting : may;
@@ -221,7 +225,7 @@ static bool meant(const struct engine *en, const struct task *t, const struct he
 
 void task_count(struct task *t)
 {
-    t->row.changed++;
+    t->row.changed += 1 + PLANTED(replay_counts_twice);
     t->credit -= t->row.rate_milli != 0 ? MESSAGE_CREDIT : 0;
 }
 
@@ -303,7 +307,7 @@ static bool row_now(const struct engine *en, const struct key *k, struct view *v
 static void ask(struct engine *en, struct task *t, struct match *m)
 {
     m->task = t->id;
-    m->group = walked_group(t);
+    m->group = PLANTED(match_other_group) ? t->group->id : walked_group(t);
     m->filter = t->row.filter;
     m->hold = t->text != NULL ? ref_take(t->text) : NULL;
     m->from_ms = t->row.replay.from_ms;
