@@ -87,7 +87,7 @@ static void on_partition(void *user, const struct effect_partition *p)
     if (p->gone)
         api_partition_gone(c->api, p->partition);
     else
-        api_partition_set(c->api, p->partition, p->index, p->count, p->message_bytes_max);
+        api_partition_set(c->api, p->partition, p->index, p->count);
 }
 
 static void on_fatal(void *user, const struct err *why)

@@ -49,8 +49,7 @@ void api_submit(struct api *a, struct op *op);
 void api_refuse(struct op *op, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* What produces are checked against. The loop says it before any reply that names the partition leaves. */
-void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count,
-                       uint32_t message_bytes_max);
+void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count);
 void api_partition_gone(struct api *a, uint32_t id);
 
 /* ---------------------------------------------------------------- the table of verbs */

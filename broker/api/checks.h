@@ -8,7 +8,7 @@
 enum { LEASE_MS_MIN = 100 }; /* of a group, and of one receive */
 
 struct partition_facts {
-    uint32_t index, count, message_bytes_max;
+    uint32_t index, count;
 };
 
 struct partitions; /* partitions.c */

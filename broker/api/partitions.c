@@ -44,7 +44,7 @@ static void given_out(struct partitions *p, uint32_t id)
         p->next = id + 1;
 }
 
-void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count, uint32_t message_bytes_max)
+void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t count)
 {
     assert(index < count);
     struct partitions *p = a->partitions;
@@ -55,7 +55,7 @@ void api_partition_set(struct api *a, uint32_t id, uint32_t index, uint32_t coun
         facts = mem_alloc(sizeof *facts);
         map_put(&p->facts, id, facts);
     }
-    *facts = (struct partition_facts){.index = index, .count = count, .message_bytes_max = message_bytes_max};
+    *facts = (struct partition_facts){.index = index, .count = count};
     pthread_rwlock_unlock(&p->lock);
 }
 

@@ -44,20 +44,15 @@ static uint64_t record_bytes(const struct batch_columns *c, uint32_t i)
     return key - (key != 0) + headers + value - (value != 0);
 }
 
-static int check_sizes(const struct batch_columns *c, const struct partition_facts *p, struct err *e)
+/* Whether it is too large says the engine: the repeat of what was done is no refusal, though the topic allows less by now. */
+static void look_at_sizes(const struct batch_columns *c, struct op_batch *out)
 {
-    uint64_t largest = 0;
     for (uint32_t i = 0; i < c->count; i++) {
         uint64_t bytes = record_bytes(c, i);
-        largest = bytes > largest ? bytes : largest;
+        out->largest = bytes > out->largest ? bytes : out->largest;
     }
-    if (largest <= p->message_bytes_max)
-        return E_OK;
-    uint32_t i = 0;
-    while (record_bytes(c, i) != largest)
-        i++;
-    return err_set(e, E_TOO_LARGE, "record %u has %llu bytes, the topic's message_bytes_max is %u", i,
-                   (unsigned long long)largest, p->message_bytes_max);
+    while (record_bytes(c, out->largest_at) != out->largest)
+        out->largest_at++;
 }
 
 /* The batch is what the producer hashed, and is well formed. */
@@ -121,11 +116,10 @@ int check_produced(struct api *a, struct op *op, const struct wire_produce *w, s
     if (code == E_OK)
         code = check_batch(w, &columns, e);
     if (code == E_OK)
-        code = check_sizes(&columns, &facts, e);
-    if (code == E_OK)
         code = take_ids(op, &columns, out, e);
     if (code == E_OK) {
         out->last_delta = columns.count - 1;
+        look_at_sizes(&columns, out);
         look_at_keys(&columns, &facts, out);
         out->keyless = first_keyless(&columns);
     }

@@ -148,7 +148,7 @@ struct effect_hint { uint32_t group; const char *topic, *name; };
 /* Something that whoever keeps the broker should know: a line of its log, a warning. */
 struct effect_notice { struct err line; };
 /* A partition began, ended, or its start moved: what readers and the checks before the engine must know. */
-struct effect_partition { uint32_t partition, index, count, message_bytes_max; enum store_family family; uint64_t start; bool gone; };
+struct effect_partition { uint32_t partition, index, count; enum store_family family; uint64_t start; bool gone; };
 
 struct effects {
     struct puts puts;

@@ -12,8 +12,7 @@
 void log_partition_publish(struct engine *en, const struct partition *p, bool gone)
 {
     struct effect_partition fx = {.partition = p->id, .family = p->family, .start = p->row.start, .gone = gone,
-                                  .index = p->index, .count = p->topic->config.partitions,
-                                  .message_bytes_max = p->topic->config.message_bytes_max};
+                                  .index = p->index, .count = p->topic->config.partitions};
     buf_append(&en->partitions_fx, &fx, sizeof fx);
 }
 
@@ -54,6 +53,14 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
         group_stir(en, p->topic->groups[i]);
 }
 
+int log_check(const struct topic *t, const struct op_batch *b, struct err *e)
+{
+    if (b->largest <= t->config.message_bytes_max)
+        return E_OK;
+    return err_set(e, E_TOO_LARGE, "record %u has %llu bytes, the message_bytes_max of topic '%s' is %u", b->largest_at,
+                   (unsigned long long)b->largest, t->name, t->config.message_bytes_max);
+}
+
 void log_take(struct engine *en, struct op *op, struct session *s, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out)
 {
     struct partition *p = map_get(&en->partitions, w->partition);
@@ -72,7 +79,8 @@ void log_produce(struct engine *en, struct op *op, struct session *s)
     struct refusal refused;
     assert(p != NULL); /* lane_begin looked */
     struct err e = {0};
-    if (compact_check(p->topic, &op->batch, &e) != E_OK || (sched_asked(w) && sched_check(en, w, &e) != E_OK)) {
+    if (log_check(p->topic, &op->batch, &e) != E_OK || compact_check(p->topic, &op->batch, &e) != E_OK ||
+        (sched_asked(w) && sched_check(en, w, &e) != E_OK)) {
         answer(en, op, e.code, "%s", e.text);
         return;
     }

@@ -576,6 +576,8 @@ void log_produce(struct engine *en, struct op *op, struct session *s);
 void log_append(struct engine *en, struct partition *p, const struct wire_produce *w, uint64_t last_delta, struct ref *hold,
                 struct wire_produced *out);
 /* Does a produce, alone or of a unit, that was checked: by sched_check, dedup_check, quota_refuses. */
+/* What its topic allows a message to have. TOO_LARGE. */
+int log_check(const struct topic *t, const struct op_batch *b, struct err *e);
 void log_take(struct engine *en, struct op *op, struct session *s, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out);
 void log_fetch(struct engine *en, struct op *op, struct session *s);
 bool log_fetch_try(struct engine *en, struct op *op, bool always);      /* answered? */

@@ -40,6 +40,8 @@ struct op_batch {
     const struct id128 *message_ids; /* one for each record, zero: it has none; NULL: none has one */
     uint32_t partitions;             /* how many its topic had when it was looked where its keys belong; 0: it has no keys */
     uint32_t misfit;                 /* then the first record, from 1, whose key does not belong to this partition; 0: all do */
+    uint32_t largest_at;             /* the record with the most bytes, from 0 ... */
+    uint64_t largest;                /* ... and how many: of key, headers and value */
     uint32_t keyless;                /* the number of the first record without a key, counted from 1; 0: each has one, or nobody looked */
 };
 

@@ -152,7 +152,8 @@ static int outputs_check(struct engine *en, struct op *op, const struct session 
         if (growth_misfit(p, &o.batches[i]))
             return E_WRONG_PARTITION;
         struct err e = {0};
-        if (compact_check(p->topic, &o.batches[i], &e) != E_OK || (sched_asked(w) && sched_check(en, w, &e) != E_OK))
+        if (log_check(p->topic, &o.batches[i], &e) != E_OK || compact_check(p->topic, &o.batches[i], &e) != E_OK ||
+            (sched_asked(w) && sched_check(en, w, &e) != E_OK))
             return e.code;
         enum dedup_step step = dedup_check(en, op, p->topic, w->count, &o.batches[i], &o.produced[i]);
         if (step == DEDUP_SOME)

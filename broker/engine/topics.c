@@ -307,7 +307,6 @@ void topic_alter(struct engine *en, struct op *op, struct session *s)
         answer(en, op, e.code, "topic '%s': %s", t->name, e.text);
         return;
     }
-    bool told = t->config.message_bytes_max == to.message_bytes_max;
     topic_grow(en, t, to.partitions);
     t->config = to;
     uint32_t *ids = mem_array(t->config.partitions, sizeof *ids);
@@ -315,8 +314,6 @@ void topic_alter(struct engine *en, struct op *op, struct session *s)
         ids[i] = t->partitions[i]->id;
     topic_write(en, t, ids);
     mem_free(ids);
-    for (uint32_t i = 0; i < t->config.partitions && !told; i++)
-        log_partition_publish(en, t->partitions[i], false);
     dedup_windows_changed(en);
     retention_topic_changed(en, t);
     t->backlog.looked = false;

@@ -94,27 +94,37 @@ static void a_mask_of_nothing_or_of_what_is_not_known_and_settings_that_contradi
     kit_free(k);
 }
 
-/* Whoever checks messages before the engine must hear of it. */
-static void a_new_bound_on_messages_is_told_of_every_partition(void **state)
+/* Its client may not have heard of it. */
+static void what_was_done_is_no_refusal_when_the_bound_on_messages_was_lowered_since(void **state)
 {
     (void)state;
     struct kit *k = kit_new();
-    uint32_t p = kit_topic(k, "t", 3);
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .message_bytes_max = 100});
+    k->checked_largest = 90;
+    assert_int_equal(kit_produce(k, p, "a"), E_OK);
     struct wire_request r = kit_request(k, A, VERB_TOPIC_ALTER);
-    r.seq = ++k->seq[A][0];
     r.topic = (struct wire_topic_set){.name = VIEW_LIT("t"), .config = {.message_bytes_max = 77}, .mask = TOPIC_SET_MESSAGE_BYTES_MAX};
-    kit_begin(k);
-    kit_call(k, r, A);
-    engine_turn_end(k->engine);
-    const struct effects *fx = engine_effects(k->engine);
-    assert_int_equal(fx->partitions_n, 3);
-    for (uint32_t i = 0; i < 3; i++) {
-        assert_int_equal(fx->partitions[i].partition, p + i);
-        assert_int_equal(fx->partitions[i].message_bytes_max, 77);
-        assert_false(fx->partitions[i].gone);
-    }
-    k->engine->in_turn = true;
-    kit_end(k);
+    assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
+    k->seq[A][p]--; /* once more */
+    assert_int_equal(kit_produce(k, p, "a"), E_OK);
+    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.end, 1);
+    assert_int_equal(kit_produce(k, p, "a"), E_TOO_LARGE);
+    k->checked_largest = 77;
+    assert_int_equal(kit_produce(k, p, "a"), E_OK);
+    kit_free(k);
+}
+
+static void a_unit_whose_output_is_over_the_bound_is_refused_alone(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.partitions = 1, .message_bytes_max = 100});
+    struct wire_produce out = {.partition = p, .count = 1};
+    k->checked_largest = 101;
+    assert_int_equal(kit_unit_code(kit_unit_of(k, A, (struct wire_unit){.produces = &out, .produces_n = 1})), E_TOO_LARGE);
+    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.end, 0);
+    k->checked_largest = 100;
+    assert_int_equal(kit_unit_code(kit_unit_of(k, A, (struct wire_unit){.produces = &out, .produces_n = 1})), E_OK);
     kit_free(k);
 }
 
@@ -310,7 +320,8 @@ int main(void)
         cmocka_unit_test(a_topics_settings_change_and_survive_a_restart_and_the_others_stay),
         cmocka_unit_test(what_a_topic_is_made_of_cannot_be_altered_and_the_answer_says_what_to_do),
         cmocka_unit_test(a_mask_of_nothing_or_of_what_is_not_known_and_settings_that_contradict_are_refused),
-        cmocka_unit_test(a_new_bound_on_messages_is_told_of_every_partition),
+        cmocka_unit_test(what_was_done_is_no_refusal_when_the_bound_on_messages_was_lowered_since),
+        cmocka_unit_test(a_unit_whose_output_is_over_the_bound_is_refused_alone),
         cmocka_unit_test(a_shorter_window_of_ids_holds_at_once),
         cmocka_unit_test(a_topics_backlog_limit_can_be_raised_while_it_is_full),
         cmocka_unit_test(a_groups_settings_change_and_survive_a_restart_and_the_others_stay),

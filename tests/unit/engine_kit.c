@@ -428,7 +428,7 @@ static void unit_batches(struct call *c, const struct kit *k)
         for (uint32_t j = 0; j < w->units[i].produces_n; j++) {
             uint32_t count = w->units[i].produces[j].count;
             *batches++ = (struct op_batch){.last_delta = count - 1, .message_ids = ids, .partitions = k->checked_partitions,
-                                           .misfit = k->checked_misfit, .keyless = k->checked_keyless};
+                                           .misfit = k->checked_misfit, .keyless = k->checked_keyless, .largest = k->checked_largest};
             ids = ids != NULL ? ids + count : NULL;
         }
 }
@@ -447,7 +447,7 @@ struct call *kit_call(struct kit *k, struct wire_request r, int who)
     if (r.verb == VERB_PRODUCE)
         c->op.batch = (struct op_batch){.last_delta = r.produce.count - 1, .message_ids = k->message_ids,
                                         .partitions = k->checked_partitions, .misfit = k->checked_misfit,
-                                        .keyless = k->checked_keyless};
+                                        .keyless = k->checked_keyless, .largest = k->checked_largest};
     if (r.verb == VERB_SETTLE)
         unit_batches(c, k);
     bool own_turn = !k->engine->in_turn;

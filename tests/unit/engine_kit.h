@@ -74,7 +74,7 @@ struct kit {
     size_t tokens_n;
     uint32_t message_size, message_ttl_ms; /* of what is produced from now on */
     uint8_t message_priority;
-    uint32_t checked_partitions, checked_misfit, checked_keyless; /* what the checks found in what is produced from now on */
+    uint32_t checked_partitions, checked_misfit, checked_keyless, checked_largest; /* what the checks found in what is produced from now on */
     const struct id128 *message_ids; /* of the next produce, or the produces of the next units, one after another */
 };
 

@@ -152,7 +152,7 @@ static int submit(void *ctx, struct op *op)
 static void on_partition(void *user, const struct effect_partition *p)
 {
     struct bench *b = user;
-    api_partition_set(b->api, p->partition, p->index, p->count, p->message_bytes_max);
+    api_partition_set(b->api, p->partition, p->index, p->count);
 }
 
 static void on_done(struct op *op)
