@@ -2,10 +2,10 @@
  * `sluice-bench compare`: Sluice and each peer in turns, at the same durability, size, batch and number of batches that are out.
  *
  * For each peer and durability both are started, with their data below the same directory. Then for each size, after rounds that are
- * not counted: Sluice publishes, the peer publishes, Sluice leases and acknowledges all of it, the peer does, and again for each run.
- * A run is as many messages as take about its time, by the side's own rate of the round before, and all of them are taken out again,
- * so each is verified: what was lost, came twice or was damaged makes the row void. Over how many connections the batches that are out
- * are spread is each side's own choice, the one that it is fastest with.
+ * not counted: Sluice publishes, the peer does; then both at one rate, half of what the slower can, for the latency; then Sluice leases
+ * and acknowledges all of it, the peer does; and again for each run. A run is as many messages as take about its time, by the side's
+ * own rate of the round before, and all of them are taken out again, so each is verified: what was lost, came twice or was damaged makes
+ * the row void. Over how many connections the batches that are out are spread is each side's own choice, the one that it is fastest with.
  */
 #include "compare.h"
 
@@ -18,15 +18,12 @@
 #include "../pairs.h"
 
 /* 50 batches of 100 are out: what redis-benchmark sends at once with -P 100 -c 50. */
-enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 2, PATIENCE_S = 60 };
+enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 2, MESSAGES_FIRST = 1000, MESSAGES_MIN = 200, PATIENCE_S = 60 };
 
 enum side { OURS, THEIRS, SIDES };
-enum half { PRODUCE, QUEUE, HALVES };
+enum phase { PRODUCE, PACED, QUEUE, PHASES };
+static const char *const phase_names[PHASES] = {"produce", "produce at a rate", "lease + ack"};
 static const uint32_t sizes[] = {100, 1024};
-
-struct figure {
-    double rate[PAIRS_MAX], p99_us[PAIRS_MAX];
-};
 
 /* One peer at one durability. */
 struct contest {
@@ -41,17 +38,19 @@ struct contest {
 struct heat {
     const struct contest *contest;
     uint32_t size;
-    bool halves[HALVES];
-    uint64_t messages[SIDES]; /* of the next round */
+    bool counts;              /* this round does */
+    uint64_t messages[SIDES]; /* to publish in the next round */
+    uint64_t waiting[SIDES];  /* published and not taken */
+    double rate;              /* of the paced phase */
     size_t runs;
-    struct figure figures[HALVES][SIDES];
+    double figures[PHASES][SIDES][PAIRS_MAX]; /* messages/s, for the paced phase the p99 in us */
 };
 
 /* ---------------------------------------------------------------- a round */
 
 static double seconds_of(const struct options *o)
 {
-    return o->seconds > 0 ? o->seconds : o->quick ? 0.6 : 3;
+    return o->seconds > 0 ? o->seconds : o->quick ? 0.3 : 3;
 }
 
 static struct work work_of(const struct heat *h, int side)
@@ -64,39 +63,58 @@ static struct work work_of(const struct heat *h, int side)
     w.window = out / w.connections;
     w.size = h->size;
     w.durability = h->contest->durability;
-    w.messages = h->messages[side];
     w.seconds = PATIENCE_S;
     w.rate = 0;
     w.progress = false;
     return w;
 }
 
-static int measure(struct heat *h, int half, int side, struct err *e)
+/* What the phase has to do with how many messages. */
+static uint64_t messages_of(const struct heat *h, int phase, int side)
+{
+    if (phase == PACED)
+        return (uint64_t)(h->rate * seconds_of(&h->contest->bench->o)) + 1;
+    return phase == QUEUE ? h->waiting[side] : h->messages[side];
+}
+
+static int measure(struct heat *h, int phase, int side, struct err *e)
 {
     const struct rival *r = h->contest->rival[side];
     struct work w = work_of(h, side);
     struct outcome out = {.latency = hist_new()};
-    int code = (half == QUEUE ? r->queue : r->produce)(h->contest->run[side], &w, &out, e);
-    h->figures[half][side].rate[h->runs] = outcome_rate(&out);
-    h->figures[half][side].p99_us[h->runs] = hist_us(out.latency, 99);
+    w.messages = messages_of(h, phase, side);
+    w.rate = phase == PACED ? h->rate : 0;
+    int code = (phase == QUEUE ? r->queue : r->produce)(h->contest->run[side], &w, &out, e);
+    h->figures[phase][side][h->runs] = phase == PACED ? hist_us(out.latency, 99) : outcome_rate(&out);
+    h->waiting[side] += phase == QUEUE ? -out.messages : out.messages;
     free(out.latency);
-    if (code == 0 && out.messages < w.messages)
+    if (code == 0 && (phase == QUEUE ? h->waiting[side] != 0 : out.messages < w.messages))
         code = err_set(e, ETIMEDOUT, "void: %llu of %llu messages in %d s", (unsigned long long)out.messages,
                        (unsigned long long)w.messages, PATIENCE_S);
     if (code != 0)
-        err_prefix(e, "%s: %s", r->name, half == QUEUE ? "queue" : "produce");
+        err_prefix(e, "%s: %s", r->name, phase_names[phase]);
     return code;
+}
+
+static bool has_queue(const struct heat *h)
+{
+    return h->contest->rival[THEIRS]->queue != NULL;
 }
 
 static int one_round(struct heat *h, struct err *e)
 {
     int code = 0;
-    for (int half = 0; half < HALVES; half++)
-        for (int side = 0; side < SIDES && code == 0 && h->halves[half]; side++)
-            code = measure(h, half, side, e);
+    for (int phase = 0; phase < PHASES; phase++) {
+        if ((phase == PACED && !h->counts) || (phase == QUEUE && !has_queue(h)))
+            continue;
+        for (int side = 0; side < SIDES && code == 0; side++)
+            code = measure(h, phase, side, e);
+    }
+    h->rate = HUGE_VAL;
     for (int side = 0; side < SIDES && code == 0; side++) {
-        double next = h->figures[PRODUCE][side].rate[h->runs] * seconds_of(&h->contest->bench->o);
-        h->messages[side] = next > BATCH * OUT ? (uint64_t)next : BATCH * OUT;
+        double rate = h->figures[PRODUCE][side][h->runs], next = rate * seconds_of(&h->contest->bench->o);
+        h->messages[side] = next > MESSAGES_MIN ? (uint64_t)next : MESSAGES_MIN;
+        h->rate = rate / 2 < h->rate ? rate / 2 : h->rate;
     }
     return code;
 }
@@ -106,9 +124,10 @@ static int rounds(struct heat *h, struct err *e)
     const struct options *o = &h->contest->bench->o;
     size_t runs = o->runs != 0 ? o->runs : o->quick ? 3 : 5;
     int code = 0;
-    h->messages[OURS] = h->messages[THEIRS] = BATCH * OUT;
+    h->messages[OURS] = h->messages[THEIRS] = MESSAGES_FIRST;
     for (int i = 0; i < ROUNDS_BEFORE && code == 0; i++)
         code = one_round(h, e);
+    h->counts = true;
     while (code == 0 && h->runs < runs) {
         code = one_round(h, e);
         h->runs += code == 0;
@@ -118,26 +137,28 @@ static int rounds(struct heat *h, struct err *e)
 
 /* ---------------------------------------------------------------- rows */
 
-static void report_pair(const struct heat *h, const char *what, const char *unit, const double *ours, const double *theirs, bool less)
+/* The median of the ratios of neighbours, above 1 where ours is better. */
+static double ratio_of(const struct heat *h, int phase)
 {
+    const double *ours = h->figures[phase][OURS], *theirs = h->figures[phase][THEIRS];
     double ratios[PAIRS_MAX];
     for (size_t i = 0; i < h->runs; i++)
-        ratios[i] = less ? theirs[i] / ours[i] : ours[i] / theirs[i];
-    const struct contest *c = h->contest;
-    report_versus(&c->bench->report, &(struct versus){.what = what, .peer = c->rival[THEIRS]->name, .version = c->version, .unit = unit,
-                                                      .durability = c->durability, .ours = median(ours, h->runs),
-                                                      .theirs = median(theirs, h->runs), .ratio = median(ratios, h->runs)});
+        ratios[i] = phase == PACED ? theirs[i] / ours[i] : ours[i] / theirs[i];
+    return median(ratios, h->runs);
 }
 
-static void report_half(const struct heat *h, int half)
+static void report_phase(const struct heat *h, int phase)
 {
     char what[64];
-    const struct figure *f = h->figures[half];
-    const char *name = half == QUEUE ? "lease + ack" : "produce";
-    snprintf(what, sizeof what, "%s %u B", name, h->size);
-    report_pair(h, what, "messages/s", f[OURS].rate, f[THEIRS].rate, false);
-    snprintf(what, sizeof what, "%s %u B, p99", name, h->size);
-    report_pair(h, what, "us", f[OURS].p99_us, f[THEIRS].p99_us, true);
+    const struct contest *c = h->contest;
+    if (phase == PACED)
+        snprintf(what, sizeof what, "produce %u B, p99 at half the slower's rate", h->size);
+    else
+        snprintf(what, sizeof what, "%s %u B", phase_names[phase], h->size);
+    report_versus(&c->bench->report, &(struct versus){.what = what, .peer = c->rival[THEIRS]->name, .version = c->version,
+                                                      .unit = phase == PACED ? "us" : "messages/s", .durability = c->durability,
+                                                      .ours = median(h->figures[phase][OURS], h->runs),
+                                                      .theirs = median(h->figures[phase][THEIRS], h->runs), .ratio = ratio_of(h, phase)});
 }
 
 /* A row without figures, and why. */
@@ -182,12 +203,10 @@ static int contest_rows(struct contest *c, struct err *e)
             abort();
         h->contest = c;
         h->size = sizes[i];
-        h->halves[PRODUCE] = true;
-        h->halves[QUEUE] = c->rival[THEIRS]->queue != NULL;
         code = rounds(h, e);
-        for (int half = 0; half < HALVES && code == 0; half++)
-            if (h->halves[half])
-                report_half(h, half);
+        for (int phase = 0; phase < PHASES && code == 0; phase++)
+            if (phase != QUEUE || has_queue(h))
+                report_phase(h, phase);
         free(h);
     }
     if (code == 0 && c->rival[THEIRS]->queue == NULL)

@@ -21,6 +21,25 @@ bool peer_program(const char *name, char path[PATH_MAX], char *why)
     return false;
 }
 
+int peer_version(const char *path, const char *option, char *out, size_t size, struct err *e)
+{
+    char command[PATH_MAX + 32], said[256] = "";
+    snprintf(command, sizeof command, "'%s' %s 2>&1", path, option);
+    FILE *f = popen(command, "re");
+    if (f == NULL)
+        return err_set(e, errno, "%s: %s", path, strerror(errno));
+    bool any = fgets(said, sizeof said, f) != NULL;
+    pclose(f);
+    for (char *at = said; any && *at != '\0'; at += strcspn(at, " v\n"), at += strspn(at, " v\n")) {
+        size_t n = strspn(at, "0123456789.");
+        if (n < 3 || memchr(at, '.', n) == NULL)
+            continue;
+        snprintf(out, size, "%.*s", (int)n, at);
+        return 0;
+    }
+    return err_set(e, EPROTO, "%s %s says no version", path, option);
+}
+
 int peer_file(const char *name, char path[PATH_MAX], struct err *e)
 {
     const char *dir = getenv("SLUICE_BENCH_PEERS");

@@ -26,6 +26,9 @@
 /* The path of a program in $PATH or where Debian puts servers; false and `why` (may be NULL) when there is none. */
 bool peer_program(const char *name, char path[PATH_MAX], char *why);
 
+/* The first number with a dot in it that `path option` prints. */
+int peer_version(const char *path, const char *option, char *out, size_t size, struct err *e);
+
 /* Where a file of this directory is: their configuration, and what fetches them. */
 int peer_file(const char *name, char path[PATH_MAX], struct err *e);
 /* Copies such a file to `to` and adds the text. */
