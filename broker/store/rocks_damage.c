@@ -17,13 +17,13 @@
 
 /* ---------------------------------------------------------------- blob files
  *
- *     header 30: magic u32, version u32, family u32, ...
+ *     header 30: magic u32, version u32, family u32, then what we use none of, zeros: expiry, compression
  *     record 32: key size u64, value size u64, expiry u64, sum of these u32, sum of key and value u32; then key, value
  *     footer 32: magic u32, ..., sum of all before u32
  *
  * Little endian; sums are CRC32C, masked. A file is written in one go, by a flush or a compaction, so its records are sorted.
  */
-enum { BLOB_HEADER = 30, BLOB_RECORD = 32, BLOB_FOOTER = 32, BLOB_MAGIC = 0x00248f37, BLOB_KEY_MAX = 4200 };
+enum { BLOB_HEADER = 30, BLOB_RECORD = 32, BLOB_FOOTER = 32, BLOB_MAGIC = 0x00248f37, BLOB_VERSION = 1, BLOB_KEY_MAX = 4200 };
 enum { ROWS_TRIED_MAX = 16 };
 
 struct record {
@@ -84,6 +84,14 @@ struct search {
     char broken[NAME_MAX + 1]; /* a file that cannot be walked to its end */
 };
 
+static bool header_good(const uint8_t head[BLOB_HEADER])
+{
+    for (size_t i = 12; i < BLOB_HEADER; i++)
+        if (head[i] != 0)
+            return false;
+    return get_u32(head) == BLOB_MAGIC && get_u32(head + 4) == BLOB_VERSION;
+}
+
 static bool footer_good(const uint8_t foot[BLOB_FOOTER])
 {
     return get_u32(foot) == BLOB_MAGIC && rocks_crc_masked(rocks_crc32c(0, foot, BLOB_FOOTER - 4)) == get_u32(foot + BLOB_FOOTER - 4);
@@ -94,7 +102,7 @@ static void search_file(struct search *s, int fd, const char *name)
     uint8_t head[BLOB_HEADER], foot[BLOB_FOOTER];
     struct stat st;
     if (fstat(fd, &st) != 0 || st.st_size < BLOB_HEADER + BLOB_FOOTER || !read_at(fd, head, sizeof head, 0) ||
-        !read_at(fd, foot, sizeof foot, (uint64_t)st.st_size - BLOB_FOOTER) || get_u32(head) != BLOB_MAGIC || !footer_good(foot)) {
+        !read_at(fd, foot, sizeof foot, (uint64_t)st.st_size - BLOB_FOOTER) || !header_good(head) || !footer_good(foot)) {
         memcpy(s->broken, name, strlen(name) + 1);
         return;
     }

@@ -39,12 +39,14 @@ static char *parent_of(const char *path)
     return end == 0 ? mem_strdup(".") : mem_strndup(path, end);
 }
 
-static int sync_parent(const char *path, struct err *e)
+/* Who gave us a directory in one that we may not read (`made`: not so) keeps it there. */
+static int sync_parent(const char *path, bool made, struct err *e)
 {
     char *parent = parent_of(path);
     int code = E_OK;
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
+    bool not_ours = fd < 0 && errno == EACCES && !made;
+    if (!not_ours && (fd < 0 || fsync(fd) != 0))
         code = failed(e, errno, "sync", parent, "");
     if (fd >= 0)
         close(fd);
@@ -52,15 +54,11 @@ static int sync_parent(const char *path, struct err *e)
     return code;
 }
 
-static int make_directory(struct rocks_dir *d, struct err *e)
+static int make_directory(struct rocks_dir *d, bool *made, struct err *e)
 {
-    if (mkdir(d->path, 0700) == 0) {
-        int code = sync_parent(d->path, e);
-        if (code != E_OK)
-            return code;
-    } else if (errno != EEXIST) {
+    *made = mkdir(d->path, 0700) == 0;
+    if (!*made && errno != EEXIST)
         return failed(e, errno, "make", d->path, "");
-    }
     d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return d->fd >= 0 ? E_OK : failed(e, errno, "open", d->path, "");
 }
@@ -86,9 +84,12 @@ static int lock_directory(struct rocks_dir *d, struct err *e)
     if (d->pid_fd < 0)
         return failed(e, errno, "open", d->path, PID_FILE);
     if (flock(d->pid_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK)
-            return failed(e, errno, "lock", d->path, PID_FILE);
+        int number = errno;
         long pid = read_pid(d->pid_fd);
+        close(d->pid_fd); /* what is in it is not ours to take away */
+        d->pid_fd = -1;
+        if (number != EWOULDBLOCK)
+            return failed(e, number, "lock", d->path, PID_FILE);
         if (pid == 0)
             return err_set(e, E_STORE_LOCKED, "data directory '%s' is in use by another broker", d->path);
         return err_set(e, E_STORE_LOCKED, "data directory '%s' is in use by another broker, process %ld",
@@ -206,13 +207,16 @@ int rocks_dir_made(struct rocks_dir *d, struct err *e)
 
 static int open_all(struct rocks_dir *d, bool *fresh, struct err *e)
 {
-    int code = make_directory(d, e);
+    bool made;
+    int code = make_directory(d, &made, e);
     if (code == E_OK)
         code = look(d, fresh, e); /* before there is a file of ours in somebody else's directory */
     if (code == E_OK)
         code = lock_directory(d, e);
     if (code == E_OK)
         code = look(d, fresh, e); /* again, as nobody else changes it any more */
+    if (code == E_OK && *fresh) /* whoever made it may have been killed before it was on the disk */
+        code = sync_parent(d->path, made, e);
     if (code == E_OK && *fresh)
         code = mark_creating(d, e);
     return code;
@@ -222,13 +226,8 @@ int rocks_dir_open(struct rocks_dir *d, const char *path, bool *fresh, struct er
 {
     *d = (struct rocks_dir){.path = path, .fd = -1, .pid_fd = -1};
     int code = open_all(d, fresh, e);
-    if (code != E_OK) {
-        if (code == E_STORE_LOCKED) { /* the number in it is not ours to take away */
-            close(d->pid_fd);
-            d->pid_fd = -1;
-        }
+    if (code != E_OK)
         rocks_dir_close(d);
-    }
     return code;
 }
 

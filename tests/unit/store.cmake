@@ -1,5 +1,6 @@
-foreach(module puts keys rows)
-    sluice_unit_test(store-${module} SOURCES store_${module}.c LINKS store)
+foreach(module puts keys rows rows_topic rows_queue rows_later)
+    string(REPLACE _ - test ${module})
+    sluice_unit_test(store-${test} SOURCES store_${module}.c LINKS store)
 endforeach()
 sluice_unit_test(store-sched-walk SOURCES store_sched_walk.c LINKS store_mem)
 sluice_unit_test(store-mem SOURCES store_mem.c LINKS store_mem)

@@ -134,6 +134,75 @@ static void a_damaged_value_of_a_log_is_refused_with_the_files_name_and_never_re
     assert_damaged_log(REMOVED, DAMAGED, LAST, kit_path(dir, second));
 }
 
+/* Three values in a file; `blob` is its name. */
+static void three_values(char blob[256])
+{
+    for (int i = 0; i < 3; i++)
+        put_log(i, (char)('a' + i));
+    assert_ok(store_reclaim(store, FAM_LOG_DAYS, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".blob", blob));
+}
+
+static void a_damaged_value_whose_file_is_not_found_is_refused_with_the_directorys_name(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {".blob", "/."}; /* neither the file opens, nor the directory */
+    char blob[256];
+    three_values(blob);
+    kit_flip(kit_path(dir, blob), place_of(kit_path(dir, blob), large('b')) + 1000);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        struct buf out = {0};
+        struct err e = {0};
+        assert_ok(open_store(&err));
+        disk_call_fails(DISK_OPEN, parts[i], EMFILE, 0);
+        get_log(1, &out, &e);
+        assert_true(disk_mended() > 0);
+        assert_code(E_DAMAGED, e);
+        assert_has(e.text, dir);
+        assert_int_equal(out.size, 0);
+        assert_ok(get_log(2, &out, &err));
+        buf_free(&out);
+        shut();
+    }
+}
+
+/* A file's head and foot, and the head of each value in it. */
+static void a_blob_file_of_which_any_head_is_another_is_refused_by_name_or_reads_as_before(void **state)
+{
+    (void)state;
+    enum { HEAD = 30, FOOT = 32, RECORD = 32, KEY = 12 };
+    char blob[256];
+    three_values(blob);
+    size_t size;
+    char *data = kit_read(kit_path(dir, blob), &size);
+    free(data);
+    size_t second = (size_t)place_of(kit_path(dir, blob), large('b')) - RECORD - KEY;
+    int refused = 0;
+    for (size_t n = 0; n < HEAD + FOOT + RECORD; n += 3) {
+        size_t at = n < HEAD ? n : n < HEAD + FOOT ? size - FOOT + n - HEAD : second + n - HEAD - FOOT;
+        kit_flip(kit_path(dir, blob), (off_t)at);
+        struct err e = {0};
+        bool opened = open_store(&e) == E_OK;
+        for (int i = 0; opened && i < 3 && e.code == E_OK; i++) {
+            struct buf out = {0};
+            if (get_log(i, &out, &e) == E_OK)
+                assert_memory_equal(out.data, large((char)('a' + i)), 2000);
+            buf_free(&out);
+        }
+        if (e.code != E_OK) {
+            bool family = at >= 8 && at < 12; /* the file may be that of another */
+            assert_code(E_DAMAGED, e);
+            assert_has(e.text, family ? dir : blob);
+            refused++;
+        }
+        if (opened)
+            shut();
+        kit_flip(kit_path(dir, blob), (off_t)at);
+    }
+    assert_in_range(refused, 8, HEAD + FOOT + RECORD);
+}
+
 static void a_blob_file_cut_short_is_refused_by_name(void **state)
 {
     (void)state;
@@ -200,6 +269,64 @@ static void a_damaged_table_is_refused_with_its_name(void **state)
     buf_free(&out);
 }
 
+/* Its rows' places, its filter, its properties and what says where they are stand behind its rows. RocksDB tells what is wrong with them and
+ * names the manifest, or nothing. */
+static void a_table_whose_end_is_another_is_refused_with_its_name_or_reads_as_before(void **state)
+{
+    (void)state;
+    char table[256], key[16];
+    struct puts l;
+    puts_init(&l);
+    for (int i = 0; i < 400; i++) {
+        snprintf(key, sizeof key, "%03d", i);
+        puts_row(&l, FAM_META, kit_str(key), kit_str("value"));
+    }
+    assert_ok(store_write(store, &l, &err));
+    puts_free(&l);
+    assert_ok(store_reclaim(store, FAM_META, &err));
+    shut();
+    assert_true(kit_find(dir, "", ".sst", table));
+    size_t size;
+    char *data = kit_read(kit_path(dir, table), &size);
+    size_t rows_end = 0; /* behind the last value; properties have that word, too */
+    for (int i = 0; i < 400; i++) {
+        char *at = memmem(data + rows_end, size - rows_end, "value", 5);
+        assert_non_null(at);
+        rows_end = (size_t)(at - data) + 5;
+    }
+    assert_in_range(rows_end, 2000, size - 53);
+    free(data);
+    int refused = 0, tried = 0;
+    for (size_t at = rows_end + 30; at < size; at += at < size - 53 ? 37 : 5, tried++) {
+        struct err e = {0};
+        kit_flip(kit_path(dir, table), (off_t)at);
+        bool opened = open_store(&e) == E_OK;
+        for (int i = 0; opened && i < 400 && e.code == E_OK; i += 57) {
+            struct buf out = {0};
+            bool found;
+            snprintf(key, sizeof key, "%03d", i);
+            if (store_get(store, FAM_META, kit_str(key), &out, &found, &e) == E_OK)
+                assert_true(found && view_eq(buf_view(&out), kit_str("value")));
+            buf_free(&out);
+        }
+        if (e.code != E_OK) {
+            if (e.code != E_DAMAGED && e.code != E_FORMAT_NEWER)
+                fail_msg("byte %zu of %zu: %s: %s", at, size, error_name(e.code), e.text);
+            assert_has(e.text, table);
+            refused++;
+        }
+        if (opened)
+            shut();
+        kit_flip(kit_path(dir, table), (off_t)at);
+    }
+    printf("%d of %d places refused\n", refused, tried);
+    assert_in_range(refused, tried / 2, tried);
+    assert_int_equal(truncate(kit_path(dir, table), (off_t)size - 1), 0);
+    assert_refused(E_DAMAGED, table);
+    assert_int_equal(truncate(kit_path(dir, table), 10), 0);
+    assert_refused(E_DAMAGED, table);
+}
+
 static void a_missing_table_is_refused_at_opening_with_its_name(void **state)
 {
     (void)state;
@@ -233,9 +360,12 @@ int main(int argc, char **args)
         TEST(a_log_damaged_within_is_refused_by_name_and_never_cut_short),
         TEST(a_log_cut_at_its_end_loses_whole_lists_from_the_end_only),
         TEST(a_damaged_value_of_a_log_is_refused_with_the_files_name_and_never_read),
+        TEST(a_damaged_value_whose_file_is_not_found_is_refused_with_the_directorys_name),
+        TEST(a_blob_file_of_which_any_head_is_another_is_refused_by_name_or_reads_as_before),
         TEST(a_blob_file_cut_short_is_refused_by_name),
         TEST(a_missing_blob_file_is_refused_by_name),
         TEST(a_damaged_table_is_refused_with_its_name),
+        TEST(a_table_whose_end_is_another_is_refused_with_its_name_or_reads_as_before),
         TEST(a_missing_table_is_refused_at_opening_with_its_name),
         TEST(a_damaged_manifest_is_refused_by_name),
     };

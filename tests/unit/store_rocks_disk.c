@@ -46,6 +46,24 @@ static void a_sync_that_fails_fails_the_store_for_good_and_names_the_log(void **
     }
 }
 
+/* Then the lists say less of it than they could, and no more. */
+static void a_sync_goes_on_where_the_manifest_cannot_be_looked_at(void **state)
+{
+    (void)state;
+    assert_ok(kit_put(store, FAM_META, "a", "1", &err));
+    for (int i = 0; i < 2; i++) {
+        disk_call_fails(DISK_STAT, "/MANIFEST-", EIO, 0);
+        assert_ok(store_sync(store, &err));
+        assert_true(disk_mended() > 0);
+        assert_ok(kit_put(store, FAM_META, "b", "2", &err));
+    }
+    assert_ok(store_sync(store, &err));
+    assert_ok(kit_put(store, FAM_META, "c", "3", &err));
+    shut();
+    assert_ok(open_store(&err));
+    kit_sees(store, FAM_META, "", "a=1 b=2 c=3");
+}
+
 static void a_write_error_fails_the_store_for_good_and_names_the_log(void **state)
 {
     (void)state;
@@ -155,6 +173,25 @@ static void the_reserve_is_laid_out_where_four_times_its_size_is_free(void **sta
     disk.free = 0;
 }
 
+static void a_reserve_that_cannot_be_laid_out_is_none_and_the_store_opens(void **state)
+{
+    (void)state;
+    static const enum disk_call calls[] = {DISK_OPEN, DISK_LAY_OUT};
+    shut();
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        disk_call_fails(calls[i], "/reserve", ENOSPC, 0);
+        assert_ok(open_with_reserve(RESERVE, &err));
+        assert_int_equal(disk_mended(), 1);
+        assert_int_equal(access(kit_path(dir, "reserve"), F_OK), -1); /* nor a part of one */
+        shut();
+    }
+    for (int i = 0; i < 2; i++) { /* one that is there stays */
+        assert_ok(open_with_reserve(RESERVE, &err));
+        assert_int_equal(reserve_size(), RESERVE);
+        shut();
+    }
+}
+
 static void a_disk_too_full_to_open_costs_the_reserve_and_room_brings_it_back(void **state)
 {
     (void)state;
@@ -202,11 +239,13 @@ int main(int argc, char **args)
     const struct CMUnitTest tests[] = {
         TEST(a_sync_is_a_data_sync_of_the_log_and_a_write_is_not),
         TEST(a_sync_that_fails_fails_the_store_for_good_and_names_the_log),
+        TEST(a_sync_goes_on_where_the_manifest_cannot_be_looked_at),
         TEST(a_write_error_fails_the_store_for_good_and_names_the_log),
         TEST(a_full_disk_refuses_lists_and_takes_the_same_ones_when_there_is_room),
         TEST(rocksdb_writes_no_log_of_its_own_once_it_is_open),
         TEST(what_was_refused_on_a_full_disk_is_not_there_after_a_crash),
         TEST(the_reserve_is_laid_out_where_four_times_its_size_is_free),
+        TEST(a_reserve_that_cannot_be_laid_out_is_none_and_the_store_opens),
         TEST(a_disk_too_full_to_open_costs_the_reserve_and_room_brings_it_back),
         TEST(with_the_reserve_given_up_a_full_disk_opens),
     };

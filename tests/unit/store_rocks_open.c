@@ -2,6 +2,7 @@
 #include "store_rocks_kit.h"
 
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 
 /* ---------------------------------------------------------------- another process
@@ -180,6 +181,151 @@ static void a_missing_family_is_refused_and_not_made_anew(void **state)
     assert_refused(E_DAMAGED, "held");
 }
 
+/* ---------------------------------------------------------------- what cannot be opened, read, locked or synced */
+
+/* In a directory that is not there yet. Fails with these words, then opens as if nothing had been. */
+static void assert_not_made(enum disk_call call, const char *part, int error, long passes, const char *words)
+{
+    struct err e = {0};
+    disk_call_fails(call, part, error, passes);
+    store = NULL;
+    open_store(&e);
+    long times = disk_mended();
+    assert_code(error == ENOSPC ? E_DISK_FULL : E_STORE_FAILED, e);
+    assert_has(e.text, words);
+    assert_has(e.text, strerror(error));
+    assert_true(times > 0);
+    assert_ok(open_store(&err));
+    assert_ok(kit_put(store, FAM_META, "a", "1", &err));
+    shut();
+    assert_ok(open_store(&err));
+    kit_sees(store, FAM_META, "", "a=1");
+    shut();
+    char *gone = strdup(dir);
+    kit_remove(gone);
+}
+
+static void a_directory_that_cannot_be_made_ready_is_refused_by_what_fails(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *whole = dir, sync_whole[300], sync[300], words[300];
+    dir = strdup(kit_path(whole, "made"));
+    snprintf(sync_whole, sizeof sync_whole, "cannot sync '%s'", whole);
+    snprintf(sync, sizeof sync, "cannot sync '%s'", dir);
+    assert_not_made(DISK_SYNC, whole, EIO, 0, sync_whole);
+    assert_not_made(DISK_SYNC, dir, EIO, 0, sync);
+    assert_not_made(DISK_SYNC, dir, ENOSPC, 0, sync);
+    snprintf(words, sizeof words, "cannot read '%s'", dir);
+    for (int passes = 0; passes < 2; passes++)
+        assert_not_made(DISK_OPEN, "/made/.", ENFILE, passes, words);
+    assert_not_made(DISK_LIST, "/made", EIO, 2, words);
+    snprintf(words, sizeof words, "cannot open '%s/broker.pid'", dir);
+    assert_not_made(DISK_OPEN, "/broker.pid", EROFS, 0, words);
+    snprintf(words, sizeof words, "cannot lock '%s/broker.pid'", dir);
+    assert_not_made(DISK_LOCK, "/broker.pid", ENOLCK, 0, words);
+    snprintf(words, sizeof words, "cannot make '%s/creating'", dir);
+    assert_not_made(DISK_OPEN, "/creating", EROFS, 0, words);
+    assert_not_made(DISK_OPEN, "/creating", ENOSPC, 0, words);
+    free(dir);
+    dir = whole;
+    store = first;
+}
+
+/* It may have been made by a process that was killed before that was on the disk. */
+static void a_directory_without_anything_in_it_is_synced_into_the_one_around_it(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *whole = dir, words[300];
+    dir = strdup(kit_path(whole, "found"));
+    assert_int_equal(mkdir(dir, 0700), 0);
+    disk_call_fails(DISK_SYNC, whole, EIO, 0);
+    snprintf(words, sizeof words, "cannot sync '%s'", whole);
+    assert_refused(E_STORE_FAILED, words);
+    disk_mended();
+    assert_ok(open_store(&err));
+    shut();
+    free(dir);
+    dir = whole;
+    store = first;
+}
+
+static void what_stands_where_a_file_of_ours_belongs_is_named(void **state)
+{
+    (void)state;
+    struct store *first = store;
+    char *whole = dir;
+    dir = strdup(kit_path(whole, "odd"));
+    static const char *const ours[] = {"broker.pid", "creating"};
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        assert_int_equal(mkdir(dir, 0700), 0);
+        assert_int_equal(mkdir(kit_path(dir, ours[i]), 0700), 0);
+        assert_refused(E_STORE_FAILED, kit_path(dir, ours[i]));
+        char name[256];
+        assert_false(kit_find(dir, "CURRENT", "", name));
+        char *gone = strdup(dir);
+        kit_remove(gone);
+    }
+    free(dir);
+    dir = whole;
+    store = first;
+}
+
+/* The number is for people: a broker on a full disk has none. And nobody takes another's away. */
+static void who_does_not_get_the_lock_leaves_the_number_in_it(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    size_t size;
+    shut();
+    int fd = open(kit_path(dir, "broker.pid"), O_RDWR);
+    assert_int_equal(syscall(SYS_flock, fd, LOCK_EX | LOCK_NB), 0);
+    store = NULL;
+    open_store(&e);
+    assert_code(E_STORE_LOCKED, e);
+    assert_has(e.text, "is in use by another broker");
+    assert_null(strstr(e.text, "process"));
+    assert_int_equal(write(fd, "4711\n", 5), 5);
+    assert_refused(E_STORE_LOCKED, "process 4711");
+    disk_call_fails(DISK_LOCK, "/broker.pid", ENOLCK, 0);
+    assert_refused(E_STORE_FAILED, "cannot lock");
+    disk_mended();
+    char *text = kit_read(kit_path(dir, "broker.pid"), &size);
+    assert_string_equal(text, "4711\n");
+    free(text);
+    close(fd);
+    assert_ok(open_store(&err));
+}
+
+/* The database is whole, but nobody knows whether the next start would know it. */
+static void a_creation_whose_end_cannot_be_noted_is_refused(void **state)
+{
+    (void)state;
+    char path[300], words[400];
+    struct rocks_dir d;
+    struct err e = {0};
+    bool fresh = false;
+    snprintf(path, sizeof path, "%s/whole", dir);
+    assert_ok(rocks_dir_open(&d, path, &fresh, &err));
+    assert_true(fresh);
+    disk_call_fails(DISK_SYNC, path, EIO, 0);
+    rocks_dir_made(&d, &e);
+    assert_true(disk_mended() == 1);
+    assert_code(E_STORE_FAILED, e);
+    snprintf(words, sizeof words, "cannot sync '%s'", path);
+    assert_has(e.text, words);
+    rocks_dir_made(&d, &e); /* it is gone by now */
+    assert_code(E_STORE_FAILED, e);
+    snprintf(words, sizeof words, "cannot remove '%s/creating'", path);
+    assert_has(e.text, words);
+    rocks_dir_close(&d);
+    assert_ok(rocks_dir_open(&d, path, &fresh, &err));
+    assert_true(fresh);
+    assert_ok(rocks_dir_made(&d, &err));
+    rocks_dir_close(&d);
+}
+
 /* ---------------------------------------------------------------- creation */
 
 /* The n-th write or sync of a creation fails, for every n, and the process is killed then. */
@@ -270,6 +416,11 @@ int main(int argc, char **args)
         TEST(somebody_elses_directory_is_refused_and_left_alone),
         TEST(a_family_of_a_newer_version_is_refused),
         TEST(a_missing_family_is_refused_and_not_made_anew),
+        TEST(a_directory_that_cannot_be_made_ready_is_refused_by_what_fails),
+        TEST(a_directory_without_anything_in_it_is_synced_into_the_one_around_it),
+        TEST(what_stands_where_a_file_of_ours_belongs_is_named),
+        TEST(who_does_not_get_the_lock_leaves_the_number_in_it),
+        TEST(a_creation_whose_end_cannot_be_noted_is_refused),
         TEST(a_creation_that_ended_anywhere_is_finished_by_the_next_opening),
         cmocka_unit_test(what_rocksdb_says_has_a_code),
     };

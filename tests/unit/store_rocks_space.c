@@ -82,6 +82,52 @@ static void one_partition_that_stays_does_not_keep_the_others(void **state)
     free(file);
 }
 
+/* RocksDB notes each step of giving room back in its manifest: the flush, what compactions made, that blobs are collected, and no more. The
+ * n-th such write fails, for every n. */
+static void a_reclaim_that_fails_anywhere_is_told_with_the_file_and_loses_nothing(void **state)
+{
+    (void)state;
+    int failures = 0;
+    struct err e;
+    for (long n = 1;; n++) {
+        fill_partitions(8);
+        struct key begin = key_log_prefix(0), end = key_log_prefix(7);
+        struct puts l;
+        puts_init(&l);
+        puts_remove_range(&l, FAM_LOG_DAYS, key_view(&begin), key_view(&end));
+        assert_ok(store_write(store, &l, &err));
+        puts_free(&l);
+        disk_fails("/MANIFEST-", EIO, n);
+        err_clear(&e);
+        store_reclaim(store, FAM_LOG_DAYS, &e);
+        bool met = disk.writes >= n;
+        disk_mended();
+        if (!met) {
+            assert_code(E_OK, e);
+            break;
+        }
+        failures += e.code != E_OK;
+        if (e.code == E_OK) /* what a compaction could not note is told to who writes next */
+            kit_put(store, FAM_META, "a", "1", &e);
+        assert_code(E_STORE_FAILED, e);
+        assert_has(e.text, dir);
+        assert_has(e.text, "MANIFEST-");
+        shut();
+        assert_ok(open_store(&err));
+        struct key k = key_log(7, 29);
+        struct buf out = {0};
+        bool found;
+        assert_ok(store_get(store, FAM_LOG_DAYS, key_view(&k), &out, &found, &err));
+        assert_true(found);
+        assert_int_equal(out.size, 16000);
+        k = key_log(6, 29);
+        assert_ok(store_get(store, FAM_LOG_DAYS, key_view(&k), &out, &found, &err));
+        assert_false(found);
+        buf_free(&out);
+    }
+    assert_in_range(failures, 2, 100);
+}
+
 /* What waits and goes, again and again, beside some that stay: the space of what went is given back without being asked for. */
 static void batches_that_waited_do_not_stay_on_the_disk(void **state)
 {
@@ -141,6 +187,7 @@ int main(int argc, char **args)
         TEST(log_values_lie_in_blob_files_and_rows_do_not),
         TEST(what_a_range_removal_removed_is_given_back),
         TEST(one_partition_that_stays_does_not_keep_the_others),
+        TEST(a_reclaim_that_fails_anywhere_is_told_with_the_file_and_loses_nothing),
         TEST(batches_that_waited_do_not_stay_on_the_disk),
         TEST(a_family_that_is_hardly_written_does_not_keep_every_log),
     };

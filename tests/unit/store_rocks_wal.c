@@ -328,6 +328,33 @@ static void an_older_log_cut_where_nothing_was_synced_ends_the_logs_there(void *
     assert_rows("a=1 b=1");
 }
 
+static char warned[512];
+
+static void take_line(void *user, int level, const char *text)
+{
+    (void)user;
+    if (level == LOG_WARN)
+        snprintf(warned, sizeof warned, "%s", text);
+}
+
+static void who_opens_logs_with_a_hole_is_told_that_something_was_dropped(void **state)
+{
+    (void)state;
+    three_logs(false);
+    lay(logs[1].name, logs[1].data, logs[1].size - 1);
+    struct store_rocks_options o = {.path = dir, .memory_bytes = 16 << 20, .reserve_file_bytes = UINT64_MAX, .log = take_line};
+    for (int again = 0; again < 2; again++) {
+        warned[0] = '\0';
+        assert_ok(store_rocks_open(&store, &o, &err));
+        kit_sees(store, FAM_META, "", "a=1 b=1 c=1 d=1");
+        shut();
+        if (again == 0)
+            assert_has(warned, "a power cut left a hole");
+        else
+            assert_string_equal(warned, "");
+    }
+}
+
 /* Which synced lists a cut reaches is told by the numbers, not by the files. */
 static void what_was_synced_is_told_from_what_was_not(void **state)
 {
@@ -873,6 +900,7 @@ int main(int argc, char **args)
         TEST(the_newest_log_cut_anywhere_ends_behind_its_last_whole_list),
         TEST(an_older_log_cut_anywhere_is_refused_where_a_later_list_knows_what_was_synced),
         TEST(an_older_log_cut_where_nothing_was_synced_ends_the_logs_there),
+        TEST(who_opens_logs_with_a_hole_is_told_that_something_was_dropped),
         TEST(what_was_synced_is_told_from_what_was_not),
         TEST(a_log_that_is_missing_is_refused_by_the_name_of_the_one_in_front),
         TEST(a_log_that_is_missing_where_nothing_was_synced_ends_the_logs_there),
