@@ -3,7 +3,7 @@ add_library(engine_kit STATIC engine_kit.c)
 target_include_directories(engine_kit PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(engine_kit PUBLIC broker engine store_mem store schemas base PRIVATE dep::cmocka)
 
-foreach(module done keylist lane session lease settle unit held queue topics log lag dedup quota alter growth purge idle sched retention stream)
+foreach(module done keylist lane session lease settle unit held queue topics log lag dedup quota alter growth purge idle sched retention compact stream)
     sluice_unit_test(engine-${module} SOURCES engine_${module}.c LINKS engine_kit)
 endforeach()
 

@@ -80,6 +80,8 @@ static void engine_end(struct kit *k)
     while (k->picks_n > 0)
         pick_free(k->picks[--k->picks_n]);
     k->asking_n = 0;
+    compaction_free(k->compaction);
+    k->compaction = NULL;
 }
 
 void kit_free(struct kit *k)
@@ -334,6 +336,12 @@ void kit_end(struct kit *k)
     for (size_t i = 0; i < fx->copies_n; i++)
         k->copies[k->copies_n++] = fx->copies[i];
     k->copies_made += fx->copies_n;
+    if (fx->compaction != NULL) {
+        assert_null(k->compaction); /* one at a time */
+        k->compaction = fx->compaction;
+    }
+    if (fx->notices_n > 0)
+        k->notice = fx->notices[fx->notices_n - 1].line;
     k->hints += fx->hints_n;
     k->drops += fx->drop_pipes_n;
     if (fx->drop_pipes_n > 0)

@@ -60,6 +60,8 @@ struct kit {
     struct back back;
     struct buf back_places;
     bool back_found;
+    struct compaction *compaction;  /* asked for; the kit answers none */
+    struct err notice;              /* the last */
     size_t hints, drops;
     uint64_t dropped_pipe;
     uint32_t gone_partitions;
