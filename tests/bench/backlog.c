@@ -146,10 +146,10 @@ int rows_backlog(struct bench *b, struct err *e)
         const char *durability = durability_name(x.work.durability);
         snprintf(note, sizeof note, "%s, %llu messages; %.0f/s against %.0f/s", durability, (unsigned long long)x.messages,
                  pairs_a(&produce), pairs_b(&produce));
-        report_row(&b->report, "P8.produce", pairs_ratio(&produce), note);
+        bench_row(b, "P8.produce", pairs_ratio(&produce), note, machine_share(NULL, pairs_a(&produce) * x.work.size));
         snprintf(note, sizeof note, "%s, %llu messages; %.0f/s against %.0f/s", durability, (unsigned long long)x.messages,
                  pairs_a(&queue), pairs_b(&queue));
-        report_row(&b->report, "P8.queue", pairs_ratio(&queue), note);
+        bench_row(b, "P8.queue", pairs_ratio(&queue), note, machine_share(NULL, pairs_a(&queue) * x.work.size));
         snprintf(note, sizeof note, "from %llu to %llu", (unsigned long long)(x.messages / FIRST_PART), (unsigned long long)x.messages);
         report_row(&b->report, "P12.message", x.message_bytes, note);
     }

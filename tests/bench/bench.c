@@ -70,6 +70,19 @@ json_t *bench_fields(const char *command, const struct work *w, const struct out
     return f;
 }
 
+void bench_share(json_t *fields, struct share s)
+{
+    if (s.of == NULL)
+        return;
+    json_object_set_new(fields, "share", report_number(s.share));
+    json_object_set_new(fields, "of", json_string(s.of));
+}
+
+void bench_row(struct bench *b, const char *id, double value, const char *note, struct share s)
+{
+    report_row_of(&b->report, id, value, note, s.share, s.of);
+}
+
 int bench_verdict(json_t *fields, const struct verdict *d, struct err *e)
 {
     char text[160];

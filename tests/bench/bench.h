@@ -3,6 +3,7 @@
 #define BENCH_H
 
 #include "broker.h"
+#include "machine.h"
 #include "options.h"
 #include "report.h"
 #include "rival.h"
@@ -34,6 +35,9 @@ void place_close(struct place *p);
 
 /* The fields of a measured work, ready for report_object: settings, rate, latencies, CPU and bytes. The caller adds and reports. */
 json_t *bench_fields(const char *command, const struct work *w, const struct outcome *out);
+/* Adds "share" and "of", if it is known. */
+void bench_share(json_t *fields, struct share s);
+void bench_row(struct bench *b, const char *id, double value, const char *note, struct share s); /* report_row_of */
 /* Adds what the verification said to `fields`, unless they are NULL; BENCH_VOID and a text when it was not good. */
 int bench_verdict(json_t *fields, const struct verdict *d, struct err *e);
 uint32_t bench_partitions(const struct options *o);                             /* --partitions, else 1 */

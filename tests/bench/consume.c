@@ -59,6 +59,7 @@ int command_consume(struct bench *b, struct err *e)
         code = catch_up(&at.broker, &b->o, &w, &out, &d, e);
     if (code == 0 || code == BENCH_VOID) {
         json_t *fields = bench_fields("consume", &w, &out);
+        bench_share(fields, machine_share(NULL, outcome_rate(&out) * w.size));
         json_object_set_new(fields, "gb_per_s_per_server_core", report_number(per_core(&w, &out)));
         code = bench_verdict(fields, &d, e);
         report_object(&b->report, fields);
@@ -92,7 +93,7 @@ int rows_catch_up(struct bench *b, struct err *e)
         values[i] = per_core(&w, &out);
     }
     if (code == 0)
-        report_row(&b->report, "P9", median(values, runs), NULL);
+        bench_row(b, "P9", median(values, runs), NULL, machine_share(NULL, median(values, runs) * 1e9));
     place_close(&at);
     return code;
 }

@@ -83,8 +83,9 @@ int rows_written(struct bench *b, struct err *e)
     if (code == 0)
         code = stage_check_log(&s, &d, e);
     if (code == 0)
-        report_row(&b->report, "P13", (double)(after - before) / (double)bytes,
-                   b->o.quick ? "disk, batches of 100; 1 GB, what is written behind included" : "disk, batches of 100; 4 GB, what is written behind included");
+        bench_row(b, "P13", (double)(after - before) / (double)bytes,
+                  b->o.quick ? "disk, batches of 100; 1 GB, what is written behind included" : "disk, batches of 100; 4 GB, what is written behind included",
+                  (struct share){(double)bytes / (double)(after - before), "writing each byte once"});
     stage_close(&s);
     place_close(&at);
     return code;

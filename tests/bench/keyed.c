@@ -71,9 +71,9 @@ int rows_keyed(struct bench *b, struct err *e)
     if (code == 0) {
         char note[160];
         snprintf(note, sizeof note, "os, %d keys, %d leased at a time; %.0f/s against %.0f/s", KEYS, BATCH, median(many, runs), median(one, runs));
-        report_row(&b->report, "P14.16", median(grown, runs), note);
+        bench_row(b, "P14.16", median(grown, runs), note, (struct share){median(many, runs) / 16e3, "what 16 can do that wait 1 ms"});
         snprintf(note, sizeof note, "os, best of 1, 16, 32 and 64; %.0f/s", median(most, runs));
-        report_row(&b->report, "P14.64", median(kept, runs), note);
+        bench_row(b, "P14.64", median(kept, runs), note, (struct share){median(most, runs) / 64e3, "what 64 can do that wait 1 ms"});
     }
     place_close(&at);
     return code;

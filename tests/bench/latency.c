@@ -33,6 +33,7 @@ static int show(struct bench *b, struct broker *at, const struct work *w, bool q
         struct outcome out = f.produced;
         out.latency = f.consumed.latency;
         json_t *fields = bench_fields("latency", w, &out);
+        bench_share(fields, machine_share_round(50, hist_us(out.latency, 50)));
         json_object_set_new(fields, "to", json_string(queue ? "a queue group" : "a reader of the log"));
         json_object_set_new(fields, "through_per_s", report_number(f.rate));
         bench_verdict(fields, &f.verdict, NULL);
@@ -78,8 +79,8 @@ int rows_latency(struct bench *b, struct err *e)
         free(f.consumed.latency);
     }
     if (code == 0) {
-        report_row(&b->report, "P6.p50", median(p50, runs), NULL);
-        report_row(&b->report, "P6.p99", median(p99, runs), NULL);
+        bench_row(b, "P6.p50", median(p50, runs), NULL, machine_share_round(50, median(p50, runs)));
+        bench_row(b, "P6.p99", median(p99, runs), NULL, machine_share_round(99, median(p99, runs)));
     }
     place_close(&at);
     return code;
@@ -99,7 +100,8 @@ int rows_through(struct bench *b, struct err *e)
         rates[i] = f.rate;
     }
     if (code == 0)
-        report_row(&b->report, "P3", median(rates, runs), "batches of 1,000, 4 out, one reader of the log; the bench on the same cores");
+        bench_row(b, "P3", median(rates, runs), "batches of 1,000, 4 out, one reader of the log; the bench on the same cores",
+                  machine_share(NULL, 2 * 100 * median(rates, runs)));
     place_close(&at);
     return code;
 }

@@ -245,19 +245,34 @@ double machine_round_synced(const char *dir, size_t bytes, double seconds, struc
 
 /* ---------------------------------------------------------------- the limit that bounds a figure */
 
-enum { SHARE_SECONDS = 1 };
+enum { SHARE_SECONDS = 1, SHARE_ROUND = 100 };
+
+static struct share share_of(double value, double limit, const char *of)
+{
+    return isfinite(value) && isfinite(limit) && limit > 0 ? (struct share){value / limit, of} : (struct share){.share = NAN};
+}
 
 struct share machine_share(const char *dir, double bytes_per_s)
 {
     static double tcp, disk;
     struct err ignored = {0};
+    if (dir != NULL && dir[0] == '\0')
+        dir = NULL;
     if (tcp == 0)
         tcp = machine_tcp(SHARE_SECONDS, &ignored);
     if (dir != NULL && disk == 0)
         disk = machine_write(dir, SHARE_SECONDS, &ignored);
     bool by_disk = dir != NULL && disk < tcp;
-    double limit = by_disk ? disk : tcp;
-    if (!isfinite(limit) || !isfinite(bytes_per_s))
-        return (struct share){.share = NAN};
-    return (struct share){bytes_per_s / limit, by_disk ? "sequential write" : "loopback tcp"};
+    return share_of(bytes_per_s, by_disk ? disk : tcp, by_disk ? "sequential write" : "loopback tcp");
+}
+
+struct share machine_share_round(double percentile, double us)
+{
+    static struct hist *h;
+    struct err ignored = {0};
+    if (h == NULL) {
+        h = hist_new();
+        machine_round(SHARE_ROUND, SHARE_SECONDS, h, &ignored);
+    }
+    return share_of(h->total > 0 ? hist_us(h, percentile) : NAN, us, "nng round trip");
 }

@@ -25,12 +25,14 @@ double machine_write(const char *dir, double seconds, struct err *e);  /* one fi
 double machine_memcpy(double seconds);                                 /* more than caches hold */
 double machine_tcp(double seconds, struct err *e);                     /* one connection, to another process */
 
-/* Which limit bounds messages that come or go at so many bytes per second, and what share of it they take; measured once, for some
- * seconds, when it is first asked for. `dir`: where the data is, for what goes to disk; NULL for what does not. */
+/* What share of the limit that bounds it a figure takes. Limits are measured when they are first asked for, for a second each. */
 struct share {
     double share;   /* 1: the limit; NaN: not known */
     const char *of; /* "loopback tcp"; NULL: not known */
 };
+/* Of messages that come or go at so many bytes per second. `dir`: where their data is, if that must reach the disk; else NULL or "". */
 struct share machine_share(const char *dir, double bytes_per_s);
+/* Of a latency at this percentile: the share of it that an nng round trip of 100 bytes takes. */
+struct share machine_share_round(double percentile, double us);
 
 #endif

@@ -80,7 +80,7 @@ static int against_one(struct bench *b, uint32_t partitions, const char *id, dou
     if (code == 0) {
         snprintf(note, sizeof note, "%s, no keys: a batch a partition in turn; %.0f/s against %.0f/s", durability_name(many.work.durability),
                  pairs_a(&p), pairs_b(&p));
-        report_row(&b->report, id, pairs_ratio(&p), note);
+        bench_row(b, id, pairs_ratio(&p), note, machine_share(NULL, pairs_a(&p) * many.work.size));
     }
     return code;
 }

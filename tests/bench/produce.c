@@ -4,7 +4,7 @@
 #include "bench.h"
 #include "stage.h"
 
-static int measure(struct bench *b, struct stage *s, const struct work *w, struct outcome *out, struct err *e)
+static int measure(struct bench *b, const char *dir, struct stage *s, const struct work *w, struct outcome *out, struct err *e)
 {
     struct verdict d;
     int code = stage_publish(s, w, false, out, e);
@@ -14,6 +14,7 @@ static int measure(struct bench *b, struct stage *s, const struct work *w, struc
     if (code != 0 && code != BENCH_VOID)
         return code;
     json_t *fields = bench_fields("produce", w, out);
+    bench_share(fields, machine_share(w->durability == SLUICE_DISK ? dir : NULL, outcome_rate(out) * w->size));
     bench_verdict(fields, &d, NULL);
     report_object(&b->report, fields);
     return code != 0 ? code : bench_hist(&b->o, out, e);
@@ -29,7 +30,7 @@ int command_produce(struct bench *b, struct err *e)
     if (code == 0)
         code = stage_open(&s, &at.broker, w.durability, bench_partitions(&b->o), b->o.keys, w.connections, STAGE_NO_GROUP, e);
     if (code == 0)
-        code = measure(b, &s, &w, &out, e);
+        code = measure(b, at.dir, &s, &w, &out, e);
     stage_close(&s);
     place_close(&at);
     free(out.latency);

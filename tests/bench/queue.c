@@ -29,6 +29,7 @@ static int measure(struct bench *b, struct stage *s, const struct work *w, struc
         code = stage_check_group(s, v, &d, e);
     if (code == 0 || code == BENCH_VOID) {
         json_t *fields = bench_fields("queue", w, out);
+        bench_share(fields, machine_share(NULL, outcome_rate(out) * w->size));
         bench_verdict(fields, &d, NULL);
         report_object(&b->report, fields);
     }

@@ -94,7 +94,7 @@ int rows_strawman(struct bench *b, struct err *e)
             break;
         rates[i] = pairs_b(&p);
         snprintf(note, sizeof note, "batches of %u, %u out: %.0f of %.0f messages/s", w.batch, w.window, pairs_a(&p), pairs_b(&p));
-        report_row_of(&b->report, sizes[i].id, pairs_ratio(&p), note, pairs_ratio(&p), "straw-man");
+        bench_row(b, sizes[i].id, pairs_ratio(&p), note, (struct share){pairs_ratio(&p), "straw-man"});
     }
     workdir_remove(dir);
     return code;
@@ -139,7 +139,7 @@ int rows_single(struct bench *b, struct err *e)
     }
     if (code == 0) {
         snprintf(note, sizeof note, "medians of p50: %.0f us of %.0f", pairs_a(&p), pairs_b(&p));
-        report_row_of(&b->report, "P5", pairs_ratio(&p), note, 1 / pairs_ratio(&p), "nng round trip and fdatasync");
+        bench_row(b, "P5", pairs_ratio(&p), note, (struct share){1 / pairs_ratio(&p), "nng round trip and fdatasync"});
     }
     workdir_remove(dir);
     return code;
