@@ -484,14 +484,14 @@ static void a_batch_refused_for_good_fails_alone_and_gives_its_number_to_the_nex
 static void a_refusal_that_lasts_is_the_error_when_time_is_up(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.request_timeout_ms = 200});
+    open_with((struct sluice_options){.request_timeout_ms = 1000});
     struct trouble refuse = {
-        .times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
+        .times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1500};
     fake_set_script(fake, make_trouble, &refuse);
     struct sluice_message m = message("x");
     assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_DISK_FULL);
     assert_has(err.text, "topic 't'");
-    assert_int_equal(err.retry_after_ms, 1000);
+    assert_int_equal(err.retry_after_ms, 1500);
     fake_set_script(fake, NULL, NULL);
     int code;
     while ((code = sluice_publish(client, &m, NULL, &err)) ==
