@@ -5,6 +5,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,30 +38,53 @@ struct lane {
     struct load_ticket tickets[STRAWMAN_WINDOW_MAX];
     size_t sizes[STRAWMAN_WINDOW_MAX];
     atomic_int failed;          /* nng's */
+    pthread_mutex_t lock;       /* one of nng's threads at a time is done with a batch */
 };
 
 struct man_work { struct strawman *man; const struct work *work; };
 
 /* ---------------------------------------------------------------- a lane */
 
+static void done(struct lane *l, uint32_t slot, bool acknowledged)
+{
+    pthread_mutex_lock(&l->lock);
+    uint64_t bit = UINT64_C(1) << slot;
+    struct load_ticket t = l->tickets[slot];
+    size_t size = l->sizes[slot];
+    if ((atomic_fetch_and(&l->out, ~bit) & bit) != 0) {
+        if (acknowledged)
+            atomic_fetch_add(&l->man->bytes, size);
+        load_done(l->load, &t);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
 static void on_reply(void *arg)
 {
     struct lane *l = arg;
-    int rv = nng_aio_result(l->receive);
-    if (rv != 0) {
-        atomic_store(&l->failed, rv);
-        return;
-    }
+    if (nng_aio_result(l->receive) != 0)
+        return; /* it is stopped */
     nng_msg *m = nng_aio_get_msg(l->receive);
     uint32_t id = 0;
     nng_msg_header_trim_u32(m, &id);
-    uint32_t slot = id & ~LAST_ID;
     nng_msg_free(m);
-    atomic_fetch_add(&l->man->bytes, l->sizes[slot]);
-    struct load_ticket t = l->tickets[slot];
-    atomic_fetch_and(&l->out, ~(UINT64_C(1) << slot));
-    load_done(l->load, &t);
+    if ((id & ~LAST_ID) < STRAWMAN_WINDOW_MAX)
+        done(l, id & ~LAST_ID, true);
     nng_recv_aio(l->socket, l->receive);
+}
+
+/* Nobody will answer: the lane is not to wait for it. What it counts for these is void with the run. */
+static void on_lost(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+    struct lane *l = arg;
+    (void)pipe;
+    (void)event;
+    pthread_mutex_lock(&l->lock);
+    atomic_store(&l->failed, NNG_ECONNRESET);
+    pthread_mutex_unlock(&l->lock);
+    nng_aio_cancel(l->send); /* it would wait for another connection */
+    for (uint32_t slot = 0; slot < STRAWMAN_WINDOW_MAX; slot++)
+        done(l, slot, false);
 }
 
 /* The bytes that any producer would send: payloads, one behind the other. */
@@ -89,10 +113,18 @@ static int batch_send(struct lane *l, const struct load_ticket *t)
     int rv = batch_make(l, t->messages, slot, &m);
     if (rv != 0)
         return rv;
-    l->tickets[slot] = *t;
-    atomic_fetch_or(&l->out, UINT64_C(1) << slot);
-    nng_aio_set_msg(l->send, m);
-    nng_send_aio(l->socket, l->send);
+    pthread_mutex_lock(&l->lock);
+    if ((rv = atomic_load(&l->failed)) == 0) {
+        l->tickets[slot] = *t;
+        atomic_fetch_or(&l->out, UINT64_C(1) << slot);
+        nng_aio_set_msg(l->send, m);
+        nng_send_aio(l->socket, l->send);
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (rv != 0) {
+        nng_msg_free(m);
+        return rv;
+    }
     nng_aio_wait(l->send);
     if ((rv = nng_aio_result(l->send)) != 0)
         nng_msg_free(m);
@@ -106,6 +138,8 @@ static int lane_open(struct lane *l)
         rv = nng_aio_alloc(&l->receive, on_reply, l);
     if (rv == 0)
         rv = nng_aio_alloc(&l->send, NULL, NULL);
+    if (rv == 0)
+        rv = nng_pipe_notify(l->socket, NNG_PIPE_EV_REM_POST, on_lost, l);
     if (rv == 0)
         rv = nng_dial(l->socket, l->man->server.line, NULL, 0);
     if (rv == 0)
@@ -131,13 +165,16 @@ static int run_lane(struct load_lane *load, struct err *e)
     l->man = mw->man;
     l->work = mw->work;
     l->index = load->index;
+    pthread_mutex_init(&l->lock, NULL);
     int rv = lane_open(l);
     load_ready(load);
-    for (struct load_ticket t; rv == 0 && load_next(load, &t);)
-        rv = atomic_load(&l->failed) != 0 ? atomic_load(&l->failed) : batch_send(l, &t);
-    while (rv == 0 && atomic_load(&l->out) != 0 && (rv = atomic_load(&l->failed)) == 0)
+    for (struct load_ticket t; rv == 0 && atomic_load(&l->failed) == 0 && load_next(load, &t);)
+        rv = batch_send(l, &t);
+    while (rv == 0 && atomic_load(&l->failed) == 0 && atomic_load(&l->out) != 0)
         poll(NULL, 0, 1);
+    rv = rv == 0 ? atomic_load(&l->failed) : rv; /* before it is closed, which loses the connection too */
     lane_close(l);
+    pthread_mutex_destroy(&l->lock);
     free(l);
     return rv == 0 ? 0 : err_set(e, rv, "straw-man: %s", nng_strerror(rv));
 }

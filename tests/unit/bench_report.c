@@ -56,6 +56,25 @@ static void a_row_without_a_value_is_null_and_not_ok(void **state)
     json_decref(row);
 }
 
+static void a_row_says_which_share_of_which_limit_it_takes_if_that_is_known(void **state)
+{
+    (void)state;
+    char text[2000];
+    FILE *f = tmpfile();
+    struct report r = {.out = f, .json = true};
+    report_row_of(&r, "P3", 2e6, NULL, 0.25, "loopback tcp");
+    report_row_of(&r, "P3", 2e6, NULL, NAN, NULL);
+    rewind(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    json_t *row = json_loads(text, 0, NULL);
+    assert_true(json_real_value(json_object_get(row, "share")) == 0.25);
+    assert_string_equal(json_string_value(json_object_get(row, "of")), "loopback tcp");
+    json_decref(row);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_null(strstr(text, "share"));
+    fclose(f);
+}
+
 static void what_failed_has_all_of_its_rows_and_none_twice(void **state)
 {
     (void)state;
@@ -111,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_is_ok_from_its_floor_on_whichever_way_is_better),
         cmocka_unit_test(a_row_without_a_value_is_null_and_not_ok),
+        cmocka_unit_test(a_row_says_which_share_of_which_limit_it_takes_if_that_is_known),
         cmocka_unit_test(what_failed_has_all_of_its_rows_and_none_twice),
         cmocka_unit_test(a_number_keeps_four_digits_and_large_ones_are_whole),
         cmocka_unit_test(a_run_that_lost_or_repeated_is_void),
