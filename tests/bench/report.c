@@ -32,6 +32,20 @@ json_t *report_number(double value)
     return fabs(rounded - round(rounded)) < step / 2 ? json_integer((json_int_t)round(rounded)) : json_real(rounded);
 }
 
+static void add_share(json_t *object, double share, const char *of)
+{
+    if (of == NULL)
+        return;
+    json_object_set_new(object, "share", report_number(share));
+    json_object_set_new(object, "of", json_string(of));
+}
+
+static void print_share(FILE *out, double share, const char *of)
+{
+    if (of != NULL)
+        fprintf(out, "; %.3g %% of %s", 100 * share, of);
+}
+
 static void print_json(FILE *out, const json_t *object)
 {
     json_dumpf(object, out, JSON_COMPACT | JSON_REAL_PRECISION(4));
@@ -91,8 +105,7 @@ static void print_text_row(FILE *out, const struct row *row, json_t *value, bool
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(4));
     fprintf(out, "%*s %-11s %-5s floor %-9g aim %-9g %s%s%s", (int)width, json_is_null(value) ? "-" : text, row->unit,
             ok ? "ok" : "BELOW", row->floor, row->aim, row->what, note != NULL ? "; " : "", note != NULL ? note : "");
-    if (of != NULL)
-        fprintf(out, "; %.0f %% of %s", 100 * share, of);
+    print_share(out, share, of);
     fputc('\n', out);
     free(text);
     fflush(out);
@@ -118,10 +131,7 @@ void report_row_of(struct report *r, const char *id, double value, const char *n
     json_t *what = note != NULL ? json_sprintf("%s; %s", row->what, note) : json_string(row->what);
     json_t *object = json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:b}", "id", row->id, "what", what, "value", number, "unit", row->unit,
                                "floor", report_number(row->floor), "aim", report_number(row->aim), "ok", ok);
-    if (of != NULL) {
-        json_object_set_new(object, "share", report_number(share));
-        json_object_set_new(object, "of", json_string(of));
-    }
+    add_share(object, share, of);
     report_object(r, object);
 }
 
@@ -151,6 +161,7 @@ void report_versus(struct report *r, const struct versus *v)
                             "durability", durability_name(v->durability), "ours", ours, "theirs", theirs, "unit", v->unit, "ratio", ratio);
     if (v->note != NULL)
         json_object_set_new(row, "note", json_string(v->note));
+    add_share(row, v->share, v->of);
     if (r->json) {
         report_object(r, row);
         return;
@@ -161,7 +172,9 @@ void report_versus(struct report *r, const struct versus *v)
     print_value(r->out, theirs);
     fprintf(r->out, " %s  ratio ", v->unit);
     print_value(r->out, ratio);
-    fprintf(r->out, "%s%s\n", v->note != NULL ? "  " : "", v->note != NULL ? v->note : "");
+    fprintf(r->out, "%s%s", v->note != NULL ? "  " : "", v->note != NULL ? v->note : "");
+    print_share(r->out, v->share, v->of);
+    fputc('\n', r->out);
     json_decref(row);
     fflush(r->out);
 }

@@ -33,6 +33,8 @@ struct versus {
     int durability;
     double ours, theirs; /* medians */
     double ratio;        /* the median of the ratios, above 1 where ours is better */
+    double share;        /* of ours, as in report_row_of */
+    const char *of;      /* NULL: not known */
 };
 void report_versus(struct report *r, const struct versus *v);
 
