@@ -38,8 +38,8 @@ struct lane {
     pthread_cond_t landed;
     struct flight *idle;
     uint32_t out;
-    bool failed;
-    struct sluice_error err;
+    struct sluice_error err; /* of the first that failed */
+    atomic_bool failed;      /* changed under the lock */
 };
 
 static int look_at(struct lane *l, const struct sluice_batch *b, struct err *e)

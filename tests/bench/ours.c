@@ -7,6 +7,7 @@
 #include "lease.h"
 #include "ours.h"
 #include "publish.h"
+#include "readback.h"
 #include "rival.h"
 
 enum { STREAMS_MAX = 1024 };
@@ -101,7 +102,20 @@ static int ours_queue(void *run, const struct work *w, struct outcome *out, stru
     return code == 0 && !verdict_good(&d) ? err_set(e, EBADMSG, "void: %s", verdict_text(&d, text)) : code;
 }
 
+static int ours_check(void *run, struct err *e)
+{
+    struct ours *o = run;
+    struct verify *v = verify_new(STREAMS_MAX, true);
+    char text[160];
+    for (uint32_t i = 0; o->numbers != NULL && i < STREAMS_MAX; i++)
+        verify_produced(v, i, o->numbers[i]);
+    int code = readback(o->broker.url, topic, v, e);
+    struct verdict d = verify_end(v);
+    verify_free(v);
+    return code == 0 && !verdict_good(&d) ? err_set(e, EBADMSG, "void: %s", verdict_text(&d, text)) : code;
+}
+
 const struct rival rival_sluice = {
     .name = "sluice", .title = "Sluice", .kind = RIVAL_OURS, .disk = true, .os = true, .start = ours_start, .stop = ours_stop,
-    .version = ours_version, .server = ours_server, .produce = ours_produce, .queue = ours_queue,
+    .version = ours_version, .server = ours_server, .produce = ours_produce, .queue = ours_queue, .check = ours_check,
 };

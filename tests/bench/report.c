@@ -42,7 +42,7 @@ static void add_share(json_t *object, double share, const char *of)
 
 static void print_share(FILE *out, double share, const char *of)
 {
-    if (of != NULL)
+    if (of != NULL && isfinite(share))
         fprintf(out, "; %.3g %% of %s", 100 * share, of);
 }
 

@@ -56,6 +56,10 @@ struct rival {
      * the time is up; how they came there is not counted: `produce` was called before with at least as many. NULL: it cannot.
      * Checks each payload (payload_read) and fails when one is damaged. */
     int (*queue)(void *run, const struct work *w, struct outcome *out, struct err *e);
+
+    /* Reads back all that was published, where `queue` will not be asked to, and fails when it is not all there, once, whole and in
+     * order. NULL: it cannot be read. */
+    int (*check)(void *run, struct err *e);
 };
 
 #define RIVAL(name) extern const struct rival rival_##name;

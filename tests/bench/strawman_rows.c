@@ -28,6 +28,8 @@ static int load_side(const struct side *s, void *run, double *rate, double *p50_
 {
     struct outcome out = {.latency = hist_new()};
     int code = s->rival->produce(run, &s->work, &out, e);
+    if (code == 0 && s->rival->check != NULL)
+        code = s->rival->check(run, e);
     *rate = outcome_rate(&out);
     *p50_us = hist_us(out.latency, 50);
     free(out.latency);

@@ -54,6 +54,10 @@ static void a_row_without_a_value_is_null_and_not_ok(void **state)
     assert_has(json_string_value(json_object_get(row, "what")), "; the broker was gone");
     assert_int_equal(below, 1);
     json_decref(row);
+    row = line_of("P9", INFINITY, NULL, &below); /* as of a time that was 0 */
+    assert_true(json_is_null(json_object_get(row, "value")));
+    assert_true(json_is_false(json_object_get(row, "ok")));
+    json_decref(row);
 }
 
 static void a_row_says_which_share_of_which_limit_it_takes_if_that_is_known(void **state)
