@@ -23,6 +23,29 @@ static uint64_t ns_after(double seconds)
     return clock_mono_ns() + (uint64_t)(seconds * 1e9);
 }
 
+/* The best rate of the tenths of a time. */
+struct tenths {
+    uint64_t tenth_ns, began_ns, bytes;
+    double best;
+};
+
+static struct tenths tenths_begin(double seconds)
+{
+    return (struct tenths){.tenth_ns = (uint64_t)(seconds * 1e8), .began_ns = clock_mono_ns()};
+}
+
+static void tenths_add(struct tenths *t, uint64_t bytes)
+{
+    uint64_t now = clock_mono_ns();
+    t->bytes += bytes;
+    if (now - t->began_ns < t->tenth_ns)
+        return;
+    double rate = (double)t->bytes / ((double)(now - t->began_ns) / 1e9);
+    t->best = rate > t->best ? rate : t->best;
+    t->began_ns = now;
+    t->bytes = 0;
+}
+
 /* That do not compress, which some disks do. */
 static uint8_t *noise(size_t bytes)
 {
@@ -116,15 +139,14 @@ double machine_memcpy(double seconds)
     if (to == NULL)
         abort();
     memcpy(to, from, COPY_BYTES); /* its pages are there */
-    uint64_t began = clock_mono_ns(), copied = 0;
-    for (uint64_t until = ns_after(seconds); clock_mono_ns() < until; copied += COPY_BYTES) {
+    struct tenths t = tenths_begin(seconds);
+    for (uint64_t until = ns_after(seconds); t.best == 0 || clock_mono_ns() < until; tenths_add(&t, COPY_BYTES)) {
         memcpy(to, from, COPY_BYTES);
         __asm__ volatile("" : : "r"(to) : "memory");
     }
-    double took = (double)(clock_mono_ns() - began) / 1e9;
     free(from);
     free(to);
-    return (double)copied / took;
+    return t.best;
 }
 
 /* ---------------------------------------------------------------- loopback */
@@ -135,16 +157,16 @@ double machine_tcp(double seconds, struct err *e)
     if (fd < 0)
         return NAN;
     uint8_t *data = noise(TCP_PIECE);
-    uint64_t began = clock_mono_ns(), sent = 0;
+    struct tenths t = tenths_begin(seconds);
     ssize_t n = 0;
-    for (uint64_t until = ns_after(seconds); n >= 0 && clock_mono_ns() < until; sent += (uint64_t)n)
-        n = write(fd, data, TCP_PIECE);
-    double took = (double)(clock_mono_ns() - began) / 1e9;
+    for (uint64_t until = ns_after(seconds); n >= 0 && (t.best == 0 || clock_mono_ns() < until);)
+        if ((n = write(fd, data, TCP_PIECE)) >= 0)
+            tenths_add(&t, (uint64_t)n);
     if (n < 0)
         err_set(e, errno, "write: %s", strerror(errno));
     free(data);
     close(fd);
-    return n < 0 ? NAN : (double)sent / took;
+    return n < 0 ? NAN : t.best;
 }
 
 double machine_tcp_round(double seconds, struct hist *h, struct err *e)

@@ -20,7 +20,8 @@ double machine_round_synced(const char *dir, size_t bytes, double seconds, struc
 /* A round without nng: 64 bytes each way over a connection. */
 double machine_tcp_round(double seconds, struct hist *h, struct err *e);
 
-/* Bytes per second; NaN and an error when it could not be measured. */
+/* Bytes per second; NaN and an error when it could not be measured. Of memory and loopback the best tenth of the time: what others do
+ * meanwhile makes the rest less than what the machine can. */
 double machine_write(const char *dir, double seconds, struct err *e);  /* one file from its start, synced at the end */
 double machine_memcpy(double seconds);                                 /* more than caches hold */
 double machine_tcp(double seconds, struct err *e);                     /* one connection, to another process */
