@@ -113,13 +113,28 @@ bool load_warm(const struct load_lane *l, const struct load_ticket *t)
     return t->intended_ns >= l->load->warm_ns;
 }
 
+static void note_gap(struct load *load, uint64_t from_ns, uint64_t to_ns)
+{
+    struct gaps *g = load->o.gaps;
+    if (from_ns < load->warm_ns || to_ns <= from_ns)
+        return;
+    pthread_mutex_lock(&load->lock);
+    if (to_ns - from_ns > g->longest_ns)
+        g->longest_ns = to_ns - from_ns;
+    if (to_ns - from_ns >= g->least_ns && g->count < GAPS_MAX)
+        g->list[g->count++] = (struct gap){from_ns, to_ns};
+    pthread_mutex_unlock(&load->lock);
+}
+
 void load_count(struct load_lane *l, uint64_t since_ns, uint64_t messages)
 {
     uint64_t now = clock_mono_ns();
     if (since_ns >= l->load->warm_ns)
         hist_record(l->latency, now - since_ns, messages);
     atomic_fetch_add_explicit(&l->counted, messages, memory_order_relaxed);
-    atomic_store_explicit(&l->load->last_ns, now, memory_order_relaxed);
+    uint64_t before = atomic_exchange_explicit(&l->load->last_ns, now, memory_order_relaxed);
+    if (l->load->o.gaps != NULL)
+        note_gap(l->load, before, now);
 }
 
 void load_done(struct load_lane *l, const struct load_ticket *t)

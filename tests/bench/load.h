@@ -31,6 +31,16 @@ struct load;
 struct load_lane;
 typedef int load_lane_fn(struct load_lane *l, struct err *e);
 
+/* Times in which nothing at all was acknowledged, of those that were counted. */
+enum { GAPS_MAX = 1024 };
+struct gap { uint64_t from_ns, to_ns; };
+struct gaps {
+    uint64_t least_ns;             /* shorter ones are not kept */
+    uint64_t longest_ns;           /* of all */
+    size_t count;                  /* kept, at most GAPS_MAX */
+    struct gap list[GAPS_MAX];     /* in order */
+};
+
 struct load_options {
     uint32_t lanes, batch, window; /* window: batches of a lane that are out at once, in the open loop too */
     double rate;                   /* messages per second over all lanes; 0: closed loop */
@@ -41,6 +51,7 @@ struct load_options {
     load_lane_fn *fn;
     void *user;
     bool progress;                 /* on stderr, if that is a tty */
+    struct gaps *gaps;             /* the caller's, in: least_ns; NULL: nobody looks */
 };
 
 struct load_ticket {

@@ -22,5 +22,5 @@ struct load_options work_load(const struct work *w, const struct server *server,
 {
     return (struct load_options){.lanes = w->connections, .batch = w->batch, .window = w->window, .rate = w->rate, .warmup = w->warmup,
                                  .seconds = w->seconds, .messages = w->messages, .server = server, .fn = fn, .user = user,
-                                 .progress = w->progress};
+                                 .progress = w->progress, .gaps = w->gaps};
 }

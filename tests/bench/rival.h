@@ -24,6 +24,7 @@ struct work {
     uint64_t seed;
     bool compressible;
     bool progress;
+    struct gaps *gaps;            /* of load_options */
 };
 
 enum rival_kind { RIVAL_OURS, RIVAL_PEER, RIVAL_STRAWMAN };

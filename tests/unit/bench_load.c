@@ -128,6 +128,25 @@ static void as_many_batches_are_out_as_the_window_has(void **state)
     assert_int_equal(crowd.most, 4);
 }
 
+static void a_stall_is_a_gap_and_a_steady_answer_has_none(void **state)
+{
+    (void)state;
+    struct gaps gaps = {.least_ns = 250 * (uint64_t)MS}, none = {.least_ns = 10000 * (uint64_t)MS};
+    run(stalls_once, (struct load_options){.batch = 1, .window = 1, .rate = 100, .seconds = 0.6, .gaps = &gaps}, NULL);
+    assert_true(gaps.count >= 1);
+    assert_true(gaps.list[0].to_ns - gaps.list[0].from_ns >= 299 * (uint64_t)MS);
+    assert_true(gaps.longest_ns >= gaps.list[0].to_ns - gaps.list[0].from_ns);
+    run(answers, (struct load_options){.batch = 1, .window = 1, .messages = 1000, .gaps = &none}, NULL);
+    assert_int_equal(none.count, 0);
+
+    struct gaps late = {.least_ns = 1};
+    struct outcome out =
+        run(stalls_once, (struct load_options){.batch = 1, .window = 1, .rate = 100, .warmup = 0.4, .seconds = 0.2, .gaps = &late}, NULL);
+    assert_true(late.count > 0);
+    for (size_t i = 0; i < late.count; i++)
+        assert_true(late.list[i].from_ns >= out.begin_ns); /* that of the warm-up is none */
+}
+
 static int fails(struct load_lane *l, struct err *e)
 {
     if (l->index == 1)
@@ -153,6 +172,7 @@ int main(void)
         cmocka_unit_test(what_was_to_be_sent_in_the_warm_up_is_not_counted),
         cmocka_unit_test(a_number_of_messages_is_sent_exactly_whatever_the_batch),
         cmocka_unit_test(as_many_batches_are_out_as_the_window_has),
+        cmocka_unit_test(a_stall_is_a_gap_and_a_steady_answer_has_none),
         cmocka_unit_test(a_lane_that_fails_ends_the_others_and_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
