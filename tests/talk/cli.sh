@@ -896,6 +896,7 @@ what_a_stream_group_has_not_is_refused() {
 
 tests=$(sed -n '/^# ---- produce/,/^# ---- running/s/^\([a-z0-9_]*\)() {$/\1/p' "$0")
 start_broker
+tell_if_stuck 240
 failed=0 count=0
 for name in $tests; do
     wanted=$(($# == 0))

@@ -4,8 +4,35 @@
 BIN=${SLUICE_BIN:?the directory of the built programs}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/sluice-cli.XXXXXX")
 BROKER_PID=
-trap 'kill -9 $BROKER_PID 2>/dev/null; rm -rf "$WORK"' EXIT
+STUCK_PID=
+trap 'kill -9 $BROKER_PID $STUCK_PID 2>/dev/null; rm -rf "$WORK"' EXIT
 PATH=$BIN:$PATH
+
+# What still runs below a process, a line each, and what it waits for.
+processes_below() {
+    local pid
+    for pid in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+        echo "    $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+        for task in /proc/"$pid"/task/*; do
+            echo "        $(cat "$task/comm" "$task/wchan" 2>/dev/null | tr '\n' ' ')"
+        done
+        processes_below "$pid"
+    done
+}
+
+# tell_if_stuck SECONDS: a test that ctest is about to end for its time says before what it waits for.
+tell_if_stuck() {
+    local of=$$
+    mkfifo "$WORK/nothing"
+    {
+        read -rt "$1" <>"$WORK/nothing" # sleeps without a child that outlives it
+        echo "    this takes longer than $1 s:"
+        processes_below "$of"
+        tail -5 "$WORK/broker.log" "$WORK/err" 2>/dev/null
+    } >&2 &
+    STUCK_PID=$!
+    disown
+}
 
 # Starts the broker, on ports of its own choice, or those it had.
 start_broker() {
