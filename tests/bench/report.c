@@ -18,6 +18,8 @@ static const struct row {
 #undef ROW
 };
 
+_Static_assert(sizeof rows / sizeof *rows <= 64, "report.told has a bit for each row");
+
 const char *durability_name(int durability)
 {
     return durability == SLUICE_OS ? "os" : "disk";
