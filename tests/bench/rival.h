@@ -37,6 +37,7 @@ struct rival {
     const char *lacks_durability; /* why not the other; NULL when it has both */
     const char *lacks_queue;      /* why there is no `queue` */
     uint32_t connections;         /* over how many it is fastest when it may choose; 0: one */
+    uint32_t connections_os;      /* if that is another number with `os` */
 
     /* Whether its programs are on this machine; else `why` says what is missing. Starts nothing. NULL: always. */
     bool (*present)(char why[160]);

@@ -59,6 +59,8 @@ static struct work work_of(const struct heat *h, int side)
     const struct rival *r = h->contest->rival[side];
     struct work w = bench_work(o, &(struct work){.batch = BATCH, .window = OUT, .connections = 1});
     uint32_t out = w.window * w.connections, most = r->connections != 0 ? r->connections : 1;
+    if (h->contest->durability == SLUICE_OS && r->connections_os != 0)
+        most = r->connections_os;
     w.connections = most < out ? most : out;
     w.window = out / w.connections;
     w.size = h->size;

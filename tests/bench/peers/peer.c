@@ -98,11 +98,11 @@ int job_produce(struct job *j, const struct server *server, load_lane_fn *fn, st
     return code;
 }
 
-static int judge(const struct account *a, struct err *e)
+int account_judge(const struct account *a, bool all, struct err *e)
 {
     struct verdict d = verify_end(a->verify);
     char text[160];
-    if (a->taken_before < a->produced)
+    if (!all)
         d.lost = 0; /* they are still there */
     return verdict_good(&d) ? 0 : err_set(e, EBADMSG, "void: %s", verdict_text(&d, text));
 }
@@ -115,7 +115,7 @@ int job_queue(struct job *j, const struct server *server, load_lane_fn *fn, stru
     if (code == 0)
         code = load_run(&o, out, e);
     j->account->taken_before += atomic_load(&j->account->taken);
-    return code == 0 ? judge(j->account, e) : code;
+    return code == 0 ? account_judge(j->account, j->account->taken_before >= j->account->produced, e) : code;
 }
 
 void feed_open(struct feed *f, const struct job *j, uint32_t lane)

@@ -59,6 +59,9 @@ int job_produce(struct job *j, const struct server *server, load_lane_fn *fn, st
 /* Fails when something was damaged or came twice, and, when all that was published has been taken, when something is missing. */
 int job_queue(struct job *j, const struct server *server, load_lane_fn *fn, struct outcome *out, struct err *e);
 
+/* Fails when something was damaged or came twice, or, if `all` must have come, is missing. */
+int account_judge(const struct account *a, bool all, struct err *e);
+
 /* The messages of a lane that publishes, one after the other. */
 struct feed {
     struct account *account;
