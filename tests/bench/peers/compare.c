@@ -4,26 +4,35 @@
  * For each peer and durability both are started, with their data below the same directory. Then for each size, after rounds that are
  * not counted: Sluice publishes, the peer does; then both at one rate, half of what the slower can, for the latency; then Sluice leases
  * and acknowledges all of it, the peer does; and again for each run. A run is as many messages as take about its time, by the side's
- * own rate of the round before, and all of them are taken out again, so each is verified: what was lost, came twice or was damaged makes
+ * own best rate so far, and all of them are taken out again, so each is verified: what was lost, came twice or was damaged makes
  * the row void. Over how many connections the batches that are out are spread is each side's own choice, the one that it is fastest with.
  */
-#include "compare.h"
-
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../pairs.h"
+#include "../rows.h"
 
 /* 50 batches of 100 are out: what redis-benchmark sends at once with -P 100 -c 50. */
-enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 2, MESSAGES_FIRST = 1000, MESSAGES_MIN = 200, PATIENCE_S = 60 };
+enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 3, MESSAGES_FIRST = 400, PATIENCE_S = 60 };
 
 enum side { OURS, THEIRS, SIDES };
 enum phase { PRODUCE, PACED, QUEUE, PHASES };
 static const char *const phase_names[PHASES] = {"produce", "produce at a rate", "lease + ack"};
 static const uint32_t sizes[] = {100, 1024};
+
+/* The rows of the suite that are against a peer: at the first of the sizes. */
+static const struct against {
+    const char *id, *peer;
+    int durability, phase;
+} against[] = {
+    {"P1.redis", "redis", SLUICE_DISK, PRODUCE},
+    {"P1.rabbitmq", "rabbitmq", SLUICE_DISK, PRODUCE},
+    {"P7.rabbitmq", "rabbitmq", SLUICE_DISK, QUEUE},
+    {"P7.redis", "redis", SLUICE_OS, QUEUE},
+};
 
 /* One peer at one durability. */
 struct contest {
@@ -32,6 +41,7 @@ struct contest {
     void *run[SIDES];
     int durability;
     char version[40];
+    bool rows_only; /* only what is in `against` */
 };
 
 /* One size of it. */
@@ -114,8 +124,9 @@ static int one_round(struct heat *h, struct err *e)
     }
     h->rate = HUGE_VAL;
     for (int side = 0; side < SIDES && code == 0; side++) {
-        double rate = h->figures[PRODUCE][side][h->runs], next = rate * seconds_of(&h->contest->bench->o);
-        h->messages[side] = next > MESSAGES_MIN ? (uint64_t)next : MESSAGES_MIN;
+        double rate = h->figures[PRODUCE][side][h->runs];
+        uint64_t next = (uint64_t)(rate * seconds_of(&h->contest->bench->o));
+        h->messages[side] = next > h->messages[side] ? next : h->messages[side]; /* a round that was disturbed is not the measure */
         h->rate = rate / 2 < h->rate ? rate / 2 : h->rate;
     }
     return code;
@@ -163,6 +174,21 @@ static void report_phase(const struct heat *h, int phase)
                                                       .theirs = median(h->figures[phase][THEIRS], h->runs), .ratio = ratio_of(h, phase)});
 }
 
+/* h NULL: there are no figures, and the note says why. */
+static void report_against(const struct contest *c, const struct heat *h, const char *why)
+{
+    char note[320];
+    for (size_t i = 0; i < sizeof against / sizeof *against; i++) {
+        const struct against *a = &against[i];
+        if (a->durability != c->durability || strcmp(a->peer, c->rival[THEIRS]->name) != 0)
+            continue;
+        if (h != NULL)
+            snprintf(note, sizeof note, "%s %s: %.0f/s against %.0f/s", c->rival[THEIRS]->title, c->version,
+                     median(h->figures[a->phase][OURS], h->runs), median(h->figures[a->phase][THEIRS], h->runs));
+        report_row(&c->bench->report, a->id, h != NULL ? ratio_of(h, a->phase) : NAN, h != NULL ? note : why);
+    }
+}
+
 /* A row without figures, and why. */
 static void report_blank(struct bench *b, const struct rival *peer, const char *version, int durability, const char *what, const char *why)
 {
@@ -195,39 +221,39 @@ static void contest_close(struct contest *c)
             c->rival[side]->stop(c->run[side]);
 }
 
-/* All sizes; what fails is a row, and the rest goes on. */
+/* What nobody took is read back. */
+static int check_logs(const struct contest *c, struct err *e)
+{
+    int code = 0;
+    for (int side = 0; side < SIDES && code == 0; side++)
+        if (c->rival[side]->check != NULL)
+            code = c->rival[side]->check(c->run[side], e);
+    return code;
+}
+
 static int contest_rows(struct contest *c, struct err *e)
 {
     int code = 0;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && code == 0; i++) {
+    size_t count = c->rows_only ? 1 : sizeof sizes / sizeof *sizes;
+    for (size_t i = 0; i < count && code == 0; i++) {
         struct heat *h = calloc(1, sizeof *h);
         if (h == NULL)
             abort();
         h->contest = c;
         h->size = sizes[i];
         code = rounds(h, e);
-        for (int phase = 0; phase < PHASES && code == 0; phase++)
+        for (int phase = 0; phase < PHASES && code == 0 && !c->rows_only; phase++)
             if (phase != QUEUE || has_queue(h))
                 report_phase(h, phase);
+        if (code == 0 && i == 0)
+            report_against(c, h, NULL);
         free(h);
     }
     if (code == 0 && c->rival[THEIRS]->queue == NULL)
+        code = check_logs(c, e);
+    if (code == 0 && c->rival[THEIRS]->queue == NULL)
         report_blank(c->bench, c->rival[THEIRS], c->version, c->durability, "lease + ack", c->rival[THEIRS]->lacks_queue);
     return code;
-}
-
-static void compare_with(struct bench *b, const struct rival *peer, int durability, const char *dir)
-{
-    struct contest c = {.bench = b, .rival = {rival_find("sluice"), peer}, .durability = durability};
-    struct err e = {0};
-    int code = contest_open(&c, dir, &e);
-    if (code == 0)
-        code = contest_rows(&c, &e);
-    contest_close(&c);
-    if (code != 0) {
-        report_blank(b, peer, c.version, durability, "failed", e.text);
-        b->report.below++;
-    }
 }
 
 static bool wanted(const struct options *o, const struct rival *r)
@@ -243,28 +269,69 @@ static bool wanted(const struct options *o, const struct rival *r)
     return o->peers == NULL;
 }
 
-int command_compare(struct bench *b, struct err *e)
+static bool is_against(const char *peer, int durability)
 {
-    char dir[PATH_MAX], why[160];
+    for (size_t i = 0; i < sizeof against / sizeof *against; i++)
+        if (against[i].durability == durability && strcmp(against[i].peer, peer) == 0)
+            return true;
+    return false;
+}
+
+/* What fails is a row that says so, and the others go on; true when it did. */
+static bool contest_fails(struct contest *c, const char *dir)
+{
+    const struct rival *r = c->rival[THEIRS];
+    struct err e = {0};
+    int code = contest_open(c, dir, &e);
+    if (code == 0)
+        code = contest_rows(c, &e);
+    contest_close(c);
+    if (code == 0)
+        return false;
+    report_against(c, NULL, e.text);
+    if (!c->rows_only)
+        report_blank(c->bench, r, c->version, c->durability, "failed", e.text);
+    return true;
+}
+
+/* True when it failed; that it is not there, or lacks the durability, is no failure. */
+static bool compare_fails(struct bench *b, const struct rival *r, int durability, bool rows_only, const char *dir)
+{
+    char why[160];
+    struct contest c = {.bench = b, .rival = {rival_find("sluice"), r}, .durability = durability, .rows_only = rows_only};
+    bool there = r->present == NULL || r->present(why), has = durability == SLUICE_DISK ? r->disk : r->os;
+    if (there && has)
+        return contest_fails(&c, dir);
+    report_against(&c, NULL, there ? r->lacks_durability : why);
+    if (!rows_only)
+        report_blank(b, r, "", durability, there ? "lacks it" : "absent", there ? r->lacks_durability : why);
+    return false;
+}
+
+static int compare(struct bench *b, bool rows_only, struct err *e)
+{
+    char dir[PATH_MAX];
+    unsigned failed = 0;
     int code = workdir_make(b->o.dir, dir, e);
     if (code != 0)
         return code;
     for (size_t i = 0; rivals[i] != NULL; i++) {
-        const struct rival *r = rivals[i];
-        if (!wanted(&b->o, r))
-            continue;
-        bool there = r->present == NULL || r->present(why);
         for (int durability = SLUICE_DISK; durability <= SLUICE_OS; durability++) {
-            if (b->o.durability != 0 && b->o.durability != durability)
-                continue;
-            if (!there)
-                report_blank(b, r, "", durability, "absent", why);
-            else if (!(durability == SLUICE_DISK ? r->disk : r->os))
-                report_blank(b, r, "", durability, "lacks it", r->lacks_durability);
-            else
-                compare_with(b, r, durability, dir);
+            bool asked = b->o.durability == 0 || b->o.durability == durability || rows_only;
+            if (asked && wanted(&b->o, rivals[i]) && (!rows_only || is_against(rivals[i]->name, durability)))
+                failed += compare_fails(b, rivals[i], durability, rows_only, dir);
         }
     }
     workdir_remove(dir);
-    return 0;
+    return failed == 0 ? 0 : err_set(e, EIO, "%u of the comparisons failed", failed);
+}
+
+int command_compare(struct bench *b, struct err *e)
+{
+    return compare(b, false, e);
+}
+
+int rows_peers(struct bench *b, struct err *e)
+{
+    return compare(b, true, e);
 }
