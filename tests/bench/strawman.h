@@ -17,7 +17,4 @@ int rows_strawman(struct bench *b, struct err *e);
 /* One message at a time, durable, against an nng round trip and an fdatasync: P5. */
 int rows_single(struct bench *b, struct err *e);
 
-/* What the straw-man reached in the rows printed so far, in messages per second of this size; NaN: not measured. */
-double strawman_rate(uint32_t size);
-
 #endif

@@ -63,16 +63,6 @@ static int latency_side(void *user, double *p50_us, struct err *e)
 static const struct { uint32_t size; const char *id; } sizes[] = {{100, "P2"}, {1024, "P2.1k"}, {16384, "P2.16k"}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-static double rates[SIZES];
-
-double strawman_rate(uint32_t size)
-{
-    for (size_t i = 0; i < SIZES; i++)
-        if (sizes[i].size == size && rates[i] > 0)
-            return rates[i];
-    return NAN;
-}
-
 static struct work produce_work(const struct options *o, uint32_t size)
 {
     const struct work base = {.size = size, .seconds = o->quick ? 2 : 4};
@@ -94,7 +84,6 @@ int rows_strawman(struct bench *b, struct err *e)
         code = pairs_run(&p, runs_of(&b->o), rate_side, &ours, rate_side, &man, e);
         if (code != 0)
             break;
-        rates[i] = pairs_b(&p);
         snprintf(note, sizeof note, "batches of %u, %u out: %.0f of %.0f messages/s", w.batch, w.window, pairs_a(&p), pairs_b(&p));
         bench_row(b, sizes[i].id, pairs_ratio(&p), note, (struct share){pairs_ratio(&p), "straw-man"});
     }

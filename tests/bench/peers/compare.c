@@ -41,6 +41,7 @@ struct contest {
     void *run[SIDES];
     int durability;
     char version[40];
+    const char *dir; /* where the data of both is */
     bool rows_only; /* only what is in `against` */
 };
 
@@ -160,10 +161,20 @@ static double ratio_of(const struct heat *h, int phase)
     return median(ratios, h->runs);
 }
 
+/* Of ours. */
+static struct share share_of(const struct heat *h, int phase)
+{
+    const struct contest *c = h->contest;
+    double ours = median(h->figures[phase][OURS], h->runs);
+    bool durable = phase == PRODUCE && c->durability == SLUICE_DISK;
+    return phase == PACED ? machine_share_round(99, ours) : machine_share(durable ? c->dir : NULL, ours * h->size);
+}
+
 static void report_phase(const struct heat *h, int phase)
 {
     char what[64];
     const struct contest *c = h->contest;
+    struct share s = share_of(h, phase);
     if (phase == PACED)
         snprintf(what, sizeof what, "produce %u B, p99 at half the slower's rate", h->size);
     else
@@ -171,7 +182,8 @@ static void report_phase(const struct heat *h, int phase)
     report_versus(&c->bench->report, &(struct versus){.what = what, .peer = c->rival[THEIRS]->name, .version = c->version,
                                                       .unit = phase == PACED ? "us" : "messages/s", .durability = c->durability,
                                                       .ours = median(h->figures[phase][OURS], h->runs),
-                                                      .theirs = median(h->figures[phase][THEIRS], h->runs), .ratio = ratio_of(h, phase)});
+                                                      .theirs = median(h->figures[phase][THEIRS], h->runs), .ratio = ratio_of(h, phase),
+                                                      .share = s.share, .of = s.of});
 }
 
 /* h NULL: there are no figures, and the note says why. */
@@ -185,7 +197,8 @@ static void report_against(const struct contest *c, const struct heat *h, const 
         if (h != NULL)
             snprintf(note, sizeof note, "%s %s: %.0f/s against %.0f/s", c->rival[THEIRS]->title, c->version,
                      median(h->figures[a->phase][OURS], h->runs), median(h->figures[a->phase][THEIRS], h->runs));
-        report_row(&c->bench->report, a->id, h != NULL ? ratio_of(h, a->phase) : NAN, h != NULL ? note : why);
+        bench_row(c->bench, a->id, h != NULL ? ratio_of(h, a->phase) : NAN, h != NULL ? note : why,
+                  h != NULL ? share_of(h, a->phase) : (struct share){.share = NAN});
     }
 }
 
@@ -298,7 +311,7 @@ static bool contest_fails(struct contest *c, const char *dir)
 static bool compare_fails(struct bench *b, const struct rival *r, int durability, bool rows_only, const char *dir)
 {
     char why[160];
-    struct contest c = {.bench = b, .rival = {rival_find("sluice"), r}, .durability = durability, .rows_only = rows_only};
+    struct contest c = {.bench = b, .rival = {rival_find("sluice"), r}, .durability = durability, .dir = dir, .rows_only = rows_only};
     bool there = r->present == NULL || r->present(why), has = durability == SLUICE_DISK ? r->disk : r->os;
     if (there && has)
         return contest_fails(&c, dir);
