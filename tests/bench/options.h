@@ -12,7 +12,8 @@ struct options {
     const char *broker;           /* -b: one that runs; NULL: the bench starts its own */
     const char *dir;              /* below which data is put; NULL: /var/tmp */
     const char *bin;              /* where sluice-broker is; NULL: beside the bench */
-    const char *hist;             /* a file for the histogram */
+    const char *hist;             /* a file for the histogram; of plot: histograms, comma separated */
+    const char *points, *title;   /* of plot */
     const char *peers;            /* of compare and suite, comma separated; NULL: all */
     const char *only;             /* of suite: ids of rows, comma separated, "P3,P6"; NULL: all */
     bool json, quick, compressible;

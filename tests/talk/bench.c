@@ -1,12 +1,14 @@
 /* sluice-bench with a broker that it starts: its lines are whole, and nothing is void. How fast that was says nobody here. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
@@ -118,6 +120,27 @@ static void messages_that_go_through_are_measured_and_verified(void **state)
     check_measured("latency --rate 500" SHORT, 2);
 }
 
+static void the_histogram_that_a_run_wrote_is_drawn(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/talk-bench-XXXXXX", args[256], line[256];
+    int status;
+    close(mkstemp(path));
+    snprintf(args, sizeof args, "produce --messages 20000 --hist %s", path);
+    json_decref(bench(args, &status));
+    assert_int_equal(status, 0);
+    snprintf(args, sizeof args, "%s/sluice-bench plot --hist %s", getenv("SLUICE_BIN"), path);
+    FILE *f = popen(args, "r");
+    bool lines = false;
+    assert_non_null(fgets(line, sizeof line, f));
+    assert_ptr_equal(strstr(line, "<svg "), line);
+    while (fgets(line, sizeof line, f) != NULL)
+        lines |= strstr(line, "<polyline ") != NULL;
+    assert_int_equal(pclose(f), 0);
+    assert_true(lines);
+    unlink(path);
+}
+
 static void a_row_of_the_suite_has_its_floor_and_its_aim(void **state)
 {
     (void)state;
@@ -155,6 +178,7 @@ int main(void)
         cmocka_unit_test(leasing_is_measured_and_verified),
         cmocka_unit_test(reading_is_measured_and_verified),
         cmocka_unit_test(messages_that_go_through_are_measured_and_verified),
+        cmocka_unit_test(the_histogram_that_a_run_wrote_is_drawn),
         cmocka_unit_test(a_row_of_the_suite_has_its_floor_and_its_aim),
         cmocka_unit_test(a_wrong_command_line_is_told_from_a_failure),
     };
