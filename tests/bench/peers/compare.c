@@ -4,7 +4,7 @@
  * For each peer and durability both are started, with their data below the same directory. Then for each size, after rounds that are
  * not counted: Sluice publishes, the peer does; then both at one rate, half of what the slower can, for the latency; then Sluice leases
  * and acknowledges all of it, the peer does; and again for each run. A run is as many messages as take about its time, by the side's
- * own best rate so far, and all of them are taken out again, so each is verified: what was lost, came twice or was damaged makes
+ * own best rates so far, and all of them are taken out again, so each is verified: what was lost, came twice or was damaged makes
  * the row void. Over how many connections the batches that are out are spread is each side's own choice, the one that it is fastest with.
  */
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "../rows.h"
 
 /* 50 batches of 100 are out: what redis-benchmark sends at once with -P 100 -c 50. */
-enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 3, MESSAGES_FIRST = 400, PATIENCE_S = 60 };
+enum { BATCH = 100, OUT = 50, ROUNDS_BEFORE = 2, MESSAGES_FIRST = 1000, PATIENCE_S = 60 };
 
 enum side { OURS, THEIRS, SIDES };
 enum phase { PRODUCE, PACED, QUEUE, PHASES };
@@ -125,8 +125,10 @@ static int one_round(struct heat *h, struct err *e)
     }
     h->rate = HUGE_VAL;
     for (int side = 0; side < SIDES && code == 0; side++) {
-        double rate = h->figures[PRODUCE][side][h->runs];
-        uint64_t next = (uint64_t)(rate * seconds_of(&h->contest->bench->o));
+        double rate = h->figures[PRODUCE][side][h->runs], both = rate;
+        if (has_queue(h)) /* as much time for both together as for two of one */
+            both = 2 / (1 / rate + 1 / h->figures[QUEUE][side][h->runs]);
+        uint64_t next = (uint64_t)(both * seconds_of(&h->contest->bench->o));
         h->messages[side] = next > h->messages[side] ? next : h->messages[side]; /* a round that was disturbed is not the measure */
         h->rate = rate / 2 < h->rate ? rate / 2 : h->rate;
     }
