@@ -1,6 +1,8 @@
 /* See client.h. */
 #include "client.h"
 
+enum { BATCH_BYTES = 8 << 20 }; /* so that it is the records that bound a batch */
+
 int client_err(struct err *e, const char *what, const struct sluice_error *from)
 {
     return err_set(e, from->code, "%s: %s: %s", what, sluice_code_name(from->code), from->text);
@@ -11,7 +13,7 @@ int client_open(struct sluice **out, const char *url, uint32_t batch, size_t mem
     struct sluice_error err;
     struct sluice_options o = {.size = sizeof o, .broker = url, .name = "sluice-bench", .request_timeout_ms = CLIENT_TIMEOUT_MS,
                                .memory_max = memory != 0 ? memory : (size_t)256 << 20, .batch_records_max = batch,
-                               .batch_bytes_max = 1 << 20, .compression = compression};
+                               .batch_bytes_max = batch != 0 ? BATCH_BYTES : 0, .compression = compression};
     return sluice_open(out, &o, &err) == 0 ? 0 : client_err(e, "open", &err);
 }
 

@@ -11,7 +11,7 @@ enum { CLIENT_TIMEOUT_MS = 60000 };
 /* "publish: NO_SUCH_TOPIC: .."; returns the code. */
 int client_err(struct err *e, const char *what, const struct sluice_error *from);
 
-/* `batch`: records of a batch, 0 the library's; `memory`: its cap, 0: 256 MiB. */
+/* `batch`: records of a batch, whatever its bytes, 0: as the library does; `memory`: its cap, 0: 256 MiB. */
 int client_open(struct sluice **out, const char *url, uint32_t batch, size_t memory, int compression, struct err *e);
 void client_close(struct sluice *s);
 
