@@ -50,6 +50,7 @@ struct group_view {
     bool copied;               /* it has a copy */
     bool was_done, was_parked; /* ever, and for a reason: settings may have changed since */
     uint64_t redriven_turn;    /* the last in which it was redriven or replayed */
+    bool perhaps_present;      /* that it was then is a guess: it may have gone on as it was */
     uint64_t replayed_by, replayed_token; /* a task; no token of before is higher */
     uint64_t absent_turn;      /* is absent: since then */
     /* told by rows */
@@ -175,6 +176,7 @@ struct into_view {
     uint64_t *ids, last_offset;
     size_t n, cap;
     bool again;                /* its rows are being read after a crash */
+    bool gone;                 /* its group was deleted */
 };
 
 enum { LEASE_IDS = 64 };
@@ -345,6 +347,7 @@ bool model_into_told(struct world *w, uint64_t id); /* false: not one of these *
 bool model_into_listed(const struct world *w, const struct wire_task_row *row);
 const struct into_view *model_into_of(const struct world *w, int topic); /* NULL: none */
 void model_intos_check(struct world *w); /* those that ended in this list */
+size_t model_intos_there(const struct model *o);
 bool model_intos_idle(const struct world *w);
 void model_intos_cut(struct world *w);
 void model_intos_again(struct world *w);

@@ -43,9 +43,9 @@ void model_into_task(struct world *w, uint32_t group_id, uint64_t id, const stru
     struct into_view *v = into_find(w->model, group_id);
     struct task_row row;
     struct err e = {0};
-    if (value == NULL) { /* with its group, or as one of many that ended */
+    if (value == NULL) { /* with its group, or as one of many that ended: it may still be answered, and a power cut may bring it back */
         if (v != NULL)
-            into_drop(w->model, v);
+            v->gone = true;
         return;
     }
     if (task_row_get(*value, &row, &e) != E_OK) {
@@ -57,6 +57,7 @@ void model_into_task(struct world *w, uint32_t group_id, uint64_t id, const stru
         return;
     if (v == NULL)
         v = into_new(w, group_id, id, of / GROUPS_PER_TOPIC);
+    v->gone = false;
     model_task_take(w, &v->task, &row);
     if (row.changed != v->n && !v->again)
         world_fail(w, "replay %llu into a new group says that it brought %llu messages, and brought %zu", (unsigned long long)id,
@@ -115,7 +116,7 @@ void model_intos_check(struct world *w)
     for (size_t i = 0; i < o->intos_n && !w->failed; i++) {
         const struct into_view *v = &o->intos[i];
         const struct task_row *row = &v->task.row;
-        if (v->task.end_turn != o->turn || row->state == TASK_RUNNING)
+        if (v->gone || v->task.end_turn != o->turn || row->state == TASK_RUNNING)
             continue;
         if (row->state == TASK_FAILED)
             world_fail(w, "replay %llu failed", (unsigned long long)v->task.id);
@@ -131,7 +132,7 @@ void model_intos_check(struct world *w)
 const struct into_view *model_into_of(const struct world *w, int topic)
 {
     for (size_t i = 0; i < w->model->intos_n; i++)
-        if (w->model->intos[i].topic == topic)
+        if (w->model->intos[i].topic == topic && !w->model->intos[i].gone)
             return &w->model->intos[i];
     return NULL;
 }
@@ -140,16 +141,24 @@ bool model_into_listed(const struct world *w, const struct wire_task_row *row)
 {
     for (size_t i = 0; i < w->model->intos_n; i++) {
         const struct task_view *t = &w->model->intos[i].task;
-        if (t->id == row->id)
+        if (t->id == row->id && !w->model->intos[i].gone)
             return t->row.state == row->state && t->row.changed == row->changed && t->row.seen == row->seen;
     }
     return false;
 }
 
+size_t model_intos_there(const struct model *o)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < o->intos_n; i++)
+        n += !o->intos[i].gone;
+    return n;
+}
+
 bool model_intos_idle(const struct world *w)
 {
     for (size_t i = 0; i < w->model->intos_n; i++)
-        if (w->model->intos[i].task.row.state == TASK_RUNNING)
+        if (w->model->intos[i].task.row.state == TASK_RUNNING && !w->model->intos[i].gone)
             return false;
     return true;
 }
@@ -179,13 +188,13 @@ void model_intos_again(struct world *w)
         if (store_get(w->mem, FAM_GROUPS, key_view(&k), &row, &found, &e) != E_OK)
             world_fail(w, "a task's row does not read: %s", e.text);
         buf_free(&row);
-        if (!found && v->task.told)
+        if (!found && v->task.told && !v->gone)
             world_fail(w, "replay %llu was answered, and is gone after the crash", (unsigned long long)v->task.id);
         if (found && v->task.row.changed != v->n)
             world_fail(w, "replay %llu brought %llu messages, and after the crash %zu are there", (unsigned long long)v->task.id,
                        (unsigned long long)v->task.row.changed, v->n);
         v->again = false;
-        if (found)
+        if (found || v->gone)
             i++;
         else
             into_drop(o, v);

@@ -279,11 +279,15 @@ bool spot_absent(const struct spot *s)
     return s->done && s->token == 0 && s->held != HELD_RETRYING && !s->blocking;
 }
 
-uint64_t model_expiry(const struct world *w, int group, const struct message *m)
+static uint64_t first_expiry(const struct world *w, const struct message *m)
 {
     uint64_t ttl = m->ttl_ms != 0 ? m->ttl_ms : w->model->topic_config[m->topic].ttl_ms;
-    return ttl == 0 || model_view((struct message *)m, group)->redriven_turn != 0 ? UINT64_MAX
-                                                                                  : m->append_ms + ttl;
+    return ttl == 0 ? UINT64_MAX : m->append_ms + ttl;
+}
+
+uint64_t model_expiry(const struct world *w, int group, const struct message *m)
+{
+    return model_view((struct message *)m, group)->redriven_turn != 0 ? UINT64_MAX : first_expiry(w, m);
 }
 
 /* Its time passed while nobody is known to hold it, and the group says so. */
@@ -291,7 +295,8 @@ static bool expired_as(const struct world *w, int group, const struct message *m
 {
     const struct group_view *g = model_view((struct message *)m, group);
     bool so = w->model->group_config[group].expired == what || w->model->group_turn[group] == w->model->turn; /* it may be altered since */
-    return so && model_expiry(w, group, m) <= w->model->wall_ms &&
+    uint64_t expiry = g->perhaps_present ? first_expiry(w, m) : model_expiry(w, group, m);
+    return so && expiry <= w->model->wall_ms &&
            !(g->touched && g->was.token != 0 && g->was.token == g->token &&
              g->until > turn_time(w, w->model->turn));
 }

@@ -192,6 +192,7 @@ static void count_changed(struct world *w, struct task_view *t)
 static void present_again(struct world *w, struct group_view *g, const struct task_view *by)
 {
     g->redriven_turn = w->model->turn;
+    g->perhaps_present = false;
     g->replayed_by = by->row.act == TASK_REPLAY ? by->id : 0;
     uint64_t before = g->is.token != 0 ? g->is.token - 1 : w->model->token_last; /* a client may have one from before a power cut */
     g->replayed_token = g->token > g->was.token ? g->token : g->was.token;
@@ -277,6 +278,7 @@ bool model_perhaps_replayed(struct world *w, int group, struct message *m)
     g->redriven = true;
     g->acked = g->dropped = false;
     present_again(w, g, by);
+    g->perhaps_present = true;
     return true;
 }
 
@@ -385,8 +387,8 @@ void model_tasks_list(struct world *w)
         return;
     if (!world_all_written(w)) /* it may speak of what is not written */
         turn = UINT64_MAX;
-    if (turn == o->turn && op->reply.tasks.tasks_n != o->tasks_n + o->intos_n)
-        world_fail(w, "%u tasks are listed, and there are %zu", op->reply.tasks.tasks_n, o->tasks_n + o->intos_n);
+    if (turn == o->turn && op->reply.tasks.tasks_n != o->tasks_n + model_intos_there(o))
+        world_fail(w, "%u tasks are listed, and there are %zu", op->reply.tasks.tasks_n, o->tasks_n + model_intos_there(o));
     for (uint32_t i = 0; i < op->reply.tasks.tasks_n && turn == o->turn && !w->failed; i++) {
         const struct wire_task_row *row = &op->reply.tasks.tasks[i];
         const struct task_view *t = task_find(o, row->id);
