@@ -52,7 +52,7 @@ if [ "$full" = yes ]; then
     run full release -R '^(crash-mixed|crash-unit|crash-power|crash-damage|crash-failures|crash-retention|sim-queue)$'
 else
     run asan asan -L 'unit|talk'
-    export SLUICE_SIM_SEEDS=100
+    export SLUICE_SIM_SEEDS=300
     run asan-sim asan -L sim
 fi
 unset SLUICE_SIM_SEEDS # the bugs have seeds of their own
