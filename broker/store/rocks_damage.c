@@ -81,6 +81,7 @@ struct search {
     struct buf key;
     bool found, damaged;
     char file[NAME_MAX + 1];   /* where `key` is, the damaged one if there are several */
+    char before[NAME_MAX + 1]; /* a file whose last record in front of `from` is damaged: its key may have been behind it */
     char broken[NAME_MAX + 1]; /* a file that cannot be walked to its end */
 };
 
@@ -108,16 +109,23 @@ static void search_file(struct search *s, int fd, const char *name)
     }
     if (get_u32(head + 8) != s->family_id)
         return;
-    struct record *r = mem_alloc(sizeof *r);
-    for (r->at = BLOB_HEADER;; r->at += BLOB_RECORD + r->key_size + r->value_size) {
+    struct record *r = mem_alloc(sizeof *r), *last = mem_alloc(sizeof *last);
+    bool passed = false;
+    for (uint64_t at = BLOB_HEADER;; at += BLOB_RECORD + last->key_size + last->value_size) {
+        r->at = at;
         enum walk w = read_record(fd, (uint64_t)st.st_size, r);
         if (w == WALK_BROKEN)
             memcpy(s->broken, name, strlen(name) + 1);
         if (w != WALK_RECORD)
             break;
         struct view key = view_of(r->key, (size_t)r->key_size);
-        if (view_cmp(key, buf_view(&s->from)) < 0)
+        if (view_cmp(key, buf_view(&s->from)) < 0) {
+            struct record *free_one = last;
+            last = r;
+            r = free_one;
+            passed = true;
             continue;
+        }
         int side = s->found ? view_cmp(key, buf_view(&s->key)) : -1;
         if (side < 0 || (side == 0 && !s->damaged)) {
             s->found = true;
@@ -128,7 +136,10 @@ static void search_file(struct search *s, int fd, const char *name)
         }
         break;
     }
+    if (passed && s->before[0] == '\0' && !record_good(fd, last))
+        memcpy(s->before, name, strlen(name) + 1);
     mem_free(r);
+    mem_free(last);
 }
 
 static void search_directory(struct search *s, const struct rocks_dir *d)
@@ -164,7 +175,7 @@ bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct vi
         buf_append(&s.from, s.key.data, s.key.size);
         buf_put_u8(&s.from, 0); /* behind that one */
     }
-    const char *file = s.damaged ? s.file : s.broken;
+    const char *file = s.damaged ? s.file : s.before[0] != '\0' ? s.before : s.broken;
     snprintf(name, size, "%s", file);
     buf_free(&s.from);
     buf_free(&s.key);

@@ -203,6 +203,37 @@ static void a_blob_file_of_which_any_head_is_another_is_refused_by_name_or_reads
     assert_in_range(refused, 8, HEAD + FOOT + RECORD);
 }
 
+/* Was a bug: a key that came to lie in front of the one that was asked for was passed over, and its file not named. */
+static void a_blob_file_of_which_any_byte_of_a_key_is_another_is_refused_by_name(void **state)
+{
+    (void)state;
+    enum { KEY = 12 };
+    char blob[256];
+    three_values(blob);
+    off_t key = place_of(kit_path(dir, blob), large('b')) - KEY;
+    int fd = open(kit_path(dir, blob), O_RDWR);
+    assert_true(fd >= 0);
+    for (off_t at = key; at < key + KEY; at++) {
+        uint8_t was, to[] = {0, 6, 0xff}; /* in front of it, between, behind it */
+        assert_int_equal(pread(fd, &was, 1, at), 1);
+        for (size_t i = 0; i < sizeof to; i++) {
+            struct buf out = {0};
+            struct err e = {0};
+            if (to[i] == was)
+                continue;
+            assert_int_equal(pwrite(fd, &to[i], 1, at), 1);
+            assert_ok(open_store(&e));
+            get_log(1, &out, &e);
+            assert_code(E_DAMAGED, e);
+            assert_has(e.text, blob);
+            buf_free(&out);
+            shut();
+        }
+        assert_int_equal(pwrite(fd, &was, 1, at), 1);
+    }
+    close(fd);
+}
+
 static void a_blob_file_cut_short_is_refused_by_name(void **state)
 {
     (void)state;
@@ -362,6 +393,7 @@ int main(int argc, char **args)
         TEST(a_damaged_value_of_a_log_is_refused_with_the_files_name_and_never_read),
         TEST(a_damaged_value_whose_file_is_not_found_is_refused_with_the_directorys_name),
         TEST(a_blob_file_of_which_any_head_is_another_is_refused_by_name_or_reads_as_before),
+        TEST(a_blob_file_of_which_any_byte_of_a_key_is_another_is_refused_by_name),
         TEST(a_blob_file_cut_short_is_refused_by_name),
         TEST(a_missing_blob_file_is_refused_by_name),
         TEST(a_damaged_table_is_refused_with_its_name),
