@@ -27,6 +27,7 @@ struct topic {
     const uint32_t *partitions;        /* ids, by index */
     _Atomic(struct outlet *) *outlets; /* by index; NULL until published to */
     atomic_uint turn;                  /* whose turn it is among partitions, for messages without a key */
+    struct outlet *turn_last;          /* the loop's: to whom a batch of such messages went last; NULL: to nobody yet */
     atomic_bool announced;             /* the producer was told that there are more partitions than before */
     struct topic *next;                /* in the catalog's list of all */
 };

@@ -133,7 +133,14 @@ static void look_at(struct outlet *o)
 
 static void lane_progress(struct lane *l)
 {
-    look_at(container_of(l, struct outlet, lane));
+    struct outlet *o = container_of(l, struct outlet, lane);
+    struct topic *t = o->topic;
+    look_at(o);
+    if (o == t->turn_last && l->count == 0) {
+        struct outlet *next = atomic_load(&t->outlets[atomic_load(&t->turn) % t->partitions_n]);
+        if (next != NULL && list_linked(&next->known))
+            look_at(next);
+    }
 }
 
 /* Whether they can be places in a batch of `count`. */
@@ -284,6 +291,22 @@ static void draft_send(struct draft *d)
 
 /* ---------------------------------------------------------------- outlets, the loop's side */
 
+/* Messages without a key go on to the next partition with the next batch. */
+static void turn_on(struct outlet *o)
+{
+    uint32_t turn = o->index;
+    atomic_compare_exchange_strong(&o->topic->turn, &turn, (o->index + 1) % o->topic->partitions_n);
+}
+
+/* Whether messages that take turns wait for more of their kind: whichever partition the batch before them went to, they gather while it is
+ * out, as those of one partition do. Else batches would be the smaller the more partitions a topic has. Where the turn has passed on no more
+ * will come. */
+static bool turn_waits(const struct outlet *o, const struct draft *d)
+{
+    const struct topic *t = o->topic;
+    return d->turns && atomic_load(&t->turn) % t->partitions_n == o->index && t->turn_last != NULL && t->turn_last->lane.count > 0;
+}
+
 /* What to do with the first draft. Under lock. `*again_ns`: when to look again if nothing else happens. */
 static bool first_is_due(struct outlet *o, const struct draft *d, uint64_t *again_ns)
 {
@@ -294,7 +317,7 @@ static bool first_is_due(struct outlet *o, const struct draft *d, uint64_t *agai
         return false;
     if (d->full)
         return true;
-    if (o->lane.count > 0)
+    if (o->lane.count > 0 || turn_waits(o, d))
         return false; /* gathers while a request is out */
     uint64_t linger_ns = s->options.linger_ms * NS_PER_MS;
     uint64_t lingered = d->opened_ns + (linger_ns < gather_ns_max(s) ? linger_ns : gather_ns_max(s));
@@ -321,9 +344,9 @@ static struct draft *take_draft(struct outlet *o, uint64_t *again_ns, bool *late
     if (d != NULL) {
         list_remove(&d->node);
         o->taken++;
-        /* Messages without a key go on to the next partition with the next batch. */
-        uint32_t turn = o->index;
-        atomic_compare_exchange_strong(&o->topic->turn, &turn, (o->index + 1) % o->topic->partitions_n);
+        turn_on(o);
+        if (d->turns)
+            o->topic->turn_last = o;
     }
     o->watched = n != NULL && d == NULL;
     pthread_mutex_unlock(&o->lock);
@@ -450,6 +473,7 @@ int outlet_put(struct outlet *o, const struct prepared *p, struct note note, boo
             d->notes_cap = d->notes_cap != 0 ? 2 * d->notes_cap : NOTES_MIN;
             d->notes = mem_resize(d->notes, d->notes_cap, sizeof *d->notes);
         }
+        d->turns = (d->turns || d->notes_n == 0) && record->key.data == NULL && id128_is_zero(record->message_id);
         d->notes[d->notes_n++] = note;
         d->bytes += bytes;
         if (later) {
@@ -462,6 +486,8 @@ int outlet_put(struct outlet *o, const struct prepared *p, struct note note, boo
         told = told || !o->watched || full || (urgent && !d->urgent);
         d->full = full;
         d->urgent = d->urgent || urgent;
+        if (full)
+            turn_on(o);
     } else if (fresh) {
         draft_free(d);
     }

@@ -52,6 +52,7 @@ struct draft {
     uint64_t opened_ns;
     struct due due; /* its texts are the draft's */
     bool full;      /* takes no more */
+    bool turns;     /* its messages might go to any partition: without keys and ids */
     bool urgent; /* does not linger */
 };
 

@@ -272,6 +272,89 @@ static void what_comes_while_a_request_is_out_goes_in_the_next_one(void **state)
     assert_int_equal(fake_seen(fake, VERB_PRODUCE, 2).produce.count, 100);
 }
 
+static void publish_wide(const char *key, uintptr_t user)
+{
+    struct sluice_message m = {.size = sizeof m, .topic = "wide", .value = SLUICE_STR("x")};
+    if (key != NULL)
+        m.key = sluice_str(key);
+    assert_int_equal(sluice_publish_async(client, &m, tell, (void *)user, &err), 0);
+}
+
+static void many_partitions_do_not_make_smaller_batches_of_messages_without_keys(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){.request_timeout_ms = 1000000}); /* nothing is sent because its time is up */
+    publish_wide(NULL, 0); /* the topic is known */
+    await_told(1);
+    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    fake_set_script(fake, make_trouble, &hold);
+    publish_wide(NULL, 0);
+    fake_await(fake, VERB_PRODUCE, 3);
+    for (uintptr_t i = 1; i <= 100; i++)
+        publish_wide(NULL, i);
+    publish_async("of another topic", 101); /* what comes later was sent and answered: so what came before would have been sent */
+    await_told(2);
+    assert_int_equal(told.at[1].user, 101);
+    assert_int_equal(fake_count(fake, VERB_PRODUCE), 4);
+    fake_release(fake);
+    await_told(103);
+    assert_int_equal(fake_count(fake, VERB_PRODUCE), 5);
+    struct fake_seen before = fake_seen(fake, VERB_PRODUCE, 2), seen = fake_seen(fake, VERB_PRODUCE, 4);
+    assert_int_equal(seen.produce.count, 100);
+    assert_int_not_equal(seen.produce.partition, before.produce.partition);
+}
+
+/* In the library's thread, so that nothing leaves meanwhile. */
+static void publish_twenty(void *user, const struct sluice_error *error, const struct sluice_receipt *receipt)
+{
+    tell(user, error, receipt);
+    for (uintptr_t i = 1; i <= 20; i++)
+        publish_wide(NULL, i);
+}
+
+static void the_turn_is_the_next_partitions_as_soon_as_a_batch_is_full(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){.batch_records_max = 5});
+    struct sluice_message m = {.size = sizeof m, .topic = "wide", .value = SLUICE_STR("x")};
+    assert_int_equal(sluice_publish_async(client, &m, publish_twenty, NULL, &err), 0);
+    await_told(21);
+    assert_int_equal(fake_count(fake, VERB_PRODUCE), 6);
+    uint32_t partitions = 0;
+    for (size_t i = 2; i < 6; i++) {
+        struct fake_seen seen = fake_seen(fake, VERB_PRODUCE, i);
+        assert_int_equal(seen.produce.count, 5);
+        partitions |= 1u << (seen.produce.partition & 31);
+    }
+    assert_int_equal(__builtin_popcount(partitions), 4);
+}
+
+static void a_message_with_a_key_waits_for_those_of_its_partition_only(void **state)
+{
+    (void)state;
+    open_with((struct sluice_options){0});
+    publish_wide(NULL, 0);
+    await_told(1);
+    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    fake_set_script(fake, make_trouble, &hold);
+    publish_wide(NULL, 1);
+    fake_await(fake, VERB_PRODUCE, 3);
+    uint32_t busy = fake_seen(fake, VERB_PRODUCE, 2).produce.partition - fake_seen(fake, VERB_PRODUCE, 1).produce.partition;
+    const char *const keys[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    size_t free = 0;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (key_partition(key_hash(view_of_str(keys[i])), 4) == busy)
+            continue;
+        publish_wide(keys[i], 2);
+        free++;
+    }
+    assert_true(free > 0);
+    await_told(1 + free);
+    for (size_t i = 1; i <= free; i++)
+        assert_int_equal(told.at[i].user, 2);
+    fake_release(fake);
+}
+
 static void messages_linger_until_their_batch_is_full_or_flushed(void **state)
 {
     (void)state;
@@ -866,6 +949,9 @@ int main(void)
         TEST(what_no_broker_would_take_is_refused_before_it_is_sent),
         TEST(callbacks_come_in_order_with_consecutive_offsets),
         TEST(what_comes_while_a_request_is_out_goes_in_the_next_one),
+        TEST(many_partitions_do_not_make_smaller_batches_of_messages_without_keys),
+        TEST(the_turn_is_the_next_partitions_as_soon_as_a_batch_is_full),
+        TEST(a_message_with_a_key_waits_for_those_of_its_partition_only),
         TEST(messages_linger_until_their_batch_is_full_or_flushed),
         TEST(messages_linger_for_their_time_and_no_longer),
         TEST(many_threads_that_publish_at_once_share_batches),

@@ -230,7 +230,8 @@ SLUICE_API int sluice_publish(struct sluice *s, const struct sluice_message *m, 
 /* Called once for each message given to sluice_publish_async, in order per partition. `error` is NULL on success. */
 typedef void sluice_publish_fn(void *user, const struct sluice_error *error, const struct sluice_receipt *receipt);
 
-/* Gathers messages into a batch per partition and sends it when it is full, linger_ms has passed, or no request is out.
+/* Gathers messages into a batch per partition and sends it when it is full, linger_ms has passed, or no request is out. Those without key and
+ * id go to the partitions in turn, a batch each, and gather while the batch before theirs is out.
  * `fn` may be NULL. Errors, nothing is taken then: QUEUE_FULL (memory_max reached), INVALID_ARGUMENT, TOO_LARGE, LIMIT,
  * TOPIC_NOT_FOUND. The first message to a topic asks the broker for its partitions. [blocks then, up to request_timeout_ms] */
 SLUICE_API int sluice_publish_async(struct sluice *s, const struct sluice_message *m, sluice_publish_fn *fn, void *user,
