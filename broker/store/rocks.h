@@ -84,6 +84,14 @@ void rocks_wal_mark(rocksdb_writebatch_t *b, struct rocks_known known);
 struct store_rocks;
 /* Looks how long the manifest is. The syncing thread's, and when the store was opened. */
 void rocks_manifest_note(struct store_rocks *s);
+/* While it is held nothing more is said of it in the lists that are written. */
+void rocks_manifest_hold(struct store_rocks *s, bool held);
+
+/* ---------------------------------------------------------------- a checkpoint (rocks_checkpoint.c) */
+
+int rocks_checkpoint(struct store *base, const char *path, struct store_checkpoint *out, struct err *e);
+/* DISK_FULL if fewer bytes are free; `doing`: what needs them. */
+int rocks_have_room(struct store_rocks *s, const char *doing, uint64_t bytes, struct err *e);
 
 /* ---------------------------------------------------------------- who is damaged (rocks_damage.c)
  *
@@ -131,6 +139,8 @@ struct store_rocks {
 
     /* the syncer's */
     int manifest_fd;               /* -1: none */
+    pthread_mutex_t manifest_lock; /* held by it while it looks */
+    bool manifest_held;            /* under that */
 
     /* writer and syncer: the first failure is the last word */
     pthread_mutex_t failed_lock;

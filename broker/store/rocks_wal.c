@@ -319,11 +319,36 @@ static int io_failed(const struct rocks_dir *d, const char *doing, const char *n
     return err_set(e, E_STORE_FAILED, "cannot %s '%s/%s': %s", doing, d->path, name, strerror(errno));
 }
 
-/* Ends a file at `size`, on the disk. */
+/* The first `size` bytes of a file become one of their own under its name. */
+static bool part_from_others(const struct rocks_dir *d, const char *name, int from, uint64_t size)
+{
+    char beside[NAME_MAX + 1];
+    snprintf(beside, sizeof beside, "%.64s.cut", name);
+    int to = openat(d->fd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool good = to >= 0;
+    uint8_t bytes[SECTOR * 8];
+    for (uint64_t at = 0; good && at < size;) {
+        size_t want = size - at < sizeof bytes ? (size_t)(size - at) : sizeof bytes;
+        ssize_t n = pread(from, bytes, want, (off_t)at);
+        good = n > 0 && write(to, bytes, (size_t)n) == n;
+        at += good ? (uint64_t)n : 0;
+    }
+    good = good && fsync(to) == 0 && renameat(d->fd, beside, d->fd, name) == 0 && fsync(d->fd) == 0;
+    if (to >= 0)
+        close(to);
+    return good;
+}
+
+/* Ends a file at `size`, on the disk; for us only, where a checkpoint shares it. */
 static int shorten(const struct rocks_dir *d, const char *name, uint64_t size, struct err *e)
 {
-    int fd = openat(d->fd, name, O_WRONLY | O_CLOEXEC);
-    bool good = fd >= 0 && ftruncate(fd, (off_t)size) == 0 && fsync(fd) == 0;
+    struct stat st;
+    int fd = openat(d->fd, name, O_RDWR | O_CLOEXEC);
+    bool good = fd >= 0 && fstat(fd, &st) == 0;
+    if (good && st.st_nlink > 1)
+        good = part_from_others(d, name, fd, size);
+    else
+        good = good && ftruncate(fd, (off_t)size) == 0 && fsync(fd) == 0;
     int code = good ? E_OK : io_failed(d, "shorten", name, e);
     if (fd >= 0)
         close(fd);
@@ -563,7 +588,14 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
 
 /* ---------------------------------------------------------------- what is known of the manifest */
 
-void rocks_manifest_note(struct store_rocks *s)
+void rocks_manifest_hold(struct store_rocks *s, bool held)
+{
+    pthread_mutex_lock(&s->manifest_lock);
+    s->manifest_held = held;
+    pthread_mutex_unlock(&s->manifest_lock);
+}
+
+static void note_manifest(struct store_rocks *s)
 {
     struct stat st;
     struct err e;
@@ -580,6 +612,14 @@ void rocks_manifest_note(struct store_rocks *s)
     uint64_t now = rocks_manifest_known(before >> 32, (uint64_t)st.st_size);
     if (now != before && fdatasync(s->manifest_fd) == 0)
         atomic_store(&s->manifest, now);
+}
+
+void rocks_manifest_note(struct store_rocks *s)
+{
+    pthread_mutex_lock(&s->manifest_lock);
+    if (!s->manifest_held)
+        note_manifest(s);
+    pthread_mutex_unlock(&s->manifest_lock);
 }
 
 int rocks_wal_look(const struct rocks_dir *d, bool sums, bool *dropped, struct err *e)

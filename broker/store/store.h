@@ -18,6 +18,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "schemas/errors.h"
 
 /* Families are few and fixed: what dies together lies together. The number is not on disk, the name is. */
 enum store_family {
@@ -55,6 +56,9 @@ struct store_stats {
 /* Of one family, on disk: all of it, and of that the tables, which a compaction copies. */
 struct store_family_stats { uint64_t bytes, index_bytes; };
 
+/* What a checkpoint holds. */
+struct store_checkpoint { uint64_t bytes, files; };
+
 struct store_ops {
     int (*get)(struct store *s, enum store_family f, struct view key, struct buf *out, bool *found, struct err *e);
     struct store_iter *(*iter)(struct store *s, enum store_family f);
@@ -64,6 +68,7 @@ struct store_ops {
     void (*family_stats)(struct store *s, enum store_family f, struct store_family_stats *out); /* NULL: nothing is on disk */
     int (*reclaim)(struct store *s, enum store_family f, struct err *e);
     void (*reclaim_end)(struct store *s); /* NULL: it is never long */
+    int (*checkpoint)(struct store *s, const char *path, struct store_checkpoint *out, struct err *e); /* NULL: nothing is on disk */
     void (*close)(struct store *s);
 };
 struct store { const struct store_ops *ops; };
@@ -83,6 +88,19 @@ static inline void store_reclaim_end(struct store *s)
 {
     if (s->ops->reclaim_end != NULL)
         s->ops->reclaim_end(s);
+}
+/* The store as it is at one moment, as a data directory of its own: whole lists up to some list, of later ones nothing; what was written before the call
+ * began is in it, and all of it is on disk when this returns OK. Writes, syncs, reads and reclaims go on meanwhile, and files that do not
+ * change any more are shared with the store. One at a time. Any thread, slow.
+ * `path` does not exist, the directory that it stands in does. On an error there is nothing at it. Whoever is killed meanwhile leaves at most PATH.tmp,
+ * which the next one removes.
+ * UNSUPPORTED: nothing is on disk. EXISTS. DISK_FULL. INTERNAL: it cannot be made there. STORE_FAILED as for write; DAMAGED: a file that belongs to it. */
+static inline int store_checkpoint(struct store *s, const char *path, struct store_checkpoint *out, struct err *e)
+{
+    *out = (struct store_checkpoint){0};
+    if (s->ops->checkpoint == NULL)
+        return err_set(e, E_UNSUPPORTED, "this store has no files");
+    return s->ops->checkpoint(s, path, out, e);
 }
 static inline void store_family_stats(struct store *s, enum store_family f, struct store_family_stats *out)
 {

@@ -17,7 +17,7 @@ enum {
     PIECES_ON_STACK = 64,
     RESERVE_DEFAULT = 128 << 20, /* recovery writes out what the buffers held: see rocks_options.c */
     OPENING_BYTES = 8 << 20,     /* what opening writes in any case */
-    WRITING_BYTES = 8 << 20,     /* left free by every write, see have_room */
+    WRITING_BYTES = 8 << 20,     /* left free by every write, see rocks_have_room */
     GC_ROUNDS_MAX = 16,
     GC_FEW_FILES = 8,       /* a quarter of fewer may be no file at all */
     COMPACT_BOTTOM_TOO = 3, /* BottommostLevelCompaction::kForceOptimized */
@@ -158,7 +158,7 @@ static void batch_clear(struct store_rocks *s, size_t bytes)
 
 /* RocksDB, where it has assertions, aborts when it cannot write its LOG, and when it is to sync a write-ahead log that it could not
  * write; where it has none, that sync fails and so would we. So it is not called when there is no room. */
-static int have_room(struct store_rocks *s, const char *doing, uint64_t bytes, struct err *e)
+int rocks_have_room(struct store_rocks *s, const char *doing, uint64_t bytes, struct err *e)
 {
     uint64_t free_bytes = rocks_dir_free(&s->dir);
     if (free_bytes >= bytes || PLANTED(room_unlooked))
@@ -171,7 +171,7 @@ static int rocks_write(struct store *base, const struct puts *l, struct err *e)
     struct store_rocks *s = rocks_of(base);
     if (s->has_failed)
         return fail(s, &s->failed, e);
-    int code = have_room(s, "writing", WRITING_BYTES + l->bytes, e);
+    int code = rocks_have_room(s, "writing", WRITING_BYTES + l->bytes, e);
     if (code != E_OK)
         return code;
     rocks_wal_mark(s->batch, (struct rocks_known){atomic_load(&s->synced), atomic_load(&s->manifest)});
@@ -333,6 +333,7 @@ static void rocks_close(struct store *base)
     if (s->manifest_fd >= 0)
         close(s->manifest_fd);
     rocks_dir_close(&s->dir);
+    pthread_mutex_destroy(&s->manifest_lock);
     pthread_mutex_destroy(&s->damage_lock);
     pthread_mutex_destroy(&s->failed_lock);
     buf_free(&s->damage.at);
@@ -349,6 +350,7 @@ static const struct store_ops rocks_ops = {
     .family_stats = rocks_family_stats,
     .reclaim = rocks_reclaim,
     .reclaim_end = rocks_reclaim_end,
+    .checkpoint = rocks_checkpoint,
     .close = rocks_close,
 };
 
@@ -364,6 +366,7 @@ static struct store_rocks *rocks_new(const struct store_rocks_options *user)
     s->manifest_fd = -1;
     pthread_mutex_init(&s->failed_lock, NULL);
     pthread_mutex_init(&s->damage_lock, NULL);
+    pthread_mutex_init(&s->manifest_lock, NULL);
 
     /* RocksDB reads ahead by itself once blocks follow each other, which a short-lived iterator need not pay for. */
     s->read = rocksdb_readoptions_create();
@@ -440,7 +443,7 @@ static int open_all(struct store_rocks *s, const struct store_rocks_options *use
     if (code != E_OK)
         return code;
     rocks_options_make(&s->options, user, fresh);
-    code = have_room(s, "opening", OPENING_BYTES, e);
+    code = rocks_have_room(s, "opening", OPENING_BYTES, e);
     if (code == E_OK)
         code = open_database(s, fresh, e);
     return code == E_OK && fresh ? rocks_dir_made(&s->dir, e) : code;

@@ -276,6 +276,15 @@ static void the_same_calls_give_the_same_store(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void without_files_there_is_no_checkpoint(void **state)
+{
+    (void)state;
+    struct store_checkpoint c;
+    struct err e = {0};
+    assert_int_equal(store_checkpoint(store, "/tmp/none", &c, &e), E_UNSUPPORTED);
+    assert_has(e.text, "no files");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +301,7 @@ int main(void)
         TEST(a_damaged_row_is_refused_by_name_and_its_neighbours_are_not),
         TEST(damage_outlives_a_crash_and_ends_with_a_new_row),
         TEST(the_digest_follows_from_the_rows_and_not_from_their_history),
+        TEST(without_files_there_is_no_checkpoint),
         TEST(the_same_calls_give_the_same_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,6 +284,35 @@ static void the_newest_log_cut_anywhere_ends_behind_its_last_whole_list(void **s
     assert_rows("a=1 b=1 c=1 d=1 e=1");
 }
 
+/* A checkpoint and its store share logs. Who opens one of them leaves the other's as it is. */
+static void a_log_that_is_shared_is_shortened_for_who_opens_it_alone(void **state)
+{
+    (void)state;
+    three_logs(true);
+    struct file *f = &logs[2];
+    char *other = strdup(kit_path(dir, "other"));
+    for (size_t part = 0; part <= 4; part++) { /* from nothing to all but a byte */
+        size_t size = (f->size - 1) * part / 4;
+        lay_all();
+        lay(f->name, f->data, size);
+        assert_int_equal(link(kit_path(dir, f->name), other), 0);
+        assert_taken(false);
+        assert_int_equal(size_of(f->name), whole_end(f, size));
+        size_t kept;
+        char *data = kit_read(other, &kept);
+        assert_int_equal(kept, size);
+        assert_memory_equal(data, f->data, size);
+        free(data);
+        data = kit_read(kit_path(dir, f->name), &kept);
+        assert_memory_equal(data, f->data, kept);
+        free(data);
+        assert_int_equal(unlink(other), 0);
+    }
+    free(other);
+    lay_all();
+    assert_rows("a=1 b=1 c=1 d=1 e=1 f=1");
+}
+
 static void an_older_log_cut_anywhere_is_refused_where_a_later_list_knows_what_was_synced(void **state)
 {
     (void)state;
@@ -898,6 +927,7 @@ int main(int argc, char **args)
         TEST(logs_as_they_were_written_are_taken_and_left_alone),
         TEST(lists_over_many_blocks_and_up_to_any_place_in_one_are_taken),
         TEST(the_newest_log_cut_anywhere_ends_behind_its_last_whole_list),
+        TEST(a_log_that_is_shared_is_shortened_for_who_opens_it_alone),
         TEST(an_older_log_cut_anywhere_is_refused_where_a_later_list_knows_what_was_synced),
         TEST(an_older_log_cut_where_nothing_was_synced_ends_the_logs_there),
         TEST(who_opens_logs_with_a_hole_is_told_that_something_was_dropped),
