@@ -300,6 +300,7 @@ static void close_arrived(struct event *e)
     struct sluice *s = c->client;
     s->closing = c;
     producer_hurry(&s->producer);
+    consumer_close(&s->consumer);
     timer_set(&s->loop, &c->timer, c->deadline_ns);
 }
 

@@ -22,11 +22,13 @@ enum {
     ENDS_SOON_MS = 20,          /* an answer expected within this is worth waiting for */
     LINES_KEPT = 16,            /* without calls */
     AT_ONCE_MS = 20,            /* messages that come within this were there when they were asked for */
+    AHEADS_MAX = 3,             /* polls for one line's stock that are out */
 };
 
 /* Calls alike. */
 struct line {
     struct list_node node;
+    struct sluice *client;
     struct list takers; /* places */
     uint32_t group, lease_ms, message_bytes_max;
     bool waits;
@@ -35,6 +37,13 @@ struct line {
     bool found; /* in the answer that is looked at */
     uint64_t not_before_ns;
     struct poll *poll;
+    /* messages ahead of calls: as the last call wants it */
+    uint32_t prefetch;               /* 0: none */
+    uint32_t portion, portion_bytes; /* what a call takes */
+    bool plenty;                     /* the last answer had half of what a call takes, or more: the next may be asked for */
+    uint32_t aheads;                 /* polls for it that are out, */
+    uint64_t asked;                  /* and the messages that they ask for */
+    struct stock stock;
 };
 
 /* ---------------------------------------------------------------- takers */
@@ -70,7 +79,7 @@ static void sweep(struct consumer *c)
     unsigned kept = 0;
     LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (!list_empty(&l->takers) || l->poll != NULL || (l->finds && kept++ < LINES_KEPT))
+        if (!list_empty(&l->takers) || l->poll != NULL || l->aheads > 0 || l->stock.messages > 0 || (l->finds && kept++ < LINES_KEPT))
             continue;
         list_remove(n);
         mem_free(l);
@@ -125,14 +134,18 @@ static struct line *line_of(struct consumer *c, const struct taker *t, const str
             return l;
     }
     struct line *l = mem_zalloc(sizeof *l);
-    *l = (struct line){.group = g->id,
+    *l = (struct line){.client = t->client,
+                       .group = g->id,
                        .message_bytes_max = g->topic->message_bytes_max,
                        .lease_ms = t->lease_ms,
                        .waits = t->waits};
     list_init(&l->takers);
+    stock_init(&l->stock);
     list_push_back(&c->lines, &l->node);
     return l;
 }
+
+static void hand_out_stock(struct line *l);
 
 static void taker_arrived(struct event *e)
 {
@@ -143,12 +156,20 @@ static void taker_arrived(struct event *e)
         waiter_done(&t->waiter);
         return;
     }
+    struct line *stocked = NULL;
     for (size_t i = 0; i < t->places_n; i++) {
         struct place *p = &t->places[i];
-        p->line = line_of(&s->consumer, t, p->group);
-        list_push_back(&p->line->takers, &p->node);
+        struct line *l = p->line = line_of(&s->consumer, t, p->group);
+        l->prefetch = t->prefetch;
+        l->portion = t->max_messages;
+        l->portion_bytes = t->max_bytes;
+        list_push_back(&l->takers, &p->node);
+        if (stocked == NULL && l->stock.messages > 0)
+            stocked = l;
     }
     timer_set(&s->loop, &t->timer, t->until_ns);
+    if (stocked != NULL)
+        hand_out_stock(stocked);
 }
 
 /* ---------------------------------------------------------------- what a poll brought */
@@ -172,42 +193,24 @@ static void take(struct place *p, const struct wire_delivery *d, uint32_t i, siz
     t->bytes += bytes;
 }
 
-/* Hands a delivery's messages out along the line; each taker's are in one row. Returns how many were taken. */
-static uint32_t hand_out(struct line *l, const struct wire_delivery *d)
+/* Hands a delivery's messages from the i-th on, whose bytes begin at *at, out along the line; each taker's are in one row. Returns
+ * which is the first that was not taken, and where it begins. */
+static uint32_t hand_out(struct line *l, const struct wire_delivery *d, uint32_t i, size_t *at)
 {
-    size_t at = 0;
-    uint32_t i = 0;
     struct list_node *n = list_first(&l->takers);
     while (i < d->records_n && n != NULL) {
         size_t bytes = record_bytes(&d->records[i]);
-        if (bytes > d->data.size - at)
+        if (bytes > d->data.size - *at)
             return i; /* the broker's slip; released, so that it comes again */
         if (!has_place(taker_at(n), d, bytes)) {
             n = list_after(&l->takers, n);
             continue;
         }
-        take(container_of(n, struct place, node), d, i, at, bytes);
-        at += bytes;
+        take(container_of(n, struct place, node), d, i, *at, bytes);
+        *at += bytes;
         i++;
     }
     return i;
-}
-
-/* Gives back what came for nobody. */
-static void release_rest(struct sluice *s, const struct wire_delivery *d, uint32_t first)
-{
-    if (first == d->records_n)
-        return;
-    struct settling *x = settling_new(s, d->records_n - first);
-    for (uint32_t i = first; i < d->records_n; i++) {
-        const struct wire_record *r = &d->records[i];
-        settling_add(x, (struct wire_settle_item){.token = d->token,
-                                                  .offset = r->offset,
-                                                  .group = d->group,
-                                                  .partition = r->partition,
-                                                  .verb = SETTLE_RELEASE});
-    }
-    settler_submit(&s->settler, x);
 }
 
 /* Those who got messages go, and those whose time is up. */
@@ -222,6 +225,12 @@ static void dismiss(struct sluice *s, struct line *l, struct answer *a)
     }
 }
 
+/* There is more where so many messages came from, as far as one can tell. */
+static bool enough(const struct line *l, uint32_t messages)
+{
+    return messages >= (l->portion + 1) / 2;
+}
+
 static void distribute(struct consumer *c, struct poll *p, const struct wire_receive_reply *reply)
 {
     for (uint32_t i = 0; i < reply->deliveries_n; i++) {
@@ -231,10 +240,12 @@ static void distribute(struct consumer *c, struct poll *p, const struct wire_rec
             struct line *l = container_of(n, struct line, node);
             if (l->poll != p || l->group != d->group)
                 continue;
-            taken = hand_out(l, d);
+            size_t at = 0;
+            taken = hand_out(l, d, 0, &at);
             l->found = true;
+            l->plenty = enough(l, d->records_n);
         }
-        release_rest(c->client, d, taken);
+        delivery_return(c->client, d, taken);
     }
 }
 
@@ -267,6 +278,7 @@ static void poll_done(struct request *r, struct answer *a, const struct sluice_e
         bool shared = r->wire.receive.groups_n > 1;
         l->poll = NULL;
         l->finds = l->found && at_once;
+        l->plenty = l->plenty && l->finds;
         l->found = false;
         if (again || p->denied)
             l->not_before_ns = s->loop.now_ns + POLL_REST_MS * NS_PER_MS;
@@ -327,10 +339,10 @@ static struct poll *free_poll(struct consumer *c, bool waits)
     return waits && waiting >= POLLS_WAITING ? NULL : found;
 }
 
-/* Whether a line wants a poll, and may have one now. */
+/* Whether a line wants a poll for its takers, and may have one now. */
 static bool wants(const struct line *l, uint64_t now)
 {
-    return l->poll == NULL && !list_empty(&l->takers) && l->not_before_ns <= now;
+    return l->poll == NULL && l->aheads == 0 && !list_empty(&l->takers) && l->not_before_ns <= now;
 }
 
 /* Whether a poll that begins with `l` takes `other` too. */
@@ -340,6 +352,22 @@ static bool goes_along(const struct line *l, const struct line *other, bool carr
         return true;
     return wants(other, now) && !l->alone && !other->alone && other->lease_ms == l->lease_ms &&
            other->waits == l->waits && (other->finds || !carried);
+}
+
+/* How many messages a line should ask for ahead of its calls, 0: none now. In few large requests: half of what it may have, at least. */
+static uint32_t missing(const struct consumer *c, const struct line *l, uint64_t now)
+{
+    if (!l->plenty || l->prefetch == 0 || l->poll != NULL || l->aheads == AHEADS_MAX || l->not_before_ns > now || c->closing)
+        return 0;
+    uint64_t wanted = l->prefetch, there = l->stock.messages + l->asked;
+    LIST_EACH (n, &l->takers)
+        wanted += taker_at(n)->max_messages;
+    uint64_t n = wanted > there ? wanted - there : 0;
+    if (n < (l->prefetch + 1) / 2)
+        return 0;
+    if (n > l->portion)
+        n -= n % l->portion; /* so that no call gets a part of what it wants */
+    return n < MESSAGES_MAX ? (uint32_t)n : MESSAGES_MAX;
 }
 
 /* Takes room for what the takers of a poll want, or for as much of it as there is. False: too little. */
@@ -415,19 +443,78 @@ static bool poll_make(struct poll *p, struct line *l, bool carried, struct reque
     return true;
 }
 
-/* Sends a poll for `l` and the lines that go along. False: there is no room. */
-static bool poll_send(struct poll *p, struct line *l)
+/* Makes a poll for a line's stock. Half of the memory is left to what calls ask for. False: there is no room. */
+static bool ahead_make(struct poll *p, struct line *l, uint32_t asks, struct request *r, struct wire_receive *out)
+{
+    struct sluice *s = p->consumer->client;
+    uint64_t messages = asks, bytes = (uint64_t)l->portion_bytes * ((asks + l->portion - 1) / l->portion);
+    bytes = bytes < s->budget.bulk_max / 4 ? bytes : s->budget.bulk_max / 4;
+    bytes = bytes < WIRE_MESSAGE_MAX ? bytes : WIRE_MESSAGE_MAX;
+    if (budget_room(&s->budget) < s->budget.bulk_max / 2 || !reserve(s, l->message_bytes_max, &messages, &bytes, &p->reserved))
+        return false;
+    uint32_t *groups = arena_take(&r->memory, sizeof *groups);
+    *groups = l->group;
+    p->ahead = l;
+    p->asks = (uint32_t)messages;
+    p->out = true;
+    p->waits = false;
+    p->sent_ns = s->loop.now_ns;
+    l->aheads++;
+    l->asked += messages;
+    *out = (struct wire_receive){.slot = p->slot,
+                                 .counter = ++p->counter,
+                                 .groups = groups,
+                                 .groups_n = 1,
+                                 .max_messages = (uint32_t)messages,
+                                 .max_bytes = (uint32_t)bytes,
+                                 .lease_ms = l->lease_ms};
+    return true;
+}
+
+/* What it brought goes to who waits for it, and the rest into stock. NULL: nothing came. */
+static void ahead_over(struct poll *p, struct answer *a, const struct wire_receive_reply *reply)
+{
+    struct consumer *c = p->consumer;
+    struct line *l = p->ahead;
+    poll_over(p);
+    p->ahead = NULL;
+    l->aheads--;
+    l->asked -= p->asks;
+    l->plenty = false;
+    for (uint32_t i = 0; reply != NULL && i < reply->deliveries_n; i++) {
+        const struct wire_delivery *d = &reply->deliveries[i];
+        if (c->closing || d->group != l->group) {
+            delivery_return(c->client, d, 0);
+            continue;
+        }
+        l->plenty = enough(l, d->records_n);
+        stock_add(&l->stock, a, d, 0, 0, p->sent_ns + (uint64_t)d->lease_ms * NS_PER_MS / 2);
+    }
+    l->finds = l->plenty;
+    hand_out_stock(l);
+}
+
+static void ahead_done(struct request *r, struct answer *a, const struct sluice_error *error)
+{
+    bool brought = error == NULL && a->reply.body == BODY_RECEIVE;
+    ahead_over(r->owner, a, brought ? &a->reply.receive : NULL); /* what is wrong, a poll for takers tells them */
+}
+
+/* Sends a poll for `l`: for its stock, if it `asks` for any messages, else for its takers and for the lines that go along. False: there
+ * is no room. */
+static bool poll_send(struct poll *p, struct line *l, uint32_t asks)
 {
     struct session *s = &p->consumer->client->session;
     struct request *r = request_new(VERB_RECEIVE);
-    if (!poll_make(p, l, false, r, &r->wire.receive)) {
+    struct wire_receive *w = &r->wire.receive;
+    if (asks > 0 ? !ahead_make(p, l, asks, r, w) : !poll_make(p, l, false, r, w)) {
         request_free(r, &p->consumer->client->budget);
         return false;
     }
     r->lane = &s->reads;
     r->about = "receive";
-    r->before = poll_before;
-    r->done = poll_done;
+    r->before = asks > 0 ? NULL : poll_before;
+    r->done = asks > 0 ? ahead_done : poll_done;
     r->owner = p;
     session_submit(s, r);
     return true;
@@ -442,6 +529,10 @@ static void carried_over(struct request *r, struct answer *a)
     struct consumer *c = p->consumer;
     bool brought = a != NULL && a->reply.code == 0 && a->reply.body == BODY_SETTLE && a->reply.settle.has_receive;
     r->wire.settle.receive = NULL;
+    if (p->ahead != NULL) {
+        ahead_over(p, a, brought ? &a->reply.settle.receive : NULL);
+        return;
+    }
     poll_over(p);
     if (brought)
         distribute(c, p, &a->reply.settle.receive);
@@ -451,21 +542,23 @@ static void carried_over(struct request *r, struct answer *a)
             continue;
         l->poll = NULL;
         l->finds = l->found;
+        l->plenty = l->plenty && l->finds;
         l->found = false;
         if (l->finds)
             dismiss(c->client, l, a);
     }
 }
 
-/* A line that would have a poll now, and may find something at once; NULL: none. */
-static struct line *to_carry(struct consumer *c, struct poll **p)
+/* A line that would have a poll now, and may find something at once; NULL: none. *asks: for its stock so many; 0: for its takers. */
+static struct line *to_carry(struct consumer *c, struct poll **p, uint32_t *asks)
 {
     *p = free_poll(c, false);
     if (c->client->session.state != SESSION_READY || *p == NULL)
         return NULL;
     LIST_EACH (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (l->finds && wants(l, c->client->loop.now_ns))
+        *asks = missing(c, l, c->client->loop.now_ns);
+        if (*asks > 0 || (l->finds && wants(l, c->client->loop.now_ns)))
             return l;
     }
     return NULL;
@@ -474,26 +567,81 @@ static struct line *to_carry(struct consumer *c, struct poll **p)
 bool consumer_wants_carrier(struct consumer *c)
 {
     struct poll *p;
-    return to_carry(c, &p) != NULL;
+    uint32_t asks;
+    return to_carry(c, &p, &asks) != NULL;
 }
 
 void consumer_carry(struct consumer *c, struct request *r)
 {
     struct poll *p;
-    struct line *l = to_carry(c, &p);
+    uint32_t asks;
+    struct line *l = to_carry(c, &p, &asks);
     if (l == NULL)
         return;
     struct wire_receive *w = arena_take(&r->memory, sizeof *w);
-    if (!poll_make(p, l, true, r, w))
+    if (asks > 0 ? !ahead_make(p, l, asks, r, w) : !poll_make(p, l, true, r, w))
         return;
     r->wire.settle.receive = w;
     r->dropped = carried_over;
     r->passenger = p;
 }
 
+/* ---------------------------------------------------------------- stock */
+
+static void hand_out_stock(struct line *l)
+{
+    struct shelf *h;
+    while (!list_empty(&l->takers) && (h = stock_first(&l->stock)) != NULL) {
+        size_t at = h->at;
+        uint32_t next = hand_out(l, h->delivery, h->next, &at);
+        bool slip = next == h->next;
+        LIST_EACH_SAFE (n, &l->takers) {
+            struct taker *t = taker_at(n);
+            if (t->messages == 0)
+                continue;
+            t->answer = answer_take(h->answer);
+            taker_done(t);
+        }
+        if (slip) { /* of the broker: the sizes of its records pass their bytes */
+            delivery_return(l->client, h->delivery, next);
+            next = h->delivery->records_n;
+        }
+        stock_took(&l->stock, next, at);
+    }
+}
+
+/* What has lain too long goes back; then there is more than calls take. *next: when the next has. */
+static void stock_look(struct consumer *c, struct line *l, uint64_t now, uint64_t *next)
+{
+    if (stock_return(c->client, &l->stock, now))
+        l->plenty = false;
+    LIST_EACH (n, &l->stock.shelves) {
+        uint64_t until = container_of(n, struct shelf, node)->until_ns;
+        *next = until < *next ? until : *next;
+    }
+}
+
+void consumer_close(struct consumer *c)
+{
+    c->closing = true;
+    LIST_EACH (n, &c->lines)
+        stock_return(c->client, &container_of(n, struct line, node)->stock, UINT64_MAX);
+}
+
+/* ---------------------------------------------------------------- the whole */
+
 static void again_fired(struct timer *t)
 {
     (void)t; /* the round does the rest */
+}
+
+/* Sends polls for a line's stock, as many as it wants and may have. */
+static void fill_stock(struct consumer *c, struct line *l, uint64_t now)
+{
+    uint32_t asks;
+    struct poll *p;
+    while ((asks = missing(c, l, now)) > 0 && (p = free_poll(c, false)) != NULL && poll_send(p, l, asks))
+        continue;
 }
 
 void consumer_step(struct consumer *c)
@@ -505,18 +653,20 @@ void consumer_step(struct consumer *c)
         return;
     LIST_EACH (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
-        if (l->poll != NULL || list_empty(&l->takers))
+        stock_look(c, l, now, &again);
+        fill_stock(c, l, now);
+        if (l->poll != NULL || l->aheads > 0 || list_empty(&l->takers))
             continue;
         if (l->not_before_ns > now) {
             again = l->not_before_ns < again ? l->not_before_ns : again;
             continue;
         }
         struct poll *p = free_poll(c, l->waits);
-        if (p == NULL || poll_send(p, l))
+        if (p == NULL || poll_send(p, l, 0))
             continue;
         /* Ask to be woken first, then look again: room may have come in between. */
         budget_want(&s->budget);
-        if (!poll_send(p, l))
+        if (!poll_send(p, l, 0))
             no_room(l);
     }
     timer_set(&s->loop, &c->again, again);
@@ -535,14 +685,18 @@ void consumer_free(struct consumer *c)
     LIST_EACH_SAFE (n, &c->lines) {
         struct line *l = container_of(n, struct line, node);
         assert(list_empty(&l->takers));
+        stock_drop(&l->stock);
         mem_free(l);
     }
 }
 
 void consumer_fail(struct consumer *c, const struct sluice_error *why)
 {
-    LIST_EACH (n, &c->lines)
-        line_fail(container_of(n, struct line, node), why);
+    LIST_EACH (n, &c->lines) {
+        struct line *l = container_of(n, struct line, node);
+        stock_drop(&l->stock);
+        line_fail(l, why);
+    }
 }
 
 /* ---------------------------------------------------------------- the call */
@@ -562,6 +716,8 @@ static int take_options(const struct sluice_receive_options *given, uint32_t tim
                     MESSAGES_MAX);
     if (o->max_bytes == 0)
         o->max_bytes = BYTES_DEFAULT;
+    if (o->prefetch > MESSAGES_MAX)
+        return fail(err, E_INVALID_ARGUMENT, "prefetch: %u, at most %d are accepted", o->prefetch, MESSAGES_MAX);
     return 0;
 }
 
@@ -575,6 +731,7 @@ static int take_from(struct sluice *s, struct place *places, size_t places_n,
                         .lease_ms = o->lease_ms,
                         .max_messages = o->max_messages,
                         .max_bytes = o->max_bytes,
+                        .prefetch = o->prefetch,
                         .waits = o->wait_ms > 0,
                         .until_ns = until_ns,
                         .give_up_ns = until_ns + s->options.request_timeout_ms * NS_PER_MS,

@@ -16,6 +16,10 @@
  * a poll of its own, as it would have. A settle that a call waits for carries nothing: its answer would come with the messages.
  *
  * A poll asks for no more than its takers want and memory has room for, and holds that room until it is answered.
+ *
+ * A call may let its line have some messages ahead (`prefetch`). While a line finds plenty, polls of its own then keep its stock at that:
+ * several may be out, and they do not wait at the broker. A call that comes to a stock is served at once, in the order in which the
+ * messages came; with none there it gets what the next of these polls brings. As soon as one brings little the line is as any other.
  */
 #ifndef SDK_CONSUMER_H
 #define SDK_CONSUMER_H
@@ -26,6 +30,7 @@
 #include "sdk/answer.h"
 #include "sdk/loop.h"
 #include "sdk/session.h"
+#include "sdk/stock.h"
 
 enum {
     POLLS = 8,         /* slots of this session */
@@ -58,7 +63,7 @@ struct taker {
     struct sluice *client;
     struct place *places; /* one for each of its groups */
     size_t places_n;
-    uint32_t lease_ms, max_messages, max_bytes;
+    uint32_t lease_ms, max_messages, max_bytes, prefetch;
     bool waits;
     uint64_t until_ns;   /* when it goes away without messages */
     uint64_t give_up_ns; /* when it does not even wait for an answer any more */
@@ -87,6 +92,8 @@ struct poll {
     uint64_t sent_ns; /* last */
     uint64_t ends_ns; /* when the broker answers at the latest */
     size_t reserved;  /* taken from the budget for its answer */
+    struct line *ahead; /* whose stock it fills; NULL: it is for takers */
+    uint32_t asks;      /* messages, for that */
 };
 
 struct consumer {
@@ -94,7 +101,8 @@ struct consumer {
     struct list lines;
     struct poll polls[POLLS];
     uint64_t counts;    /* polls whose bounds were counted */
-    struct timer again; /* a line may be polled again */
+    struct timer again; /* a line may be polled again, or its stock has lain too long */
+    bool closing;       /* nothing more is leased ahead */
 };
 
 void consumer_init(struct consumer *c, struct sluice *s);
@@ -106,6 +114,9 @@ void consumer_step(struct consumer *c);
 /* A settle that is about to be submitted takes a poll along, if some line wants one and is likely to find something. */
 void consumer_carry(struct consumer *c, struct request *r);
 bool consumer_wants_carrier(struct consumer *c);
+
+/* Gives back what was leased ahead, and leases no more so: the client is about to close. */
+void consumer_close(struct consumer *c);
 
 /* Answers all takers with `why`. */
 void consumer_fail(struct consumer *c, const struct sluice_error *why);

@@ -1,4 +1,8 @@
-/* See lease.h. */
+/* See lease.h.
+ *
+ * Of the batches that a lane may have out, half are leased ahead (prefetch) and half are being settled, so there are never more than that.
+ * Where it counts how long each message was under way nothing is leased ahead.
+ */
 #include "lease.h"
 
 #include <errno.h>
@@ -145,6 +149,7 @@ static int take_batches(struct lane *l, struct err *e)
 {
     struct lease *c = l->all->lease;
     struct sluice_receive_options o = {.size = sizeof o, .max_messages = c->work->batch, .max_bytes = 4 << 20, .wait_ms = WAIT_MS};
+    o.prefetch = c->end_to_end ? 0 : c->work->window / 2 * c->work->batch;
     int code = 0;
     while (code == 0 && !l->failed && load_goes_on(l->load) && !goal_reached(&l->all->goal)) {
         struct sluice_error err;
@@ -169,11 +174,12 @@ static int run_lane(struct load_lane *load, struct err *e)
     if (code != 0)
         return code;
     l.items = calloc(w->batch, sizeof *l.items);
-    l.flights = calloc(w->window, sizeof *l.flights);
+    uint32_t settling = w->window - w->window / 2;
+    l.flights = calloc(settling, sizeof *l.flights);
     if (l.items == NULL || l.flights == NULL)
         abort();
-    l.out = w->window;
-    for (uint32_t i = 0; i < w->window; i++) {
+    l.out = settling;
+    for (uint32_t i = 0; i < settling; i++) {
         l.flights[i].lane = &l;
         flight_back(&l.flights[i]);
     }

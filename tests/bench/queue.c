@@ -4,7 +4,7 @@
 #include "bench.h"
 #include "stage.h"
 
-/* As much as is needed, and by as many: publishing takes as long as leasing will, at the weaker durability, as nothing is lost here. */
+/* As much as is needed, and by as many: publishing takes longer than leasing will, at the weaker durability, as nothing is lost here. */
 static int fill(struct stage *s, const struct work *w, struct err *e)
 {
     struct work filling = *w;
@@ -12,7 +12,7 @@ static int fill(struct stage *s, const struct work *w, struct err *e)
     filling.rate = 0;
     filling.batch = 1000;
     filling.window = 4;
-    filling.seconds += filling.warmup;
+    filling.seconds = 2 * (filling.seconds + filling.warmup);
     filling.warmup = 0;
     return stage_publish(s, &filling, false, &out, e);
 }

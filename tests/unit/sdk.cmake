@@ -2,7 +2,7 @@ add_library(sdk_fake STATIC sdk_fake.c)
 target_include_directories(sdk_fake PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(sdk_fake PUBLIC schemas sluice dep::nng dep::threads PRIVATE dep::cmocka)
 
-foreach(module admin carry publish receive reader session unit)
+foreach(module admin carry prefetch publish receive reader session unit)
     sluice_unit_test(sdk-${module} SOURCES sdk_${module}.c LINKS sdk_fake)
 endforeach()
 

@@ -536,13 +536,13 @@ static struct group *group_by_id(struct fake *f, uint32_t id)
     return NULL;
 }
 
-static void grant(struct fake *f, struct group *g, uint32_t most, struct wire_delivery *d, struct arena *a)
+static void grant(struct fake *f, struct group *g, uint32_t most, uint32_t lease_ms, struct wire_delivery *d, struct arena *a)
 {
     struct wire_record *records = arena_take(a, most * sizeof *records);
     uint8_t *data = arena_take(a, 1 << 20), *end = data;
     struct wire_state_row *state = arena_take(a, most * sizeof *state);
     struct list_node *n;
-    *d = (struct wire_delivery){.group = g->id, .token = ++f->token, .lease_ms = 30000, .records = records};
+    *d = (struct wire_delivery){.group = g->id, .token = ++f->token, .lease_ms = lease_ms != 0 ? lease_ms : 30000, .records = records};
     while (d->records_n < most && (n = list_pop_front(&g->ready)) != NULL) {
         struct message *m = container_of(n, struct message, node);
         size_t size = strlen(m->value), key = m->key != NULL ? strlen(m->key) : 0;
@@ -585,7 +585,7 @@ static int do_grant(struct fake *f, struct session *s, const struct wire_receive
             return -1;
         if (list_empty(&g->ready) || left == 0)
             continue;
-        grant(f, g, left, &d[n], a);
+        grant(f, g, left, w->lease_ms, &d[n], a);
         left -= d[n++].records_n;
     }
     *reply = (struct wire_receive_reply){.deliveries = d, .deliveries_n = n, .counter = w->counter};
@@ -648,6 +648,7 @@ static void remember(struct fake *f, const struct wire_request *r, uint32_t pipe
         s->settle.units = r->settle.units_n;
         s->settle.carries = r->settle.receive != NULL;
         if (s->settle.carries) {
+            s->settle.max_messages = r->settle.receive->max_messages;
             s->settle.slot = r->settle.receive->slot;
             s->settle.counter = r->settle.receive->counter;
         }

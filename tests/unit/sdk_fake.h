@@ -57,7 +57,7 @@ struct fake_seen {
             uint32_t unit_items, produces, state; /* of all units */
             char reason[64];
             bool carries; /* a receive */
-            uint32_t slot;
+            uint32_t slot, max_messages;
             uint64_t counter;
         } settle;
     };

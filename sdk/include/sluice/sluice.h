@@ -284,11 +284,15 @@ struct sluice_receive_options {
     uint32_t max_bytes;           /* 0: 1 MiB; one message always fits */
     uint32_t wait_ms;             /* how long to wait for the first; 0: do not wait. UINT32_MAX: request_timeout_ms */
     uint32_t lease_ms;            /* 0: the group's */
+    uint32_t prefetch;            /* so many messages of each group may be leased before a call asks for them; 0: none; at most 65,536 */
 };
 
 /* Leases messages of a queue group. [blocks for wait_ms at most, plus reconnects up to request_timeout_ms]
  * 0 with an empty batch (never NULL) when nothing came. Waiting calls of one client share one long poll; messages go to the
  * callers in the order of their calls. `options` NULL: defaults with wait_ms = UINT32_MAX.
+ * With `prefetch` a call finds messages here and need not wait for the broker, as long as there are plenty: then the client leases ahead,
+ * as many as the last call allowed. They count as in flight, nobody else gets them, and their leases run. What no call took for half of
+ * its lease is given back and does not count as a delivery, and so is all of it by sluice_close. (RabbitMQ: the channel's prefetch.)
  * A message whose bytes are damaged is not delivered: the broker parks it as `damaged`.
  * Errors: TOPIC_NOT_FOUND, GROUP_NOT_FOUND, WRONG_MODE, TOPIC_DELETED, UNREACHABLE, QUEUE_FULL (batches that were received fill
  * the memory: free some), SESSION_EXPIRED, CLOSED, NO_MEMORY. */
