@@ -1,14 +1,12 @@
 /* The few bytes before a message that say what it is and that it arrived whole. */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "base/hash.h"
 #include "schemas/codec.h"
 #include "schemas/errors.h"
 
 /* The seed ties the head to the body: a flipped verb is noticed as a flipped byte of the body is. */
 static uint64_t frame_hash(const uint8_t head[FRAME_SIZE], const uint8_t *body, size_t size)
 {
-    return XXH3_64bits_withSeed(body, size, get_u32(head));
+    return hash_bytes(body, size, get_u32(head));
 }
 
 void frame_put(uint8_t head[FRAME_SIZE], struct frame f, const uint8_t *body, size_t size)
@@ -36,7 +34,7 @@ int frame_check(const uint8_t *data, size_t size, struct frame *f, struct err *e
 
 static uint64_t pub_frame_hash(const uint8_t head[PUB_FRAME_SIZE], const uint8_t *body, size_t size)
 {
-    return XXH3_64bits_withSeed(body, size, get_u64(head));
+    return hash_bytes(body, size, get_u64(head));
 }
 
 void pub_frame_put(uint8_t head[PUB_FRAME_SIZE], enum pub_kind kind, struct view channel, const uint8_t *body,

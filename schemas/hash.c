@@ -2,6 +2,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/hash.h"
 #include "schemas/records.h"
 
 uint64_t key_hash(struct view key)
@@ -25,7 +26,7 @@ uint32_t key_partition(uint64_t hash, uint32_t partitions)
 
 uint64_t batch_hash(struct view bytes)
 {
-    return XXH3_64bits(bytes.data, bytes.size);
+    return hash_bytes(bytes.data, bytes.size, 0);
 }
 
 uint32_t pub_channel_hash(struct view channel)
@@ -40,8 +41,9 @@ static void gather(uint8_t **to, const uint8_t *from, size_t size)
     *to += size;
 }
 
-/* Gathering a small record and hashing it in one go is several times as fast as feeding its parts to a streaming hash. */
-enum { GATHER_MAX = 1024, SIZES = 3 * sizeof(uint32_t) };
+/* Gathering a small record and hashing it in one go is several times as fast as feeding its parts to a streaming hash. What is longer than
+ * XXH3 does without a loop is left to wider registers than this file may use. */
+enum { GATHER_MAX = 1024, SIZES = 3 * sizeof(uint32_t), XXH3_SHORT = 240 };
 
 uint32_t record_sum(uint32_t key_size, uint32_t headers_size, uint32_t value_size, const uint8_t *key,
                     const uint8_t *headers, const uint8_t *value)
@@ -59,19 +61,11 @@ uint32_t record_sum(uint32_t key_size, uint32_t headers_size, uint32_t value_siz
         gather(&end, key, key_bytes);
         gather(&end, headers, headers_size);
         gather(&end, value, value_bytes);
-        return (uint32_t)XXH3_64bits(small, (size_t)(end - small));
+        size_t size = (size_t)(end - small);
+        return (uint32_t)(size <= XXH3_SHORT ? XXH3_64bits(small, size) : hash_bytes(small, size, 0));
     }
 
-    /* A state wants 64-aligned memory, which GCC's address sanitizer does not give to a local. */
-    uint8_t room[sizeof(XXH3_state_t) + 63];
-    XXH3_state_t *state = (XXH3_state_t *)(((uintptr_t)room + 63) / 64 * 64);
-    XXH3_64bits_reset(state);
-    XXH3_64bits_update(state, small, SIZES);
-    if (key_bytes != 0)
-        XXH3_64bits_update(state, key, key_bytes);
-    if (headers_size != 0)
-        XXH3_64bits_update(state, headers, headers_size);
-    if (value_bytes != 0)
-        XXH3_64bits_update(state, value, value_bytes);
-    return (uint32_t)XXH3_64bits_digest(state);
+    const struct view pieces[] = {view_of(small, SIZES), view_of(key, key_bytes), view_of(headers, headers_size),
+                                  view_of(value, value_bytes)};
+    return (uint32_t)hash_pieces(pieces, ARRAY_LEN(pieces), 0);
 }

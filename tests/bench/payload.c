@@ -3,7 +3,8 @@
 
 #include <assert.h>
 #include <string.h>
-#include <xxhash.h>
+
+#include "base/hash.h"
 
 struct laid { /* at the start of each payload */
     uint64_t checksum; /* of what follows */
@@ -47,7 +48,7 @@ void payload_fill(const struct payload *p, const struct payload_head *head, void
     uint8_t *body = (uint8_t *)out + sizeof l;
     (p->compressible ? fill_text : fill_noise)(body, p->size - sizeof l, x);
     memcpy(out, &l, sizeof l);
-    l.checksum = XXH3_64bits((uint8_t *)out + sizeof l.checksum, p->size - sizeof l.checksum);
+    l.checksum = hash_bytes((uint8_t *)out + sizeof l.checksum, p->size - sizeof l.checksum, 0);
     memcpy(out, &l.checksum, sizeof l.checksum);
 }
 
@@ -57,7 +58,7 @@ bool payload_read(const void *data, size_t size, struct payload_head *head)
     if (size < sizeof l)
         return false;
     memcpy(&l, data, sizeof l);
-    if (l.size != size || l.checksum != XXH3_64bits((const uint8_t *)data + sizeof l.checksum, size - sizeof l.checksum))
+    if (l.size != size || l.checksum != hash_bytes((const uint8_t *)data + sizeof l.checksum, size - sizeof l.checksum, 0))
         return false;
     *head = (struct payload_head){.number = l.number, .intended_ns = l.intended_ns, .stream = l.stream};
     return true;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include "base/hash.h"
 #include "machine_peer.h"
 
 static struct {
@@ -41,7 +41,7 @@ static bool whole(const nng_msg *m)
     if (nng_msg_len(m) < sizeof sum)
         return false;
     memcpy(&sum, body, sizeof sum);
-    return sum == XXH3_64bits(body + sizeof sum, nng_msg_len(m) - sizeof sum);
+    return sum == hash_bytes(body + sizeof sum, nng_msg_len(m) - sizeof sum, 0);
 }
 
 /* A raw REP's send only queues, so it takes no time. */

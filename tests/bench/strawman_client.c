@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
+#include "base/hash.h"
 #include "machine_peer.h"
 #include "payload.h"
 
@@ -100,7 +100,7 @@ static int batch_make(struct lane *l, uint32_t messages, uint32_t slot, nng_msg 
         struct payload_head head = {.number = l->man->numbers[l->index]++, .stream = l->index};
         payload_fill(&payload, &head, at + SUM_SIZE + (size_t)i * l->work->size);
     }
-    uint64_t sum = XXH3_64bits(at + SUM_SIZE, size - SUM_SIZE);
+    uint64_t sum = hash_bytes(at + SUM_SIZE, size - SUM_SIZE, 0);
     memcpy(at, &sum, SUM_SIZE);
     l->sizes[slot] = size;
     return nng_msg_header_append_u32(*out, LAST_ID | slot);
