@@ -144,12 +144,13 @@ static int parse(struct command *c, int argc, char **argv, struct err *e)
 /* ---------------------------------------------------------------- the process */
 
 /* Threads of nng, the store and our own free what others allocated; with an arena for each, freed memory would be kept many times
- * over. Large messages are mapped on their own, and given back when they are freed. */
+ * over. Huge messages are mapped on their own, and given back when they are freed; batches are not, nor is every few of them that were
+ * freed: to fault their pages in again and again would cost as much as all that is done with their bytes. */
 static void bound_memory(void)
 {
     mallopt(M_ARENA_MAX, 4);
-    mallopt(M_MMAP_THRESHOLD, 4 << 20);
-    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    mallopt(M_MMAP_THRESHOLD, 16 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
 
 /* A connection is a descriptor, and so is a file of the store. */

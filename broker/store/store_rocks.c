@@ -13,7 +13,7 @@
 #include "store/rocks.h"
 
 enum {
-    BATCH_KEPT_BYTES = 4 << 20, /* a batch that grew larger gives its memory back */
+    BATCH_KEPT_BYTES = 16 << 20, /* a batch that grew larger gives its memory back */
     PIECES_ON_STACK = 64,
     RESERVE_DEFAULT = 128 << 20, /* recovery writes out what the buffers held: see rocks_options.c */
     OPENING_BYTES = 8 << 20,     /* what opening writes in any case */
