@@ -59,6 +59,7 @@ struct engine {
     struct list leaving;        /* entries that may go away at the end of the turn */
     uint64_t token_last;        /* counter of this epoch */
     uint64_t mark;              /* the last that was given: to see what was met before */
+    struct group_part *settling; /* where the last item of the settle that is stepped was; NULL: none yet */
     struct next_row next;       /* (row) */
     bool epoch_written;
     struct topic **topics;      /* sorted by name */

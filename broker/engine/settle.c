@@ -7,23 +7,34 @@
 #include "engine/memory.h"
 #include "base/planted.h"
 
+/* Where an item's message is, or NULL and why not. What was received together lies together: mostly where the item before was. */
+static struct group_part *item_part(struct engine *en, const struct wire_settle_item *i, int *code)
+{
+    struct group_part *last = en->settling;
+    if (last != NULL && last->group->id == i->group && last->partition->id == i->partition)
+        return last;
+    const struct partition *p = map_get(&en->partitions, i->partition);
+    struct group *g = map_get(&en->groups, i->group);
+    if (g != NULL && p != NULL && p->topic == g->topic)
+        return en->settling = group_part(g, p);
+    *code = p == NULL && partition_missing(en, i->partition) == E_TOPIC_DELETED ? E_TOPIC_DELETED : group_missing(en, i->group);
+    return NULL;
+}
+
 /* The message that an item speaks of, or NULL and why not. */
 static struct entry *item_entry(struct engine *en, const struct wire_settle_item *i, int *code)
 {
-    const struct partition *p = map_get(&en->partitions, i->partition);
-    struct group *g = map_get(&en->groups, i->group);
-    if (g == NULL || p == NULL || p->topic != g->topic) {
-        *code = p == NULL && partition_missing(en, i->partition) == E_TOPIC_DELETED ? E_TOPIC_DELETED : group_missing(en, i->group);
+    struct group_part *p = item_part(en, i, code);
+    if (p == NULL)
         return NULL;
-    }
-    struct entry *e = entry_find(en, group_part(g, p), i->offset, i->token);
+    struct entry *e = entry_find(en, p, i->offset, i->token);
     bool good = e != NULL && i->token != 0 && e->token == i->token && e->state != ENTRY_BLOCKED;
     if (PLANTED(fence_forgotten) && e != NULL)
         good = e->state != ENTRY_BLOCKED;
     /* what has come back already can still be done or parked by its last holder, but no longer be held on to */
     if (good && i->verb == SETTLE_EXTEND && e->state != ENTRY_LEASED)
         good = false;
-    *code = good ? E_OK : g->stream != NULL ? E_WRONG_MODE : E_LEASE_LOST;
+    *code = good ? E_OK : p->group->stream != NULL ? E_WRONG_MODE : E_LEASE_LOST;
     return good ? e : NULL;
 }
 
@@ -203,6 +214,8 @@ static int unit(struct engine *en, struct op *op, struct session *s, const struc
 static enum durability level_of(const struct engine *en, const struct wire_settle *w)
 {
     for (uint32_t i = 0; i < w->singles_n; i++) {
+        if (i > 0 && w->singles[i].group == w->singles[i - 1].group)
+            continue;
         const struct group *g = map_get(&en->groups, w->singles[i].group);
         if (g == NULL || g->topic->config.durability == DURABILITY_DISK)
             return DURABILITY_DISK;
@@ -237,6 +250,7 @@ void settle_request(struct engine *en, struct op *op, struct session *s)
     bool all_ok = true;
     enum durability level = level_of(en, w); /* before a group may go */
     op->reply.body = BODY_SETTLE;
+    en->settling = NULL;
     for (uint32_t i = 0; i < w->singles_n; i++)
         codes[i] = (uint16_t)single(en, w, &w->singles[i]);
     units(en, op, s, codes + w->singles_n);
