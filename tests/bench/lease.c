@@ -1,7 +1,7 @@
 /* See lease.h.
  *
  * Of the batches that a lane may have out, half are leased ahead (prefetch) and half are being settled, so there are never more than that.
- * Where it counts how long each message was under way nothing is leased ahead.
+ * Where handlers take their time, or how long each message was under way is what counts, nothing is leased ahead: others may be free for it.
  */
 #include "lease.h"
 
@@ -45,6 +45,12 @@ struct lane {
     struct sluice_error err; /* of the first that failed */
     atomic_bool failed;      /* changed under the lock */
 };
+
+/* Batches that a lane leases ahead, of those that it may have out. */
+static uint32_t ahead(const struct lease *c)
+{
+    return c->end_to_end || c->handler_us > 0 ? 0 : c->work->window / 2;
+}
 
 static int look_at(struct lane *l, const struct sluice_batch *b, struct err *e)
 {
@@ -149,7 +155,7 @@ static int take_batches(struct lane *l, struct err *e)
 {
     struct lease *c = l->all->lease;
     struct sluice_receive_options o = {.size = sizeof o, .max_messages = c->work->batch, .max_bytes = 4 << 20, .wait_ms = WAIT_MS};
-    o.prefetch = c->end_to_end ? 0 : c->work->window / 2 * c->work->batch;
+    o.prefetch = ahead(c) * c->work->batch;
     int code = 0;
     while (code == 0 && !l->failed && load_goes_on(l->load) && !goal_reached(&l->all->goal)) {
         struct sluice_error err;
@@ -174,7 +180,7 @@ static int run_lane(struct load_lane *load, struct err *e)
     if (code != 0)
         return code;
     l.items = calloc(w->batch, sizeof *l.items);
-    uint32_t settling = w->window - w->window / 2;
+    uint32_t settling = w->window - ahead(l.all->lease);
     l.flights = calloc(settling, sizeof *l.flights);
     if (l.items == NULL || l.flights == NULL)
         abort();

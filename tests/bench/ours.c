@@ -116,7 +116,7 @@ static int ours_check(void *run, struct err *e)
 }
 
 const struct rival rival_sluice = {
-    .name = "sluice", .title = "Sluice", .kind = RIVAL_OURS, .disk = true, .os = true, .connections = 5, .start = ours_start,
+    .name = "sluice", .title = "Sluice", .kind = RIVAL_OURS, .disk = true, .os = true, .connections = 5, .connections_queue = 1, .start = ours_start,
     .stop = ours_stop, .version = ours_version, .server = ours_server, .produce = ours_produce, .queue = ours_queue,
     .check = ours_check,
 };

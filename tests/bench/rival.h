@@ -38,6 +38,7 @@ struct rival {
     const char *lacks_queue;      /* why there is no `queue` */
     uint32_t connections;         /* over how many it is fastest when it may choose; 0: one */
     uint32_t connections_os;      /* if that is another number with `os` */
+    uint32_t connections_queue;   /* if it is another one for leasing */
 
     /* Whether its programs are on this machine; else `why` says what is missing. Starts nothing. NULL: always. */
     bool (*present)(char why[160]);

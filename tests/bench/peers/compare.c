@@ -64,7 +64,7 @@ static double seconds_of(const struct options *o)
     return o->seconds > 0 ? o->seconds : o->quick ? 0.3 : 3;
 }
 
-static struct work work_of(const struct heat *h, int side)
+static struct work work_of(const struct heat *h, int phase, int side)
 {
     const struct options *o = &h->contest->bench->o;
     const struct rival *r = h->contest->rival[side];
@@ -72,6 +72,8 @@ static struct work work_of(const struct heat *h, int side)
     uint32_t out = w.window * w.connections, most = r->connections != 0 ? r->connections : 1;
     if (h->contest->durability == SLUICE_OS && r->connections_os != 0)
         most = r->connections_os;
+    if (phase == QUEUE && r->connections_queue != 0)
+        most = r->connections_queue;
     w.connections = most < out ? most : out;
     w.window = out / w.connections;
     w.size = h->size;
@@ -93,7 +95,7 @@ static uint64_t messages_of(const struct heat *h, int phase, int side)
 static int measure(struct heat *h, int phase, int side, struct err *e)
 {
     const struct rival *r = h->contest->rival[side];
-    struct work w = work_of(h, side);
+    struct work w = work_of(h, phase, side);
     struct outcome out = {.latency = hist_new()};
     w.messages = messages_of(h, phase, side);
     w.rate = phase == PACED ? h->rate : 0;
