@@ -179,7 +179,9 @@ static void release_done(struct loop *l, struct effects *fx, enum durability mos
         if (op->level != DURABILITY_NONE && op->level != most)
             continue;
         list_remove(n);
-        release(l, op);
+        /* few bytes that are in memory are sent in less time than a reader takes to wake; unless others wait for us */
+        if (op->read != READ_FETCH || inbox_bytes(&l->inbox) > 0 || !readers_fill_here(l->readers, op))
+            release(l, op);
     }
 }
 

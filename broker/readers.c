@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "broker/heldread.h"
 #include "broker/pickread.h"
+#include "schemas/errors.h"
 
 enum job_kind { JOB_LOAD, JOB_DUE, JOB_BACK, JOB_CUT, JOB_COPY, JOB_MATCH, JOB_COMPACT, JOB_PICK, JOB_FILL };
 
@@ -221,6 +222,24 @@ void readers_match(struct readers *r, struct match *m) { give(r, (struct job){.k
 void readers_compact(struct readers *r, struct compaction *c) { give(r, (struct job){.kind = JOB_COMPACT, .compaction = c}); }
 void readers_pick(struct readers *r, struct pick *p) { give(r, (struct job){.kind = JOB_PICK, .pick = p}); }
 void readers_fill(struct readers *r, struct op *op) { give(r, (struct job){.kind = JOB_FILL, .op = op}); }
+
+bool readers_fill_here(struct readers *r, struct op *op)
+{
+    enum { HERE_BYTES_MAX = 16 * 1024 }; /* copied in less time than it takes to wake a thread */
+    const struct wire_fetch_part *parts = op->reply.fetch.parts;
+    size_t all = 0, bytes;
+    if (op->read != READ_FETCH || op->reply.fetch.parts_n > 16)
+        return false;
+    for (uint32_t i = 0; i < op->reply.fetch.parts_n; i++) {
+        const struct wire_fetch_part *p = &parts[i];
+        uint64_t from = op->wants[i].offset < p->start ? p->start : op->wants[i].offset;
+        if (p->code == E_OK && !tail_has(r->src.tail, p->partition, from, p->end, HERE_BYTES_MAX - all, &bytes))
+            return false;
+        all += p->code == E_OK ? bytes : 0;
+    }
+    do_fill(r, op);
+    return true;
+}
 
 void readers_stop(struct readers *r)
 {

@@ -38,6 +38,8 @@ void readers_cut(struct readers *r, const struct effect_cut *cut);
 void readers_back(struct readers *r, const struct effect_back *back);
 void readers_copy(struct readers *r, struct copies *c); /* takes it */
 void readers_fill(struct readers *r, struct op *op);
+/* A fetch whose bytes are few and in memory is filled in the thread that asks; false: it is one for readers_fill. */
+bool readers_fill_here(struct readers *r, struct op *op);
 /* Finishes what was given, ends the threads. NULL is fine. */
 void readers_stop(struct readers *r);
 

@@ -189,3 +189,20 @@ size_t tail_take(struct tail *t, uint32_t partition, uint64_t from, struct tail_
     pthread_mutex_unlock(&t->lock);
     return taken;
 }
+
+bool tail_has(struct tail *t, uint32_t partition, uint64_t from, uint64_t to, size_t most, size_t *bytes)
+{
+    *bytes = 0;
+    if (from >= to)
+        return true;
+    pthread_mutex_lock(&t->lock);
+    const struct part *p = map_get(&t->parts, partition);
+    bool whole = false;
+    for (size_t i = p != NULL ? part_find(p, from) : 0; p != NULL && i < p->n && !whole && *bytes <= most; i++) {
+        const struct kept *k = part_at(p, i);
+        *bytes += k->b.batch.size;
+        whole = k->last_offset + 1 >= to;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return whole && *bytes <= most;
+}

@@ -32,4 +32,7 @@ struct tail_batch {
 /* Takes up to `n` batches of a partition, the first one holding offset `from`. 0: they are not here; ask the store. */
 size_t tail_take(struct tail *t, uint32_t partition, uint64_t from, struct tail_batch *out, size_t n);
 
+/* Whether everything of a partition from `from` to before `to` is here, in batches of at most `most` bytes; how many are in `bytes`. */
+bool tail_has(struct tail *t, uint32_t partition, uint64_t from, uint64_t to, size_t most, size_t *bytes);
+
 #endif

@@ -1,7 +1,6 @@
 #include "wire/listen.h"
 
 #include <assert.h>
-#include <nng/supplemental/tls/tls.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +9,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
-
-enum { PAUSE_MS = 100 }; /* when the system has no descriptor or memory for a connection */
+#include "wire/secure.h"
+#include "wire/socket.h"
 
 static const struct scheme {
     const char *prefix;
@@ -30,11 +29,10 @@ struct listener {
     void *user;
     struct stream_kind kind;
     uint64_t greeting_max, greeting_ms;
+    struct pollers *pollers;
     char *url;
-    nng_stream_listener *nng;
-    nng_aio *accept;
-    bool pausing; /* of the accept callback */
-    nng_tls_config *tls;
+    struct socket_listener *socket; /* one of these two, once it listens */
+    struct secure_listener *secure;
 
     pthread_mutex_t lock;
     pthread_cond_t emptied;
@@ -120,11 +118,10 @@ static void on_done(void *user, struct stream *s)
 
 /* ---------------------------------------------------------------- accepting */
 
-static void take(struct listener *l, nng_stream *conn)
+static void take(void *user, struct bytes *bytes)
 {
-    struct stream *s = stream_new(conn, &l->kind, clock_mono_ms());
-    if (s == NULL)
-        return;
+    struct listener *l = user;
+    struct stream *s = stream_new(bytes, &l->kind, clock_mono_ms());
     pthread_mutex_lock(&l->lock);
     bool room = !l->shut && l->greeting_n < l->greeting_max;
     if (room) {
@@ -139,25 +136,6 @@ static void take(struct listener *l, nng_stream *conn)
         stream_begin(s);
 }
 
-static void on_accept(void *arg)
-{
-    struct listener *l = arg;
-    int rv = nng_aio_result(l->accept);
-    bool paused = l->pausing;
-    l->pausing = false;
-    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
-        return;
-    if (rv == 0 && !paused)
-        take(l, nng_aio_get_output(l->accept, 0));
-    if (rv != 0) {
-        log_warn("cannot accept a connection url=%s error=%s", LOG_STR(l->url), LOG_STR(nng_strerror(rv)));
-        l->pausing = true;
-        nng_sleep_aio(PAUSE_MS, l->accept);
-        return;
-    }
-    nng_stream_listener_accept(l->nng, l->accept);
-}
-
 /* ---------------------------------------------------------------- life */
 
 struct listener *listener_new(const char *url, const struct listener_options *o)
@@ -167,6 +145,7 @@ struct listener *listener_new(const char *url, const struct listener_options *o)
     assert(l->scheme != NULL && !l->scheme->local); /* listen_check looked */
     l->owner = o->hooks;
     l->user = o->user;
+    l->pollers = o->pollers;
     l->hooks = (struct stream_hooks){on_opened, on_message, on_written, on_closed, on_done};
     l->kind = (struct stream_kind){.hooks = &l->hooks,
                                    .user = l,
@@ -187,44 +166,29 @@ struct listener *listener_new(const char *url, const struct listener_options *o)
 }
 
 /* "tcp://host:0" with the port it became. */
-static void learn_port(struct listener *l)
+static void learn_port(struct listener *l, uint16_t port)
 {
-    int port;
     char *colon = strrchr(l->url, ':');
-    if (l->scheme->unix_socket || colon == NULL ||
-        nng_stream_listener_get_int(l->nng, NNG_OPT_TCP_BOUND_PORT, &port) != 0)
+    if (l->scheme->unix_socket || colon == NULL)
         return;
     size_t size = strlen(l->url) + 16;
     char *url = mem_alloc(size);
-    snprintf(url, size, "%.*s:%d", (int)(colon - l->url), l->url, port);
+    snprintf(url, size, "%.*s:%u", (int)(colon - l->url), l->url, port);
     mem_free(l->url);
     l->url = url;
 }
 
-static int listen(struct listener *l)
-{
-    int rv = nng_stream_listener_alloc(&l->nng, l->url);
-    if (rv == 0 && l->scheme->tls)
-        rv = nng_stream_listener_set_ptr(l->nng, NNG_OPT_TLS_CONFIG, l->tls);
-    if (rv == 0 && !l->scheme->unix_socket) /* a peer that vanished without a word is noticed one day */
-        rv = nng_stream_listener_set_bool(l->nng, NNG_OPT_TCP_KEEPALIVE, true);
-    if (rv == 0 && !l->scheme->unix_socket) /* or a small reply waits until the client has acknowledged the one before: 40 ms */
-        rv = nng_stream_listener_set_bool(l->nng, NNG_OPT_TCP_NODELAY, true);
-    if (rv == 0)
-        rv = nng_aio_alloc(&l->accept, on_accept, l);
-    return rv == 0 ? nng_stream_listener_listen(l->nng) : rv;
-}
-
 int listener_start(struct listener *l, const struct wire_tls *tls, struct err *e)
 {
-    if (l->scheme->tls && tls_open(&l->tls, tls, e) != E_OK)
-        return e->code;
-    int rv = listen(l);
-    if (rv != 0)
-        return err_set(e, rv == NNG_EADDRINVAL ? E_CONFIG : E_UNREACHABLE, "cannot listen at %s: %s", l->url,
-                       nng_strerror(rv));
-    learn_port(l);
-    nng_stream_listener_accept(l->nng, l->accept);
+    uint16_t port;
+    int code = l->scheme->tls ? secure_listen(&l->secure, l->url, tls, &port, e)
+                              : socket_listen(&l->socket, l->url, l->pollers, &port, e);
+    if (code != E_OK)
+        return code;
+    learn_port(l, port);
+    if (l->socket != NULL)
+        return socket_accept(l->socket, take, l, e);
+    secure_accept(l->secure, take, l);
     return E_OK;
 }
 
@@ -235,7 +199,7 @@ const char *listener_url(const struct listener *l)
 
 /* ---------------------------------------------------------------- tending and the end */
 
-/* Takes what is done off the list, and frees it without the lock, as nng may have to be waited for. */
+/* Takes what is done off the list, and frees it without the lock, as threads may have to be waited for. */
 static void bury(struct listener *l)
 {
     struct list dead;
@@ -285,6 +249,8 @@ size_t listener_tend(struct listener *l, uint64_t now_ms)
 {
     size_t n = now_ms >= l->greeting_ms ? close_all(l, is_late, now_ms - l->greeting_ms) : 0;
     bury(l);
+    if (l->socket != NULL)
+        socket_tend(l->socket);
     return n;
 }
 
@@ -300,19 +266,14 @@ void listener_close(struct listener *l)
     if (l == NULL)
         return;
     listener_shut(l);
-    if (l->nng != NULL)
-        nng_stream_listener_close(l->nng);
-    nng_aio_free(l->accept); /* waits for its callback */
+    socket_unlisten(l->socket);
+    secure_unlisten(l->secure);
     close_all(l, is_any, 0);
     pthread_mutex_lock(&l->lock);
     while (l->alive_n > 0)
         pthread_cond_wait(&l->emptied, &l->lock);
     pthread_mutex_unlock(&l->lock);
     bury(l);
-    if (l->nng != NULL)
-        nng_stream_listener_free(l->nng);
-    if (l->tls != NULL)
-        nng_tls_config_free(l->tls);
     pthread_cond_destroy(&l->emptied);
     pthread_mutex_destroy(&l->lock);
     mem_free(l->url);

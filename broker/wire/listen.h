@@ -13,7 +13,7 @@
 
 /* OK, or CONFIG naming the address: a scheme that is not served, tls+tcp without a certificate. */
 int listen_check(const char *url, const struct wire_tls *tls, struct err *e);
-/* inproc:// is nng's own affair (local.h), all else comes as a stream. */
+/* inproc:// is nng's own affair (local.h), all else comes as a stream: over sockets (socket.h) or TLS (secure.h). */
 bool listen_is_local(const char *url);
 
 struct listener;
@@ -21,6 +21,7 @@ struct listener;
 struct listener_options {
     const struct stream_hooks *hooks; /* but `done`, which is ours */
     void *user;
+    struct pollers *pollers; /* outlive the listener */
     uint16_t self, peer;
     bool hears;
     size_t receive_bytes_max, trusted_bytes_max;

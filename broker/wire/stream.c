@@ -17,8 +17,7 @@ enum {
 
 struct stream {
     const struct stream_kind *kind;
-    nng_stream *conn;
-    nng_aio *receive, *send;
+    struct bytes *bytes;
     atomic_uint refs;
     void *owner;
     uint64_t since_ms;
@@ -27,7 +26,8 @@ struct stream {
 
     pthread_mutex_t lock;
     bool greeted, refused, closing, ended; /* under lock */
-    bool receiving, sending;               /* nng has the aio; under lock */
+    bool receiving;                        /* one is outstanding; under lock */
+    bool sending;                          /* one is outstanding, or what was written is being told of; under lock */
     struct packet **queue;                 /* a ring; under lock */
     size_t queue_cap, queue_first, queue_n;
     size_t first_sent; /* bytes of the first packet that are written; under lock */
@@ -104,7 +104,7 @@ struct stream *stream_of_link(struct stream_link *l)
 
 static void queue_clear(struct stream *s)
 {
-    size_t keep = s->sending ? STREAM_SEND_AT_ONCE : 0; /* nng may be reading them */
+    size_t keep = s->sending ? STREAM_SEND_AT_ONCE : 0; /* they may be being read */
     while (s->queue_n > keep) {
         s->queue_n--;
         packet_drop(s->queue[(s->queue_first + s->queue_n) % s->queue_cap]);
@@ -116,7 +116,7 @@ static void close_locked(struct stream *s)
     if (s->closing)
         return;
     s->closing = true;
-    nng_stream_close(s->conn); /* what nng has comes back now */
+    s->bytes->ops->close(s->bytes); /* what is outstanding comes back now */
     queue_clear(s);
 }
 
@@ -151,52 +151,22 @@ void stream_close(struct stream *s)
 /* ---------------------------------------------------------------- sending */
 
 /* What of a packet goes out: its data, and before it the length as this kind of connection wants it. */
-static nng_iov bytes_of(const struct stream *s, const struct packet *p)
+static struct iovec bytes_of(const struct stream *s, const struct packet *p)
 {
     size_t before = p->bare ? 0 : PACKET_LENGTH_SIZE + s->kind->length_after_1;
-    return (nng_iov){.iov_buf = p->data - before, .iov_len = p->size + before};
+    return (struct iovec){.iov_base = p->data - before, .iov_len = p->size + before};
 }
 
-static void send_locked(struct stream *s)
+/* How many bytes of what waits the system took; 0: none yet; -1: it is broken. */
+static ssize_t give(struct stream *s)
 {
-    nng_iov iov[STREAM_SEND_AT_ONCE];
+    struct iovec pieces[STREAM_SEND_AT_ONCE];
     unsigned n = 0;
     for (; n < STREAM_SEND_AT_ONCE && n < s->queue_n; n++)
-        iov[n] = bytes_of(s, s->queue[(s->queue_first + n) % s->queue_cap]);
-    iov[0].iov_buf = (uint8_t *)iov[0].iov_buf + s->first_sent;
-    iov[0].iov_len -= s->first_sent;
-    s->sending = true;
-    nng_aio_set_iov(s->send, n, iov);
-    nng_stream_send(s->conn, s->send);
-}
-
-static void queue_grow(struct stream *s)
-{
-    size_t cap = s->queue_cap > 0 ? 2 * s->queue_cap : 4;
-    struct packet **queue = mem_array(cap, sizeof(struct packet *));
-    for (size_t i = 0; i < s->queue_n; i++)
-        queue[i] = s->queue[(s->queue_first + i) % s->queue_cap];
-    mem_free(s->queue);
-    s->queue = queue;
-    s->queue_cap = cap;
-    s->queue_first = 0;
-}
-
-bool stream_send(struct stream *s, struct packet *p, size_t queued_max)
-{
-    pthread_mutex_lock(&s->lock);
-    bool takes = !s->closing && s->queue_n < queued_max;
-    if (takes) {
-        if (s->queue_n == s->queue_cap)
-            queue_grow(s);
-        s->queue[(s->queue_first + s->queue_n++) % s->queue_cap] = p;
-        if (!s->sending)
-            send_locked(s);
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (!takes)
-        packet_drop(p);
-    return takes;
+        pieces[n] = bytes_of(s, s->queue[(s->queue_first + n) % s->queue_cap]);
+    pieces[0].iov_base = (uint8_t *)pieces[0].iov_base + s->first_sent;
+    pieces[0].iov_len -= s->first_sent;
+    return s->bytes->ops->send(s->bytes, pieces, n);
 }
 
 /* Packets that were written whole. */
@@ -224,43 +194,104 @@ static void take_written(struct stream *s, size_t bytes, struct written *w)
     }
 }
 
-static void on_sent(void *arg)
+/* Takes `bytes` that were written off the queue and tells of them. Under lock, which it leaves meanwhile: nobody else sends then. */
+static void tell_written(struct stream *s, size_t bytes)
 {
-    struct stream *s = arg;
     struct written w = {.n = 0};
-    int failed = nng_aio_result(s->send);
-    pthread_mutex_lock(&s->lock);
-    if (failed == 0)
-        take_written(s, nng_aio_count(s->send), &w);
+    take_written(s, bytes, &w);
     pthread_mutex_unlock(&s->lock);
     if (w.messages > 0)
         s->kind->hooks->written(s->kind->user, s, w.messages, w.bytes);
     for (size_t i = 0; i < w.n; i++)
         packet_drop(w.packet[i]);
-
     pthread_mutex_lock(&s->lock);
+}
+
+/* Sends what waits until the system takes no more; what others add meanwhile goes too. Under lock. */
+static void send_waiting(struct stream *s)
+{
+    while (!s->sending && !s->closing && s->queue_n > 0) {
+        s->sending = true;
+        ssize_t n = give(s);
+        if (n == 0)
+            return; /* on_sent comes */
+        if (n > 0)
+            tell_written(s, (size_t)n);
+        s->sending = false;
+        if (n < 0)
+            close_locked(s);
+    }
+}
+
+static void queue_grow(struct stream *s)
+{
+    size_t cap = s->queue_cap > 0 ? 2 * s->queue_cap : 4;
+    struct packet **queue = mem_array(cap, sizeof(struct packet *));
+    for (size_t i = 0; i < s->queue_n; i++)
+        queue[i] = s->queue[(s->queue_first + i) % s->queue_cap];
+    mem_free(s->queue);
+    s->queue = queue;
+    s->queue_cap = cap;
+    s->queue_first = 0;
+}
+
+bool stream_send(struct stream *s, struct packet *p, size_t queued_max)
+{
+    pthread_mutex_lock(&s->lock);
+    bool takes = !s->closing && s->queue_n < queued_max;
+    if (takes) {
+        if (s->queue_n == s->queue_cap)
+            queue_grow(s);
+        s->queue[(s->queue_first + s->queue_n++) % s->queue_cap] = p;
+        send_waiting(s);
+    }
+    pthread_mutex_unlock(&s->lock); /* should it have been the last that was outstanding, `over` is asked */
+    if (!takes)
+        packet_drop(p);
+    return takes;
+}
+
+static void on_sent(void *arg, bool failed, size_t n)
+{
+    struct stream *s = arg;
+    pthread_mutex_lock(&s->lock);
+    if (!failed)
+        tell_written(s, n);
     s->sending = false;
-    if (failed != 0)
+    if (failed)
         close_locked(s);
-    if (!s->closing && s->queue_n > 0)
-        send_locked(s);
+    send_waiting(s);
     bool ends = ends_now(s);
     pthread_mutex_unlock(&s->lock);
     if (ends)
         end(s);
 }
 
+/* Nothing is outstanding any more, unless a thread is still telling what it wrote. */
+static bool is_over(void *arg)
+{
+    struct stream *s = arg;
+    pthread_mutex_lock(&s->lock);
+    bool ends = ends_now(s), over = s->ended;
+    pthread_mutex_unlock(&s->lock);
+    if (ends)
+        end(s);
+    return over;
+}
+
 /* ---------------------------------------------------------------- receiving */
 
 static void receive_locked(struct stream *s)
 {
-    nng_iov iov = {.iov_buf = s->in + s->in_size, .iov_len = IN_SIZE - s->in_size};
-    if (s->large != NULL)
-        iov = (nng_iov){.iov_buf = (uint8_t *)(uintptr_t)s->large->data + s->large_got,
-                        .iov_len = s->large->size - s->large_got};
-    s->receiving = true;
-    nng_aio_set_iov(s->receive, 1, &iov);
-    nng_stream_recv(s->conn, s->receive);
+    uint8_t *at = s->in + s->in_size;
+    size_t size = IN_SIZE - s->in_size;
+    if (s->large != NULL) {
+        at = (uint8_t *)(uintptr_t)s->large->data + s->large_got;
+        size = s->large->size - s->large_got;
+    }
+    s->receiving = s->bytes->ops->receive(s->bytes, at, size);
+    if (!s->receiving)
+        close_locked(s);
 }
 
 static void large_free(struct ref *r)
@@ -357,10 +388,10 @@ static bool take(struct stream *s, size_t count)
     return good;
 }
 
-static void on_received(void *arg)
+static void on_received(void *arg, bool failed, size_t n)
 {
     struct stream *s = arg;
-    bool good = nng_aio_result(s->receive) == 0 && take(s, nng_aio_count(s->receive));
+    bool good = !failed && take(s, n);
     pthread_mutex_lock(&s->lock);
     s->receiving = false;
     if (!good)
@@ -389,34 +420,39 @@ static struct packet *greeting(const struct stream_kind *kind)
 
 void stream_free(struct stream *s)
 {
-    nng_aio_free(s->receive);
-    nng_aio_free(s->send);
-    nng_stream_free(s->conn);
+    s->bytes->ops->free(s->bytes);
     ref_drop(s->large);
     mem_free(s->queue);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
 }
 
-struct stream *stream_new(nng_stream *conn, const struct stream_kind *kind, uint64_t now_ms)
+struct stream *stream_new(struct bytes *bytes, const struct stream_kind *kind, uint64_t now_ms)
 {
     struct stream *s = mem_zalloc(sizeof *s);
     s->kind = kind;
-    s->conn = conn;
+    s->bytes = bytes;
     s->since_ms = now_ms;
     atomic_init(&s->refs, 1);
     atomic_init(&s->receive_bytes_max, kind->receive_bytes_max);
     pthread_mutex_init(&s->lock, NULL);
-    if (nng_aio_alloc(&s->receive, on_received, s) == 0 && nng_aio_alloc(&s->send, on_sent, s) == 0)
-        return s;
-    stream_free(s);
-    return NULL;
+    bytes->owner = s;
+    bytes->received = on_received;
+    bytes->sent = on_sent;
+    bytes->over = is_over;
+    return s;
 }
 
 void stream_begin(struct stream *s)
 {
+    stream_take(s);
     stream_send(s, greeting(s->kind), 1);
     pthread_mutex_lock(&s->lock);
-    receive_locked(s);
+    if (!s->closing)
+        receive_locked(s);
+    bool ends = ends_now(s);
     pthread_mutex_unlock(&s->lock);
+    if (ends)
+        end(s);
+    stream_drop(s);
 }

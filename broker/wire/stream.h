@@ -1,4 +1,4 @@
-/* One connection that speaks SP, the protocol of nng's sockets, over a byte stream of nng: TCP, TLS or a Unix socket.
+/* One connection that speaks SP, the protocol of nng's sockets, over bytes (bytes.h): TCP, TLS or a Unix socket.
  *
  *     accepted -> greeting, 8 bytes each way -> messages, each after its length -> closing -> done
  *
@@ -7,28 +7,27 @@
  *     (nng #1636): clients that are told to go would take all others with them;
  *   - a client that hangs up in the middle of the greeting can end a listener's accepting for good (nng #1518);
  *   - a reply is dropped without a word when 64 are queued, and nobody is told what was written.
- * The streams below them have none of this. What is on the wire is the same, so any SP socket can be the client.
+ * What is on the wire is the same, so any SP socket can be the client.
  *
- * Locking. All that nng is asked for happens under the stream's lock, and never after the stream was closed; so each thing asked for
- * is answered exactly once, and a stream is done when nothing is outstanding. nng calls back in threads of its own, never from
- * within a call, so a hook may call anything here.
+ * Locking. All that the bytes are asked for happens under the stream's lock, and never after the stream was closed; so each thing
+ * asked for is answered exactly once, and a stream is done when nothing is outstanding. They call back never from within a call, so
+ * a hook may call anything here. Who sends writes, if nobody else does: `written` may come from within stream_send, no other hook.
  *
  * The hooks of one stream: opened, then messages in their order and written beside them, then closed, once, after all others.
  */
 #ifndef WIRE_STREAM_H
 #define WIRE_STREAM_H
 
-#include <nng/nng.h>
-
 #include "base/list.h"
 #include "base/ref.h"
+#include "wire/bytes.h"
 #include "wire/packet.h"
 
 struct stream;
 
 enum {
-    STREAM_SEND_AT_ONCE = 8
-}; /* packets given to nng together; `written` tells of so many at most, after the fact */
+    STREAM_SEND_AT_ONCE = BYTES_PIECES_MAX
+}; /* packets given away together; `written` tells of so many at most, after the fact */
 
 struct stream_hooks {
     bool (*opened)(void *user, struct stream *s); /* greeted. False: refused, no other hook comes */
@@ -36,8 +35,7 @@ struct stream_hooks {
                     struct ref *bytes); /* takes `bytes`: id and frame, 8-aligned */
     void (*written)(void *user, struct stream *s, size_t packets, size_t bytes); /* the system has them */
     void (*closed)(void *user, struct stream *s);
-    void (*done)(void *user,
-                 struct stream *s); /* nobody holds it: stream_free, but not in a thread of nng's */
+    void (*done)(void *user, struct stream *s); /* nobody holds it: stream_free, but not in the thread that calls */
 };
 
 struct stream_kind {
@@ -49,8 +47,8 @@ struct stream_kind {
     size_t receive_bytes_max, trusted_bytes_max; /* of one message, before and after stream_trust */
 };
 
-/* Takes the connection. `kind` outlives it. NULL: no memory, the connection is closed. */
-struct stream *stream_new(nng_stream *conn, const struct stream_kind *kind, uint64_t now_ms);
+/* Takes the connection. `kind` outlives it. */
+struct stream *stream_new(struct bytes *bytes, const struct stream_kind *kind, uint64_t now_ms);
 /* Greets; hooks come from now on. It holds itself until it ends; others may hold it too. */
 void stream_begin(struct stream *s);
 
@@ -70,7 +68,7 @@ void *stream_owner(const struct stream *s);
 uint64_t stream_since_ms(const struct stream *s);
 bool stream_greeted(struct stream *s);
 
-/* After the hook `done`. May wait for nng's threads. */
+/* After the hook `done`, or if it never began. May wait for other threads. */
 void stream_free(struct stream *s);
 
 /* For whoever keeps it; the stream does not look at it. */

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "wire/frame.h"
 #include "wire/listen.h"
 #include "wire/local.h"
+#include "wire/poller.h"
 #include "wire/publish.h"
 #include "wire/stats.h"
 
@@ -35,6 +37,7 @@ struct wire {
     void (*pipe_lost)(void *user, uint64_t pipe);
     void *user;
     struct pipes *pipes;
+    struct pollers *pollers;
     struct wire_counters counters;
     struct addresses listen, publish;
     struct local *local; /* NULL: no address within the process */
@@ -207,7 +210,7 @@ static bool is_hello(const struct ref *message)
     return message->size > VERB_AT && message->data[VERB_AT] == VERB_HELLO;
 }
 
-/* In nng's threads, one at a time per connection: what it does is bounded by the size of the request, and waits for nothing. */
+/* In threads that poll, or nng's, one at a time per connection: what it does is bounded by the size of the request, and waits for nothing. */
 static void on_message(struct wire *w, struct pipe *pipe, struct ref *message)
 {
     COUNT(&w->counters, requests);
@@ -483,12 +486,23 @@ static void lock_open(struct wire *w)
     pthread_condattr_destroy(&monotonic);
 }
 
+/* As many as can run; four check and decode more than the one loop steps. */
+static unsigned polling_threads(void)
+{
+    enum { THREADS_MAX = 4 };
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
+}
+
 int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
 {
     struct wire *w = mem_zalloc(sizeof *w);
     const struct publisher_options publisher = {.api = o->api, .counters = &w->counters, .bounds = o->bounds};
-    int code = publisher_open(&w->publisher, &publisher, e);
+    int code = pollers_start(&w->pollers, polling_threads(), e);
+    if (code == E_OK)
+        code = publisher_open(&w->publisher, &publisher, e);
     if (code != E_OK) {
+        pollers_stop(w->pollers);
         mem_free(w);
         return code;
     }
@@ -502,6 +516,7 @@ int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
     w->pipes = pipes_new(w->bounds);
     const struct listener_options rep = {.hooks = &stream_hooks,
                                          .user = w,
+                                         .pollers = w->pollers,
                                          .self = REP_PROTOCOL,
                                          .peer = REQ_PROTOCOL,
                                          .hears = true,
@@ -509,7 +524,8 @@ int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
                                          .trusted_bytes_max = w->bounds->request_bytes_max,
                                          .greeting_max = w->bounds->greeting_pipes_max,
                                          .greeting_ms = w->bounds->hello_ms};
-    const struct listener_options pub = publisher_listening(w->publisher);
+    struct listener_options pub = publisher_listening(w->publisher);
+    pub.pollers = w->pollers;
     w->listen = addresses_new(o->listen, o->listen_n, &rep);
     w->publish = addresses_new(o->publish, o->publish_n, &pub);
     w->hello = mem_array(o->publish_n, sizeof *w->hello);
@@ -553,6 +569,7 @@ void wire_close(struct wire *w, uint32_t flush_ms)
     addresses_close(&w->publish);
     local_close(w->local);
     publisher_close(w->publisher);
+    pollers_stop(w->pollers);
     pipes_free(w->pipes);
     pthread_cond_destroy(&w->stopped);
     pthread_mutex_destroy(&w->lock);

@@ -61,8 +61,11 @@ void load_ready(struct load_lane *l)
     pthread_mutex_unlock(&load->lock);
 }
 
+/* Asking for a time that has passed would cost a timer. */
 static void sleep_until(uint64_t ns)
 {
+    if (clock_mono_ns() >= ns)
+        return;
     struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
         ;

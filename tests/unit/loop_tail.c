@@ -150,12 +150,36 @@ static void reading_a_long_tail_from_its_beginning_takes_no_long_time(void **sta
     tail_free(t);
 }
 
+static void what_is_wholly_here_is_known_with_its_bytes(void **state)
+{
+    (void)state;
+    struct tail *t = begin(4000);
+    size_t bytes;
+    add(t, 1, 10, 12, 100, NULL);
+    add(t, 1, 13, 13, 200, NULL);
+    add(t, 1, 14, 19, 300, NULL);
+    assert_true(tail_has(t, 1, 11, 20, 600, &bytes)); /* whole batches, as readers take them */
+    assert_int_equal(bytes, 600);
+    assert_true(tail_has(t, 1, 13, 15, 600, &bytes));
+    assert_int_equal(bytes, 500);
+    assert_true(tail_has(t, 1, 20, 20, 0, &bytes)); /* nothing is asked for */
+    assert_int_equal(bytes, 0);
+    assert_false(tail_has(t, 1, 11, 20, 599, &bytes)); /* more than was allowed */
+    assert_false(tail_has(t, 1, 9, 20, 4000, &bytes)); /* begins in the store */
+    assert_false(tail_has(t, 1, 11, 21, 4000, &bytes));
+    assert_false(tail_has(t, 3, 0, 1, 4000, &bytes));
+    add(t, 2, 0, 0, 3500, NULL); /* the oldest go */
+    assert_false(tail_has(t, 1, 11, 20, 4000, &bytes));
+    tail_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches_are_found_by_any_offset_in_them),
         cmocka_unit_test(the_oldest_of_all_goes_when_the_bound_is_passed),
         cmocka_unit_test(a_batch_is_kept_as_the_buffer_in_which_it_came),
+        cmocka_unit_test(what_is_wholly_here_is_known_with_its_bytes),
         cmocka_unit_test(what_a_batch_keeps_in_memory_is_what_it_counts),
         cmocka_unit_test(a_partition_that_is_gone_is_gone_with_its_batches),
         cmocka_unit_test(reading_a_long_tail_from_its_beginning_takes_no_long_time),
