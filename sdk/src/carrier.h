@@ -1,13 +1,14 @@
 /*
  * How frames travel: what wire.c asks of a transport.
  *
- *     carrier_stream.c  tcp, tls+tcp, ipc   nng's byte streams, with nng's own framing on them
- *     carrier_inproc.c  inproc              a raw REQ socket, the only way to a listener of one's own process
+ *     carrier_socket.c  tcp, ipc   sockets that the loop's thread polls, with nng's framing on them (framing.h)
+ *     carrier_stream.c  tls+tcp    nng's byte streams, with the same framing
+ *     carrier_inproc.c  inproc     a raw REQ socket, the only way to a listener of one's own process
  *
  * Why not a raw REQ socket for all: in nng 1.5.2 a pipe of tcp or ipc that is closed while a message comes in, as when a busy
  * peer is killed, may never finish its receive (#1636, fixed in 1.6). The one thread that gets rid of pipes then waits for it for
- * ever: this client dials no more, and no other socket of the process notices a lost pipe. One kill in a hundred did it. Streams
- * have no such thread, and their errors say why a connection failed.
+ * ever: this client dials no more, and no other socket of the process notices a lost pipe. One kill in a hundred did it. Sockets and
+ * streams have no such thread, and their errors say why a connection failed.
  *
  * A carrier dials until it is stopped, with a pause that grows. All calls come from the loop's thread, but open, close and free,
  * which come when that thread does not run. It reports by wire_up, wire_answer and wire_down, in the loop's thread; up and down
@@ -26,6 +27,8 @@ enum {
     RECONNECT_MIN_MS =
         20, /* the pause between attempts, half to all of it: doubled each time, reset by a connection */
     RECONNECT_MAX_MS = 1000,
+    CONNECT_MS = 10000, /* for an attempt; who has several addresses to try shares it among them */
+    GREET_MS = 5000,    /* from the connection to the other side's greeting */
     REPLY_BYTES_MAX =
         WIRE_MESSAGE_MAX + (1 << 20), /* what a peer may announce: one largest message and its clothes */
 };
@@ -44,6 +47,7 @@ struct carrier;
 
 struct carrier_ops {
     void (*send)(struct carrier *c, struct packet *p);
+    void (*flush)(struct carrier *c); /* the round ends: write what was sent in it. NULL: sending did */
     void (*reset)(struct carrier *c); /* the pipe is down: forget what was not sent */
     void (*drop)(struct carrier *c);  /* end the present pipe; `down` comes later */
     void (*stop)(struct carrier *c);  /* no more pipes: dial no more, end the present one */
@@ -60,6 +64,8 @@ struct carrier {
 };
 
 /* Begins to dial. INVALID_ARGUMENT (the URL, a file), NO_MEMORY, INTERNAL; nothing is left then. */
+int carrier_socket_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
+                        struct sluice_error *err);
 int carrier_stream_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
                         struct sluice_error *err);
 int carrier_inproc_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,

@@ -1,16 +1,11 @@
 /*
- * Frames over nng's byte streams: tcp, tls+tcp, ipc.
+ * Frames over nng's byte streams: tls+tcp.
  *
  *                  dialled              both said "SP"
  *     dialling ---------------> greeting -------------> up ------+
  *        ^                         |                     |       | an error, drop
  *        |     pause, growing      v                     v       |
  *        +---------------------- nothing <--- down ----- broken <+
- *
- * The framing is nng's, so that the other side is any REP socket: eight bytes each way that name the protocol, then messages, each
- * its length and a request id before the frame. Over ipc a byte 1 stands before the length.
- *
- *     0 'S' 'P' 0  protocol u16 BE  0 0       [1]  length of the rest u64 BE   request id u32 BE   frame
  *
  * A connection is an object of its own. Its two aios run in nng's threads, each in a chain: the callback takes what came, or sends
  * what is next, and starts the aio again. Whatever goes wrong there is reported to the loop, once, and the loop takes the
@@ -26,32 +21,9 @@
 #include "base/rng.h"
 #include "sdk/carrier.h"
 #include "sdk/error.h"
+#include "sdk/framing.h"
 
-enum {
-    SP_SIZE = 8, /* the greeting */
-    SP_REQ = 0x30,
-    SP_REP = 0x31,
-    LENGTH_SIZE = 8,
-    ID_SIZE = 4,
-    HEAD_MAX = 1 + LENGTH_SIZE + ID_SIZE,
-    SEND_AT_ONCE = 8,       /* packets; as many pieces as an aio takes */
-    READ_AHEAD = 64 * 1024, /* bytes; so small answers come many at once */
-    GREET_MS = 5000,        /* from the connection to the other side's greeting */
-    CONNECT_MS = 10000,
-    FRAME_ALIGN = 16,
-};
-_Static_assert((int)HEAD_MAX <= (int)CARRIER_ROOM, "a head fits before a frame");
-
-/* A frame coming in; then an event. */
-struct inbound {
-    struct event event;
-    struct stream *stream;
-    uint32_t tag;
-    size_t size, got;
-    uint8_t *frame;
-    _Alignas(FRAME_ALIGN) uint8_t bytes[]; /* the frame begins where its FlatBuffer is aligned */
-};
-enum { INBOUND_AT = FRAME_ALIGN - FRAME_SIZE % FRAME_ALIGN };
+enum { SEND_AT_ONCE = 8 }; /* as many pieces as an aio takes */
 
 struct connection {
     struct stream *stream;
@@ -63,23 +35,15 @@ struct connection {
     bool up;    /* `greeted` ran */
     bool ended; /* `broken` ran, before `greeted` did, which frees then */
     /* rx's chain */
-    bool heard;     /* their greeting */
-    uint8_t *ahead; /* READ_AHEAD bytes */
-    size_t ahead_at, ahead_end;
-    struct inbound *in; /* the frame that is coming, or NULL */
+    struct inlet in;
     /* under lock: the loop's thread and tx's chain */
     pthread_mutex_t lock;
-    bool sending;                     /* tx is under way */
-    struct packet *first, **last;     /* packets that wait */
-    struct packet *now[SEND_AT_ONCE]; /* those that tx sends */
-    size_t now_n;
-    nng_iov left[SEND_AT_ONCE]; /* what of them is left to send */
-    uint8_t greeting[SP_SIZE];
+    bool sending; /* tx is under way */
+    struct outlet out;
 };
 
 struct stream {
     struct carrier carrier;
-    bool ipc;
     nng_stream_dialer *dialer;
     nng_aio *dial;
     struct event dialled;
@@ -111,41 +75,16 @@ static void report_broken(struct connection *x)
 /* Starts tx with what waits. Under lock. */
 static void send_next(struct connection *x)
 {
-    x->now_n = 0;
-    while (x->first != NULL && x->now_n < SEND_AT_ONCE) {
-        struct packet *p = x->first;
-        x->first = p->next;
-        if (x->first == NULL)
-            x->last = &x->first;
-        uint8_t *head = p->frame - ID_SIZE - LENGTH_SIZE;
-        put_u64be(head, p->size + ID_SIZE);
-        put_u32be(head + LENGTH_SIZE, p->tag);
-        if (x->stream->ipc)
-            *--head = 1;
-        x->left[x->now_n] = (nng_iov){.iov_buf = head, .iov_len = (size_t)(p->frame - head) + p->size};
-        x->now[x->now_n++] = p;
-    }
-    x->sending = x->now_n > 0;
+    struct iovec pieces[SEND_AT_ONCE];
+    nng_iov iov[SEND_AT_ONCE];
+    size_t n = outlet_pieces(&x->out, pieces, SEND_AT_ONCE);
+    for (size_t i = 0; i < n; i++)
+        iov[i] = (nng_iov){.iov_buf = pieces[i].iov_base, .iov_len = pieces[i].iov_len};
+    x->sending = n > 0;
     if (x->sending) {
-        nng_aio_set_iov(x->tx, (unsigned)x->now_n, x->left);
+        nng_aio_set_iov(x->tx, (unsigned)n, iov);
         nng_stream_send(x->bytes, x->tx);
     }
-}
-
-/* `n` bytes went out. Returns how many pieces are left, at the front of `left`. */
-static size_t sent_bytes(struct connection *x, size_t n)
-{
-    size_t at = 0, pieces = x->now_n > 0 ? x->now_n : 1;
-    while (at < pieces && n >= x->left[at].iov_len) {
-        n -= x->left[at].iov_len;
-        x->left[at].iov_len = 0;
-        at++;
-    }
-    if (at < pieces) {
-        x->left[at].iov_buf = (uint8_t *)x->left[at].iov_buf + n;
-        x->left[at].iov_len -= n;
-    }
-    return pieces - at;
 }
 
 static void sent(void *arg)
@@ -156,152 +95,71 @@ static void sent(void *arg)
         return;
     }
     pthread_mutex_lock(&x->lock);
-    size_t pieces = x->now_n > 0 ? x->now_n : 1;
-    size_t left = sent_bytes(x, nng_aio_count(x->tx));
-    if (left > 0) {
-        nng_aio_set_iov(x->tx, (unsigned)left, x->left + (pieces - left));
-        nng_stream_send(x->bytes, x->tx);
-    } else {
-        for (size_t i = 0; i < x->now_n; i++)
-            packet_free(x->now[i]);
-        send_next(x);
-    }
+    outlet_went(&x->out, nng_aio_count(x->tx));
+    send_next(x);
     pthread_mutex_unlock(&x->lock);
 }
 
 /* ---- in */
 
-static void free_inbound(struct ref *r)
-{
-    mem_free(r->owner);
-}
-
 /* The loop's thread, though it stands here: a frame has arrived. */
 static void frame_arrived(struct event *e)
 {
     struct inbound *in = container_of(e, struct inbound, event);
-    struct stream *s = in->stream;
+    struct stream *s = in->to;
     if (s->closed)
         mem_free(in);
     else
-        wire_answer(s->carrier.wire, in->tag, ref_wrap(in->frame, in->size, free_inbound, in));
+        wire_answer(s->carrier.wire, in->tag, inbound_ref(in));
 }
 
 static void listen_on(struct connection *x)
 {
-    nng_iov pieces[2];
-    unsigned n = 0;
-    if (x->in != NULL)
-        pieces[n++] = (nng_iov){.iov_buf = x->in->frame + x->in->got, .iov_len = x->in->size - x->in->got};
-    pieces[n++] = (nng_iov){.iov_buf = x->ahead + x->ahead_end, .iov_len = READ_AHEAD - x->ahead_end};
-    nng_aio_set_iov(x->rx, n, pieces);
+    struct iovec pieces[2];
+    nng_iov iov[2];
+    size_t n = inlet_room(&x->in, pieces);
+    for (size_t i = 0; i < n; i++)
+        iov[i] = (nng_iov){.iov_buf = pieces[i].iov_base, .iov_len = pieces[i].iov_len};
+    nng_aio_set_iov(x->rx, (unsigned)n, iov);
     nng_stream_recv(x->bytes, x->rx);
 }
 
-static size_t ahead_left(const struct connection *x)
-{
-    return x->ahead_end - x->ahead_at;
-}
-
-/* Takes the other side's greeting off what came. False: it is none. */
-static bool take_greeting(struct connection *x)
-{
-    static const uint8_t expected[SP_SIZE] = {0, 'S', 'P', 0, 0, SP_REP, 0, 0};
-    if (ahead_left(x) < SP_SIZE)
-        return true;
-    if (memcmp(x->ahead + x->ahead_at, expected, SP_SIZE) != 0)
-        return false;
-    x->ahead_at += SP_SIZE;
-    x->heard = true;
-    loop_post(x->stream->carrier.loop, &x->greeted);
-    return true;
-}
-
-/* Takes a head off what came, and makes the frame that follows. False: it makes no sense. */
-static bool take_head(struct connection *x)
-{
-    size_t type = x->stream->ipc ? 1 : 0;
-    size_t head = type + LENGTH_SIZE + ID_SIZE;
-    if (ahead_left(x) < head)
-        return true;
-    const uint8_t *at = x->ahead + x->ahead_at;
-    uint64_t length = get_u64be(at + type);
-    if ((type != 0 && *at != 1) || length < ID_SIZE || length - ID_SIZE > REPLY_BYTES_MAX)
-        return false;
-    size_t size = (size_t)length - ID_SIZE;
-    struct inbound *in = mem_try(sizeof *in + INBOUND_AT + size);
-    if (in == NULL)
-        return false;
-    *in = (struct inbound){.event.run = frame_arrived,
-                           .stream = x->stream,
-                           .tag = get_u32be(at + type + LENGTH_SIZE),
-                           .size = size};
-    in->frame = in->bytes + INBOUND_AT;
-    x->in = in;
-    x->ahead_at += head;
-    return true;
-}
-
-/* Makes frames of what came. False: the other side speaks something else. */
+/* Hands over what came whole. False: the other side speaks something else. */
 static bool take_frames(struct connection *x)
 {
     for (;;) {
-        if (!x->heard && !take_greeting(x))
-            return false;
-        if (x->heard && x->in == NULL && !take_head(x))
-            return false;
-        struct inbound *in = x->in;
-        if (in == NULL)
-            return true; /* a head, or the greeting, has not come whole */
-        size_t n = in->size - in->got < ahead_left(x) ? in->size - in->got : ahead_left(x);
-        memcpy(in->frame + in->got, x->ahead + x->ahead_at, n);
-        in->got += n;
-        x->ahead_at += n;
-        if (in->got < in->size)
+        struct inbound *in;
+        switch (inlet_take(&x->in, &in)) {
+        case INLET_GREETING:
+            loop_post(x->stream->carrier.loop, &x->greeted);
+            break;
+        case INLET_FRAME:
+            in->event.run = frame_arrived;
+            in->to = x->stream;
+            loop_post(x->stream->carrier.loop, &in->event);
+            break;
+        case INLET_NOTHING:
             return true;
-        x->in = NULL;
-        loop_post(x->stream->carrier.loop, &in->event);
+        case INLET_NONSENSE:
+            return false;
+        }
     }
 }
 
 static void received(void *arg)
 {
     struct connection *x = arg;
-    if (nng_aio_result(x->rx) != 0) {
-        report_broken(x);
-        return;
+    if (nng_aio_result(x->rx) == 0) {
+        inlet_came(&x->in, nng_aio_count(x->rx));
+        if (take_frames(x)) {
+            listen_on(x);
+            return;
+        }
     }
-    size_t n = nng_aio_count(x->rx);
-    if (x->in != NULL) { /* its bytes went right to their place, those behind them into the read-ahead */
-        size_t part = n < x->in->size - x->in->got ? n : x->in->size - x->in->got;
-        x->in->got += part;
-        n -= part;
-    }
-    x->ahead_end += n;
-    if (!take_frames(x)) {
-        report_broken(x);
-        return;
-    }
-    memmove(x->ahead, x->ahead + x->ahead_at, ahead_left(x)); /* less than a head is left */
-    x->ahead_end -= x->ahead_at;
-    x->ahead_at = 0;
-    listen_on(x);
+    report_broken(x);
 }
 
 /* ---------------------------------------------------------------- connections, the loop's thread */
-
-static void packets_free(struct connection *x)
-{
-    for (size_t i = 0; i < x->now_n; i++)
-        packet_free(x->now[i]);
-    for (struct packet *p = x->first, *next; p != NULL; p = next) {
-        next = p->next;
-        packet_free(p);
-    }
-    x->now_n = 0;
-    x->first = NULL;
-    x->last = &x->first;
-}
 
 /* No callback runs any more when it returns. */
 static void connection_stop(struct connection *x)
@@ -317,9 +175,8 @@ static void connection_free(struct connection *x)
     nng_aio_free(x->rx);
     nng_aio_free(x->tx);
     nng_stream_free(x->bytes);
-    packets_free(x);
-    mem_free(x->in);
-    mem_free(x->ahead);
+    outlet_clear(&x->out);
+    inlet_free(&x->in);
     pthread_mutex_destroy(&x->lock);
     mem_free(x);
 }
@@ -374,15 +231,16 @@ static void broken(struct event *e)
     connection_stop(x);
     s->connection = NULL;
     if (!s->closed) {
+        bool late = !timer_is_set(&s->greet);
         timer_stop(s->carrier.loop, &s->greet);
         if (x->up)
             wire_down(s->carrier.wire);
-        else if (!x->heard)
+        else if (!x->in.heard && !late)
             s->trouble = "what listens there is no broker, or refuses us";
         dial_later(s);
     }
     x->ended = true;
-    if (x->up || !x->heard) /* else `greeted` is in the inbox */
+    if (x->up || !x->in.heard) /* else `greeted` is in the inbox */
         connection_free(x);
 }
 
@@ -394,18 +252,14 @@ static struct connection *connection_new(struct stream *s, nng_stream *bytes)
     x->bytes = bytes;
     x->greeted.run = greeted;
     x->broken.run = broken;
-    x->ahead = mem_alloc(READ_AHEAD);
-    x->last = &x->first;
+    outlet_init(&x->out, false);
+    inlet_init(&x->in, false);
     pthread_mutex_init(&x->lock, NULL);
     if (nng_aio_alloc(&x->rx, received, x) != 0 || nng_aio_alloc(&x->tx, sent, x) != 0) {
         connection_free(x);
         return NULL;
     }
-    memcpy(x->greeting, (uint8_t[]){0, 'S', 'P', 0, 0, SP_REQ, 0, 0}, SP_SIZE);
-    x->left[0] = (nng_iov){.iov_buf = x->greeting, .iov_len = SP_SIZE};
-    x->sending = true;
-    nng_aio_set_iov(x->tx, 1, x->left);
-    nng_stream_send(x->bytes, x->tx);
+    send_next(x); /* the greeting */
     listen_on(x);
     return x;
 }
@@ -414,7 +268,6 @@ static const char *why(int rv)
 {
     switch (rv) {
     case NNG_ECONNREFUSED:
-    case NNG_ENOENT: /* of ipc */
         return "nobody listens there";
     case NNG_ETIMEDOUT:
         return "connecting timed out";
@@ -465,9 +318,7 @@ static void stream_send(struct carrier *c, struct packet *p)
         return;
     }
     pthread_mutex_lock(&x->lock);
-    p->next = NULL;
-    *x->last = p;
-    x->last = &p->next;
+    outlet_push(&x->out, p);
     if (!x->sending)
         send_next(x);
     pthread_mutex_unlock(&x->lock);
@@ -546,8 +397,6 @@ static int use_file(struct stream *s, const char *option, const char *path, stru
 
 static int use_tls(struct stream *s, const struct sluice_options *o, struct sluice_error *err)
 {
-    if (strncmp(o->broker, "tls", 3) != 0)
-        return 0;
     int code = use_file(s, NNG_OPT_TLS_CA_FILE, o->tls_ca_file, err);
     return code == 0 ? use_file(s, NNG_OPT_TLS_CERT_KEY_FILE, o->tls_cert_file, err) : code;
 }
@@ -558,7 +407,6 @@ int carrier_stream_open(struct carrier **out, const struct sluice_options *o, st
     const char *url = o->broker;
     struct stream *s = mem_zalloc(sizeof *s);
     s->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
-    s->ipc = strncmp(url, "ipc:", strlen("ipc:")) == 0;
     s->dialled.run = dialled;
     s->redial.fire = redial;
     s->greet.fire = greet_late;
@@ -567,7 +415,9 @@ int carrier_stream_open(struct carrier **out, const struct sluice_options *o, st
     uint64_t seed;
     entropy_fill(&seed, sizeof seed);
     rng_seed(&s->rng, seed);
-    int rv = strncmp(url, "ws", 2) == 0 ? NNG_ENOTSUP : nng_stream_dialer_alloc(&s->dialer, url);
+    int rv = nng_stream_dialer_alloc(&s->dialer, url);
+    if (rv == 0 && strncasecmp(url, "tls+tcp", strlen("tls+tcp")) != 0)
+        rv = NNG_ENOTSUP;
     if (rv == 0)
         rv = nng_aio_alloc(&s->dial, dial_done, s);
     if (rv != 0) {
@@ -582,7 +432,7 @@ int carrier_stream_open(struct carrier **out, const struct sluice_options *o, st
         mem_free(s);
         return code;
     }
-    nng_stream_dialer_set_bool(s->dialer, NNG_OPT_TCP_NODELAY, true); /* or not supported, over ipc */
+    nng_stream_dialer_set_bool(s->dialer, NNG_OPT_TCP_NODELAY, true);
     nng_stream_dialer_set_bool(s->dialer, NNG_OPT_TCP_KEEPALIVE, true);
     nng_aio_set_timeout(s->dial, CONNECT_MS);
     nng_stream_dialer_dial(s->dialer, s->dial);

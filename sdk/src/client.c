@@ -315,6 +315,7 @@ static void client_round(struct loop *l)
         (s->session.state == SESSION_DEAD || (producer_idle(&s->producer) && settler_idle(&s->settler))))
         close_bye(s);
     session_send(&s->session);
+    wire_flush(s->wire);
     atomic_store(&s->counters.connected, s->session.state == SESSION_READY);
     atomic_store(&s->counters.repeated, s->session.repeated);
     atomic_store(&s->counters.reconnects, s->session.reconnects);

@@ -3,7 +3,7 @@
  *
  *     callers                               the loop's thread
  *     publish  -> producer: a batch per      producer: batches into lanes  ---\
- *                 partition, under its lock                                     session -> wire -> nng
+ *                 partition, under its lock                                     session -> wire -> carrier
  *     receive  -> waits                      consumer: shared long polls   ---/
  *     ack ..   -> waits, or not              settler: many into one request
  *     the rest -> one request, waits

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 
@@ -33,15 +34,46 @@ static void fire_timers(struct loop *l)
     }
 }
 
+/* Until a descriptor has something or the first timer is due. This thread takes no signals. */
+static void sleep_on(struct loop *l)
+{
+    struct pollfd fds[1 + LOOP_WATCHES_MAX] = {{.fd = inbox_fd(&l->inbox), .events = POLLIN}};
+    for (size_t i = 0; i < l->watches_n; i++)
+        fds[1 + i] = (struct pollfd){.fd = l->watches[i]->fd, .events = l->watches[i]->events};
+    struct heap_node *first = heap_peek(&l->timers);
+    struct timespec left;
+    if (first != NULL) {
+        uint64_t now = clock_mono_ns();
+        uint64_t ns = first->due > now ? first->due - now : 0;
+        left = (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    }
+    int n = ppoll(fds, 1 + l->watches_n, first != NULL ? &left : NULL, NULL);
+    for (size_t i = 0; i < l->watches_n; i++)
+        l->watches[i]->revents = n > 0 ? fds[1 + i].revents : 0;
+}
+
+/* From the last to the first: one that ends itself gives its place to one that was called. */
+static void look_at_watches(struct loop *l, bool polled)
+{
+    for (size_t i = l->watches_n; i-- > 0;) {
+        struct watch *w = l->watches[i];
+        if (!polled || w->revents != 0)
+            w->ready(w, polled ? w->revents : 0);
+    }
+}
+
 static void *loop_main(void *arg)
 {
     struct loop *l = arg;
     here = l;
     while (!l->stopping) {
-        struct heap_node *first = heap_peek(&l->timers);
-        inbox_wait(&l->inbox, first != NULL ? first->due : UINT64_MAX);
+        bool sleeps = inbox_arm(&l->inbox);
+        if (sleeps)
+            sleep_on(l);
+        inbox_disarm(&l->inbox);
         l->now_ns = clock_mono_ns();
         run_events(l);
+        look_at_watches(l, sleeps);
         fire_timers(l);
         l->round(l);
     }
@@ -114,6 +146,23 @@ void timer_stop(struct loop *l, struct timer *t)
 {
     if (timer_is_set(t))
         heap_remove(&l->timers, &t->node);
+}
+
+void watch_begin(struct loop *l, struct watch *w, int fd, short events)
+{
+    assert(l->watches_n < LOOP_WATCHES_MAX);
+    w->fd = fd;
+    w->events = events;
+    w->revents = 0;
+    l->watches[l->watches_n++] = w;
+}
+
+void watch_end(struct loop *l, struct watch *w)
+{
+    for (size_t i = 0; i < l->watches_n; i++) {
+        if (l->watches[i] == w)
+            l->watches[i] = l->watches[--l->watches_n];
+    }
 }
 
 void waiter_init(struct waiter *w)

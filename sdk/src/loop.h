@@ -1,10 +1,12 @@
 /*
- * The client's one thread: it takes events from the inbox in the order in which they were pushed, fires the timers that are
- * due, lets the parts send what they now can, and sleeps until there is more.
+ * The client's one thread: it takes events from the inbox in the order in which they were pushed, looks after its sockets, fires
+ * the timers that are due, lets the parts send what they now can, and sleeps until there is more.
  *
- *     callers, nng's threads ---event---> inbox ---> run ... run ---> timers due ---> round ---> sleep
+ *     callers, nng's threads ---event---> inbox ---> run ... run ---> watches ---> timers due ---> round ---> sleep
+ *                                         sockets --------------------^
  *
- * What the thread owns needs no lock. Every other thread hands over: it pushes an event that knows what to do on arrival.
+ * What the thread owns needs no lock. Every other thread hands over: it pushes an event that knows what to do on arrival. A socket
+ * needs no other thread: it is polled together with the inbox, and what woke the thread is handled in one round, whichever it was.
  */
 #ifndef SDK_LOOP_H
 #define SDK_LOOP_H
@@ -30,10 +32,25 @@ struct timer {
     void (*fire)(struct timer *t);
 };
 
+/*
+ * A descriptor that the loop polls. `ready` is called with what poll said of it. After events that came before the loop could sleep
+ * nothing was polled: then it is called with 0, and finds out by trying, which costs no more than asking would.
+ */
+struct watch {
+    int fd;
+    short events;  /* what is waited for; may change at any time */
+    short revents; /* the loop's: what the last poll said */
+    void (*ready)(struct watch *w, int revents);
+};
+
+enum { LOOP_WATCHES_MAX = 4 };
+
 struct loop {
     /* any thread */
     struct inbox inbox;
     /* the loop's thread */
+    struct watch *watches[LOOP_WATCHES_MAX];
+    size_t watches_n;
     struct heap timers;
     uint64_t now_ns; /* monotonic, as of this round */
     bool stopping;
@@ -70,6 +87,10 @@ static inline bool timer_is_set(const struct timer *t)
 {
     return t->node.place != 0;
 }
+
+/* Watches a descriptor; no longer. At most LOOP_WATCHES_MAX at once. Loop's thread, also within `ready`. */
+void watch_begin(struct loop *l, struct watch *w, int fd, short events);
+void watch_end(struct loop *l, struct watch *w);
 
 /* One thread waits, on its stack, for one thing to be done by another. */
 struct waiter {

@@ -28,18 +28,36 @@ struct wire {
     uint64_t sent;
 };
 
+typedef int carrier_open_fn(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
+                            struct sluice_error *err);
+
+static carrier_open_fn *carrier_for(const char *url)
+{
+    static const struct {
+        const char *scheme;
+        carrier_open_fn *open;
+    } carriers[] = {
+        {"tcp:", carrier_socket_open},  {"tcp4:", carrier_socket_open},    {"tcp6:", carrier_socket_open},
+        {"ipc:", carrier_socket_open},  {"inproc:", carrier_inproc_open},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(carriers); i++) {
+        if (strncasecmp(url, carriers[i].scheme, strlen(carriers[i].scheme)) == 0)
+            return carriers[i].open;
+    }
+    return carrier_stream_open; /* tls+tcp; nothing else is known to it */
+}
+
 int wire_open(struct wire **out, const struct sluice_options *o, struct loop *loop, const struct wire_events *events,
               void *user, struct sluice_error *err)
 {
     struct wire *w = mem_zalloc(sizeof *w);
     w->events = events;
     w->user = user;
-    bool inproc = strncmp(o->broker, "inproc:", strlen("inproc:")) == 0;
-    /* The first of these calls in a process starts nng's threads, which are to take no signals. */
+    /* What nng carries starts nng's threads, the first in a process, and they are to take no signals. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = (inproc ? carrier_inproc_open : carrier_stream_open)(&w->carrier, o, w, loop, err);
+    int code = carrier_for(o->broker)(&w->carrier, o, w, loop, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {
         mem_free(w);
@@ -118,6 +136,12 @@ int wire_send(struct wire *w, const struct wire_request *r, size_t bytes_max, vo
     *slot = (struct slot){.owner = owner, .tag = p->tag, .due_ns = due_ns};
     w->carrier->ops->send(w->carrier, p);
     return 0;
+}
+
+void wire_flush(struct wire *w)
+{
+    if (w->carrier->ops->flush != NULL)
+        w->carrier->ops->flush(w->carrier);
 }
 
 void wire_reset(struct wire *w)

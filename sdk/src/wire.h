@@ -42,6 +42,9 @@ bool wire_ready(const struct wire *w);
  * if it has more than `bytes_max` bytes or cannot be encoded. */
 int wire_send(struct wire *w, const struct wire_request *r, size_t bytes_max, void *owner, uint64_t due_ns);
 
+/* The end of a round: what was sent in it goes out together. */
+void wire_flush(struct wire *w);
+
 /* The pipe is lost: frees all slots and forgets what was not sent yet. */
 void wire_reset(struct wire *w);
 
