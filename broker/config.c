@@ -20,6 +20,7 @@ enum { CONFIG_count = CONFIG_COUNT, CONFIG_ms = CONFIG_MS, CONFIG_bytes = CONFIG
 
 const struct config_key config_keys[] = {
     KEY("data", CONFIG_TEXT, data, "directory of the broker's data"),
+    KEY("backup_dir", CONFIG_TEXT, backup_dir, "directory that backups are made in, on the file system of the data and not within it; empty: none are made"),
     KEY("listen", CONFIG_LIST, listen,
         "addresses for clients: tcp://, tls+tcp://, ipc://, inproc://; port 0 is any free one"),
     KEY("publish", CONFIG_LIST, publish, "addresses for hints; may be empty"),
@@ -50,6 +51,7 @@ void config_init(struct config *c)
                          .wire = wire_bounds_default,
                          .http_limits = http_bounds_default,
                          .broker = broker_limits_default,
+                         .backup_dir = mem_strdup(""),
                          .http = mem_strdup("127.0.0.1:7480"),
                          .tls_cert = mem_strdup(""),
                          .tls_key = mem_strdup(""),
@@ -246,6 +248,22 @@ static int check_limits(const struct config *c, struct err *e)
     return code;
 }
 
+/* Below the data it would be in every copy of them, and taken for theirs. By name only: what links lead to, nobody sees here. */
+static int check_backup_dir(const struct config *c, struct err *e)
+{
+    const char *dir = c->backup_dir;
+    size_t data = c->data != NULL ? strlen(c->data) : 0;
+    if (dir[0] == '\0')
+        return E_OK;
+    if (dir[0] != '/')
+        return err_set(e, E_CONFIG, "backup_dir: '%s' is no absolute path", dir);
+    while (data > 1 && c->data[data - 1] == '/')
+        data--;
+    if (data > 0 && strncmp(dir, c->data, data) == 0 && (dir[data] == '/' || dir[data] == '\0'))
+        return err_set(e, E_CONFIG, "backup_dir: '%s' is within the data directory, '%s'", dir, c->data);
+    return E_OK;
+}
+
 int config_check(const struct config *c, bool need_data, struct err *e)
 {
     enum log_level level;
@@ -257,6 +275,8 @@ int config_check(const struct config *c, bool need_data, struct err *e)
         return err_set(e, E_CONFIG, "log_level: %s", e->text);
     if (check_addresses(c, "listen", &c->listen, e) != E_OK ||
         check_addresses(c, "publish", &c->publish, e) != E_OK)
+        return e->code;
+    if (check_backup_dir(c, e) != E_OK)
         return e->code;
     return check_limits(c, e);
 }

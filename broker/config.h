@@ -29,6 +29,7 @@ struct strings {
 
 struct config {
     char *data; /* directory; NULL: not given */
+    char *backup_dir;                  /* "": no backups */
     struct strings listen, publish;
     char *http;                        /* HOST:PORT; "": no HTTP */
     char *tls_cert, *tls_key, *tls_ca; /* "": none */

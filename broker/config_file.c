@@ -22,7 +22,7 @@ struct file_tls {
 };
 
 struct file {
-    char *data, *http, *log_level;
+    char *data, *backup_dir, *http, *log_level;
     char **listen, **publish;
     unsigned listen_count, publish_count;
     struct file_tls *tls;
@@ -52,6 +52,7 @@ static const cyaml_schema_value_t address = {
 
 static const cyaml_schema_field_t file_fields[] = {
     TEXT(struct file, data),
+    TEXT(struct file, backup_dir),
     TEXT(struct file, http),
     TEXT(struct file, log_level),
     CYAML_FIELD_SEQUENCE("listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, listen, &address, 0,
@@ -133,7 +134,7 @@ static int apply_file(struct config *c, const struct file *f, struct err *e)
     const struct file_tls no_tls = {0}, *t = f->tls != NULL ? f->tls : &no_tls;
     const struct file_limits no_limits = {0}, *l = f->limits != NULL ? f->limits : &no_limits;
     const char *const texts[][2] = {
-        {"data", f->data},     {"http", f->http},   {"log_level", f->log_level},
+        {"data", f->data},     {"http", f->http},   {"log_level", f->log_level}, {"backup_dir", f->backup_dir},
         {"tls.cert", t->cert}, {"tls.key", t->key}, {"tls.ca", t->ca},
 #define L(group, name, unit, def, min, max, help) {"limits." #name, l->name},
 #include "broker/every_limit.def"

@@ -225,6 +225,7 @@ void log_fill(const struct log_source *src, struct op *op, log_unreadable_fn *un
 {
     switch (op->read) {
     case READ_NONE:
+    case READ_BACKUP: /* is not ours */
         break;
     case READ_FETCH:
         fill_fetch(src, op);

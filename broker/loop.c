@@ -51,6 +51,7 @@ struct loop {
     struct tail *tail;
     struct readers *readers;
     struct reclaim *reclaim; /* NULL: there is none */
+    struct backup *backup;   /* NULL: likewise */
     struct inbox inbox;
     struct event stop_event;
 
@@ -99,10 +100,21 @@ static void finish(struct loop *l, struct op *op)
     op->done(op);
 }
 
+static void answer_with(struct op *op, int code)
+{
+    op->reply = (struct wire_reply){.code = (uint16_t)code};
+    op->read = READ_NONE;
+    op->done(op);
+}
+
 /* What the reply stands on is there: fetch its bytes, if it has any, and let it go. */
 static void release(struct loop *l, struct op *op)
 {
-    if (op->read != READ_NONE)
+    if (op->read == READ_BACKUP && l->backup != NULL)
+        backup_take(l->backup, op, atomic_load(&l->durable));
+    else if (op->read == READ_BACKUP)
+        answer_with(op, E_UNSUPPORTED);
+    else if (op->read != READ_NONE)
         readers_fill(l->readers, op);
     else
         finish(l, op);
@@ -618,6 +630,8 @@ void loop_status(struct loop *l, struct loop_status *out)
     out->sync_ns = atomic_load(&l->sync_ns);
     if (l->reclaim != NULL)
         reclaim_counts(l->reclaim, &out->reclaims, &out->reclaimed_bytes);
+    if (l->backup != NULL)
+        backup_counts(l->backup, &out->backups);
     out->writes = atomic_load(&l->writes);
     out->write_ns = atomic_load(&l->write_ns);
 }
@@ -678,6 +692,10 @@ int loop_start(struct loop *l, struct err *e)
                                             .bytes_min = l->options.reclaim_bytes_min, .failed = on_failed, .user = l};
     if (reclaim.interval_ms != 0 && reclaim_start(&l->reclaim, &reclaim, e) != 0)
         return E_INTERNAL;
+    const struct backup_options backup = {.store = l->options.store, .dir = l->options.backup_dir, .data = l->options.data_dir,
+                                          .kept_max = l->options.backups_max, .reserve_bytes = l->options.limits->disk_reserve_bytes};
+    if (backup_start(&l->backup, &backup, e) != E_OK)
+        return E_INTERNAL;
     int code = pthread_create(&l->sync_thread, NULL, sync_main, l);
     if (code == 0 && (code = pthread_create(&l->loop_thread, NULL, loop_main, l)) != 0) {
         atomic_store(&l->running, false);
@@ -721,13 +739,6 @@ void loop_stop(struct loop *l, uint32_t drain_ms)
 }
 
 int loop_sync(struct loop *l) { return sync_some(l) ? E_OK : E_STORE_FAILED; }
-
-static void answer_with(struct op *op, int code)
-{
-    op->reply = (struct wire_reply){.code = (uint16_t)code};
-    op->read = READ_NONE;
-    op->done(op);
-}
 
 /* Nothing is stepped any more. What was stepped and is not known to be on disk has an unknown outcome; what was not stepped, or whose
  * write was refused for space to the end, has none. */
@@ -787,6 +798,8 @@ void loop_close(struct loop *l)
     if (l->reclaim != NULL)
         store_reclaim_end(l->options.store);
     reclaim_stop(l->reclaim);
+    backup_stop(l->backup);
+    l->backup = NULL;
     readers_stop(l->readers);
     if (l->engine != NULL) {
         drop_everything(l);

@@ -9,6 +9,7 @@
 #ifndef BROKER_LOOP_H
 #define BROKER_LOOP_H
 
+#include "broker/backup.h"
 #include "engine/engine.h"
 
 struct loop;
@@ -21,6 +22,8 @@ struct loop_options {
     size_t inbox_bytes_max;              /* 0: 256 MiB */
     uint64_t reclaim_interval_ms;        /* 0: disk space is not given back */
     uint64_t reclaim_bytes_min;
+    const char *backup_dir, *data_dir;   /* as in backup.h; NULL: none */
+    uint64_t backups_max;
     uint64_t seed;
     /* Called in the loop's thread; they must not block. NULL: not wanted. */
     void (*hint)(void *user, uint32_t group, const char *topic, const char *name);
@@ -50,6 +53,7 @@ struct loop_status {
     struct store_stats store;
     uint32_t epoch;
     uint64_t reclaims, reclaimed_bytes;
+    struct backup_counts backups;
     uint64_t turn, durable_turn, syncs, sync_ns, writes, write_ns, tail_cache_bytes, inbox_bytes, started_wall_ms;
     bool read_only;      /* the disk is full: changes are refused, tried again by itself */
     bool below_reserve;  /* produces are refused */

@@ -222,6 +222,7 @@ template <class S, class F> bool each_body(wire::RequestBody, int kind, S &s, F 
         REQUEST(VERB_GROUP_COMMIT, GroupCommit, s.commit);
         REQUEST(VERB_GROUP_SEEK, GroupSeek, s.seek);
         REQUEST(VERB_GROUP_MEMBERS, GroupMembers, s.members);
+        REQUEST(VERB_BACKUP, Backup, s.backup);
     }
     return false;
 }
@@ -252,10 +253,11 @@ template <class S, class F> bool each_body(wire::ReplyBody, int kind, S &s, F f)
         REPLY(BODY_COMMIT, CommitReply, s.commit);
         REPLY(BODY_SEEK, SeekReply, s.seek);
         REPLY(BODY_MEMBERS, MembersReply, s.members);
+        REPLY(BODY_BACKUP, BackupReply, s.backup);
     }
     return false;
 }
-static_assert(BODY_MEMBERS == static_cast<int>(wire::ReplyBody::MAX));
+static_assert(BODY_BACKUP == static_cast<int>(wire::ReplyBody::MAX));
 
 #define PACKET(kind, T, member) KIND(kind, plugin::BodyTraits, plugin::T, member)
 template <class S, class F> bool each_body(plugin::Body, int kind, S &s, F f)

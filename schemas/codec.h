@@ -86,6 +86,7 @@ enum wire_verb {
     VERB_GROUP_COMMIT,
     VERB_GROUP_SEEK,
     VERB_GROUP_MEMBERS,
+    VERB_BACKUP,
     VERB_COUNT
 };
 
@@ -109,7 +110,8 @@ enum wire_body { /* position in the union ReplyBody */
     BODY_MEMBER,
     BODY_COMMIT,
     BODY_SEEK,
-    BODY_MEMBERS
+    BODY_MEMBERS,
+    BODY_BACKUP
 };
 
 enum durability { DURABILITY_NONE, DURABILITY_DISK, DURABILITY_OS };
@@ -277,6 +279,7 @@ struct wire_group_seek {
     uint32_t items_n;
 };
 struct wire_group_members { struct view topic, group; uint32_t from, limit; };
+struct wire_backup { struct view name; };
 struct wire_held_list {
     const struct wire_held_filter *filter; /* NULL: none */
     struct view topic, group;
@@ -315,6 +318,7 @@ struct wire_request {
         struct wire_group_commit commit;
         struct wire_group_seek seek;
         struct wire_group_members members;
+        struct wire_backup backup;
     };
 };
 
@@ -459,6 +463,7 @@ struct wire_members_reply {
     uint32_t members_n, partitions_n;
     bool more;
 };
+struct wire_backup_reply { struct view path; uint64_t turn, bytes, files, took_ms; };
 struct wire_health_reply {
     struct view status, version, reason;
     uint32_t epoch, topics, groups, sessions;
@@ -492,6 +497,7 @@ struct wire_reply {
         struct wire_commit_reply commit;
         struct wire_seek_reply seek;
         struct wire_members_reply members;
+        struct wire_backup_reply backup;
     };
 };
 

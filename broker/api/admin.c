@@ -1,4 +1,4 @@
-/* The checks of what makes, changes and lists topics and groups. */
+/* The checks of what makes, changes and lists topics and groups, and of backups. */
 #include "api/checks.h"
 
 enum { DELIVERIES_MAX = 1000 };
@@ -99,5 +99,16 @@ int check_group_control(struct api *a, struct op *op, struct err *e)
         code = check_name("group", c->name, false, e);
     if (code == E_OK && (c->act < GROUP_PAUSE || c->act > GROUP_PURGE))
         return err_set(e, E_INVALID_ARGUMENT, "group_control.act is %u: 1 pause, 2 resume, 3 purge", c->act);
+    return code;
+}
+
+/* A name as others have, so no path; one that begins with a dot would be hidden, or is the directory itself. */
+int check_backup(struct api *a, struct op *op, struct err *e)
+{
+    (void)a;
+    struct view name = op->request.backup.name;
+    int code = check_name("backup", name, false, e);
+    if (code == E_OK && name.data[0] == '.')
+        return err_set(e, E_INVALID_ARGUMENT, "backup '%.*s': the name begins with a dot", (int)name.size, (const char *)name.data);
     return code;
 }

@@ -41,6 +41,7 @@ static const struct api_verb verbs[VERB_COUNT] = {
     [VERB_GROUP_COMMIT] = {"group_commit", RIGHT_READ, true, check_group_commit},
     [VERB_GROUP_SEEK] = {"group_seek", RIGHT_ADMIN, true, check_group_seek},
     [VERB_GROUP_MEMBERS] = {"group_members", RIGHT_READ, false, check_group_members},
+    [VERB_BACKUP] = {"backup", RIGHT_ADMIN, false, check_backup},
 };
 
 const struct api_verb *api_verb(unsigned verb)

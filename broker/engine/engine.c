@@ -135,6 +135,14 @@ static void do_health(struct engine *en, struct op *op)
     answer_now(en, op);
 }
 
+/* The store's business: nothing of it is known here. */
+static void do_backup(struct engine *en, struct op *op)
+{
+    op->reply.body = BODY_BACKUP;
+    op->read = READ_BACKUP;
+    answer_now(en, op);
+}
+
 typedef void read_fn(struct engine *en, struct op *op);
 typedef void session_fn(struct engine *en, struct op *op, struct session *s);
 
@@ -177,6 +185,7 @@ static const struct verb {
     [VERB_GROUP_COMMIT] = {.with = commit_request, .numbered = true, .while_stopping = true},
     [VERB_GROUP_SEEK] = {.with = commit_seek, .numbered = true},
     [VERB_GROUP_MEMBERS] = {.read = members_list, .while_stopping = true},
+    [VERB_BACKUP] = {.read = do_backup},
 };
 
 bool engine_reads(enum wire_verb verb)

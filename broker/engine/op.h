@@ -21,6 +21,7 @@ enum op_read {
     READ_RECORDS, /* reply.receive or reply.settle.receive: fill in records and data */
     READ_OFFSET, /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
     READ_HELD,   /* reply.held: rows, then records and data (held_page) */
+    READ_BACKUP, /* nothing of the log: a backup is to be made before the reply leaves */
     READ_INDEX   /* `asks` are filled in, and the operation goes back to the engine, which answers it then */
 };
 

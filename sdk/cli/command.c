@@ -289,6 +289,13 @@ static const char completion_details[] =
     "  source <(sluice completion zsh)                  in ~/.zshrc, after compinit\n"
     "  sluice completion fish | source                  in ~/.config/fish/config.fish";
 
+static const char backup_details[] =
+    "Makes a backup below the directory that the broker was given for it (backup_dir), named NAME or\n"
+    "by the time, while the broker serves. What was acknowledged as on disk before is in it. It is a\n"
+    "data directory: `sluice-broker --data` on a copy of it is the restore. It shares files with the\n"
+    "broker's data, so it costs little space at first, and keeps what is deleted there later: copy it\n"
+    "to another machine, and remove it. Large logs may need a longer --timeout.";
+
 const struct command commands[] = {
     {"topic", "create", "NAME", "make a topic", topic_create_details, topic_create_options, topic_create},
     {"topic", "ls", "", "list topics", NULL, none, topic_ls},
@@ -319,6 +326,7 @@ const struct command commands[] = {
     {"sched", "rm", "TOPIC NAME", "it does not come any more", NULL, destroy_options, sched_rm},
     {"sched", "move", "TOPIC NAME", "it comes at another time", NULL, sched_move_options, sched_move},
     {"explain", NULL, "TOPIC", "what keeps a message from being delivered", explain_details, explain_options, explain},
+    {"backup", NULL, "[NAME]", "have the broker make a copy of its data", backup_details, none, backup},
     {"health", NULL, "", "whether the broker is well: exit 0, or 10", NULL, none, health},
     {"completion", NULL, "bash|zsh|fish [WORD...]", "what makes a shell complete these words",
      completion_details, none, completion},

@@ -109,6 +109,7 @@ int sched_ls(const struct args *a);
 int sched_rm(const struct args *a);
 int sched_move(const struct args *a);
 int explain(const struct args *a);
+int backup(const struct args *a);
 int health(const struct args *a);
 int completion(const struct args *a);
 int help(const struct args *a);

@@ -60,6 +60,15 @@ ends_at_its_start() {
     sluice topic show "$t" -o json | grep -q '"partition":0,"start":\([1-9][0-9]*\),"end":\1,.*"partition":1,"start":\([1-9][0-9]*\),"end":\2,'
 }
 
+# A broker that was given no directory for backups; prints where it listens.
+without_backup_dir() {
+    : >"$WORK/without.ready"
+    sluice-broker --data "$WORK/without" --listen "ipc://$WORK/without.sock" --no-publish --no-http >"$WORK/without.ready" 2>>"$WORK/broker.log" &
+    echo $! >"$WORK/without.pid"
+    until grep -q ready "$WORK/without.ready"; do sleep 0.02; done
+    echo "ipc://$WORK/without.sock"
+}
+
 # ---- produce, consume ----
 
 what_is_produced_is_consumed_in_order() {
@@ -774,6 +783,32 @@ health_is_exit_0_or_10() {
     status 10 sluice health -b tcp://127.0.0.1:1 --timeout 300ms -o json >"$WORK/out"
     grep -q '^{"status":"unreachable",' "$WORK/out"
     status 10 sluice health -b "ipc://$WORK/nobody"
+}
+
+a_backup_is_a_data_directory_that_a_broker_begins_with() {
+    topic
+    echo kept | sluice produce "$t" >/dev/null
+    sluice backup "one-$t" >"$WORK/got"
+    grep -q "^path: *$WORK/backups/one-$t\$" "$WORK/got"
+    grep -q '^turn: *[1-9][0-9]*$' "$WORK/got"
+    grep -q '^took: *[0-9.]* s$' "$WORK/got"
+    sluice backup -o json | grep -q "^{\"path\":\"$WORK/backups/20[0-9TZ.]*\",\"turn\":[0-9]*,\"bytes\":[0-9]*,\"files\":[0-9]*,\"seconds\":[0-9.e-]*}\$"
+    status 6 sluice backup "one-$t"
+    said "backup 'one-$t' exists"
+    status 2 sluice backup ../elsewhere
+    [ ! -e "$WORK/elsewhere" ]
+    echo later | sluice produce "$t" >/dev/null
+    cp -a "$WORK/backups/one-$t" "$WORK/restored"
+    : >"$WORK/restored.ready"
+    sluice-broker --data "$WORK/restored" --listen "ipc://$WORK/restored.sock" --no-publish --no-http >"$WORK/restored.ready" 2>>"$WORK/broker.log" &
+    local other=$!
+    until grep -q ready "$WORK/restored.ready"; do kill -0 $other; sleep 0.02; done
+    sluice consume "$t" --from start --exit-at-end -b "ipc://$WORK/restored.sock" | expect 'what it has' kept
+    kill $other
+    wait $other
+    status 1 sluice backup one -b "$(without_backup_dir)"
+    said 'backup_dir is not set'
+    kill "$(cat "$WORK/without.pid")"
 }
 
 a_broker_that_is_not_there_is_exit_5_at_once_or_after_the_timeout_that_was_given() {

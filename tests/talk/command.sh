@@ -38,7 +38,7 @@ tell_if_stuck() {
 start_broker() {
     local listen=${SLUICE_BROKER:-tcp://127.0.0.1:0}
     : >"$WORK/ready"
-    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 --set limits.retention_interval_ms=200ms \
+    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 --set limits.retention_interval_ms=200ms --set backup_dir="$WORK/backups" \
         >"$WORK/ready" 2>>"$WORK/broker.log" &
     BROKER_PID=$!
     disown

@@ -449,6 +449,21 @@ static void page(struct lag_walk *w)
     pages++;
 }
 
+static void a_backup_is_named_and_nothing_else(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    static const char *const bad[] = {"", ".", "..", ".partial", "../other", "a/b", "/tmp/x", "a b"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(submit(&f, (struct wire_request){.verb = VERB_BACKUP, .backup = {view_of_str(bad[i])}}), E_INVALID_ARGUMENT);
+    assert_int_equal(submit(&f, (struct wire_request){.verb = VERB_BACKUP}), E_INVALID_ARGUMENT);
+    assert_has(text, "backup");
+    assert_int_equal(submit(&f, (struct wire_request){.verb = VERB_BACKUP, .backup = {VIEW_LIT("2026.a-b_c")}}), E_OK);
+    assert_int_equal(api_verb(VERB_BACKUP)->right, RIGHT_ADMIN);
+    end(&f);
+}
+
 static void what_members_of_stream_groups_ask_is_checked(void **state)
 {
     (void)state;
@@ -536,6 +551,7 @@ int main(void)
         cmocka_unit_test(a_receive_that_a_settle_carries_is_checked_too),
         cmocka_unit_test(a_fetch_reads_from_somewhere),
         cmocka_unit_test(lists_select_by_names),
+        cmocka_unit_test(a_backup_is_named_and_nothing_else),
         cmocka_unit_test(what_members_of_stream_groups_ask_is_checked),
         cmocka_unit_test(a_walk_goes_on_behind_the_last_row),
     };

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "broker/config.h"
+#include "broker/config_file.h"
 #include "schemas/errors.h"
 
 static int set(const char *setting, char *text, size_t size)
@@ -172,6 +173,32 @@ static void addresses_are_checked(void **state)
     }
 }
 
+static void backups_go_where_an_absolute_path_leads_and_not_into_the_data(void **state)
+{
+    (void)state;
+    static const struct { const char *data, *dir, *words; } all[] = {
+        {"/a/data", "", NULL},
+        {"/a/data", "/a/backups", NULL},
+        {"/a/data/", "/a/data-backups", NULL},
+        {"/a/data", "backups", "no absolute path"},
+        {"/a/data", "/a/data", "within the data directory"},
+        {"/a/data//", "/a/data/backups", "within the data directory"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct config c;
+        struct err e = {0};
+        config_init(&c);
+        assert_int_equal(config_set_value(&c, "data", all[i].data, &e), E_OK);
+        assert_int_equal(config_set_value(&c, "backup_dir", all[i].dir, &e), E_OK);
+        assert_int_equal(config_check(&c, true, &e), all[i].words == NULL ? E_OK : E_CONFIG);
+        if (all[i].words != NULL) {
+            assert_has(e.text, all[i].words);
+            assert_has(e.text, all[i].dir);
+        }
+        config_free(&c);
+    }
+}
+
 static void what_is_printed_reads_back_to_the_same(void **state)
 {
     (void)state;
@@ -180,6 +207,7 @@ static void what_is_printed_reads_back_to_the_same(void **state)
     struct buf out = {0}, again = {0};
     config_init(&c);
     assert_int_equal(config_set(&c, "data=/it's here", &e), E_OK);
+    assert_int_equal(config_set(&c, "backup_dir=/there", &e), E_OK);
     assert_int_equal(config_set(&c, "limits.drain_ms=90s", &e), E_OK);
     config_print(&c, &out);
     assert_int_equal(load(buf_str(&out), &back, &e), E_OK);
@@ -224,6 +252,7 @@ int main(void)
         cmocka_unit_test(limits_must_fit_each_other),
         cmocka_unit_test(the_largest_message_fits_a_request),
         cmocka_unit_test(addresses_are_checked),
+        cmocka_unit_test(backups_go_where_an_absolute_path_leads_and_not_into_the_data),
         cmocka_unit_test(what_is_printed_reads_back_to_the_same),
         cmocka_unit_test(every_key_is_documented_with_its_default),
     };

@@ -469,6 +469,9 @@ void see_request(struct see *v, struct wire_request *s)
         BYTES(seek.other);
         BOOL(seek.dry_run);
         break;
+    case VERB_BACKUP:
+        BYTES(backup.name);
+        break;
     case VERB_GROUP_MEMBERS:
         BYTES(members.topic);
         BYTES(members.group);
@@ -897,6 +900,13 @@ void see_reply(struct see *v, struct wire_reply *s)
         break;
     case BODY_SEEK:
         EACH(struct wire_seek_row, seek.rows, see_wire_seek_row);
+        break;
+    case BODY_BACKUP:
+        BYTES(backup.path);
+        U64(backup.turn);
+        U64(backup.bytes);
+        U64(backup.files);
+        U64(backup.took_ms);
         break;
     case BODY_MEMBERS:
         EACH(struct wire_member, members.members, see_wire_member);

@@ -896,6 +896,20 @@ struct sluice_health {
 };
 SLUICE_API int sluice_health(struct sluice *s, uint32_t timeout_ms, struct sluice_health *out, struct sluice_error *err);
 
+/* What was made. A broker's data directory of its own: start one with it, or with a copy, and everything is as it was then. */
+struct sluice_backup {
+    size_t size;                  /* in: sizeof */
+    char path[512];               /* on the broker's machine */
+    uint64_t turn;                /* everything that the broker had on disk up to this turn is in it */
+    uint64_t bytes, files;        /* those included that it shares with the broker's data, as links */
+    uint64_t took_ms;
+};
+/* Has the broker make a backup below the directory that its operator set for that (`backup_dir`), while it goes on serving. `name`: NULL
+ * for the time. Whatever was acknowledged at `disk` before the call is in it. [blocks] CONFIG: no such directory is set, or it cannot be used;
+ * EXISTS; LIMIT: there are as many as are kept; DISK_FULL; OVERLOADED: another is being made (waited for up to the timeout); UNSUPPORTED: a
+ * broker that keeps nothing on disk. */
+SLUICE_API int sluice_backup(struct sluice *s, const char *name, uint32_t timeout_ms, struct sluice_backup *out, struct sluice_error *err);
+
 #ifdef __cplusplus
 }
 #endif
