@@ -34,6 +34,7 @@ static const struct option {
     {"--rate", "N", "messages per second, sent at their times whatever the broker does; as fast as it goes", AT(rate), REAL, 0, 0},
     {"--seconds", "S", "how long it is counted", AT(seconds), REAL, 0, 0},
     {"--warmup", "S", "how long it is not counted before", AT(warmup), REAL, 0, 0},
+    {"--checkpoint-every", "S", "of steady: a backup each so many seconds; 60, 0: none", AT(checkpoint_every), REAL, 0, 0},
     {"--messages", "N", "so many instead of a time; or the size of the backlog", AT(messages), COUNT, 1, INT64_MAX},
     {"--compressible", NULL, "payloads that compress; else they do not", AT(compressible), FLAG, 0, 0},
     {"--seed", "N", "of the payloads; 1", AT(seed), COUNT, 0, UINT64_MAX},
@@ -109,7 +110,7 @@ static const struct option *find(const char *name)
 
 int options_read(struct options *o, int argc, char **argv, struct err *e)
 {
-    *o = (struct options){.seconds = -1, .warmup = -1, .seed = 1};
+    *o = (struct options){.seconds = -1, .warmup = -1, .checkpoint_every = -1, .seed = 1};
     for (int i = 1; i < argc; i++) {
         const struct option *d = find(argv[i]);
         if (d == NULL)

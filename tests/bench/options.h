@@ -19,7 +19,7 @@ struct options {
     bool json, quick, compressible;
     int durability;               /* enum sluice_durability; 0: disk */
     uint64_t size, batch, window, connections, partitions, keys, messages, runs, seed;
-    double seconds, warmup, rate; /* seconds and warmup below 0: the command's default */
+    double seconds, warmup, rate, checkpoint_every; /* below 0: the command's default; rate 0 */
 };
 
 /* argv[0] is the command. EINVAL with a text that names the option. */

@@ -1,20 +1,22 @@
 /*
  * sluice-bench steady: minutes of publishing at 70 % of what goes, while the store flushes and compacts and retention removes what is
- * old, and the times in which nothing at all was acknowledged. A straw-man runs beside it on the same disk, at a small rate: what stops
+ * old, with a backup each minute, and the times in which nothing at all was acknowledged. A straw-man runs beside it on the same disk, at a small rate: what stops
  * that too was the machine.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "bench.h"
+#include "checkpoints.h"
 #include "client.h"
 #include "readback.h"
 #include "stage.h"
 
 #define RETAINED_BYTES UINT64_C(256000000)
 
-enum { LONG_MS = 200, BESIDE_MS = 100, WINDOW_OPEN = 4096, BESIDE_RATE = 500, BESIDE_BATCH = 5, TRY_SECONDS = 5 };
+enum { CHECKPOINT_SECONDS = 60, LONG_MS = 200, BESIDE_MS = 100, WINDOW_OPEN = 4096, BESIDE_RATE = 500, BESIDE_BATCH = 5, TRY_SECONDS = 5 };
 
 static const double part_of_all = 0.7;
 
@@ -113,22 +115,43 @@ static int capacity(struct stage *s, const struct work *w, double *rate, struct 
     return code;
 }
 
-static json_t *fields_of(const struct work *w, const struct outcome *out, const struct beside *x, double most)
+static json_t *fields_of(const struct work *w, const struct outcome *out, const struct beside *x, const struct checkpoints_made *made, double most)
 {
     const struct gaps *g = w->gaps;
-    unsigned alone = 0;
-    for (size_t i = 0; i < g->count; i++)
+    unsigned alone = 0, met = 0;
+    for (size_t i = 0; i < g->count; i++) {
         alone += !shared(&g->list[i], &x->gaps);
+        met += checkpoints_meet(made, &g->list[i]);
+    }
     json_t *f = bench_fields("steady", w, out);
     json_object_set_new(f, "capacity_per_s", report_number(most));
     json_object_set_new(f, "longest_gap_ms", report_number((double)g->longest_ns / 1e6));
     json_object_set_new(f, "strawman_longest_gap_ms", report_number((double)x->gaps.longest_ns / 1e6));
     json_object_set_new(f, "gaps_of_200_ms", json_integer((json_int_t)g->count));
     json_object_set_new(f, "gaps_of_200_ms_alone", json_integer(alone));
+    json_object_set_new(f, "gaps_of_200_ms_in_checkpoints", json_integer(met));
+    json_object_set_new(f, "checkpoints", json_integer((json_int_t)made->count));
+    json_object_set_new(f, "checkpoint_mean_ms", report_number(checkpoints_mean_ns(made) / 1e6));
+    json_object_set_new(f, "checkpoint_longest_ms", report_number((double)checkpoints_longest_ns(made) / 1e6));
+    json_object_set_new(f, "checkpoint_bytes", json_integer((json_int_t)made->bytes));
     return f;
 }
 
-static int measure(struct bench *b, struct place *at, struct stage *s, struct work *w, struct outcome *out, struct beside *x, struct err *e)
+/* The load, and backups meanwhile. */
+static int publish(struct bench *b, struct stage *s, const struct work *w, struct outcome *out, struct checkpoints_made *made, struct err *e)
+{
+    double every = b->o.checkpoint_every >= 0 ? b->o.checkpoint_every : CHECKPOINT_SECONDS;
+    struct checkpoints *c = NULL;
+    int code = every > 0 ? checkpoints_start(&c, s->broker->url, every, e) : 0;
+    if (code != 0)
+        return code;
+    code = stage_publish(s, w, false, out, e);
+    int other = c != NULL ? checkpoints_stop(c, made, code == 0 ? e : NULL) : 0;
+    return code != 0 ? code : other;
+}
+
+static int measure(struct bench *b, struct place *at, struct stage *s, struct work *w, struct outcome *out, struct beside *x, struct checkpoints_made *made,
+                   struct err *e)
 {
     double most;
     struct verdict d = {0};
@@ -143,17 +166,30 @@ static int measure(struct bench *b, struct place *at, struct stage *s, struct wo
     w->gaps = &gaps;
     w->rate = b->o.rate > 0 ? b->o.rate : most * part_of_all;
     w->window = WINDOW_OPEN;
-    code = stage_publish(s, w, false, out, e);
+    code = publish(b, s, w, out, made, e);
     int other = beside_end(x, code == 0 ? e : NULL);
     code = code != 0 ? code : other;
     if (code == 0)
         code = check(s, &d, e);
     if (code == 0 || code == BENCH_VOID) {
-        json_t *fields = fields_of(w, out, x, most);
+        json_t *fields = fields_of(w, out, x, made, most);
         bench_verdict(fields, &d, NULL);
         report_object(&b->report, fields);
     }
     return code != 0 ? code : bench_hist(&b->o, out, e);
+}
+
+/* A broker that makes backups beside its data. */
+static int start(struct place *at, const struct options *o, struct err *e)
+{
+    char setting[PATH_MAX + 32];
+    const char *const more[] = {"--set", setting, NULL};
+    *at = (struct place){0};
+    if (o->broker != NULL)
+        return err_set(e, EINVAL, "this needs a broker of its own, without -b");
+    int code = workdir_make(o->dir, at->dir, e);
+    snprintf(setting, sizeof setting, "backup_dir=%s/backups", at->dir);
+    return code != 0 ? code : broker_start(&at->broker, o->bin, at->dir, more, e);
 }
 
 int command_steady(struct bench *b, struct err *e)
@@ -163,20 +199,20 @@ int command_steady(struct bench *b, struct err *e)
     struct work w = bench_work(&b->o, &usual);
     struct outcome out = {.latency = hist_new()};
     struct beside *x = calloc(1, sizeof *x);
-    if (x == NULL)
+    struct checkpoints_made *made = calloc(1, sizeof *made);
+    if (x == NULL || made == NULL)
         abort();
     w.seconds = bench_seconds(&b->o, 600, 60);
     w.messages = 0;
-    int code = place_open(&at, &b->o, e);
-    if (code == 0 && !bench_owns(&at, e))
-        code = e->code;
+    int code = start(&at, &b->o, e);
     if (code == 0)
         code = stage_open(&s, &at.broker, w.durability, 1, 0, w.connections, STAGE_NO_GROUP, e);
     if (code == 0)
-        code = measure(b, &at, &s, &w, &out, x, e);
+        code = measure(b, &at, &s, &w, &out, x, made, e);
     stage_close(&s);
     place_close(&at);
     free(x);
+    free(made);
     free(out.latency);
     return code;
 }

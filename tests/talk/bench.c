@@ -120,6 +120,23 @@ static void messages_that_go_through_are_measured_and_verified(void **state)
     check_measured("latency --rate 500" SHORT, 2);
 }
 
+static void minutes_of_load_with_backups_are_measured_and_verified(void **state)
+{
+    (void)state;
+    int status;
+    json_t *all = measured("steady --seconds 2.5 --warmup 0.2 --checkpoint-every 0.5", &status);
+    assert_int_equal(status, 0);
+    assert_int_equal(json_array_size(all), 1);
+    const json_t *line = json_array_get(all, 0);
+    assert_true(json_is_false(json_object_get(line, "void")));
+    assert_true(number(line, "checkpoints") >= 2);
+    assert_true(number(line, "checkpoint_mean_ms") > 0);
+    assert_true(number(line, "checkpoint_longest_ms") >= number(line, "checkpoint_mean_ms"));
+    assert_true(number(line, "checkpoint_bytes") > 0);
+    assert_true(number(line, "longest_gap_ms") > 0);
+    json_decref(all);
+}
+
 static void the_histogram_that_a_run_wrote_is_drawn(void **state)
 {
     (void)state;
@@ -178,6 +195,7 @@ int main(void)
         cmocka_unit_test(leasing_is_measured_and_verified),
         cmocka_unit_test(reading_is_measured_and_verified),
         cmocka_unit_test(messages_that_go_through_are_measured_and_verified),
+        cmocka_unit_test(minutes_of_load_with_backups_are_measured_and_verified),
         cmocka_unit_test(the_histogram_that_a_run_wrote_is_drawn),
         cmocka_unit_test(a_row_of_the_suite_has_its_floor_and_its_aim),
         cmocka_unit_test(a_wrong_command_line_is_told_from_a_failure),
