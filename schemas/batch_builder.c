@@ -15,7 +15,9 @@
 enum {
     BATCH_RAW_MAX = 1 << 30, /* bytes of both sections; a FlatBuffer ends at 2 GiB */
     BATCH_ALIGN = 16,
-    GROW_MIN = 64 /* entries of the first arrays */
+    GROW_MIN = 64, /* entries of the first arrays */
+    DULL_MAX = 4,  /* blocks in a row that saved nothing: from then on only one in so many is tried, until one does */
+    DULL_TRY = 8,
 };
 
 /* Bytes of one kind of all records, and their blocks. `block` holds the closed ones; one more begins at `open_at`. */
@@ -24,6 +26,7 @@ struct section {
     struct batch_block *block;
     uint32_t blocks_n, blocks_cap;
     uint32_t open_at;
+    uint32_t dull, passed; /* blocks in a row, also of batches before, that saved nothing; of which were not tried lately */
 };
 
 struct batch_builder {
@@ -114,17 +117,44 @@ static void section_end(struct section *s)
         block_close(s, s->open_at + WIRE_BLOCK_RAW_MAX);
 }
 
-/* Compresses every block. False: not one was saved, and the section is stored as it is. */
+/* Whether the next block is worth trying: what did not compress so far hardly will. */
+static bool pack_due(struct section *s)
+{
+    if (s->dull < DULL_MAX)
+        return true;
+    s->passed = (s->passed + 1) % DULL_TRY;
+    return s->passed == 0;
+}
+
+static bool pack_one(struct section *s, enum batch_codec codec, uint32_t from, uint32_t size, struct ZSTD_CCtx_s **zstd)
+{
+    if (!pack_due(s))
+        return false;
+    bool saved = block_pack(codec, s->raw.data + from, size, &s->stored, zstd);
+    s->dull = saved ? 0 : s->dull + (s->dull < DULL_MAX);
+    return saved;
+}
+
+/* Compresses what is worth it. False: not one block was saved, and the section is stored as it is: so nothing is copied until one is. */
 static bool section_pack(struct section *s, enum batch_codec codec, struct ZSTD_CCtx_s **zstd)
 {
     bool saved = false;
     uint32_t from = 0;
     buf_clear(&s->stored);
+    buf_reserve(&s->stored, s->raw.size);
     for (uint32_t i = 0; i < s->blocks_n; i++) {
         struct batch_block *block = &s->block[i];
-        saved |= block_pack(codec, s->raw.data + from, block->raw_end - from, &s->stored, zstd);
-        block->stored_end = (uint32_t)s->stored.size;
+        uint32_t size = block->raw_end - from;
+        if (!saved)
+            s->stored.size = from; /* the room of those before */
+        bool packed = pack_one(s, codec, from, size, zstd);
+        if (packed && !saved && from > 0)
+            memcpy(s->stored.data, s->raw.data, from);
+        saved |= packed;
+        if (saved && !packed)
+            buf_append(&s->stored, s->raw.data + from, size);
         from = block->raw_end;
+        block->stored_end = saved ? (uint32_t)s->stored.size : from;
     }
     return saved;
 }
@@ -296,7 +326,7 @@ static struct view bytes_of(const struct buf *b)
     return b->size != 0 ? buf_view(b) : view_of(NULL, 0);
 }
 
-/* The encoder builds from the end of the room it gets, so the batch is moved down to where it belongs. */
+/* The encoder builds from the end of the room it gets: the batch is `out`'s last bytes, with some before it that mean nothing. */
 static int append(const struct batch_columns *c, struct buf *out, struct view *batch)
 {
     static const uint8_t zeros[BATCH_ALIGN];
@@ -306,40 +336,47 @@ static int append(const struct batch_columns *c, struct buf *out, struct view *b
     int rc = codec_batch_encode(c, &space);
     if (rc != E_OK)
         return rc;
-    memmove(space.data, space.data + space.at, space.size);
-    out->size += space.size;
-    *batch = view_of(space.data, space.size);
+    out->size += space.at + space.size;
+    *batch = view_of(space.data + space.at, space.size);
     return E_OK;
 }
 
-int batch_builder_finish(struct batch_builder *b, enum batch_codec codec, struct buf *out, uint64_t *hash,
-                         struct err *e)
+int batch_builder_take(struct batch_builder *b, enum batch_codec codec, struct buf *out, struct view *batch, uint64_t *hash,
+                       struct err *e)
 {
     if (b->count == 0)
         return err_set(e, E_INVALID_ARGUMENT, "batch: no records");
     section_close(&b->meta);
     section_close(&b->values);
 
-    bool saved = false;
-    if (codec != BATCH_NONE) {
-        saved |= section_pack(&b->meta, codec, &b->zstd);
-        saved |= section_pack(&b->values, codec, &b->zstd);
-    }
+    bool meta_saved = codec != BATCH_NONE && section_pack(&b->meta, codec, &b->zstd);
+    bool values_saved = codec != BATCH_NONE && section_pack(&b->values, codec, &b->zstd);
     struct batch_columns c = columns(b);
-    c.codec = saved ? (uint8_t)codec : BATCH_NONE;
-    c.meta = bytes_of(saved ? &b->meta.stored : &b->meta.raw);
-    c.values = bytes_of(saved ? &b->values.stored : &b->values.raw);
+    c.codec = meta_saved || values_saved ? (uint8_t)codec : BATCH_NONE;
+    c.meta = bytes_of(meta_saved ? &b->meta.stored : &b->meta.raw);
+    c.values = bytes_of(values_saved ? &b->values.stored : &b->values.raw);
 
-    struct view batch;
-    int rc = append(&c, out, &batch);
+    int rc = append(&c, out, batch);
     if (rc != E_OK)
         return err_set(e, rc, "batch: %zu bytes are too many", batch_builder_bytes(b));
     if (hash != NULL)
-        *hash = batch_hash(batch);
+        *hash = batch_hash(*batch);
 
     section_clear(&b->meta);
     section_clear(&b->values);
     b->count = 0;
     memset(&b->used, 0, sizeof b->used);
+    return E_OK;
+}
+
+int batch_builder_finish(struct batch_builder *b, enum batch_codec codec, struct buf *out, uint64_t *hash, struct err *e)
+{
+    size_t from = (out->size + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN;
+    struct view batch;
+    int rc = batch_builder_take(b, codec, out, &batch, hash, e);
+    if (rc != E_OK)
+        return rc;
+    memmove(out->data + from, batch.data, batch.size);
+    out->size = from + batch.size;
     return E_OK;
 }

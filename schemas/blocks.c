@@ -38,12 +38,8 @@ bool block_pack(enum batch_codec codec, const uint8_t *raw, uint32_t size, struc
         n = lz4_pack(raw, size, to, room);
     else if (codec == BATCH_ZSTD)
         n = zstd_pack(raw, size, to, room, zstd);
-    if (n == 0) {
-        buf_append(out, raw, size);
-        return false;
-    }
     out->size += n;
-    return true;
+    return n != 0;
 }
 
 bool block_open(enum batch_codec codec, const uint8_t *stored, uint32_t stored_size, uint8_t *raw,

@@ -7,8 +7,8 @@
 struct ZSTD_CCtx_s;
 struct ZSTD_DCtx_s;
 
-/* Appends to `out` what is to be stored for `size` raw bytes, at most WIRE_BLOCK_RAW_MAX: compressed if that saves an eighth, else as
- * they are. True: compressed. `zstd` is made when first needed and freed by the caller. */
+/* Compresses `size` raw bytes, at most WIRE_BLOCK_RAW_MAX, and appends the result to `out` if that saves an eighth. False: it does
+ * not, and `out` is as it was. `zstd` is made when first needed and freed by the caller. */
 bool block_pack(enum batch_codec codec, const uint8_t *raw, uint32_t size, struct buf *out,
                 struct ZSTD_CCtx_s **zstd);
 

@@ -902,6 +902,36 @@ int codec_request_encode(const struct wire_request *r, struct codec_space *s)
     return encode<wire::Request>(*r, s);
 }
 
+/* With as much of the batch as keeps everything where it belongs. A vector that was built first lies last. */
+static wire_request beheaded(const wire_request *r)
+{
+    wire_request head = *r;
+    assert(r->verb == VERB_PRODUCE && r->produce.batch.size >= SPACE_ALIGN && r->produce.batch.size % SPACE_ALIGN == 0);
+    head.produce.batch.size = SPACE_ALIGN;
+    return head;
+}
+
+size_t codec_produce_head_bound(const struct wire_request *r)
+{
+    wire_request head = beheaded(r);
+    return bound<wire::Request>(head);
+}
+
+int codec_produce_head(const struct wire_request *r, struct codec_space *s)
+{
+    wire_request head = beheaded(r);
+    if (r->produce.batch.size >= FLATBUFFERS_MAX_BUFFER_SIZE - codec_produce_head_bound(r))
+        return E_TOO_LARGE;
+    int rc = encode<wire::Request>(head, s);
+    if (rc != E_OK)
+        return rc;
+    s->size -= SPACE_ALIGN;
+    uint8_t *end = s->data + s->at + s->size;
+    assert(memcmp(end, head.produce.batch.data, SPACE_ALIGN) == 0 && fb::ReadScalar<uint32_t>(end - LENGTH) == SPACE_ALIGN);
+    fb::WriteScalar(end - LENGTH, static_cast<uint32_t>(r->produce.batch.size));
+    return E_OK;
+}
+
 int codec_request_decode(struct view bytes, struct wire_request *out, struct arena *a, struct err *e)
 {
     return decode<wire::Request>(bytes, out, a, e, E_BAD_FRAME, "request");

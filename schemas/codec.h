@@ -505,6 +505,11 @@ struct wire_reply {
  * TOO_LARGE when the arena's limit is reached. data must be 8-aligned. */
 size_t codec_request_bound(const struct wire_request *r);
 int codec_request_encode(const struct wire_request *r, struct codec_space *s);
+/* A produce without the bytes of its batch, which are the end of the message: what goes out are the same bytes as of
+ * codec_request_encode, the last produce.batch.size of them from where they lie. Of a batch that is not empty and a multiple of 16
+ * bytes, as every batch is. */
+size_t codec_produce_head_bound(const struct wire_request *r);
+int codec_produce_head(const struct wire_request *r, struct codec_space *s);
 int codec_request_decode(struct view bytes, struct wire_request *out, struct arena *a, struct err *e);
 size_t codec_reply_bound(const struct wire_reply *r);
 int codec_reply_encode(const struct wire_reply *r, struct codec_space *s);
@@ -520,6 +525,8 @@ enum { FRAME_SIZE = 12, FRAME_MAGIC = 0x53, FRAME_REPLY = 1, PUB_FRAME_SIZE = 16
 enum pub_kind { PUB_AVAIL = 1, PUB_LAG = 2, PUB_LIVE = 3 };
 struct frame { uint8_t version, verb, flags; };
 void frame_put(uint8_t head[FRAME_SIZE], struct frame f, const uint8_t *body, size_t size);
+/* Of a body whose end lies elsewhere. */
+void frame_put_apart(uint8_t head[FRAME_SIZE], struct frame f, struct view body, struct view end);
 /* OK, BAD_FRAME (short, magic, checksum) or BAD_VERSION; `f` is filled whenever 12 bytes are there and the magic fits. */
 int frame_check(const uint8_t *data, size_t size, struct frame *f, struct err *e);
 void pub_frame_put(uint8_t head[PUB_FRAME_SIZE], enum pub_kind kind, struct view channel, const uint8_t *body, size_t size);

@@ -9,13 +9,25 @@ static uint64_t frame_hash(const uint8_t head[FRAME_SIZE], const uint8_t *body, 
     return hash_bytes(body, size, get_u32(head));
 }
 
-void frame_put(uint8_t head[FRAME_SIZE], struct frame f, const uint8_t *body, size_t size)
+static void head_put(uint8_t head[FRAME_SIZE], struct frame f)
 {
     head[0] = FRAME_MAGIC;
     head[1] = f.version;
     head[2] = f.verb;
     head[3] = f.flags;
+}
+
+void frame_put(uint8_t head[FRAME_SIZE], struct frame f, const uint8_t *body, size_t size)
+{
+    head_put(head, f);
     put_u64(head + 4, frame_hash(head, body, size));
+}
+
+void frame_put_apart(uint8_t head[FRAME_SIZE], struct frame f, struct view body, struct view end)
+{
+    const struct view pieces[] = {body, end};
+    head_put(head, f);
+    put_u64(head + 4, hash_pieces(pieces, ARRAY_LEN(pieces), get_u32(head)));
 }
 
 int frame_check(const uint8_t *data, size_t size, struct frame *f, struct err *e)

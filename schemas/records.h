@@ -54,9 +54,12 @@ int batch_builder_add_at(struct batch_builder *b, const struct record *r, uint32
 uint32_t batch_builder_count(const struct batch_builder *b);
 size_t batch_builder_bytes(const struct batch_builder *b); /* raw bytes gathered */
 /* Compresses block by block with `codec`; a block that does not save an eighth is stored as it is, and a batch none of whose
- * blocks was saved has codec none. Pads `out` with zeros to a multiple of 16, appends the batch and empties the builder.
+ * blocks was saved has codec none. After a few in a row that did not, most are not tried until one does again. Pads `out` with zeros to a multiple of 16, appends the batch and empties the builder.
  * `hash` (may be NULL) gets the batch_hash. INVALID_ARGUMENT when nothing was added. */
 int batch_builder_finish(struct batch_builder *b, enum batch_codec codec, struct buf *out, uint64_t *hash, struct err *e);
+/* As that, but the batch lies somewhere in what was appended, at a multiple of 16 if `out` was empty: so nothing of it is moved. */
+int batch_builder_take(struct batch_builder *b, enum batch_codec codec, struct buf *out, struct view *batch, uint64_t *hash,
+                       struct err *e);
 
 /* ---- reading. A reader keeps the last opened block of each section, so reading in order opens each block once. One thread.
  * The views in `out` are good until the next call with this reader or its close; `batch` bytes must outlive the reader. */

@@ -39,6 +39,8 @@ struct packet {
     uint8_t *memory; /* where the frame's allocation begins */
     uint8_t *frame;  /* CARRIER_ROOM bytes into it, or more */
     size_t size;
+    struct view end;  /* of the frame, where it lies elsewhere; else absent */
+    struct ref *hold; /* of `end` */
     uint32_t tag; /* nng's request id, top bit set */
 };
 void packet_free(struct packet *p);

@@ -106,9 +106,11 @@ static void send_next(struct inproc *c)
         c->first = p->next;
         if (c->first == NULL)
             c->last = &c->first;
-        if (nng_msg_alloc(&m, ALIGN_PAD + p->size) == 0) {
+        if (nng_msg_alloc(&m, ALIGN_PAD + p->size + p->end.size) == 0) {
             nng_msg_trim(m, ALIGN_PAD);
             memcpy(nng_msg_body(m), p->frame, p->size);
+            if (p->end.size > 0)
+                memcpy((uint8_t *)nng_msg_body(m) + p->size, p->end.data, p->end.size);
             nng_msg_header_append_u32(m, p->tag);
         }
         packet_free(p);

@@ -25,6 +25,11 @@ static size_t head_size(bool ipc)
 
 /* ---------------------------------------------------------------- out */
 
+static size_t whole_size(const struct outlet *o, const struct packet *p)
+{
+    return head_size(o->ipc) + p->size + p->end.size;
+}
+
 void outlet_init(struct outlet *o, bool ipc)
 {
     outlet_clear(o);
@@ -46,7 +51,7 @@ void outlet_clear(struct outlet *o)
 void outlet_push(struct outlet *o, struct packet *p)
 {
     uint8_t *head = p->frame - ID_SIZE - LENGTH_SIZE;
-    put_u64be(head, p->size + ID_SIZE);
+    put_u64be(head, p->size + p->end.size + ID_SIZE);
     put_u32be(head + LENGTH_SIZE, p->tag);
     if (o->ipc)
         head[-1] = 1;
@@ -62,7 +67,11 @@ size_t outlet_pieces(struct outlet *o, struct iovec *pieces, size_t max)
         pieces[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)(our_greeting + o->greeted),
                                      .iov_len = SP_SIZE - o->greeted};
     for (struct packet *p = o->first; p != NULL && n < max; p = p->next) {
-        pieces[n++] = (struct iovec){.iov_base = p->frame - head + went, .iov_len = head + p->size - went};
+        size_t begin = head + p->size, at = went > begin ? went - begin : 0;
+        if (went < begin)
+            pieces[n++] = (struct iovec){.iov_base = p->frame - head + went, .iov_len = begin - went};
+        if (p->end.size > 0 && n < max)
+            pieces[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)(p->end.data + at), .iov_len = p->end.size - at};
         went = 0;
     }
     return n;
@@ -73,9 +82,9 @@ void outlet_went(struct outlet *o, size_t bytes)
     size_t greeting = SP_SIZE - o->greeted < bytes ? SP_SIZE - o->greeted : bytes;
     o->greeted += greeting;
     o->went += bytes - greeting;
-    while (o->first != NULL && o->went >= head_size(o->ipc) + o->first->size) {
+    while (o->first != NULL && o->went >= whole_size(o, o->first)) {
         struct packet *p = o->first;
-        o->went -= head_size(o->ipc) + p->size;
+        o->went -= whole_size(o, p);
         o->first = p->next;
         if (o->first == NULL)
             o->last = &o->first;

@@ -143,6 +143,30 @@ static void lane_progress(struct lane *l)
     }
 }
 
+static void body_free(struct ref *r)
+{
+    mem_free(r->owner);
+}
+
+/* What a builder gathered becomes the body of a request. Its errors are the builder's, which has everything then. */
+static int request_batch(struct request *r, struct batch_builder *b, enum batch_codec codec, struct err *e)
+{
+    struct wire_produce *w = &r->wire.produce;
+    struct buf bytes = {0};
+    struct view batch;
+    uint64_t hash;
+    int code = batch_builder_take(b, codec, &bytes, &batch, &hash, e);
+    if (code != 0) {
+        buf_free(&bytes);
+        return code;
+    }
+    ref_drop(r->body);
+    r->body = ref_wrap(bytes.data, bytes.size, body_free, bytes.data);
+    w->batch = batch;
+    w->batch_hash = hash;
+    return 0;
+}
+
 /* Whether they can be places in a batch of `count`. */
 static bool are_places(const uint32_t *at, uint32_t n, uint32_t count)
 {
@@ -159,8 +183,6 @@ static bool rebuild(struct request *r, struct producer *p, const uint32_t *witho
     struct wire_produce *w = &r->wire.produce;
     struct batch_builder *builder = builder_take(p);
     struct batch_reader reader;
-    struct buf body = {0};
-    uint64_t hash;
     int code = batch_reader_open(&reader, w->batch, NULL);
     for (uint32_t i = 0, next = 0; code == 0 && i < w->count; i++) {
         struct record record;
@@ -174,18 +196,10 @@ static bool rebuild(struct request *r, struct producer *p, const uint32_t *witho
     }
     batch_reader_close(&reader);
     if (code == 0)
-        code = batch_builder_finish(builder, batch_codec_of(&p->client->options), &body, &hash, NULL);
+        code = request_batch(r, builder, batch_codec_of(&p->client->options), NULL);
     builder_give(p, builder, code == 0);
-    if (code != 0) {
-        buf_free(&body);
-        return false;
-    }
-    buf_free(&r->body);
-    r->body = body;
-    w->batch = buf_view(&r->body);
-    w->batch_hash = hash;
-    w->count -= without_n;
-    return true;
+    w->count -= code == 0 ? without_n : 0;
+    return code == 0;
 }
 
 /* Some of a batch were produced before, and the broker did nothing: it is sent again without them. False: nothing is left of it. */
@@ -254,7 +268,6 @@ static void draft_send(struct draft *d)
     struct outlet *o = d->outlet;
     struct sluice *s = o->client;
     struct request *r = request_new(VERB_PRODUCE);
-    uint64_t hash;
     struct err e;
     bool usual = d->bytes <= 2 * (size_t)s->options.batch_bytes_max;
     s->producer.unconfirmed += d->notes_n;
@@ -264,7 +277,7 @@ static void draft_send(struct draft *d)
     r->owner = d;
     r->charged = d->bytes;
     r->deadline_ns = draft_deadline(d);
-    int code = batch_builder_finish(d->builder, batch_codec_of(&s->options), &r->body, &hash, &e);
+    int code = request_batch(r, d->builder, batch_codec_of(&s->options), &e);
     if (code != 0) {
         struct sluice_error error;
         fail_below(&error, code, &e, o->topic->name);
@@ -278,14 +291,13 @@ static void draft_send(struct draft *d)
     buf_putf(&about, "topic '%s', partition %u", o->topic->name, o->index);
     r->about = (const char *)request_keep(r, buf_view(&about)).data;
     buf_free(&about);
-    r->wire.produce = (struct wire_produce){.partition = o->partition,
-                                            .count = d->notes_n,
-                                            .batch_hash = hash,
-                                            .batch = buf_view(&r->body),
-                                            .delay_ms = d->due.delay_ms,
-                                            .at_ms = d->due.at_ms,
-                                            .cron = request_keep(r, view_of_str(d->due.cron)),
-                                            .name = request_keep(r, view_of_str(d->due.name))};
+    struct wire_produce *w = &r->wire.produce;
+    w->partition = o->partition;
+    w->count = d->notes_n;
+    w->delay_ms = d->due.delay_ms;
+    w->at_ms = d->due.at_ms;
+    w->cron = request_keep(r, view_of_str(d->due.cron));
+    w->name = request_keep(r, view_of_str(d->due.name));
     session_submit(&s->session, r);
 }
 

@@ -367,6 +367,11 @@ static void look_for_silence(struct timer *t)
 }
 
 /* The counts of what is on the pipe; `by` is 1 or -1. */
+static size_t body_size(const struct request *r)
+{
+    return r->body != NULL ? r->body->size : 0;
+}
+
 static void count_out(struct request *r, int by)
 {
     struct session *s = r->lane->session;
@@ -375,7 +380,7 @@ static void count_out(struct request *r, int by)
     if (r->wait_ms > 0)
         s->waiting += (unsigned)by;
     if (r->lane->kind == LANE_ORDERED)
-        s->produce_bytes += by > 0 ? r->body.size : -r->body.size;
+        s->produce_bytes += by > 0 ? body_size(r) : -body_size(r);
 }
 
 static void send_request(struct session *s, struct request *r)
@@ -391,7 +396,7 @@ static void send_request(struct session *s, struct request *r)
         r->before(r, s->waiting + WAITING_SPARE < limit(s->limits.requests_waiting_max, WAITING_MAX));
     uint64_t due = s->loop->now_ns + (r->wait_ms + (uint64_t)SILENCE_MS) * NS_PER_MS;
     size_t bytes_max = s->limits.request_bytes_max != 0 ? s->limits.request_bytes_max : SIZE_MAX;
-    if (wire_send(s->wire, &r->wire, bytes_max, r, due) != 0) {
+    if (wire_send(s->wire, &r->wire, r->body, bytes_max, r, due) != 0) {
         struct sluice_error error;
         fail(&error, E_TOO_LARGE, "%s: too large to be sent, the broker's request_bytes_max is %u",
              r->about != NULL ? r->about : "request", s->limits.request_bytes_max);
@@ -421,7 +426,7 @@ static void send_from(struct session *s, struct list *lanes, unsigned out_max, s
             list_remove(first);
             continue;
         }
-        if (s->produce_bytes > 0 && r->body.size > 0 && s->produce_bytes + r->body.size > bytes_max)
+        if (s->produce_bytes > 0 && body_size(r) > 0 && s->produce_bytes + body_size(r) > bytes_max)
             return;
         send_request(s, r);
         list_remove(first);
@@ -457,7 +462,7 @@ static void say_hello(struct session *s)
     };
     s->refused_for_now = false;
     timer_set(s->loop, &s->greeting, s->loop->now_ns + HELLO_MS * NS_PER_MS);
-    if (!wire_ready(s->wire) || wire_send(s->wire, &hello, SIZE_MAX, (void *)&hello_mark, UINT64_MAX) != 0)
+    if (!wire_ready(s->wire) || wire_send(s->wire, &hello, NULL, SIZE_MAX, (void *)&hello_mark, UINT64_MAX) != 0)
         wire_drop(s->wire); /* cannot be: nothing else is out on a fresh pipe */
 }
 
@@ -698,7 +703,7 @@ void request_free(struct request *r, struct budget *budget)
 {
     answer_drop(r->answer);
     arena_free(&r->memory);
-    buf_free(&r->body);
+    ref_drop(r->body);
     budget_give(budget, r->charged);
     mem_free(r);
 }

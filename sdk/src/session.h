@@ -83,7 +83,7 @@ struct request {
     /* its maker's, set before it is submitted */
     struct wire_request wire; /* verb and body; the session fills in the rest */
     struct arena memory;      /* what the views in `wire` look at, if not `body` */
-    struct buf body;          /* the batch of a produce */
+    struct ref *body;         /* in it lies the batch of a produce; nobody writes to it once it was sent. NULL: there is none */
     struct lane *lane;
     uint64_t deadline_ns; /* when `done` is called at the latest; UINT64_MAX: never */
     const char *about;    /* for error texts: "topic 'x'"; lives in `memory`, or longer. May be NULL */

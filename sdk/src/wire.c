@@ -82,28 +82,38 @@ void wire_free(struct wire *w)
 
 void packet_free(struct packet *p)
 {
+    ref_drop(p->hold);
     mem_free(p->memory);
     mem_free(p);
 }
 
-/* The frame's head and, right behind it, the FlatBuffer, built in place: at the end of the memory, and down from there. */
-static struct packet *encode(const struct wire_request *r)
+/* What is shorter is copied sooner than gathered. */
+enum { APART_MIN = 4096 };
+
+/* The frame's head and, right behind it, the FlatBuffer, built in place: at the end of the memory, and down from there. A batch that is held
+ * by `body` stays where it is. */
+static struct packet *encode(const struct wire_request *r, struct ref *body)
 {
+    bool apart = body != NULL && r->verb == VERB_PRODUCE && r->produce.batch.size >= APART_MIN;
     size_t before = CARRIER_ROOM + FRAME_SIZE;
-    size_t bound = codec_request_bound(r) + 16;
+    size_t bound = (apart ? codec_produce_head_bound(r) : codec_request_bound(r)) + 16;
     uint8_t *memory = mem_try(before + bound);
     if (memory == NULL)
         return NULL;
     struct codec_space space = {.data = memory + before, .cap = bound};
-    if (codec_request_encode(r, &space) != 0) {
+    if ((apart ? codec_produce_head(r, &space) : codec_request_encode(r, &space)) != 0) {
         mem_free(memory);
         return NULL;
     }
     uint8_t *frame = space.data + space.at - FRAME_SIZE;
-    frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r->verb}, frame + FRAME_SIZE,
-              space.size);
     struct packet *p = mem_alloc(sizeof *p);
     *p = (struct packet){.memory = memory, .frame = frame, .size = FRAME_SIZE + space.size};
+    if (apart) {
+        p->end = r->produce.batch;
+        p->hold = ref_take(body);
+    }
+    frame_put_apart(frame, (struct frame){.version = WIRE_VERSION, .verb = (uint8_t)r->verb},
+                    view_of(frame + FRAME_SIZE, space.size), p->end);
     return p;
 }
 
@@ -121,14 +131,14 @@ bool wire_ready(const struct wire *w)
     return find_slot(w) != NULL;
 }
 
-int wire_send(struct wire *w, const struct wire_request *r, size_t bytes_max, void *owner, uint64_t due_ns)
+int wire_send(struct wire *w, const struct wire_request *r, struct ref *body, size_t bytes_max, void *owner, uint64_t due_ns)
 {
     struct slot *slot = find_slot(w);
     assert(owner != NULL && slot != NULL);
-    struct packet *p = encode(r);
+    struct packet *p = encode(r, body);
     if (p == NULL)
         return E_TOO_LARGE;
-    if (p->size > bytes_max) {
+    if (p->size + p->end.size > bytes_max) {
         packet_free(p);
         return E_TOO_LARGE;
     }

@@ -38,9 +38,9 @@ void wire_free(struct wire *w);
 /* Whether there is room for one more request. */
 bool wire_ready(const struct wire *w);
 
-/* Sends `r` if there is room (asserted); `owner` (not NULL) is who is to be told of the answer, expected by `due_ns`. E_TOO_LARGE
- * if it has more than `bytes_max` bytes or cannot be encoded. */
-int wire_send(struct wire *w, const struct wire_request *r, size_t bytes_max, void *owner, uint64_t due_ns);
+/* Sends `r` if there is room (asserted); `owner` (not NULL) is who is to be told of the answer, expected by `due_ns`. `body`: where the
+ * batch of a produce lies, NULL if it is to be copied. E_TOO_LARGE if it has more than `bytes_max` bytes or cannot be encoded. */
+int wire_send(struct wire *w, const struct wire_request *r, struct ref *body, size_t bytes_max, void *owner, uint64_t due_ns);
 
 /* The end of a round: what was sent in it goes out together. */
 void wire_flush(struct wire *w);

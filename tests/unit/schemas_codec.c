@@ -228,6 +228,32 @@ static void the_same_message_gives_the_same_bytes(void **state)
     }
 }
 
+static void a_produce_whose_batch_lies_elsewhere_has_the_bytes_of_a_whole_one(void **state)
+{
+    (void)state;
+    for (size_t size = 16; size < 100000; size = size * 3 / 16 * 16 + 16) {
+        uint8_t *batch = mem_zalloc(size);
+        for (size_t i = 0; i < size; i++)
+            batch[i] = (uint8_t)(i * 7 + i / 256);
+        struct wire_request r = {.session = {3, 4}, .verb = VERB_PRODUCE, .lane = 5, .seq = 6, .replies_seen = 2,
+                                 .produce = {.partition = 5, .count = 9, .batch_hash = 77, .batch = view_of(batch, size),
+                                             .cron = size % 32 ? VIEW_LIT("0 4 * * *") : view_of(NULL, 0),
+                                             .name = size % 48 ? VIEW_LIT("nightly") : view_of(NULL, 0)}};
+        size_t cap = codec_request_bound(&r), head_cap = codec_produce_head_bound(&r);
+        struct codec_space whole = {.data = mem_alloc(cap), .cap = cap};
+        struct codec_space head = {.data = mem_alloc(head_cap), .cap = head_cap};
+        assert_true(head_cap < 1024);
+        assert_int_equal(codec_request_encode(&r, &whole), E_OK);
+        assert_int_equal(codec_produce_head(&r, &head), E_OK);
+        assert_int_equal(head.size + size, whole.size);
+        assert_memory_equal(head.data + head.at, whole.data + whole.at, head.size);
+        assert_memory_equal(batch, whole.data + whole.at + head.size, size);
+        mem_free(whole.data);
+        mem_free(head.data);
+        mem_free(batch);
+    }
+}
+
 /* The bound may be generous, but a reply is allocated by it. */
 static void the_bound_of_a_fetch_is_within_a_kilobyte(void **state)
 {
@@ -355,6 +381,7 @@ int main(void)
         cmocka_unit_test(a_message_begins_and_ends_at_a_multiple_of_16),
         cmocka_unit_test(batches_inside_a_message_are_16_aligned),
         cmocka_unit_test(the_same_message_gives_the_same_bytes),
+        cmocka_unit_test(a_produce_whose_batch_lies_elsewhere_has_the_bytes_of_a_whole_one),
         cmocka_unit_test(the_bound_of_a_fetch_is_within_a_kilobyte),
         cmocka_unit_test(more_entries_than_a_limit_are_refused_by_name_and_before_memory_is_taken),
         cmocka_unit_test(as_many_entries_as_the_limits_are_taken),

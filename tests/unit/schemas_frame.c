@@ -26,6 +26,18 @@ static void a_frame_comes_back(void **state)
     assert_int_equal(f.flags, FRAME_REPLY);
 }
 
+static void a_frame_whose_end_lies_elsewhere_is_the_same(void **state)
+{
+    (void)state;
+    uint8_t whole[WHOLE], head[FRAME_SIZE];
+    const struct frame f = {WIRE_VERSION, VERB_PRODUCE, 0};
+    make(whole, f);
+    for (size_t at = 0; at <= BODY; at++) {
+        frame_put_apart(head, f, view_of(body, at), view_of(body + at, BODY - at));
+        assert_memory_equal(head, whole, FRAME_SIZE);
+    }
+}
+
 static void a_frame_without_a_body_is_good(void **state)
 {
     (void)state;
@@ -136,6 +148,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_frame_comes_back),
+        cmocka_unit_test(a_frame_whose_end_lies_elsewhere_is_the_same),
         cmocka_unit_test(a_frame_without_a_body_is_good),
         cmocka_unit_test(the_bytes_of_a_frame_are_these),
         cmocka_unit_test(any_flipped_bit_of_head_or_body_is_noticed),
