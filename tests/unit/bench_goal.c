@@ -1,6 +1,7 @@
+/* When those who consume are through (tests/bench/goal.h). */
 #include "unit.h"
 
-#include "tests/bench/goal.h"
+#include "bench/goal.h"
 
 static void it_is_reached_with_the_last_message_and_not_before(void **state)
 {
