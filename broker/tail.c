@@ -4,9 +4,9 @@
 #include <pthread.h>
 
 #include "base/list.h"
-#include "base/map.h"
 #include "base/mem.h"
 #include "base/planted.h"
+#include "base/table.h"
 #include "schemas/stored.h"
 
 struct kept {
@@ -18,16 +18,21 @@ struct kept {
 };
 
 /* The batches of a partition ascend, and their oldest goes first: a ring, in which a reader finds its place by halving. */
+struct ring {
+    uint32_t first, n, cap; /* cap: a power of two */
+    struct kept *at[];
+};
+
+/* Of each partition there is one of these, and of most no batch. */
 struct part {
-    enum store_family family;
     uint64_t start;
-    struct kept **ring;
-    size_t first, n, cap; /* cap: 0 or a power of two */
+    struct ring *ring; /* NULL: none */
+    enum store_family family;
 };
 
 struct tail {
     pthread_mutex_t lock;
-    struct map parts;
+    struct table parts; /* by the partition's id */
     struct list ages;
     size_t bytes, bytes_max;
 };
@@ -41,28 +46,41 @@ struct tail *tail_new(size_t bytes_max)
     return t;
 }
 
-static struct kept *part_at(const struct part *p, size_t i) { return p->ring[(p->first + i) & (p->cap - 1)]; }
+static size_t part_n(const struct part *p) { return p->ring != NULL ? p->ring->n : 0; }
+static struct kept *ring_at(const struct ring *r, size_t i) { return r->at[(r->first + i) & (r->cap - 1)]; }
+
+static struct ring *ring_new(const struct ring *old)
+{
+    enum { CAP_MIN = 4 };
+    uint32_t cap = old != NULL ? 2 * old->cap : CAP_MIN;
+    struct ring *r = mem_alloc(sizeof *r + cap * sizeof r->at[0]);
+    *r = (struct ring){.n = old != NULL ? old->n : 0, .cap = cap};
+    for (uint32_t i = 0; i < r->n; i++)
+        r->at[i] = ring_at(old, i);
+    return r;
+}
 
 static void part_push(struct part *p, struct kept *k)
 {
-    if (p->n == p->cap) {
-        struct kept **ring = mem_array(p->cap > 0 ? 2 * p->cap : 16, sizeof(struct kept *));
-        for (size_t i = 0; i < p->n; i++)
-            ring[i] = part_at(p, i);
-        mem_free(p->ring);
-        p->ring = ring;
-        p->cap = p->cap > 0 ? 2 * p->cap : 16;
-        p->first = 0;
+    struct ring *r = p->ring;
+    if (r == NULL || r->n == r->cap) {
+        p->ring = ring_new(r);
+        mem_free(r);
+        r = p->ring;
     }
-    p->ring[(p->first + p->n++) & (p->cap - 1)] = k;
+    r->at[(r->first + r->n++) & (r->cap - 1)] = k;
 }
 
 /* The oldest batch of a partition goes. */
 static void part_drop_first(struct tail *t, struct part *p)
 {
-    struct kept *k = part_at(p, 0);
-    p->first++;
-    p->n--;
+    struct ring *r = p->ring;
+    struct kept *k = ring_at(r, 0);
+    r->first++;
+    if (--r->n == 0) {
+        mem_free(r);
+        p->ring = NULL;
+    }
     list_remove(&k->by_age);
     t->bytes -= k->bytes;
     ref_drop(k->b.hold);
@@ -71,9 +89,8 @@ static void part_drop_first(struct tail *t, struct part *p)
 
 static void part_free(struct tail *t, struct part *p)
 {
-    while (p->n > 0)
+    while (part_n(p) > 0)
         part_drop_first(t, p);
-    mem_free(p->ring);
     mem_free(p);
 }
 
@@ -81,9 +98,10 @@ void tail_free(struct tail *t)
 {
     if (t == NULL)
         return;
-    for (struct map_it it = map_iter(&t->parts); map_next(&it);)
-        part_free(t, it.value);
-    map_free(&t->parts);
+    struct part *p;
+    for (uint64_t id = 0; (p = table_from(&t->parts, &id)) != NULL; id++)
+        part_free(t, p);
+    table_free(&t->parts);
     pthread_mutex_destroy(&t->lock);
     mem_free(t);
 }
@@ -91,14 +109,14 @@ void tail_free(struct tail *t)
 void tail_partition(struct tail *t, const struct effect_partition *fx)
 {
     pthread_mutex_lock(&t->lock);
-    struct part *p = map_get(&t->parts, fx->partition);
+    struct part *p = table_get(&t->parts, fx->partition);
     if (fx->gone && p != NULL) {
-        map_del(&t->parts, fx->partition);
+        table_del(&t->parts, fx->partition);
         part_free(t, p);
     } else if (!fx->gone) {
         if (p == NULL) {
             p = mem_zalloc(sizeof *p);
-            map_put(&t->parts, fx->partition, p);
+            table_put(&t->parts, fx->partition, p);
         }
         p->family = fx->family;
         p->start = fx->start;
@@ -117,7 +135,7 @@ void tail_add(struct tail *t, const struct effect_append *a)
     k->b.batch = copied ? ref_view(k->b.hold) : a->batch;
     k->bytes = sizeof *k + k->b.hold->size;
     pthread_mutex_lock(&t->lock);
-    struct part *p = map_get(&t->parts, a->partition);
+    struct part *p = table_get(&t->parts, a->partition);
     if (p == NULL) { /* deleted in the same turn */
         ref_drop(k->b.hold);
         mem_free(k);
@@ -135,8 +153,8 @@ void tail_add(struct tail *t, const struct effect_append *a)
 void tail_forget(struct tail *t, const struct effect_compacted *c)
 {
     pthread_mutex_lock(&t->lock);
-    struct part *p = map_get(&t->parts, c->partition);
-    while (p != NULL && p->n > 0 && part_at(p, 0)->base_offset <= c->last_offset)
+    struct part *p = table_get(&t->parts, c->partition);
+    while (p != NULL && part_n(p) > 0 && ring_at(p->ring, 0)->base_offset <= c->last_offset)
         part_drop_first(t, p);
     pthread_mutex_unlock(&t->lock);
 }
@@ -152,7 +170,7 @@ size_t tail_bytes(struct tail *t)
 bool tail_lookup(struct tail *t, uint32_t partition, enum store_family *family, uint64_t *start)
 {
     pthread_mutex_lock(&t->lock);
-    const struct part *p = map_get(&t->parts, partition);
+    const struct part *p = table_get(&t->parts, partition);
     if (p != NULL) {
         *family = p->family;
         *start = p->start;
@@ -161,15 +179,15 @@ bool tail_lookup(struct tail *t, uint32_t partition, enum store_family *family, 
     return p != NULL;
 }
 
-/* The batch that holds `from`, by its place; p->n: it is not here. */
-static size_t part_find(const struct part *p, uint64_t from)
+/* The batch that holds `from`, by its place; r->n: it is not here. */
+static size_t ring_find(const struct ring *r, uint64_t from)
 {
-    if (p->n == 0 || from < part_at(p, 0)->base_offset)
-        return p->n;
-    size_t low = 0, high = p->n; /* the first that ends at or behind `from` */
+    if (from < ring_at(r, 0)->base_offset)
+        return r->n;
+    size_t low = 0, high = r->n; /* the first that ends at or behind `from` */
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (part_at(p, mid)->last_offset < from + PLANTED(tail_skips))
+        if (ring_at(r, mid)->last_offset < from + PLANTED(tail_skips))
             low = mid + 1;
         else
             high = mid;
@@ -181,9 +199,10 @@ size_t tail_take(struct tail *t, uint32_t partition, uint64_t from, struct tail_
 {
     size_t taken = 0;
     pthread_mutex_lock(&t->lock);
-    const struct part *p = map_get(&t->parts, partition);
-    for (size_t i = p != NULL ? part_find(p, from) : 0; p != NULL && i < p->n && taken < n; i++) {
-        out[taken] = part_at(p, i)->b;
+    const struct part *p = table_get(&t->parts, partition);
+    const struct ring *r = p != NULL ? p->ring : NULL;
+    for (size_t i = r != NULL ? ring_find(r, from) : 0; r != NULL && i < r->n && taken < n; i++) {
+        out[taken] = ring_at(r, i)->b;
         ref_take(out[taken++].hold);
     }
     pthread_mutex_unlock(&t->lock);
@@ -196,10 +215,11 @@ bool tail_has(struct tail *t, uint32_t partition, uint64_t from, uint64_t to, si
     if (from >= to)
         return true;
     pthread_mutex_lock(&t->lock);
-    const struct part *p = map_get(&t->parts, partition);
+    const struct part *p = table_get(&t->parts, partition);
+    const struct ring *r = p != NULL ? p->ring : NULL;
     bool whole = false;
-    for (size_t i = p != NULL ? part_find(p, from) : 0; p != NULL && i < p->n && !whole && *bytes <= most; i++) {
-        const struct kept *k = part_at(p, i);
+    for (size_t i = r != NULL ? ring_find(r, from) : 0; r != NULL && i < r->n && !whole && *bytes <= most; i++) {
+        const struct kept *k = ring_at(r, i);
         *bytes += k->b.batch.size;
         whole = k->last_offset + 1 >= to;
     }

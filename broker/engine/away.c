@@ -458,7 +458,7 @@ static void place_remove(struct engine *en, const struct back_place *b)
 static void place_back(struct engine *en, const struct back_place *b)
 {
     struct group *g = map_get(&en->groups, b->group);
-    const struct partition *partition = map_get(&en->partitions, b->partition);
+    const struct partition *partition = table_get(&en->partitions, b->partition);
     struct held_row row;
     if (g == NULL || partition == NULL || partition->topic != g->topic || !held_read(en, g, b->partition, b->offset, &row) ||
         row.state != HELD_RETRYING || row.due_ms != b->due_ms) {

@@ -93,7 +93,7 @@ void compact_rows_remove(struct engine *en, const struct partition *p)
 int compact_load(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t id = 0;
-    struct partition *p = key_read_id(key, 'c', &id) ? map_get(&en->partitions, id) : NULL;
+    struct partition *p = key_read_id(key, 'c', &id) ? table_get(&en->partitions, id) : NULL;
     if (p == NULL || p->compact == NULL)
         return err_set(e, E_DAMAGED, "compaction of partition id %u, which is not compacted", id);
     p->compact->has_row = true;
@@ -340,7 +340,7 @@ static void finish(struct engine *en, struct partition *p, const struct compacti
 
 void compact_returned(struct engine *en, struct compaction *c)
 {
-    struct partition *p = map_get(&en->partitions, c->partition);
+    struct partition *p = table_get(&en->partitions, c->partition);
     en->compact.under_way = false;
     arm(en, 1); /* perhaps there is another one to do */
     if (p == NULL || en->stopping) {

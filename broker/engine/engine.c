@@ -326,30 +326,40 @@ void engine_turn_end(struct engine *en)
     en->in_turn = false;
 }
 
+/* What a burst took, such as the making of a large topic, goes back. */
+static void effects_rewind(struct buf *b)
+{
+    enum { KEPT_BYTES = 1 << 20 };
+    if (b->cap > KEPT_BYTES)
+        buf_free(b);
+    else
+        buf_clear(b);
+}
+
 void engine_effects_clear(struct engine *en)
 {
     assert(!en->in_turn);
     puts_clear(&en->fx.puts);
     for (size_t i = 0; i < en->holds.size / sizeof(struct ref *); i++)
         ref_drop(((struct ref **)(void *)en->holds.data)[i]);
-    buf_clear(&en->holds);
+    effects_rewind(&en->holds);
     en->fx.due = NULL;
     en->fx.compaction = NULL;
     en->fx.compacted = NULL;
     en->fx.back = NULL;
-    buf_clear(&en->loads);
-    buf_clear(&en->cuts);
-    buf_clear(&en->copies);
+    effects_rewind(&en->loads);
+    effects_rewind(&en->cuts);
+    effects_rewind(&en->copies);
     en->fx.cuts_n = en->fx.copies_n = 0;
-    buf_clear(&en->matches);
-    buf_clear(&en->picks);
-    buf_clear(&en->appends);
-    buf_clear(&en->appends_fx);
-    buf_clear(&en->hints);
-    buf_clear(&en->notices);
+    effects_rewind(&en->matches);
+    effects_rewind(&en->picks);
+    effects_rewind(&en->appends);
+    effects_rewind(&en->appends_fx);
+    effects_rewind(&en->hints);
+    effects_rewind(&en->notices);
     en->fx.notices_n = 0;
-    buf_clear(&en->partitions_fx);
-    buf_clear(&en->drops);
+    effects_rewind(&en->partitions_fx);
+    effects_rewind(&en->drops);
     en->fx.loads_n = en->fx.matches_n = en->fx.picks_n = en->fx.appends_n = en->fx.hints_n = en->fx.partitions_n = en->fx.drop_pipes_n = 0;
     en->fx.need_sync = en->fx.shows_when_written = false;
 }
@@ -387,7 +397,7 @@ void engine_unreadable(struct engine *en, uint32_t group, uint32_t partition, ui
                        struct view error)
 {
     struct group *g = map_get(&en->groups, group);
-    struct partition *p = map_get(&en->partitions, partition);
+    struct partition *p = table_get(&en->partitions, partition);
     if (g == NULL || p == NULL || p->topic != g->topic)
         return;
     struct entry *e = map_get(&group_part(g, p)->entries, offset);
@@ -450,7 +460,7 @@ void engine_close(struct engine *en)
     }
     dedup_free(en);
     mem_free(en->topics);
-    map_free(&en->partitions);
+    table_free(&en->partitions);
     map_free(&en->groups);
     map_free(&en->sessions);
     map_free(&en->pipes);
@@ -472,7 +482,7 @@ void engine_close(struct engine *en)
 
 void engine_totals(const struct engine *en, struct engine_totals *out)
 {
-    *out = (struct engine_totals){.topics = (uint32_t)en->topics_n, .partitions = (uint32_t)map_count(&en->partitions),
+    *out = (struct engine_totals){.topics = (uint32_t)en->topics_n, .partitions = (uint32_t)table_count(&en->partitions),
                                   .groups = en->groups_n, .sessions = (uint32_t)en->sessions_n, .ready = en->ready,
                                   .scheduled_batches = en->sched.batches, .scheduled_messages = en->sched.messages,
                                   .clock_stepped = en->wall_suspect};

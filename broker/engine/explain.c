@@ -290,7 +290,7 @@ static void explain_indexed(struct engine *en, struct op *op, struct group_part 
 static void explain_message(struct engine *en, struct op *op, struct group *g)
 {
     const struct wire_explain *w = &op->request.explain;
-    const struct partition *partition = map_get(&en->partitions, w->partition);
+    const struct partition *partition = table_get(&en->partitions, w->partition);
     if (partition == NULL || partition->topic != g->topic) {
         partition_gone(en, op, w->partition);
         return;

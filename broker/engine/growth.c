@@ -45,7 +45,7 @@ int growth_check(const struct engine *en, const struct topic *t, uint32_t partit
         return err_set(e, E_UNSUPPORTED, "partitions of a compacted topic do not grow: the last value of a key could be in two of them");
     if (partitions > l->topic_partitions_max)
         return err_set(e, E_LIMIT, "limit topic_partitions_max = %llu", (unsigned long long)l->topic_partitions_max);
-    if (map_count(&en->partitions) + (partitions - now) > l->partitions_max)
+    if (table_count(&en->partitions) + (partitions - now) > l->partitions_max)
         return err_set(e, E_LIMIT, "limit partitions_max = %llu", (unsigned long long)l->partitions_max);
     if (UINT32_MAX - en->next.partition < partitions - now)
         return err_set(e, E_LIMIT, "every id of a partition was used once");

@@ -157,7 +157,7 @@ void key_list_pop(struct engine *en, struct group *g, struct key_queue *k)
 
 static struct entry *entry_of(struct engine *en, struct key_queue *k, const struct list_position *p)
 {
-    struct entry *e = entry_new(en, group_part(k->group, map_get(&en->partitions, p->partition)), p->offset);
+    struct entry *e = entry_new(en, group_part(k->group, table_get(&en->partitions, p->partition)), p->offset);
     e->key = k;
     e->key_hash = k->hash;
     e->has_key = true;

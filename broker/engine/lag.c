@@ -31,8 +31,8 @@ uint64_t rate_milli(const struct rate *r, uint64_t mono_ms)
  * Kept from the oldest on that some group has not done. So the time of an offset is known to a third of its age without reading the log.
  * After a restart what was appended before is not known.
  */
-enum { TIMES_MAX = 32, TIMES_SPACING_MS = 100 };
-struct times { uint32_t n; struct { uint64_t offset, time_ms; } at[TIMES_MAX]; };
+enum { TIMES_MIN = 2, TIMES_MAX = 32, TIMES_SPACING_MS = 100 };
+struct times { uint32_t n, cap; struct { uint64_t offset, time_ms; } at[]; };
 
 static uint64_t floor_of_all(const struct partition *p)
 {
@@ -73,11 +73,15 @@ static void times_thin(const struct partition *p, struct times *t, uint64_t now_
 
 void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms)
 {
-    if (p->times == NULL)
-        p->times = mem_zalloc(sizeof *p->times);
     struct times *t = p->times;
-    if (t->n > 0 && time_ms - t->at[t->n - 1].time_ms < TIMES_SPACING_MS)
+    if (t != NULL && t->n > 0 && time_ms - t->at[t->n - 1].time_ms < TIMES_SPACING_MS)
         return;
+    if (t == NULL || (t->n == t->cap && t->cap < TIMES_MAX)) { /* most partitions of many have few */
+        uint32_t n = t != NULL ? t->n : 0, cap = t != NULL ? 2 * t->cap : TIMES_MIN;
+        t = p->times = mem_realloc(t, sizeof *t + cap * sizeof t->at[0]);
+        t->n = n;
+        t->cap = cap;
+    }
     if (t->n == TIMES_MAX)
         times_thin(p, t, time_ms);
     t->at[t->n].offset = offset;
@@ -169,7 +173,7 @@ static void ask_unknown(struct buf *asks, const struct group *g)
 static void learn(struct engine *en, const struct op_ask *a)
 {
     struct group *g = map_get(&en->groups, a->group);
-    const struct partition *partition = map_get(&en->partitions, a->partition);
+    const struct partition *partition = table_get(&en->partitions, a->partition);
     if (g == NULL || partition == NULL || !a->found)
         return;
     struct group_part *p = group_part(g, partition);

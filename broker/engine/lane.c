@@ -371,7 +371,7 @@ static void lanes_sweep(struct engine *en, struct session *s)
     buf_clear(&en->scratch);
     for (struct map_it it = map_iter(&s->lanes); map_next(&it);) {
         const struct lane *l = it.value;
-        if (l->id != 0 && map_get(&en->partitions, l->id) == NULL)
+        if (l->id != 0 && table_get(&en->partitions, l->id) == NULL)
             buf_append(&en->scratch, &l->id, sizeof l->id);
     }
     for (size_t at = 0; at < en->scratch.size; at += sizeof(uint32_t)) {
@@ -395,7 +395,7 @@ enum lane_step lane_begin(struct engine *en, struct session *s, struct op *op)
         answer(en, op, E_INVALID_ARGUMENT, "lane %u is not the lane of this request", op->request.lane);
         return LANE_ANSWERED;
     }
-    if (ordered && map_get(&en->partitions, op->request.lane) == NULL) {
+    if (ordered && table_get(&en->partitions, op->request.lane) == NULL) {
         partition_gone(en, op, op->request.lane);
         return LANE_ANSWERED;
     }

@@ -50,14 +50,14 @@ static int load_topic(struct engine *en, struct view key, struct view value, str
 static int load_partition(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t id = 0;
-    struct partition *p = key_read_id(key, 'p', &id) ? map_get(&en->partitions, id) : NULL;
+    struct partition *p = key_read_id(key, 'p', &id) ? table_get(&en->partitions, id) : NULL;
     if (p == NULL)
         return damaged(e, "a partition without a topic:", id);
     int code = partition_row_get(value, &p->row, e);
     if (code != E_OK)
         return code;
     p->visible = p->row.end;
-    p->parent = p->row.parent != 0 ? map_get(&en->partitions, p->row.parent) : NULL;
+    p->parent = p->row.parent != 0 ? table_get(&en->partitions, p->row.parent) : NULL;
     if (p->row.parent != 0 && (p->parent == NULL || p->parent->topic != p->topic || p->parent->index >= p->index))
         return damaged(e, "the parent of partition", id);
     return E_OK;
@@ -66,7 +66,7 @@ static int load_partition(struct engine *en, struct view key, struct view value,
 static int load_trims(struct engine *en, struct view key, struct view value, struct err *e)
 {
     uint32_t id = 0;
-    struct partition *p = key_read_id(key, 'r', &id) ? map_get(&en->partitions, id) : NULL;
+    struct partition *p = key_read_id(key, 'r', &id) ? table_get(&en->partitions, id) : NULL;
     return p == NULL ? damaged(e, "what was removed of a partition without a topic:", id) : retention_load_trims(p, value, e);
 }
 
@@ -165,11 +165,12 @@ static int load_meta(struct engine *en, struct err *e)
         (code = each_row(en, FAM_META, &compactions, compact_load, e)) != E_OK ||
         (code = each_row(en, FAM_META, &groups, load_group, e)) != E_OK)
         return code;
-    for (struct map_it it = map_iter(&en->partitions); map_next(&it);)
-        log_partition_publish(en, it.value, false);
+    const struct partition *p;
+    for (uint64_t id = 0; (p = table_from(&en->partitions, &id)) != NULL; id++)
+        log_partition_publish(en, p, false);
     retention_load(en);
     uint32_t last = en->next.partition - 1;
-    if (last != 0 && map_get(&en->partitions, last) == NULL) /* so that the checks know which ids there were */
+    if (last != 0 && table_get(&en->partitions, last) == NULL) /* so that the checks know which ids there were */
         buf_append(&en->partitions_fx, &(struct effect_partition){.partition = last, .gone = true}, sizeof(struct effect_partition));
     return E_OK;
 }

@@ -30,7 +30,7 @@ void log_append(struct engine *en, struct partition *p, const struct wire_produc
     times_mark(p, row->end, row->last_time_ms);
     *out = (struct wire_produced){.partition = p->id, .count = w->count, .base_offset = row->end, .append_time_ms = row->last_time_ms};
 
-    size_t at = en->appends.size / sizeof(struct append);
+    uint32_t at = (uint32_t)(en->appends.size / sizeof(struct append));
     struct append *a = (struct append *)(void *)buf_reserve(&en->appends, sizeof *a);
     en->appends.size += sizeof *a;
     *a = (struct append){.partition = p->id, .base_offset = row->end, .last_offset = row->end + last_delta, .batch = w->batch, .hold = hold};
@@ -63,7 +63,7 @@ int log_check(const struct topic *t, const struct op_batch *b, struct err *e)
 
 void log_take(struct engine *en, struct op *op, struct session *s, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out)
 {
-    struct partition *p = map_get(&en->partitions, w->partition);
+    struct partition *p = table_get(&en->partitions, w->partition);
     quota_take(en, s, w->count, w->batch.size);
     if (sched_asked(w))
         sched_add(en, op, w, b, out);
@@ -75,7 +75,7 @@ void log_take(struct engine *en, struct op *op, struct session *s, const struct 
 void log_produce(struct engine *en, struct op *op, struct session *s)
 {
     const struct wire_produce *w = &op->request.produce;
-    struct partition *p = map_get(&en->partitions, w->partition);
+    struct partition *p = table_get(&en->partitions, w->partition);
     struct refusal refused;
     assert(p != NULL); /* lane_begin looked */
     struct err e = {0};
@@ -165,7 +165,7 @@ void log_write(struct engine *en, struct partition *p)
 void log_visible(struct engine *en, struct pending *q, uint64_t turn)
 {
     for (; q->first < q->n && q->at[q->first].turn <= turn; q->first++) {
-        struct partition *p = map_get(&en->partitions, q->at[q->first].partition);
+        struct partition *p = table_get(&en->partitions, q->at[q->first].partition);
         if (p == NULL)
             continue;
         p->visible = q->at[q->first].end;
@@ -182,7 +182,7 @@ void log_visible(struct engine *en, struct pending *q, uint64_t turn)
 
 static void fetch_part(const struct engine *en, const struct wire_fetch_from *from, struct wire_fetch_part *part)
 {
-    const struct partition *p = map_get(&en->partitions, from->partition);
+    const struct partition *p = table_get(&en->partitions, from->partition);
     part->partition = from->partition;
     if (p == NULL) {
         part->code = (uint16_t)partition_missing(en, from->partition);
@@ -240,7 +240,7 @@ void log_fetch(struct engine *en, struct op *op, struct session *s)
     wait_begin(en, op, s, f->wait_ms);
     struct place *places = op_take(en, op, f->from_n, sizeof *places);
     for (uint32_t i = 0; i < f->from_n; i++) {
-        struct partition *p = map_get(&en->partitions, f->from[i].partition);
+        struct partition *p = table_get(&en->partitions, f->from[i].partition);
         places[i].offset = f->from[i].offset;
         wait_at(op, &places[i], &p->waiters);
     }
@@ -248,7 +248,7 @@ void log_fetch(struct engine *en, struct op *op, struct session *s)
 
 void log_offset_for(struct engine *en, struct op *op)
 {
-    const struct partition *p = map_get(&en->partitions, op->request.offset_for.partition);
+    const struct partition *p = table_get(&en->partitions, op->request.offset_for.partition);
     if (p == NULL) {
         partition_gone(en, op, op->request.offset_for.partition);
         return;

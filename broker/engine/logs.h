@@ -15,23 +15,23 @@ struct session;
 
 /* ---------------------------------------------------------------- topics and partitions (log.c, topics.c) */
 
+/* There may be a hundred thousand, most of them idle: what few have is apart, and what each batch touches is together. */
 struct partition {
     uint32_t id, index;
     struct topic *topic;
-    enum store_family family;
     struct partition_row row;   /* (row) start, end, bytes, times, fence */
-    struct partition *parent;   /* (row) that it was split from; NULL: none (growth.c) */
     uint64_t visible;           /* readers see offsets below; follows the written or the durable turn */
-    struct list waiters;        /* of struct place: fetches that wait for `visible` to pass their offset */
+    uint32_t append_first, append_n, append_last; /* this turn's appends: a chain in engine.appends, by append.next */
+    uint8_t family;             /* enum store_family */
+    bool pinned;                /* a group keeps what should go */
     struct list_node dirty;     /* in engine.dirty_partitions */
-    size_t append_first, append_n; /* this turn's appends: a chain in engine.appends, by append.next */
-    size_t append_last;
     struct times *times;        /* when what was appended; NULL: nothing since the start */
     struct heap_node due;       /* in retention.due, by wall time: when its oldest message is too old */
     struct list_node look;      /* in retention.looks */
+    struct list waiters;        /* of struct place: fetches that wait for `visible` to pass their offset */
+    struct partition *parent;   /* (row) that it was split from; NULL: none (growth.c) */
     struct trimming *trimming;  /* it is being cut; NULL: it is not */
     struct trims_row *trims;    /* (row) NULL: nothing was removed */
-    bool pinned;                /* a group keeps what should go */
     struct compactable *compact; /* compact.c; NULL: its topic is not compacted */
 };
 
@@ -59,7 +59,7 @@ struct topic {
 
 /* One batch on its way into a turn's log value. */
 struct append {
-    size_t next; /* index + 1 in engine.appends of the partition's next one; 0: none */
+    uint32_t next; /* index + 1 in engine.appends of the partition's next one; 0: none */
     uint32_t partition;
     uint64_t base_offset, last_offset;
     struct view batch;

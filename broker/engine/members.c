@@ -500,7 +500,7 @@ void members_heartbeat(struct engine *en, struct op *op, struct session *s)
     en->counters.heartbeats++;
     member_heard(en, m);
     for (uint32_t i = 0; i < h->released_n; i++) {
-        const struct partition *p = map_get(&en->partitions, h->released[i].partition);
+        const struct partition *p = table_get(&en->partitions, h->released[i].partition);
         struct claim *c = p != NULL && p->topic == g->topic && p->index < g->stream->claims_n ? g->stream->claims[p->index] : NULL;
         if (c != NULL && c->owner == m && (c->generation == h->released[i].generation || PLANTED(old_claim_released)))
             claim_free(en, c);

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "base/table.h"
 #include "engine/groups.h"
 #include "engine/later.h"
 #include "engine/sessions.h"
@@ -64,7 +65,8 @@ struct engine {
     bool epoch_written;
     struct topic **topics;      /* sorted by name */
     size_t topics_n;
-    struct map partitions, groups; /* by id */
+    struct table partitions;    /* by id */
+    struct map groups;          /* by id */
     uint32_t topics_count, groups_n;
     struct map sessions;        /* low half of the id -> session */
     struct map pipes;           /* pipe -> session */
@@ -128,7 +130,7 @@ static inline struct group_part *group_part(struct group *g, const struct partit
 /* As rows and requests name it; NULL: the group's topic has no such partition. */
 static inline struct group_part *group_part_of(const struct engine *en, struct group *g, uint32_t partition)
 {
-    const struct partition *p = map_get(&en->partitions, partition);
+    const struct partition *p = table_get(&en->partitions, partition);
     return p != NULL && p->topic == g->topic ? group_part(g, p) : NULL;
 }
 

@@ -179,7 +179,7 @@ static void scan_holes(struct engine *en, struct group_part *p, uint64_t from, u
 void queue_loaded(struct engine *en, const struct loaded *l)
 {
     struct group *g = map_get(&en->groups, l->group);
-    struct partition *partition = map_get(&en->partitions, l->partition);
+    struct partition *partition = table_get(&en->partitions, l->partition);
     if (g == NULL || partition == NULL)
         return;
     struct group_part *p = group_part(g, partition);

@@ -164,7 +164,7 @@ static void bytes_free(struct ref *r) { copies_free(r->owner); }
 
 void engine_copied(struct engine *en, struct copies *c)
 {
-    struct partition *partition = map_get(&en->partitions, c->partition);
+    struct partition *partition = table_get(&en->partitions, c->partition);
     struct group *g = map_get(&en->groups, c->group);
     if (partition != NULL && partition->trimming != NULL) {
         partition->trimming->copying = false;

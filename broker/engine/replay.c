@@ -47,7 +47,7 @@ static bool would_make_group(const struct task *t) { return t->row.replay.into &
 
 static bool log_has(const struct engine *en, uint32_t partition, uint64_t offset)
 {
-    return offset >= ((const struct partition *)map_get(&en->partitions, partition))->row.start;
+    return offset >= ((const struct partition *)table_get(&en->partitions, partition))->row.start;
 }
 
 bool replay_wants_copy(const struct engine *en, const struct task *t, uint32_t partition, uint64_t offset)
@@ -57,7 +57,7 @@ bool replay_wants_copy(const struct engine *en, const struct task *t, uint32_t p
 
 bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint64_t offset, const struct held_row *what, struct view copy)
 {
-    struct group_part *p = group_part(t->group, map_get(&en->partitions, partition));
+    struct group_part *p = group_part(t->group, table_get(&en->partitions, partition));
     struct held_row parked;
     enum presence is = would_make_group(t) ? ABSENT_DONE : presence_of(en, p, offset, &parked);
     if (is == PRESENT) {
@@ -87,7 +87,7 @@ bool replay_message(struct engine *en, struct task *t, uint32_t partition, uint6
 static void apply_picked(struct engine *en, struct task *t, uint64_t may)
 {
     struct pick *m = t->picked;
-    uint64_t start = ((const struct partition *)map_get(&en->partitions, m->partition))->row.start; /* retention may have been here meanwhile */
+    uint64_t start = ((const struct partition *)table_get(&en->partitions, m->partition))->row.start; /* retention may have been here meanwhile */
     for (; t->looked_at < m->messages_n && may > 0 && !task_limit_reached(t); t->looked_at++) {
         const struct picked *x = &m->messages[PLANTED(replay_backwards) ? m->messages_n - 1 - t->looked_at : t->looked_at];
         const struct held_row what = {.has_key = x->has_key, .key_hash = x->key_hash, .size = x->size, .priority = x->priority};
@@ -226,7 +226,7 @@ struct group *replay_begin(struct engine *en, struct op *op, struct group *g, st
         answer(en, op, E_WRONG_MODE, "a replay is for groups of mode queue; move one of mode stream with: sluice group seek");
         return NULL;
     }
-    const struct partition *p = w->has_partition ? map_get(&en->partitions, w->partition) : NULL;
+    const struct partition *p = w->has_partition ? table_get(&en->partitions, w->partition) : NULL;
     if (w->has_partition && (p == NULL || p->topic != g->topic)) {
         answer(en, op, E_PARTITION_NOT_FOUND, "id %u of topic '%s'", w->partition, g->topic->name);
         return NULL;

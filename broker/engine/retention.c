@@ -370,7 +370,7 @@ static void go_on(struct engine *en, struct trimming *w)
 
 void engine_cut(struct engine *en, const struct cut *c)
 {
-    struct partition *p = map_get(&en->partitions, c->partition);
+    struct partition *p = table_get(&en->partitions, c->partition);
     struct trimming *w = p != NULL ? p->trimming : NULL;
     if (w == NULL || c->from != p->row.start || w->stage == LOSING || w->stage == RELEASING)
         return;

@@ -160,7 +160,7 @@ static struct view name_make(struct engine *en, struct op *op, uint32_t topic)
 
 void sched_add(struct engine *en, struct op *op, const struct wire_produce *w, const struct op_batch *b, struct wire_produced *out)
 {
-    struct partition *p = map_get(&en->partitions, w->partition);
+    struct partition *p = table_get(&en->partitions, w->partition);
     struct topic *t = p->topic;
     struct sched_name_row before;
     struct err e = {0};
@@ -233,7 +233,7 @@ static bool put_back(struct engine *en, const struct due_batch *b, const struct 
 
 static void append_due(struct engine *en, const struct due_batch *b, struct ref *hold)
 {
-    struct partition *p = map_get(&en->partitions, b->partition);
+    struct partition *p = table_get(&en->partitions, b->partition);
     struct sched_name_row r;
     if (b->code != E_OK) { /* it stays in the list, and is not tried again */
         en->counters.damaged_messages++;
@@ -405,7 +405,7 @@ static int list_page(struct engine *en, struct op *op, const struct topic *only,
             break;
         if ((only != NULL && only->id != topic) || !name_read(en, topic, id, &r) || r.due_ms != due)
             continue;
-        const struct partition *p = map_get(&en->partitions, r.partition);
+        const struct partition *p = table_get(&en->partitions, r.partition);
         if (p != NULL)
             rows[out->rows_n++] = describe(op, p->topic, id, &r);
     }

@@ -13,7 +13,7 @@ static struct group_part *item_part(struct engine *en, const struct wire_settle_
     struct group_part *last = en->settling;
     if (last != NULL && last->group->id == i->group && last->partition->id == i->partition)
         return last;
-    const struct partition *p = map_get(&en->partitions, i->partition);
+    const struct partition *p = table_get(&en->partitions, i->partition);
     struct group *g = map_get(&en->groups, i->group);
     if (g != NULL && p != NULL && p->topic == g->topic)
         return en->settling = group_part(g, p);
@@ -156,7 +156,7 @@ static int outputs_check(struct engine *en, struct op *op, const struct session 
     dedup_begin(en);
     for (uint32_t i = 0; i < u->produces_n; i++) {
         const struct wire_produce *w = &u->produces[i];
-        struct partition *p = map_get(&en->partitions, w->partition);
+        struct partition *p = table_get(&en->partitions, w->partition);
         struct refusal refused;
         if (p == NULL)
             return partition_missing(en, w->partition);

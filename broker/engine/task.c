@@ -238,7 +238,7 @@ static void apply(struct engine *en, struct task *t, uint32_t partition, uint64_
         replay_message(en, t, partition, offset, row, copy);
         return;
     }
-    struct group_part *p = group_part(t->group, map_get(&en->partitions, partition));
+    struct group_part *p = group_part(t->group, table_get(&en->partitions, partition));
     t->row.matched++;
     if (!task_changes(t))
         return;

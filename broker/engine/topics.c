@@ -69,7 +69,7 @@ struct partition *partition_new(struct engine *en, struct topic *t, uint32_t ind
     list_init(&p->waiters);
     if (t->config.compacted)
         compact_add(en, p);
-    map_put(&en->partitions, id, p);
+    table_put(&en->partitions, id, p);
     return p;
 }
 
@@ -119,7 +119,7 @@ void topic_unknown(struct engine *en, struct op *op, struct view name)
 /* A partition goes with its topic only, and its id is not used again. One that is there is of another topic than was meant. */
 int partition_missing(const struct engine *en, uint32_t id)
 {
-    return id != 0 && id < en->next.partition && map_get(&en->partitions, id) == NULL ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
+    return id != 0 && id < en->next.partition && table_get(&en->partitions, id) == NULL ? E_TOPIC_DELETED : E_PARTITION_NOT_FOUND;
 }
 
 void partition_gone(struct engine *en, struct op *op, uint32_t id) { answer(en, op, partition_missing(en, id), "partition id %u", id); }
@@ -195,7 +195,7 @@ void topic_create(struct engine *en, struct op *op, struct session *s)
         answer(en, op, E_LIMIT, "limit topic_partitions_max = %llu", (unsigned long long)l->topic_partitions_max);
     else if (UINT32_MAX - en->next.partition < config.partitions)
         answer(en, op, E_LIMIT, "every id of a partition was used once");
-    else if (map_count(&en->partitions) + config.partitions > l->partitions_max)
+    else if (table_count(&en->partitions) + config.partitions > l->partitions_max)
         answer(en, op, E_LIMIT, "limit partitions_max = %llu", (unsigned long long)l->partitions_max);
     else {
         uint32_t *ids = mem_array(config.partitions, sizeof *ids);
@@ -244,7 +244,7 @@ void topic_delete(struct engine *en, struct op *op, struct session *s)
             row_remove(en, FAM_META, &row);
         retention_partition_gone(en, p);
         log_partition_publish(en, p, true);
-        map_del(&en->partitions, p->id);
+        table_del(&en->partitions, p->id);
     }
     struct key k = key_topic(t->id);
     row_remove(en, FAM_META, &k);

@@ -17,6 +17,7 @@
 #include "schemas/errors.h"
 
 enum { CHUNK_BYTES = 64 << 10, INDEX_MIN = 64 };
+enum { KEPT_BYTES = 1 << 20, KEPT_ENTRIES = 16 << 10 }; /* what a list that was cleared keeps; what a burst took beyond goes back */
 
 struct chunk {
     struct chunk *next;
@@ -148,9 +149,22 @@ static void reindex(struct puts_private *p, size_t cap)
 void puts_clear(struct puts *l)
 {
     struct puts_private *p = l->p;
-    for (struct chunk *c = p->first; c != NULL; c = c->next)
+    size_t kept = 0;
+    for (struct chunk **at = &p->first, *c; (c = *at) != NULL;) {
+        kept += c->cap;
+        if (kept > KEPT_BYTES && c != p->first) {
+            *at = c->next;
+            mem_free(c);
+            continue;
+        }
         c->used = 0;
+        at = &c->next;
+    }
     p->current = p->first;
+    if (p->cap > KEPT_ENTRIES) {
+        p->cap = KEPT_ENTRIES;
+        p->entries = mem_resize(p->entries, p->cap, sizeof *p->entries);
+    }
     bool roomy = p->index_cap > INDEX_MIN && 16 * p->count < p->index_cap; /* after a burst */
     p->count = 0;
     reindex(p, roomy ? p->index_cap / 2 : p->index_cap);

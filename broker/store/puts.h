@@ -37,7 +37,7 @@ struct puts {
 
 void puts_init(struct puts *l);
 void puts_free(struct puts *l);
-/* Forgets the puts, keeps the memory. */
+/* Forgets the puts, keeps the memory, if it is not much. */
 void puts_clear(struct puts *l);
 
 /* Keys and values are copied into the list. A later put of the same row replaces the earlier one. */

@@ -149,6 +149,8 @@ static void an_unknown_partition_is_named(void **state)
     b.w.partition = 77;
     assert_int_equal(produce(api, &b.w), E_PARTITION_NOT_FOUND);
     assert_has(text, "77");
+    b.w.partition = UINT32_MAX;
+    assert_int_equal(produce(api, &b.w), E_PARTITION_NOT_FOUND);
     b.w.partition = PARTITION;
     assert_int_equal(produce(api, &b.w), E_OK);
     api_partition_gone(api, PARTITION); /* that went with its topic, as partitions do */

@@ -107,7 +107,7 @@ static void what_was_done_is_no_refusal_when_the_bound_on_messages_was_lowered_s
     assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
     k->seq[A][p]--; /* once more */
     assert_int_equal(kit_produce(k, p, "a"), E_OK);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.end, 1);
+    assert_int_equal(((struct partition *)table_get(&k->engine->partitions, p))->row.end, 1);
     assert_int_equal(kit_produce(k, p, "a"), E_TOO_LARGE);
     k->checked_largest = 77;
     assert_int_equal(kit_produce(k, p, "a"), E_OK);
@@ -122,7 +122,7 @@ static void a_unit_whose_output_is_over_the_bound_is_refused_alone(void **state)
     struct wire_produce out = {.partition = p, .count = 1};
     k->checked_largest = 101;
     assert_int_equal(kit_unit_code(kit_unit_of(k, A, (struct wire_unit){.produces = &out, .produces_n = 1})), E_TOO_LARGE);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.end, 0);
+    assert_int_equal(((struct partition *)table_get(&k->engine->partitions, p))->row.end, 0);
     k->checked_largest = 100;
     assert_int_equal(kit_unit_code(kit_unit_of(k, A, (struct wire_unit){.produces = &out, .produces_n = 1})), E_OK);
     kit_free(k);

@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 
-static uint64_t end_of(struct kit *k, uint32_t p) { return ((struct partition *)map_get(&k->engine->partitions, p))->row.end; }
+static uint64_t end_of(struct kit *k, uint32_t p) { return ((struct partition *)table_get(&k->engine->partitions, p))->row.end; }
 
 static void assert_duplicate(const struct wire_reply *r, uint64_t offset)
 {

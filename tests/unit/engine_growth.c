@@ -230,7 +230,7 @@ static void what_waits_for_its_time_goes_to_where_its_key_belongs_by_then(void *
     assert_int_equal(kit_ask_numbered(w.k, r, A)->code, E_OK);
     assert_int_equal(grow(w.k, 2)->code, E_OK);
     kit_pass(w.k, 1000);
-    const struct partition *old = map_get(&w.k->engine->partitions, w.p), *new = map_get(&w.k->engine->partitions, w.p + 1);
+    const struct partition *old = table_get(&w.k->engine->partitions, w.p), *new = table_get(&w.k->engine->partitions, w.p + 1);
     assert_int_equal(old->row.end, 0);
     assert_int_equal(new->row.end, 1);
     batch_builder_free(builder);

@@ -215,7 +215,7 @@ static void answer_copies(struct kit *k, struct copies *c)
         c->places[i].at = c->bytes.size;
         c->places[i].size = (uint32_t)snprintf(text, sizeof text, "copy of %llu", (unsigned long long)c->places[i].offset);
         buf_append(&c->bytes, text, c->places[i].size);
-        if (c->places[i].offset < ((struct partition *)map_get(&k->engine->partitions, c->partition))->row.start)
+        if (c->places[i].offset < ((struct partition *)table_get(&k->engine->partitions, c->partition))->row.start)
             fail_msg("offset %llu is to be copied and is gone already", (unsigned long long)c->places[i].offset);
     }
     engine_copied(k->engine, c);
@@ -227,7 +227,7 @@ static void match_one(struct kit *k, struct match *m, struct match_place *p)
     struct key key = key_copy(m->group, p->partition, p->offset);
     struct buf copy = {0};
     struct err e = {0};
-    bool below = p->offset < ((struct partition *)map_get(&k->engine->partitions, p->partition))->row.start, found = false;
+    bool below = p->offset < ((struct partition *)table_get(&k->engine->partitions, p->partition))->row.start, found = false;
     if (store_get(k->store, FAM_SCHED, key_view(&key), &copy, &found, &e) != E_OK)
         fail_msg("the copy of %llu does not read: %s", (unsigned long long)p->offset, e.text);
     p->gone = below && !found;
@@ -595,7 +595,7 @@ static int produce(struct kit *k, int who, uint32_t partition, uint32_t count)
     struct wire_request r = kit_request(k, who, VERB_PRODUCE);
     r.lane = partition;
     r.produce = (struct wire_produce){.partition = partition, .count = count, .batch = VIEW_LIT("the engine never looks inside")};
-    const struct partition *p = map_get(&k->engine->partitions, partition);
+    const struct partition *p = table_get(&k->engine->partitions, partition);
     uint64_t before = p != NULL ? p->row.end_bytes : 0;
     int code = kit_ask_numbered(k, r, who)->code;
     for (uint32_t i = 1; code == E_OK && i <= count; i++) { /* each has its share of the batch */
@@ -846,7 +846,7 @@ static struct held_row parked_row(struct kit *k, uint32_t group, uint32_t partit
 
 static struct group_part *part_of(struct kit *k, uint32_t group, uint32_t partition)
 {
-    return group_part(map_get(&k->engine->groups, group), map_get(&k->engine->partitions, partition));
+    return group_part(map_get(&k->engine->groups, group), table_get(&k->engine->partitions, partition));
 }
 
 bool kit_redrive(struct kit *k, uint32_t group, uint32_t partition, uint64_t offset)

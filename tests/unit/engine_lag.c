@@ -102,7 +102,7 @@ static void dead_letters_are_no_lag_and_redriven_ones_are(void **state)
     assert_int_equal(lag.lag_messages, 3);
     assert_int_equal(lag.parked, 0);
     assert_int_equal(lag.scale_value, 3);
-    const struct partition *log = map_get(&k->engine->partitions, p);
+    const struct partition *log = table_get(&k->engine->partitions, p);
     assert_int_equal(lag.lag_bytes, log->row.end_bytes);
     kit_free(k);
 }
@@ -114,7 +114,7 @@ static void bytes_of_what_was_not_read_are_those_of_the_log(void **state)
     const struct wire_group_config config = {.order = ORDER_NONE}, end = {.from = FROM_END};
     uint32_t p = kit_topic(k, "t", 1);
     kit_group(k, "t", "g", &config);
-    const struct partition_row *row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    const struct partition_row *row = &((struct partition *)table_get(&k->engine->partitions, p))->row;
     kit_produce_many(k, p, "-", 10000);
     uint64_t first = row->end_bytes;
     kit_group(k, "t", "late", &end);
@@ -125,7 +125,7 @@ static void bytes_of_what_was_not_read_are_those_of_the_log(void **state)
     assert_true(row->end_bytes - first > 100 * (first / 10000));
 
     kit_restart(k); /* the place of its cursor in bytes is forgotten */
-    row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    row = &((struct partition *)table_get(&k->engine->partitions, p))->row;
     size_t asked = k->asks_made;
     assert_int_equal(kit_lag(k, "t", "late").lag_bytes, row->end_bytes - first);
     assert_int_equal(k->asks_made, asked + 1);
@@ -146,7 +146,7 @@ static void bytes_after_a_purge_are_those_that_came_since(void **state)
     r.control = (struct wire_group_control){.topic = VIEW_LIT("t"), .name = VIEW_LIT("g"), .act = GROUP_PURGE};
     assert_int_equal(kit_ask_numbered(k, r, A)->code, E_OK);
     assert_int_equal(kit_lag(k, "t", "g").lag_bytes, 0);
-    const struct partition_row *row = &((struct partition *)map_get(&k->engine->partitions, p))->row;
+    const struct partition_row *row = &((struct partition *)table_get(&k->engine->partitions, p))->row;
     uint64_t before = row->end_bytes;
     kit_produce(k, p, "d e");
     assert_int_equal(kit_lag(k, "t", "g").lag_bytes, row->end_bytes - before);

@@ -27,7 +27,7 @@ static const struct wire_reply *numbered_group(struct kit_world w, const char *n
     return kit_ask(w.k, make_group(w, name, seq, seen), B);
 }
 
-static uint64_t end_of(struct kit_world w) { return ((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.end; }
+static uint64_t end_of(struct kit_world w) { return ((struct partition *)table_get(&w.k->engine->partitions, w.p))->row.end; }
 
 static void a_repeat_is_answered_with_the_first_result_and_done_once(void **state)
 {

@@ -5,7 +5,7 @@
 
 #include "schemas/stored.h"
 
-static struct partition *partition(struct kit *k, uint32_t id) { return map_get(&k->engine->partitions, id); }
+static struct partition *partition(struct kit *k, uint32_t id) { return table_get(&k->engine->partitions, id); }
 
 static struct call *fetch(struct kit *k, uint32_t p, uint64_t offset, uint32_t wait_ms)
 {
@@ -219,12 +219,13 @@ static void an_offset_beyond_the_end_and_an_unknown_partition_are_said_in_their_
     struct kit *k = kit_new();
     uint32_t p = kit_topic(k, "t", 1);
     kit_produce(k, p, "a");
-    struct wire_fetch_from from[] = {{.partition = p, .offset = 2}, {.partition = p, .offset = UINT64_MAX}, {.partition = 999}, {.partition = p, .offset = 1}};
+    struct wire_fetch_from from[] = {{.partition = p, .offset = 2}, {.partition = p, .offset = UINT64_MAX}, {.partition = 999},
+                                      {.partition = UINT32_MAX}, {.partition = p, .offset = 1}};
     struct wire_request r = kit_request(k, C, VERB_FETCH);
-    r.fetch = (struct wire_fetch){.from = from, .from_n = 4, .wait_ms = 5000};
+    r.fetch = (struct wire_fetch){.from = from, .from_n = ARRAY_LEN(from), .wait_ms = 5000};
     const struct wire_reply *reply = kit_ask(k, r, C); /* at once: there is news */
-    static const int codes[] = {E_OFFSET_OUT_OF_RANGE, E_OFFSET_OUT_OF_RANGE, E_PARTITION_NOT_FOUND, E_OK};
-    for (size_t i = 0; i < 4; i++)
+    static const int codes[] = {E_OFFSET_OUT_OF_RANGE, E_OFFSET_OUT_OF_RANGE, E_PARTITION_NOT_FOUND, E_PARTITION_NOT_FOUND, E_OK};
+    for (size_t i = 0; i < ARRAY_LEN(from); i++)
         assert_int_equal(reply->fetch.parts[i].code, codes[i]);
     kit_free(k);
 }
@@ -273,7 +274,7 @@ static void a_message_without_a_key_is_refused_where_the_topic_is_compacted(void
     (void)state;
     struct kit *k = kit_new();
     uint32_t p = kit_topic_of(k, "t", (struct wire_topic_config){.compacted = true}), other = kit_topic(k, "u", 1);
-    const struct partition *log = map_get(&k->engine->partitions, p);
+    const struct partition *log = table_get(&k->engine->partitions, p);
     k->checked_keyless = 2;
     struct wire_request r = kit_request(k, B, VERB_PRODUCE);
     r.lane = p;
@@ -284,7 +285,7 @@ static void a_message_without_a_key_is_refused_where_the_topic_is_compacted(void
     struct wire_produce both[] = {{.partition = other, .count = 2, .batch = VIEW_LIT("x")}, {.partition = p, .count = 2, .batch = VIEW_LIT("x")}};
     assert_int_equal(kit_unit_code(kit_unit_of(k, B, (struct wire_unit){.produces = both, .produces_n = 2})), E_INVALID_ARGUMENT);
     assert_int_equal(log->row.end, 0);
-    assert_int_equal(((const struct partition *)map_get(&k->engine->partitions, other))->row.end, 0); /* a unit is done whole */
+    assert_int_equal(((const struct partition *)table_get(&k->engine->partitions, other))->row.end, 0); /* a unit is done whole */
     assert_int_equal(kit_produce(k, other, "- -"), E_OK);
     k->checked_keyless = 0;
     assert_int_equal(kit_produce(k, p, "a b"), E_OK);

@@ -425,7 +425,7 @@ static void nothing_of_a_log_goes_while_what_is_held_of_it_does_not_read(void **
         else
             kit_row_put(k, FAM_HELD, longer, BAD);
         kit_pass(k, HOUR + 5000);
-        const struct partition *partition = map_get(&k->engine->partitions, p);
+        const struct partition *partition = table_get(&k->engine->partitions, p);
         assert_int_equal(partition->row.start, 0);
         assert_true(kit_row_there(k, partition->family, key_log(p, 2)));
         kit_stops(k, E_DAMAGED, damaged ? "row 00000001000000010000000000000001 is damaged"

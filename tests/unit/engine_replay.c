@@ -412,7 +412,7 @@ static void what_the_log_has_no_more_is_counted_as_lost(void **state)
     drain(w.k, w.g);
     w.k->watch = false; /* what follows is not in a row */
     w.k->logs[w.p].records[4].gone = true;
-    ((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.start = 3;
+    ((struct partition *)table_get(&w.k->engine->partitions, w.p))->row.start = 3;
     uint64_t id = replay(w.k, "g", (struct wire_held_change){.has_from = true, .from_offset = 1});
     assert_string_equal(drain(w.k, w.g), "3 5");
     assert_string_equal(task(w.k, id), "done seen 2 matched 2 changed 2 lost 3");
@@ -448,10 +448,10 @@ static void retention_takes_nothing_that_was_replayed_while_it_looked(void **sta
     k->hold_cuts = false;
     kit_pass(k, 2 * HOUR);
     kit_pass(k, 1000);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 3); /* 1 is copied */
+    assert_int_equal(((struct partition *)table_get(&k->engine->partitions, p))->row.start, 3); /* 1 is copied */
     assert_string_equal(drain(k, g), "1 3");
     kit_pass(k, 2 * HOUR);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 4);
+    assert_int_equal(((struct partition *)table_get(&k->engine->partitions, p))->row.start, 4);
     kit_free(k);
 }
 
@@ -495,7 +495,7 @@ static struct world begin_old(void)
         kit_pass(k, HOUR - 60000 * i);
     }
     kit_pass(k, 1000);
-    assert_int_equal(((struct partition *)map_get(&k->engine->partitions, p))->row.start, 4);
+    assert_int_equal(((struct partition *)table_get(&k->engine->partitions, p))->row.start, 4);
     assert_int_equal(copies_of(k, g), 2);
     assert_string_equal(kit_held(k, "t", "g", HELD_PARKED), "0 parked(parked) 1 parked(parked) 4 parked(parked)");
     return (struct world){k, p, other};
@@ -545,7 +545,7 @@ static void what_goes_from_the_log_while_a_replay_asks_is_brought_from_its_copy(
     w.k->hold_matches = true;
     uint64_t id = replay(w.k, "other", (struct wire_held_change){.source = REPLAY_PARKED, .of = VIEW_LIT("g"), .from_ms = from});
     kit_pass(w.k, 7200000); /* 4 was in the log when it was asked for, and is not any more */
-    assert_int_equal(((struct partition *)map_get(&w.k->engine->partitions, w.p))->row.start, 6);
+    assert_int_equal(((struct partition *)table_get(&w.k->engine->partitions, w.p))->row.start, 6);
     w.k->hold_matches = false;
     kit_pass(w.k, 1);
     kit_pass(w.k, 100); /* it has asked again */

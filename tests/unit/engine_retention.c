@@ -3,7 +3,7 @@
 
 enum { HOUR = 3600000 };
 
-static struct partition *partition(struct kit *k, uint32_t id) { return map_get(&k->engine->partitions, id); }
+static struct partition *partition(struct kit *k, uint32_t id) { return table_get(&k->engine->partitions, id); }
 static uint64_t start_of(struct kit *k, uint32_t p) { return partition(k, p)->row.start; }
 
 /* Rows of a log as they stand in the store. */
@@ -64,10 +64,9 @@ static void check_bytes(struct kit *k)
     engine_totals(k->engine, &t);
     for (int f = 0; f < FAM_COUNT; f++)
         counted += t.log_bytes[f];
-    for (struct map_it it = map_iter(&k->engine->partitions); map_next(&it);) {
-        const struct partition *p = it.value;
+    const struct partition *p;
+    for (uint64_t id = 0; (p = table_from(&k->engine->partitions, &id)) != NULL; id++)
         all += p->row.end_bytes - p->row.start_bytes;
-    }
     assert_int_equal(counted, all);
 }
 

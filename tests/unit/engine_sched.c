@@ -34,7 +34,7 @@ static uint64_t delay(struct kit *k, uint32_t p, const char *name, uint64_t ms)
     return r->produce.due_ms;
 }
 
-static uint64_t end_of(struct kit *k, uint32_t p) { return ((struct partition *)map_get(&k->engine->partitions, p))->row.end; }
+static uint64_t end_of(struct kit *k, uint32_t p) { return ((struct partition *)table_get(&k->engine->partitions, p))->row.end; }
 
 /* The batches of a log: append times, and what they hold, as "+0 one +5000 two", from `since`. */
 static const char *logged(struct kit *k, uint32_t p, uint64_t since)

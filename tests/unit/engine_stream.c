@@ -913,7 +913,7 @@ static struct kit_world begin_capped(void)
     return (struct kit_world){k, p, kit_group(k, "t", "g", &(struct wire_group_config){.mode = MODE_STREAM})};
 }
 
-static uint64_t start_of(const struct kit_world *w) { return ((struct partition *)map_get(&w->k->engine->partitions, w->p))->row.start; }
+static uint64_t start_of(const struct kit_world *w) { return ((struct partition *)table_get(&w->k->engine->partitions, w->p))->row.start; }
 
 static uint64_t told_from(const struct kit_world *w, struct reader *r, int who)
 {

@@ -26,7 +26,7 @@ static struct wire_state_put put(struct world w, const char *key, uint64_t versi
 
 static uint64_t end_of(struct world w, uint32_t partition)
 {
-    const struct partition *p = map_get(&w.k->engine->partitions, partition);
+    const struct partition *p = table_get(&w.k->engine->partitions, partition);
     return p->row.end;
 }
 

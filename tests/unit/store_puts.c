@@ -1,5 +1,7 @@
 #include "store_kit.h"
 
+#include <malloc.h>
+
 #include "base/rng.h"
 
 static struct puts list;
@@ -171,6 +173,33 @@ static void a_cleared_list_is_empty_and_good_again(void **state)
         assert_int_equal(puts_find(&list, FAM_META, kit_str("7"), &v), PUTS_UNKNOWN);
         assert_int_equal(puts_find(&list, FAM_META, kit_str("a"), &v), PUTS_UNKNOWN);
     }
+}
+
+static size_t memory_in_use(void)
+{
+    struct mallinfo2 m = mallinfo2(); /* of zeros where a sanitizer has the memory */
+    return m.uordblks + m.hblkhd;
+}
+
+static void a_burst_does_not_keep_its_memory(void **state)
+{
+    (void)state;
+    enum { ROWS_OF_BURST = 100000 };
+    row("a", "1");
+    puts_clear(&list);
+    size_t before = memory_in_use();
+    char large[1000] = "";
+    for (int i = 0; i < ROWS_OF_BURST; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        puts_row(&list, FAM_META, kit_str(key), view_of(large, i % 10 == 0 ? sizeof large : 20));
+    }
+    for (int i = 0; i < 20; i++) {
+        puts_clear(&list);
+        row("a", "1");
+    }
+    assert_true(memory_in_use() <= before + (4 << 20));
+    assert_list(&list, "+ meta a=1");
 }
 
 /* ---------------------------------------------------------------- any history against a simple model */
@@ -381,6 +410,7 @@ int main(void)
         TEST(pieces_are_borrowed_and_not_found_again),
         TEST(a_copied_key_and_value_may_go_at_once),
         TEST(a_cleared_list_is_empty_and_good_again),
+        TEST(a_burst_does_not_keep_its_memory),
         TEST(any_history_of_puts_means_what_its_steps_mean_one_by_one),
         TEST(a_list_comes_back_from_its_bytes),
         TEST(the_bytes_are_these_for_ever),
