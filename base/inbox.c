@@ -47,25 +47,49 @@ static void hang_in(struct inbox *in, struct inbox_node *n, size_t bytes)
     *in->last = n;
     in->last = &n->next;
     in->bytes += bytes;
-    rouse(in);
 }
 
 void inbox_push(struct inbox *in, struct inbox_node *n, size_t bytes)
 {
     pthread_mutex_lock(&in->lock);
     hang_in(in, n, bytes);
+    rouse(in);
     pthread_mutex_unlock(&in->lock);
+}
+
+static bool hang_in_if_it_fits(struct inbox *in, struct inbox_node *n, size_t bytes)
+{
+    size_t max = in->bytes_max;
+    bool fits = max == 0 || in->first == NULL || (in->bytes <= max && bytes <= max - in->bytes);
+    if (fits)
+        hang_in(in, n, bytes);
+    return fits;
 }
 
 bool inbox_offer(struct inbox *in, struct inbox_node *n, size_t bytes)
 {
     pthread_mutex_lock(&in->lock);
-    size_t max = in->bytes_max;
-    bool fits = max == 0 || in->first == NULL || (in->bytes <= max && bytes <= max - in->bytes);
+    bool fits = hang_in_if_it_fits(in, n, bytes);
     if (fits)
-        hang_in(in, n, bytes);
+        rouse(in);
     pthread_mutex_unlock(&in->lock);
     return fits;
+}
+
+bool inbox_leave(struct inbox *in, struct inbox_node *n, size_t bytes)
+{
+    pthread_mutex_lock(&in->lock);
+    bool fits = hang_in_if_it_fits(in, n, bytes);
+    pthread_mutex_unlock(&in->lock);
+    return fits;
+}
+
+void inbox_rouse(struct inbox *in)
+{
+    pthread_mutex_lock(&in->lock);
+    if (in->first != NULL)
+        rouse(in);
+    pthread_mutex_unlock(&in->lock);
 }
 
 void inbox_wake(struct inbox *in)

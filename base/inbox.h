@@ -10,7 +10,7 @@
  * and the consumer asleep. Each node says how many bytes it stands for; the sum of what was pushed
  * and not drained is known, and bounded for those who use inbox_offer.
  *
- * Push, offer, wake and bytes: any thread. Everything else: the consumer. A pushed node belongs to
+ * Push, offer, leave, rouse, wake and bytes: any thread. Everything else: the consumer. A pushed node belongs to
  * the inbox until drained.
  */
 #ifndef BASE_INBOX_H
@@ -55,6 +55,10 @@ void inbox_push(struct inbox *in, struct inbox_node *n, size_t bytes);
 /* As inbox_push, but false, and the node stays the caller's, if the sum would pass bytes_max. A
    node that is larger than the bound alone is taken when the inbox is empty. */
 bool inbox_offer(struct inbox *in, struct inbox_node *n, size_t bytes) MUST_USE;
+
+/* As inbox_offer, but lets a sleeping consumer sleep: whoever calls it takes the consumer's part soon, or calls inbox_rouse. */
+bool inbox_leave(struct inbox *in, struct inbox_node *n, size_t bytes) MUST_USE;
+void inbox_rouse(struct inbox *in); /* gets the consumer up if there is something to drain */
 
 /* Gets the consumer up without a node: its present wait, or else its next one, returns at once. */
 void inbox_wake(struct inbox *in);

@@ -69,6 +69,15 @@ static void pipe_lost(void *user, uint64_t pipe)
     gate_leave(c);
 }
 
+static void help(void *user)
+{
+    struct compose *c = user;
+    if (!gate_enter(c))
+        return;
+    loop_help(c->loop);
+    gate_leave(c);
+}
+
 static void on_hint(void *user, uint32_t group, const char *topic, const char *name)
 {
     struct compose *c = user;
@@ -194,7 +203,7 @@ static int open_wire(struct compose *c, struct err *e)
                                    .publish = (const char *const *)f->publish.at,
                                    .publish_n = f->publish.n,
                                    .tls = config_tls(f),
-                                   .pipe_lost = pipe_lost,
+                                   .pipe_lost = pipe_lost, .help = help,
                                    .user = c};
     return wire_open(&c->wire, &o, e);
 }

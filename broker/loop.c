@@ -55,7 +55,9 @@ struct loop {
     struct inbox inbox;
     struct event stop_event;
 
-    /* the loop thread's */
+    /* of whoever takes a turn */
+    pthread_mutex_t turns;
+    uint64_t sleeps_until_ms;     /* when the loop's thread gets up by itself */
     struct inbox_node *deferred, **deferred_last; /* events that came while a write was refused */
     bool blocked;                 /* a turn's puts are refused: tried again until they are written */
     int refused_as;               /* DISK_FULL, or OVERLOADED while the store catches up */
@@ -477,19 +479,51 @@ uint64_t loop_turn(struct loop *l, struct engine_now now)
     return next_deadline(l);
 }
 
+static bool goes_on(const struct loop *l)
+{
+    return atomic_load(&l->running) && !atomic_load(&l->failed);
+}
+
+static struct engine_now clocks(void)
+{
+    return (struct engine_now){.mono_ms = clock_mono_ms(), .wall_ms = clock_wall_ms()};
+}
+
 static void *loop_main(void *arg)
 {
     struct loop *l = arg;
-    while (atomic_load(&l->running) && !atomic_load(&l->failed)) {
-        struct engine_now now = {.mono_ms = clock_mono_ms(), .wall_ms = clock_wall_ms()};
-        uint64_t due_ms = loop_turn(l, now);
-        if (l->blocked && catching_up(l, now.mono_ms)) { /* the inbox is left alone, so it would not let us sleep */
+    while (goes_on(l)) {
+        pthread_mutex_lock(&l->turns);
+        struct engine_now now = clocks();
+        uint64_t due_ms = l->sleeps_until_ms = loop_turn(l, now);
+        bool pause = l->blocked && catching_up(l, now.mono_ms);
+        pthread_mutex_unlock(&l->turns);
+        if (pause) /* the inbox is left alone, so it would not let us sleep */
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-            continue;
-        }
-        inbox_wait(&l->inbox, due_ms > UINT64_MAX / 1000000 ? UINT64_MAX : due_ms * 1000000);
+        else
+            inbox_wait(&l->inbox, due_ms > UINT64_MAX / 1000000 ? UINT64_MAX : due_ms * 1000000);
     }
     return NULL;
+}
+
+void loop_help(struct loop *l)
+{
+    enum { TURNS_MAX = 4 }; /* then the helper has its own to do, and the loop's thread goes on */
+    if (inbox_bytes(&l->inbox) == 0)
+        return;
+    if (pthread_mutex_trylock(&l->turns) != 0) {
+        inbox_rouse(&l->inbox); /* whoever is at it may have looked already */
+        return;
+    }
+    uint64_t due_ms = l->sleeps_until_ms;
+    for (int i = 0; i < TURNS_MAX && goes_on(l) && !l->blocked && (i == 0 || due_ms == 0); i++)
+        due_ms = loop_turn(l, clocks());
+    bool wanted = due_ms < l->sleeps_until_ms || l->blocked;
+    pthread_mutex_unlock(&l->turns);
+    if (wanted)
+        inbox_wake(&l->inbox);
+    else
+        inbox_rouse(&l->inbox);
 }
 
 /* ---------------------------------------------------------------- what others hand in */
@@ -498,7 +532,8 @@ int loop_submit(struct loop *l, struct op *op)
 {
     struct event *ev = (struct event *)(void *)op->node;
     ev->kind = EVENT_OP;
-    return inbox_offer(&l->inbox, &ev->node, op->bytes) ? E_OK : E_OVERLOADED;
+    bool taken = op->helps ? inbox_leave(&l->inbox, &ev->node, op->bytes) : inbox_offer(&l->inbox, &ev->node, op->bytes);
+    return taken ? E_OK : E_OVERLOADED;
 }
 
 void loop_pipe_lost(struct loop *l, uint64_t pipe)
@@ -648,6 +683,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
     l->deferred_last = &l->deferred;
     l->status.started_wall_ms = now.wall_ms;
     pthread_mutex_init(&l->status_lock, NULL);
+    pthread_mutex_init(&l->turns, NULL);
     if (inbox_init(&l->inbox, options->inbox_bytes_max != 0 ? options->inbox_bytes_max : (size_t)256 << 20, e) != 0 ||
         inbox_init(&l->sync_inbox, 0, e) != 0) {
         mem_free(l);
@@ -730,6 +766,8 @@ void loop_stop(struct loop *l, uint32_t drain_ms)
     atomic_store(&l->running, false);
     inbox_wake(&l->inbox);
     pthread_join(l->loop_thread, NULL);
+    pthread_mutex_lock(&l->turns); /* a helper ends its turn before the last sync */
+    pthread_mutex_unlock(&l->turns);
     inbox_wake(&l->sync_inbox);
     pthread_join(l->sync_thread, NULL);
     l->threads = false;
@@ -809,5 +847,6 @@ void loop_close(struct loop *l)
     inbox_free(&l->inbox);
     inbox_free(&l->sync_inbox);
     pthread_mutex_destroy(&l->status_lock);
+    pthread_mutex_destroy(&l->turns);
     mem_free(l);
 }

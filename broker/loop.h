@@ -1,5 +1,6 @@
 /* The turn of the broker: drain the inbox, step each event, write one list of puts, hand the turn to the sync thread, release what is
- * due, sleep to the next deadline.
+ * due, sleep to the next deadline. Turns are taken one after the other, by the loop's thread or by who brought the work (loop_help);
+ * "the loop's thread" is whoever is at it.
  *
  *   api, wire ---- loop_submit ---> inbox --> engine --> store_write --> sync thread --> replies --> readers / op->done
  *
@@ -43,6 +44,10 @@ void loop_close(struct loop *l);
 
 /* Any thread. The loop owns the operation until op->done. OVERLOADED when the inbox is full: the operation stays the caller's. */
 int loop_submit(struct loop *l, struct op *op);
+/* Any thread that submitted operations which `help`, and has no more at hand: it takes the loop's turn with them itself, unless
+ * somebody else is at it. That saves a hand-over to the loop's thread, which on few processors costs more than the turn. It may take
+ * as long as a few turns; it never waits for one. */
+void loop_help(struct loop *l);
 /* Any thread: the pipe is gone. */
 void loop_pipe_lost(struct loop *l, uint64_t pipe);
 

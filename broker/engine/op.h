@@ -54,6 +54,7 @@ struct op {
     struct arena arena;          /* for the decoded request and for the reply's arrays */
     uint64_t pipe;               /* the connection, unique while the broker runs; 0: the broker itself, which needs no session for reads */
     size_t bytes;                /* what it counts in the inbox */
+    bool helps;                  /* the thread that submits it calls loop_help soon: nobody need be woken for it */
     struct op_batch batch;       /* produce: of its batch */
     const struct op_batch *unit_batches; /* settle: of each produce of each unit, in order */
     void (*done)(struct op *op); /* any thread; takes the operation back, reply filled */

@@ -30,6 +30,7 @@ struct bytes_ops {
 
 struct bytes {
     const struct bytes_ops *ops;
+    bool polled; /* what is received comes in a thread of a poller */
     /* the owner's, set before the first receive */
     void *owner;
     void (*received)(void *owner, bool failed, size_t n);

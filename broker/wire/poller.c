@@ -17,12 +17,15 @@ struct poller {
     int epoll;
     struct inbox ends; /* of watches, by `end` */
     atomic_bool stop;
+    struct pollers *all;
 };
 
 struct pollers {
     struct poller *at;
     unsigned n;
     atomic_uint turn;
+    void (*told)(void *user);
+    void *user;
 };
 
 /* Frees come behind the events that were taken together with them, so nobody is told of what is freed. */
@@ -48,6 +51,8 @@ static void *poll_main(void *arg)
                 w->ready(w, events[i].events);
         }
         free_ended(p);
+        if (p->all->told != NULL)
+            p->all->told(p->all->user);
     }
     free_ended(p);
     return NULL;
@@ -72,16 +77,20 @@ static int poller_open(struct poller *p, struct err *e)
     return err_set(e, E_INTERNAL, "a thread for connections: %s", strerror(code));
 }
 
-int pollers_start(struct pollers **out, unsigned threads, struct err *e)
+int pollers_start(struct pollers **out, unsigned threads, void (*told)(void *user), void *user, struct err *e)
 {
     struct pollers *p = mem_zalloc(sizeof *p);
+    p->told = told;
+    p->user = user;
     p->at = mem_array(threads, sizeof *p->at);
     memset(p->at, 0, threads * sizeof *p->at);
-    for (; p->n < threads; p->n++)
+    for (; p->n < threads; p->n++) {
+        p->at[p->n].all = p;
         if (poller_open(&p->at[p->n], e) != E_OK) {
             pollers_stop(p);
             return e->code;
         }
+    }
     *out = p;
     return E_OK;
 }

@@ -27,8 +27,9 @@ struct watch {
     struct inbox_node end;
 };
 
-/* OK, or INTERNAL saying what the system refused. */
-int pollers_start(struct pollers **out, unsigned threads, struct err *e);
+/* OK, or INTERNAL saying what the system refused. `told` is called in the thread whenever all that was ready has been told, before it
+ * waits; NULL: not wanted. */
+int pollers_start(struct pollers **out, unsigned threads, void (*told)(void *user), void *user, struct err *e);
 /* Frees what watch_free was called for; nothing is watched any more. NULL is fine. */
 void pollers_stop(struct pollers *p);
 

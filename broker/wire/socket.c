@@ -129,6 +129,7 @@ static struct bytes *socket_new(int fd, struct pollers *pollers)
 {
     struct socket *s = mem_zalloc(sizeof *s);
     s->bytes.ops = &ops;
+    s->bytes.polled = true;
     s->watch = (struct watch){.fd = fd, .ready = ready, .free = watched_free};
     s->pollers = pollers;
     return &s->bytes;

@@ -82,6 +82,11 @@ uint64_t stream_since_ms(const struct stream *s)
     return s->since_ms;
 }
 
+bool stream_polled(const struct stream *s)
+{
+    return s->bytes->polled;
+}
+
 bool stream_greeted(struct stream *s)
 {
     pthread_mutex_lock(&s->lock);

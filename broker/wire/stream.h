@@ -67,6 +67,7 @@ void stream_set_owner(struct stream *s, void *owner);
 void *stream_owner(const struct stream *s);
 uint64_t stream_since_ms(const struct stream *s);
 bool stream_greeted(struct stream *s);
+bool stream_polled(const struct stream *s); /* its messages come in threads of a poller */
 
 /* After the hook `done`, or if it never began. May wait for other threads. */
 void stream_free(struct stream *s);

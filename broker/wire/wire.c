@@ -35,6 +35,7 @@ struct wire {
     struct api *api;
     uint64_t message_bytes_max;
     void (*pipe_lost)(void *user, uint64_t pipe);
+    void (*help)(void *user);
     void *user;
     struct pipes *pipes;
     struct pollers *pollers;
@@ -211,7 +212,7 @@ static bool is_hello(const struct ref *message)
 }
 
 /* In threads that poll, or nng's, one at a time per connection: what it does is bounded by the size of the request, and waits for nothing. */
-static void on_message(struct wire *w, struct pipe *pipe, struct ref *message)
+static void on_message(struct wire *w, struct pipe *pipe, struct ref *message, bool helps)
 {
     COUNT(&w->counters, requests);
     COUNT_BY(&w->counters, request_bytes, message->size);
@@ -229,6 +230,7 @@ static void on_message(struct wire *w, struct pipe *pipe, struct ref *message)
     x->op.pipe = pipe_number(pipe);
     x->op.bytes = sizeof *x + message->size;
     x->op.hold = message;
+    x->op.helps = helps;
     x->wire = w;
     x->pipe = pipe;
     api_op_begin(&x->op);
@@ -291,7 +293,7 @@ static bool on_stream_opened(void *user, struct stream *s)
 
 static void on_stream_message(void *user, struct stream *s, struct ref *bytes)
 {
-    on_message(user, stream_owner(s), bytes);
+    on_message(user, stream_owner(s), bytes, stream_polled(s));
 }
 
 static void on_stream_written(void *user, struct stream *s, size_t packets, size_t bytes)
@@ -348,7 +350,7 @@ static bool on_local_opened(void *user, struct local_conn *c)
 
 static void on_local_message(void *user, struct local_conn *c, struct ref *bytes)
 {
-    on_message(user, local_conn_owner(c), bytes);
+    on_message(user, local_conn_owner(c), bytes, false);
 }
 
 static void on_local_closed(void *user, struct local_conn *c)
@@ -494,11 +496,19 @@ static unsigned polling_threads(void)
     return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
 }
 
+static void help(void *user)
+{
+    struct wire *w = user;
+    w->help(w->user);
+}
+
 int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
 {
     struct wire *w = mem_zalloc(sizeof *w);
     const struct publisher_options publisher = {.api = o->api, .counters = &w->counters, .bounds = o->bounds};
-    int code = pollers_start(&w->pollers, polling_threads(), e);
+    w->help = o->help;
+    w->user = o->user;
+    int code = pollers_start(&w->pollers, polling_threads(), help, w, e);
     if (code == E_OK)
         code = publisher_open(&w->publisher, &publisher, e);
     if (code != E_OK) {
@@ -511,7 +521,6 @@ int wire_open(struct wire **out, const struct wire_options *o, struct err *e)
     w->api = o->api;
     w->message_bytes_max = o->message_bytes_max;
     w->pipe_lost = o->pipe_lost;
-    w->user = o->user;
     w->tls = (struct wire_tls){mem_strdup(o->tls.cert), mem_strdup(o->tls.key), mem_strdup(o->tls.ca)};
     w->pipes = pipes_new(w->bounds);
     const struct listener_options rep = {.hooks = &stream_hooks,

@@ -30,6 +30,7 @@ struct wire_options {
     size_t listen_n, publish_n;
     struct wire_tls tls;
     void (*pipe_lost)(void *user, uint64_t pipe); /* any thread, must not block */
+    void (*help)(void *user); /* all requests that came with one look at the connections were submitted, those that `help`. Any thread; may take a while */
     void *user;
 };
 

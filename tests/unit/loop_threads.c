@@ -93,12 +93,66 @@ static void a_full_inbox_refuses_and_the_operation_stays_the_callers(void **stat
     kit_free(k);
 }
 
+/* ---- who brings work takes the turn with it */
+
+enum { HELPERS = 3, ROUNDS = 400 };
+
+struct helper {
+    pthread_t thread;
+    struct kit *k;
+    struct call *calls[ROUNDS];
+    int unanswered;
+};
+
+static void *help_often(void *arg)
+{
+    struct helper *h = arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        h->calls[i]->op.helps = true;
+        kit_send(h->k, h->calls[i]);
+        loop_help(h->k->loop);
+        h->unanswered += !kit_wait(h->calls[i], 5000);
+    }
+    return NULL;
+}
+
+static void what_helpers_bring_at_the_same_time_is_all_answered(void **state)
+{
+    (void)state;
+    struct kit *k = start();
+    struct helper helpers[HELPERS] = {{.k = k}, {.k = k}, {.k = k}};
+    for (int i = 0; i < HELPERS * ROUNDS; i++)
+        helpers[i % HELPERS].calls[i / HELPERS] = kit_new_call(k, VERB_HEALTH);
+    for (int i = 0; i < HELPERS; i++)
+        assert_int_equal(pthread_create(&helpers[i].thread, NULL, help_often, &helpers[i]), 0);
+    for (int i = 0; i < HELPERS; i++) {
+        pthread_join(helpers[i].thread, NULL);
+        assert_int_equal(helpers[i].unanswered, 0);
+    }
+    kit_free(k);
+}
+
+/* A turn that a helper takes may bring a deadline that is nearer than the one to which the loop's thread sleeps. */
+static void a_deadline_that_a_helper_brings_is_kept(void **state)
+{
+    (void)state;
+    struct kit *k = start();
+    struct call *poll = kit_receive(k, DISK, 1, 30);
+    poll->op.helps = true;
+    kit_send(k, poll);
+    loop_help(k->loop);
+    assert_true(kit_wait(poll, 400)); /* the loop's thread gets up by itself each half second */
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(while_a_sync_runs_disk_replies_wait_os_replies_leave_and_reads_are_answered),
         cmocka_unit_test(a_stop_ends_what_waits_and_syncs_what_was_written),
         cmocka_unit_test(a_failed_sync_stops_both_threads_and_the_loop_can_be_closed),
+        cmocka_unit_test(what_helpers_bring_at_the_same_time_is_all_answered),
+        cmocka_unit_test(a_deadline_that_a_helper_brings_is_kept),
         cmocka_unit_test(a_full_inbox_refuses_and_the_operation_stays_the_callers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

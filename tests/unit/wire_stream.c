@@ -127,7 +127,7 @@ static void begin(struct fixture *f, bool unix_socket)
         snprintf(f->url, sizeof f->url, "ipc://%s", f->path);
     else
         snprintf(f->url, sizeof f->url, "tcp://127.0.0.1:0");
-    assert_int_equal(pollers_start(&f->pollers, 2, &e), E_OK);
+    assert_int_equal(pollers_start(&f->pollers, 2, NULL, NULL, &e), E_OK);
     listen_again(f);
 }
 
