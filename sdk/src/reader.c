@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "schemas/records.h"
 #include "schemas/stored.h"
+#include "sdk/ahead.h"
 #include "sdk/batch.h"
 #include "sdk/client.h"
 #include "sdk/reader.h"
@@ -37,6 +38,7 @@ struct sluice_reader {
     struct topic *topic;
     uint32_t index, partition;
     uint32_t max_bytes;
+    struct ahead *ahead;   /* NULL: nothing was fetched by itself */
     uint64_t offset;       /* of the next message */
     struct answer *answer; /* what was fetched; NULL: nothing is left of it */
     struct view rest;      /* its entries that were not opened */
@@ -239,12 +241,6 @@ static int read_fetched(struct sluice_reader *r, struct sluice_batch *b, struct 
 
 /* ---------------------------------------------------------------- fetching */
 
-static void fetch_before(struct request *r, bool may_wait)
-{
-    if (!may_wait)
-        r->wait_ms = r->wire.fetch.wait_ms = 0;
-}
-
 static int gap(struct sluice_reader *r, const struct wire_gap *g, uint64_t start, struct sluice_error *err)
 {
     static const char *const whys[] = {"for an unknown reason", "by retention", "by the topic's hard cap",
@@ -309,25 +305,14 @@ int reader_take(struct sluice_reader *r, struct answer *a, const struct wire_fet
     return part->has_gap ? gap(r, &part->gap, part->start, err) : 0;
 }
 
-/* Asks for what comes next, and keeps it. */
-static int fetch(struct sluice_reader *r, uint32_t wait_ms, struct sluice_error *err)
+/* Asks for what comes next, and keeps it. `*denied`: the broker did not let us wait. */
+static int fetch(struct sluice_reader *r, uint32_t wait_ms, size_t *room, bool *denied, struct sluice_error *err)
 {
-    struct sluice *s = r->client;
-    struct request *q =
-        client_request(s, VERB_FETCH, LANE_READS, "topic '%s', partition %u", r->topic->name, r->index);
-    struct wire_fetch_from *from = arena_take(&q->memory, sizeof *from);
-    *from =
-        (struct wire_fetch_from){.partition = r->partition, .offset = r->offset, .max_bytes = r->max_bytes};
-    q->wire.fetch =
-        (struct wire_fetch){.from = from, .from_n = 1, .max_bytes = r->max_bytes, .wait_ms = wait_ms};
-    q->wait_ms = wait_ms;
-    q->before = fetch_before;
-    q->deadline_ns = deadline_in((uint64_t)wait_ms + s->options.request_timeout_ms);
     struct answer *a;
-    int code = client_call(s, q, &a, err);
-    if (code == E_AGAIN) /* ended early, for others that wait */
-        return 0;
-    if (code != 0)
+    if (r->ahead == NULL)
+        r->ahead = ahead_new(r->client, r->topic->name, r->index, r->partition, r->max_bytes);
+    int code = ahead_fetch(r->ahead, r->offset, wait_ms, room, &a, denied, err);
+    if (code != 0 || a == NULL)
         return code;
     const struct wire_fetch_part *part =
         a->reply.body == BODY_FETCH && a->reply.fetch.parts_n == 1 ? a->reply.fetch.parts : NULL;
@@ -345,19 +330,24 @@ static void sleep_ms(uint64_t ms)
               NULL);
 }
 
-/* Fetches until there is something or the time is up. An answer that came empty before its time means that the broker had no
- * place for one more that waits. */
-static int fetch_until(struct sluice_reader *r, uint64_t until_ns, struct sluice_error *err)
+/* Fetches until there is something or the time is up; rests where the broker had no place for one more that waits. */
+static int fetch_until(struct sluice_reader *r, uint64_t until_ns, size_t *room, struct sluice_error *err)
 {
     for (;;) {
         uint64_t now = deadline_in(0);
         uint64_t left_ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
-        int code = fetch(r, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX, err);
+        bool denied;
+        int code = fetch(r, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX, room, &denied, err);
         now = deadline_in(0);
         if (code != 0 || r->answer != NULL || now >= until_ns)
             return code;
         left_ms = (until_ns - now) / NS_PER_MS;
-        sleep_ms(left_ms < DENIED_REST_MS ? left_ms : DENIED_REST_MS);
+        if (denied)
+            sleep_ms(left_ms < DENIED_REST_MS ? left_ms : DENIED_REST_MS);
+        if (*room < 2 * (size_t)r->max_bytes) { /* what the last fetch took along came back with its answer */
+            budget_charge(&r->client->budget, 2 * (size_t)r->max_bytes - *room);
+            *room = 2 * (size_t)r->max_bytes;
+        }
     }
 }
 
@@ -382,7 +372,7 @@ int sluice_reader_read(struct sluice_reader *r, uint32_t wait_ms, struct sluice_
             s->budget.max);
     struct sluice_batch *b = batch_new(s);
     if (r->answer == NULL)
-        code = fetch_until(r, until_ns, err);
+        code = fetch_until(r, until_ns, &room, err);
     if (code == 0)
         code = read_fetched(r, b, err);
     budget_give(&s->budget, room);
@@ -530,6 +520,7 @@ void sluice_reader_close(struct sluice_reader *r)
         return;
     struct sluice *s = r->client;
     drop_fetched(r);
+    ahead_close(r->ahead);
     mem_free(r);
     client_drop(s);
 }

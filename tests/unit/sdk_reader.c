@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/clock.h"
 #include "schemas/errors.h"
 #include "schemas/stored.h"
 
@@ -279,6 +280,96 @@ static void a_read_survives_lost_connections(void **state)
     sluice_reader_close(r);
 }
 
+static void publish_value(const char *value)
+{
+    struct sluice_message m = {
+        .size = sizeof m, .topic = "t", .key = sluice_str(key_of_0()), .value = sluice_str(value)};
+    assert_int_equal(sluice_publish(client, &m, NULL, &err), 0);
+}
+
+/* One call that waits brings so many messages, of which the first is `value`. */
+static void read_waiting(struct sluice_reader *r, uint32_t wait_ms, size_t n, const char *value)
+{
+    struct sluice_batch *b;
+    assert_int_equal(sluice_reader_read(r, wait_ms, &b, &err), 0);
+    assert_int_equal(sluice_batch_count(b), n);
+    if (n > 0) {
+        struct sluice_bytes v = sluice_batch_message(b, 0)->value;
+        assert_int_equal(v.size, strlen(value));
+        assert_memory_equal(v.data, value, v.size);
+    }
+    sluice_batch_free(b);
+}
+
+static void the_next_fetch_is_out_before_a_reader_that_waited_asks_again(void **state)
+{
+    (void)state;
+    struct sluice_reader *r = open_reader(SLUICE_FROM_END, 0, 0);
+    pthread_t thread;
+    key_of_0();
+    pthread_create(&thread, NULL, publish_one, NULL);
+    read_waiting(r, 60000, 1, "0");
+    pthread_join(thread, NULL);
+    fake_await(fake, VERB_FETCH, 2); /* nobody called */
+    publish_value("1");
+    read_waiting(r, 60000, 1, "1");
+    publish_value("2");
+    publish_value("3");
+    read_waiting(r, 60000, 1, "2"); /* what was out brought one */
+    read_waiting(r, 60000, 1, "3");
+    sluice_reader_close(r); /* while one is out */
+}
+
+static void who_does_not_wait_is_told_how_it_is_now(void **state)
+{
+    (void)state;
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 0);
+    publish_value("0");
+    read_waiting(r, 60000, 1, "0");
+    read_waiting(r, 0, 0, NULL);
+    publish_value("1");
+    read_waiting(r, 0, 1, "1");
+    read_waiting(r, 0, 0, NULL);
+    sluice_reader_close(r);
+}
+
+static void a_shorter_wait_ends_in_its_time_whatever_a_longer_one_left_behind(void **state)
+{
+    (void)state;
+    struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 0);
+    publish_value("0");
+    read_waiting(r, 600000, 1, "0");
+    fake_await(fake, VERB_FETCH, 2); /* waits ten minutes */
+    uint64_t began = clock_mono_ms();
+    read_waiting(r, 20, 0, NULL);
+    assert_true(clock_mono_ms() - began < 60000);
+    publish_value("1");
+    read_waiting(r, 600000, 1, "1");
+    sluice_reader_close(r);
+}
+
+static void what_is_fetched_ahead_comes_once_and_in_order(void **state)
+{
+    (void)state;
+    fill(500);
+    for (int cut = 0; cut < 2; cut++) { /* also over connections that are lost */
+        atomic_int n = 0;
+        struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 300);
+        if (cut)
+            fake_set_script(fake, lose_every_third, &n);
+        size_t total = 0;
+        while (total < 500) {
+            struct sluice_batch *b;
+            assert_int_equal(sluice_reader_read(r, 20000, &b, &err), 0);
+            for (size_t i = 0; i < sluice_batch_count(b); i++)
+                assert_int_equal(sluice_batch_message(b, i)->offset, total++);
+            sluice_batch_free(b);
+        }
+        fake_set_script(fake, NULL, NULL);
+        sluice_reader_close(r);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -296,6 +387,10 @@ int main(void)
         TEST(a_partition_that_is_not_there_is_named_with_those_that_are),
         TEST(a_topic_made_anew_is_read_under_its_new_ids),
         TEST(a_read_survives_lost_connections),
+        TEST(the_next_fetch_is_out_before_a_reader_that_waited_asks_again),
+        TEST(who_does_not_wait_is_told_how_it_is_now),
+        TEST(a_shorter_wait_ends_in_its_time_whatever_a_longer_one_left_behind),
+        TEST(what_is_fetched_ahead_comes_once_and_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
