@@ -7,8 +7,8 @@
  *     publisher thread  hints that the loop leaves, and the lag of groups, to PUB
  *     tending thread    closes who does not greet or say hello in time, frees connections that are done
  *
- * Requests of one connection keep their order; those of several are decoded and checked side by side, in nng's threads. Who is
- * connected and what may be out per connection: pipes.h. Why these are not nng's own sockets: stream.h.
+ * Requests of one connection keep their order; those of several are decoded and checked side by side, in the threads that poll
+ * (under TLS in nng's). Who is connected and what may be out per connection: pipes.h. Why these are not nng's own sockets: stream.h.
  */
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
