@@ -21,7 +21,7 @@ extern char **environ;
 
 /* ---------------------------------------------------------------- waiting for what can only be asked for */
 
-static uint64_t eventually_until;
+static _Thread_local uint64_t eventually_until;
 
 void eventually_begin(unsigned ms)
 {
