@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
-#include <malloc.h>
 #include <nng/nng.h>
 #include <pthread.h>
 #include <signal.h>
@@ -143,15 +142,10 @@ static int parse(struct command *c, int argc, char **argv, struct err *e)
 
 /* ---------------------------------------------------------------- the process */
 
-/* Threads of nng, the store and our own free what others allocated; with an arena for each, freed memory would be kept many times
- * over. Huge messages are mapped on their own, and given back when they are freed; batches are not, nor is every few of them that were
- * freed: to fault their pages in again and again would cost as much as all that is done with their bytes. */
-static void bound_memory(void)
-{
-    mallopt(M_ARENA_MAX, 4);
-    mallopt(M_MMAP_THRESHOLD, 16 << 20);
-    mallopt(M_TRIM_THRESHOLD, 16 << 20);
-}
+/* Read by jemalloc, which the broker is linked with. Threads of the wire, the store and the loop free what others allocated: with a heap
+ * for each, freed memory is kept many times over. What is free for a second goes back to the system. */
+extern const char *malloc_conf;
+__attribute__((visibility("default"))) const char *malloc_conf = "narenas:4,background_thread:true,max_background_threads:1,dirty_decay_ms:1000,muzzy_decay_ms:0";
 
 /* A connection is a descriptor, and so is a file of the store. */
 static void raise_descriptors(void)
@@ -257,7 +251,6 @@ static int run(struct command *c, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    bound_memory();
     struct command c = {.check = false};
     config_init(&c.config);
     int status = run(&c, argc, argv);

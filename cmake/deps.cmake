@@ -52,6 +52,7 @@ _dep_pkgconfig(jansson jansson)
 _dep_pkgconfig(yaml yaml-0.1)
 _dep_pkgconfig(microhttpd libmicrohttpd)
 _dep_pkgconfig(gd gdlib)
+_dep_pkgconfig(jemalloc jemalloc)
 
 # Not every system has a pkg-config file for nng; the one of libcyaml asks for libyaml's development
 # files, which only its static library needs.
