@@ -13,6 +13,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/gauge.h"
 
 enum {
     RECEIVE_WAIT_MS = 1000, /* so long may a receive delay the end of the daemon */
@@ -59,6 +60,7 @@ struct client {
     struct receiver *receivers; /* one per handler */
     uint32_t receivers_n;       /* threads that were started */
     struct event connected;
+    struct gauge *gauge; /* of the lag */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* any of the below, and `places` of a receiver */
@@ -181,6 +183,28 @@ static struct session *session_take(struct client *c)
         return NULL;
     c->current->holders++;
     return c->current;
+}
+
+struct session *client_hold(struct client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct session *s = c->current;
+    if (s != NULL)
+        s->holders++;
+    pthread_mutex_unlock(&c->lock);
+    return s;
+}
+
+void client_give_back(struct client *c, struct session *s)
+{
+    pthread_mutex_lock(&c->lock);
+    session_drop(c, s);
+    pthread_mutex_unlock(&c->lock);
+}
+
+struct sluice *client_sluice(const struct session *s)
+{
+    return s->sluice;
 }
 
 /* ---- lots ---- */
@@ -392,6 +416,11 @@ static void task_free(struct source *source, struct task *task)
     mem_free(t);
 }
 
+static void lag(struct source *source, uint32_t handler)
+{
+    gauge_ask(client_of(source)->gauge, handler);
+}
+
 static void stop(struct source *source)
 {
     struct client *c = client_of(source);
@@ -421,7 +450,8 @@ static int start_receivers(struct client *c, struct err *e)
 struct client *client_new(const struct config *config, struct inbox *inbox, struct err *e)
 {
     struct client *c = mem_zalloc(sizeof *c);
-    c->source = (struct source){.ask = ask, .settle = settle, .task_free = task_free, .stop = stop};
+    c->source =
+        (struct source){.ask = ask, .settle = settle, .task_free = task_free, .stop = stop, .lag = lag};
     c->config = config;
     c->inbox = inbox;
     c->connected.kind = EVENT_CONNECTED;
@@ -431,7 +461,8 @@ struct client *client_new(const struct config *config, struct inbox *inbox, stru
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    if (start_receivers(c, e) == 0)
+    c->gauge = gauge_new(c, config, inbox, e);
+    if (c->gauge != NULL && start_receivers(c, e) == 0)
         return c;
     client_free(c);
     return NULL;
@@ -445,6 +476,7 @@ struct source *client_source(struct client *c)
 void client_free(struct client *c)
 {
     stop(&c->source);
+    gauge_free(c->gauge);
     for (size_t i = 0; i < c->receivers_n; i++)
         pthread_join(c->receivers[i].thread, NULL);
     pthread_mutex_lock(&c->lock);

@@ -14,6 +14,8 @@
 #include "workerd/source.h"
 
 struct client;
+struct session;
+struct sluice;
 
 /* Starts the threads, which try to connect for as long as it takes and say so. Both are lent for the
    client's life. Returns NULL, with a text, if there is no memory for threads. */
@@ -23,5 +25,10 @@ struct source *client_source(struct client *c);
 
 /* After `stop`, with no task left: waits for the threads and says goodbye to the broker. */
 void client_free(struct client *c);
+
+/* For gauge.c: the session that is open now, held until it is given back; NULL: none is. Any thread. */
+struct session *client_hold(struct client *c);
+void client_give_back(struct client *c, struct session *s);
+struct sluice *client_sluice(const struct session *s);
 
 #endif

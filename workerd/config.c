@@ -29,14 +29,18 @@ enum { HOUR_MS = 3600 * 1000 };
     X(memory, memory_bytes_max, SIZE, OPTIONAL, "256MiB", MIB, MIB << 20)
 
 /* A lease shorter than a second would be over before it is extended. */
-#define HANDLER_KEYS(X)                                                    \
-    X(name, name, NAME, DEFAULT, NULL, 0, 0)                               \
-    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                               \
-    X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                             \
-    X(group, group, NAME, OPTIONAL, NULL, 0, 0)                            \
-    X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX) \
-    X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)    \
-    X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)    \
+#define HANDLER_KEYS(X)                                                                     \
+    X(name, name, NAME, DEFAULT, NULL, 0, 0)                                                \
+    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                                                \
+    X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                                              \
+    X(group, group, NAME, OPTIONAL, NULL, 0, 0)                                             \
+    X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)                  \
+    X(processes_min, processes_min, COUNT, OPTIONAL, "1", 0, CONFIG_PROCESSES_MAX)          \
+    X(processes_max, processes_max, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)          \
+    X(target_drain, target_drain_ms, DURATION, OPTIONAL, "30s", 100, 24 * HOUR_MS)          \
+    X(scale_down_after, scale_down_after_ms, DURATION, OPTIONAL, "30s", 1000, 24 * HOUR_MS) \
+    X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)                     \
+    X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)                     \
     X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
@@ -183,6 +187,26 @@ static int take_free(struct handler_config *h, struct yaml_file *f, struct yaml_
     return yaml_blame(f, at, e);
 }
 
+/* Either a number of processes or a range. */
+static int take_range(struct handler_config *h, const struct raw_handler *raw, struct yaml_file *f,
+                      struct yaml_place at, struct err *e)
+{
+    if (raw->processes_min == NULL && raw->processes_max == NULL) {
+        h->processes_min = h->processes_max = 0;
+        return 0;
+    }
+    at.key = raw->processes_max != NULL ? "processes_max" : "processes_min";
+    if (raw->processes != NULL)
+        err_set(e, E_CONFIG, "there is 'processes' already, which is a fixed number");
+    else if (raw->processes_max == NULL)
+        err_set(e, E_CONFIG, "'processes_max' is needed too");
+    else if (h->processes_min > h->processes_max)
+        err_set(e, E_CONFIG, "less than processes_min, which is %u", h->processes_min);
+    else
+        return 0;
+    return yaml_blame(f, at, e);
+}
+
 static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at, struct err *e)
 {
     at.key = "name";
@@ -207,7 +231,8 @@ static int take_handlers(struct config *c, const char *path, struct yaml_file *f
     for (; at.index < raw->handlers_count; at.index++) {
         struct handler_config *h = &c->handlers[c->handlers_n++];
         if (take_keys(handler_keys, ARRAY_LEN(handler_keys), f, at, &raw->handlers[at.index], h, e) != 0 ||
-            take_free(h, f, at, e) != 0 || check_unique(c, f, at, e) != 0)
+            take_range(h, &raw->handlers[at.index], f, at, e) != 0 || take_free(h, f, at, e) != 0 ||
+            check_unique(c, f, at, e) != 0)
             return E_CONFIG;
         resolve(&h->file, path);
         if (h->group == NULL)

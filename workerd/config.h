@@ -23,7 +23,9 @@ struct handler_config {
     char *name; /* unique */
     char *file; /* absolute */
     char *topic, *group;
-    uint32_t processes; /* 1 to CONFIG_PROCESSES_MAX */
+    uint32_t processes;                    /* 1 to CONFIG_PROCESSES_MAX, if processes_max is 0 */
+    uint32_t processes_min, processes_max; /* 0 to CONFIG_PROCESSES_MAX; max 0: always `processes` */
+    uint32_t target_drain_ms, scale_down_after_ms;
     uint32_t pipeline;  /* 1 to CONFIG_PIPELINE_MAX */
     uint32_t timeout_ms;
     uint32_t lease_ms;

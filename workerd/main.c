@@ -15,6 +15,7 @@
 #include "workerd/client.h"
 #include "workerd/config.h"
 #include "workerd/load.h"
+#include "workerd/pool.h"
 #include "workerd/run.h"
 
 enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
@@ -52,12 +53,15 @@ static int check_handlers(const char *path, const struct config *c)
 }
 
 /* For those who started us: everything is up. */
-static void say_ready(const struct config *c)
+static void say_ready(struct run *r, const struct config *c)
 {
     json_t *handlers = json_array();
-    for (size_t i = 0; i < c->handlers_n; i++)
-        json_array_append_new(handlers, json_pack("{s:s, s:i}", "name", c->handlers[i].name, "processes",
-                                                  (int)c->handlers[i].processes));
+    for (size_t i = 0; i < c->handlers_n; i++) {
+        struct pool_figures now;
+        pool_figures(run_pool(r, i), &now);
+        json_array_append_new(handlers,
+                              json_pack("{s:s, s:i}", "name", c->handlers[i].name, "processes", (int)now.up));
+    }
     json_t *line = json_pack("{s:b, s:o}", "ready", 1, "handlers", handlers);
     json_dumpf(line, stdout, JSON_COMPACT);
     json_decref(line);
@@ -85,7 +89,7 @@ static enum run_state run_until_over(struct run *r, const struct config *c)
         run_turn(r);
         enum run_state state = run_state(r);
         if (state == RUN_READY && !said)
-            say_ready(c);
+            say_ready(r, c);
         said = said || state == RUN_READY;
         if (state >= RUN_DONE)
             return state;

@@ -13,6 +13,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/pool.h"
 #include "workerd/supervise.h"
 #include "workerd/text.h"
 
@@ -27,12 +28,13 @@ struct handler {
     struct run *run;
     const struct handler_config *config;
     uint32_t index;
-    struct child *children; /* config->processes of them */
-    struct list waiting;    /* tasks without a child, by `place` */
-    struct list held;       /* all tasks without an outcome, the one extended longest ago first */
+    struct pool pool;    /* its children */
+    struct list waiting; /* tasks without a child, by `place` */
+    struct list held;    /* all tasks without an outcome, the one extended longest ago first */
     size_t held_n;
     bool asked;
     struct run_counts counts;
+    uint64_t finished, answered; /* verdicts, and those of them that the broker answered */
 };
 
 struct run {
@@ -43,9 +45,8 @@ struct run {
     enum run_state state;
     struct err error;
     struct handler *handlers;
-    struct child *children; /* of all handlers */
-    size_t children_n;
-    struct pollfd *fds; /* inbox, signals, CHILD_FDS of each child */
+    struct pollfd *fds; /* inbox, signals, CHILD_FDS of each child of each handler, one after the other */
+    size_t fds_cap;
     bool connected;
     uint64_t last_id;
     size_t tasks_n; /* not freed */
@@ -151,8 +152,7 @@ static void on_extended(struct run *r, struct task *t, int code)
     log_info("lease lost handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
              h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
     t->lost = true;
-    for (uint32_t i = 0; i < h->config->processes; i++)
-        child_cancel(&h->children[i], t);
+    pool_cancel(&handler_of(r, t)->pool, t);
 }
 
 static void on_settled(struct run *r, struct task *t, int code)
@@ -165,6 +165,7 @@ static void on_settled(struct run *r, struct task *t, int code)
         return;
     }
     t->settled = true;
+    h->answered += t->counter != &h->counts.given_back;
     ++*(code == 0 ? t->counter : &h->counts.lost);
     if (code != 0)
         log_line(code == E_LEASE_LOST || code == E_SESSION_EXPIRED ? LOG_INFO : LOG_ERROR,
@@ -190,6 +191,11 @@ static void on_fetched(struct run *r, struct fetched *f)
     }
 }
 
+static void on_lagged(struct run *r, const struct lagged *l)
+{
+    pool_lag(&r->handlers[l->handler].pool, l->known ? &l->lag : NULL, r->now_ms);
+}
+
 static void take_answers(struct run *r)
 {
     for (struct inbox_node *n = inbox_drain(r->inbox), *next; n != NULL; n = next) {
@@ -199,6 +205,8 @@ static void take_answers(struct run *r)
             r->connected = true;
         } else if (e->kind == EVENT_FETCHED) {
             on_fetched(r, container_of(e, struct fetched, event));
+        } else if (e->kind == EVENT_LAGGED) {
+            on_lagged(r, container_of(e, struct lagged, event));
         } else {
             struct outcome *o = container_of(e, struct outcome, event);
             o->under_way = false;
@@ -234,6 +242,7 @@ static void on_back(struct handler *h, struct task *t)
 static void on_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
 {
     struct handler *h = c->user;
+    h->finished += p->verdict.verdict != PLUGIN_BACK;
     switch (p->verdict.verdict) {
     case PLUGIN_ACK:
         settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
@@ -257,6 +266,7 @@ static void on_ended(struct child *c, struct task *blamed, const char *how)
 {
     struct handler *h = c->user;
     if (blamed != NULL) {
+        h->finished++;
         blamed->delay_ms = OUTCOME_BACKOFF;
         settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
         log_failure(h, blamed, "crash");
@@ -276,31 +286,10 @@ static const struct child_events child_events = {
 
 /* ---- dispatch ---- */
 
-static uint32_t places(const struct handler *h)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < h->config->processes; i++)
-        n += h->children[i].state == CHILD_UP ? h->config->pipeline : 0;
-    return n;
-}
-
-/* The child that is up and has least to do, or NULL if each is full. */
-static struct child *least_busy(struct handler *h)
-{
-    struct child *best = NULL;
-    for (uint32_t i = 0; i < h->config->processes; i++) {
-        struct child *c = &h->children[i];
-        if (c->state == CHILD_UP && c->tasks_n < h->config->pipeline &&
-            (best == NULL || c->tasks_n < best->tasks_n))
-            best = c;
-    }
-    return best;
-}
-
 static void dispatch(struct handler *h)
 {
     struct child *c;
-    while (!list_empty(&h->waiting) && (c = least_busy(h)) != NULL) {
+    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool)) != NULL) {
         struct task *t = container_of(list_pop_front(&h->waiting), struct task, place);
         struct err e;
         if (child_send(c, t, h->run->now_ms, &e) != 0) {
@@ -309,7 +298,7 @@ static void dispatch(struct handler *h)
             release(h, t);
         }
     }
-    if (places(h) == 0)
+    if (!pool_hopeful(&h->pool))
         release_waiting(h);
 }
 
@@ -317,15 +306,30 @@ static void dispatch(struct handler *h)
    has nothing to do. */
 static void ask(struct handler *h)
 {
-    uint32_t all = places(h);
+    uint32_t all = pool_places(&h->pool);
     if (h->asked || h->held_n >= all)
         return;
     uint32_t left = all - (uint32_t)h->held_n;
-    const struct child *c = least_busy(h);
+    const struct child *c = pool_least_busy(&h->pool);
     if (left < all / 4 && c != NULL && c->tasks_n > 0)
         return;
     h->asked = true;
     h->run->source->ask(h->run->source, h->index, left);
+}
+
+/* ---- processes ---- */
+
+static void scale(struct handler *h)
+{
+    struct run *r = h->run;
+    pool_scale(&h->pool,
+               &(struct pool_work){.held = h->held_n,
+                                   .finished = h->finished,
+                                   .answered = h->answered,
+                                   .done = h->counts.done + h->counts.parked},
+               r->now_ms);
+    if (r->source->lag != NULL && pool_wants_lag(&h->pool, r->now_ms))
+        r->source->lag(r->source, h->index);
 }
 
 /* ---- leases ---- */
@@ -361,14 +365,14 @@ void run_drain(struct run *r)
     r->hard_ms = r->grace_end_ms - (tenth < HARD_MS_MAX ? tenth : HARD_MS_MAX);
     log_info("draining grace_ms=%" PRIu32, grace);
     r->source->stop(r->source);
-    for (size_t i = 0; i < r->children_n; i++)
-        child_stop(&r->children[i]);
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        pool_stop(&r->handlers[i].pool);
 }
 
 static bool asked_any(const struct run *r)
 {
     for (size_t i = 0; i < r->config->handlers_n; i++) {
-        if (r->handlers[i].asked)
+        if (r->handlers[i].asked || r->handlers[i].pool.asking)
             return true;
     }
     return false;
@@ -382,8 +386,8 @@ static bool at_rest(const struct run *r)
 
 static bool all_gone(const struct run *r)
 {
-    for (size_t i = 0; i < r->children_n; i++) {
-        if (r->children[i].state != CHILD_GONE)
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        if (!pool_is_gone(&r->handlers[i].pool))
             return false;
     }
     return true;
@@ -403,14 +407,11 @@ static void log_counts(const struct run *r)
 /* Tells those who still run that time is over, ends them when it is, and is done when nothing is left. */
 static void drain_on(struct run *r)
 {
-    for (size_t i = 0; i < r->children_n && !r->hard && r->now_ms >= r->hard_ms; i++) {
-        const struct task *t = child_running(&r->children[i]);
-        if (t != NULL)
-            child_cancel(&r->children[i], t);
-    }
+    for (size_t i = 0; i < r->config->handlers_n && !r->hard && r->now_ms >= r->hard_ms; i++)
+        pool_hurry(&r->handlers[i].pool);
     r->hard = r->now_ms >= r->hard_ms;
-    for (size_t i = 0; i < r->children_n && r->now_ms >= r->grace_end_ms; i++)
-        child_kill(&r->children[i], "end of the grace");
+    for (size_t i = 0; i < r->config->handlers_n && r->now_ms >= r->grace_end_ms; i++)
+        pool_kill(&r->handlers[i].pool, "end of the grace");
     if (!all_gone(r) || (!at_rest(r) && r->now_ms < r->grace_end_ms + ANSWERS_MS_MAX))
         return;
     if (!at_rest(r))
@@ -458,18 +459,33 @@ static uint64_t due_ms(const struct run *r)
     if (r->refused_n > 0)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
-        due = earlier(due, extension_due_ms(&r->handlers[i]));
-    for (size_t i = 0; i < r->children_n; i++)
-        due = earlier(due, child_due_ms(&r->children[i]));
+        due = earlier(due, earlier(extension_due_ms(&r->handlers[i]), pool_due_ms(&r->handlers[i].pool)));
     return due;
+}
+
+/* Room for what is polled; returns how much that is. */
+static size_t make_fds(struct run *r)
+{
+    size_t n = OWN_FDS;
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        n += r->handlers[i].pool.n * CHILD_FDS;
+    if (n > r->fds_cap) {
+        r->fds_cap = 2 * n;
+        r->fds = mem_resize(r->fds, r->fds_cap, sizeof *r->fds);
+    }
+    return n;
 }
 
 static void sleep_until_something(struct run *r)
 {
+    size_t n = make_fds(r);
+    struct pollfd *next = r->fds + OWN_FDS;
     r->fds[0] = (struct pollfd){.fd = inbox_fd(r->inbox), .events = POLLIN};
     r->fds[1] = (struct pollfd){.fd = r->signals, .events = POLLIN};
-    for (size_t i = 0; i < r->children_n; i++)
-        child_poll(&r->children[i], &r->fds[OWN_FDS + i * CHILD_FDS]);
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        pool_poll(&r->handlers[i].pool, next);
+        next += r->handlers[i].pool.n * CHILD_FDS;
+    }
     uint64_t now = clock_mono_ms(), due = due_ms(r);
     int timeout = due == UINT64_MAX       ? -1
                   : due <= now            ? 0
@@ -477,7 +493,6 @@ static void sleep_until_something(struct run *r)
                                           : (int)(due - now);
     if (!inbox_arm(r->inbox))
         timeout = 0;
-    size_t n = OWN_FDS + r->children_n * CHILD_FDS;
     for (bool interrupted = poll(r->fds, n, timeout) < 0; interrupted && n > 0; n--)
         r->fds[n - 1].revents = 0;
     inbox_disarm(r->inbox);
@@ -485,11 +500,21 @@ static void sleep_until_something(struct run *r)
 
 static bool all_up(const struct run *r)
 {
-    for (size_t i = 0; i < r->children_n; i++) {
-        if (r->children[i].state != CHILD_UP)
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        if (!pool_is_up(&r->handlers[i].pool))
             return false;
     }
     return r->connected;
+}
+
+/* None is added or freed on the way, so that each finds what was polled for it. */
+static void step_children(struct run *r)
+{
+    const struct pollfd *next = r->fds + OWN_FDS;
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        pool_step(&r->handlers[i].pool, next, r->now_ms);
+        next += r->handlers[i].pool.n * CHILD_FDS;
+    }
 }
 
 void run_turn(struct run *r)
@@ -497,8 +522,7 @@ void run_turn(struct run *r)
     sleep_until_something(r);
     r->now_ms = clock_mono_ms();
     take_answers(r);
-    for (size_t i = 0; i < r->children_n; i++)
-        child_step(&r->children[i], &r->fds[OWN_FDS + i * CHILD_FDS], r->now_ms);
+    step_children(r);
     if (r->fds[1].revents != 0)
         take_signals(r);
     if (r->state == RUN_STARTING && all_up(r))
@@ -506,14 +530,15 @@ void run_turn(struct run *r)
     if (r->state == RUN_DRAINING)
         drain_on(r);
     for (size_t i = 0; i < r->config->handlers_n; i++) {
+        scale(&r->handlers[i]);
         dispatch(&r->handlers[i]);
         extend_leases(&r->handlers[i]);
     }
     flush_outcomes(r);
     for (size_t i = 0; i < r->config->handlers_n && r->state < RUN_DRAINING; i++)
         ask(&r->handlers[i]); /* after the outcomes, so that their leases are not counted twice */
-    for (size_t i = 0; i < r->children_n; i++)
-        child_flush(&r->children[i]);
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        pool_flush(&r->handlers[i].pool);
 }
 
 /* ---- a life ---- */
@@ -523,23 +548,14 @@ struct run *run_new(const struct run_options *o)
     const struct config *config = o->config;
     struct run *r = mem_zalloc(sizeof *r);
     *r = (struct run){.config = config, .source = o->source, .inbox = o->inbox, .signals = o->signals};
-    for (size_t i = 0; i < config->handlers_n; i++)
-        r->children_n += config->handlers[i].processes;
     r->handlers = mem_array(config->handlers_n, sizeof *r->handlers);
-    r->children = mem_array(r->children_n, sizeof *r->children);
-    r->fds = mem_array(OWN_FDS + r->children_n * CHILD_FDS, sizeof *r->fds);
     r->now_ms = clock_mono_ms();
-    struct child *next = r->children;
     for (size_t i = 0; i < config->handlers_n; i++) {
         struct handler *h = &r->handlers[i];
-        *h = (struct handler){
-            .run = r, .config = &config->handlers[i], .index = (uint32_t)i, .children = next};
+        *h = (struct handler){.run = r, .config = &config->handlers[i], .index = (uint32_t)i};
         list_init(&h->waiting);
         list_init(&h->held);
-        for (uint32_t n = 0; n < h->config->processes; n++, next++) {
-            child_init(next, h->config, o->exe, &child_events, h);
-            child_start(next, r->now_ms);
-        }
+        pool_init(&h->pool, h->config, o->exe, &child_events, h, r->now_ms);
     }
     return r;
 }
@@ -559,10 +575,9 @@ void run_free(struct run *r)
 {
     for (size_t i = 0; i < r->config->handlers_n; i++)
         forget_tasks(&r->handlers[i]);
-    for (size_t i = 0; i < r->children_n; i++)
-        child_free(&r->children[i]);
+    for (size_t i = 0; i < r->config->handlers_n; i++)
+        pool_close(&r->handlers[i].pool);
     mem_free(r->handlers);
-    mem_free(r->children);
     mem_free(r->fds);
     mem_free(r->sending);
     mem_free(r->refused);
@@ -587,4 +602,9 @@ bool run_clean(const struct run *r)
 const struct run_counts *run_counts(const struct run *r, size_t handler)
 {
     return &r->handlers[handler].counts;
+}
+
+struct pool *run_pool(struct run *r, size_t handler)
+{
+    return &r->handlers[handler].pool;
 }

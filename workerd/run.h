@@ -9,8 +9,9 @@
  *                          v                                                  v
  *                       release (no child is up, or we drain) -----------> settling ---> gone
  *
- * No more is fetched than the children have places for. Leases of all that is held are extended at a third
- * of their term; what ends that is the verdict, or the timeout of the running task.
+ * No more is fetched than the children have places for; how many there are is the pool's matter (pool.h). Leases
+ * of all that is held are extended at a third of their term; what ends that is the verdict, or the timeout of the
+ * running task.
  *
  * One thread: it makes every call, and the source's answers reach it through the inbox.
  */
@@ -54,6 +55,7 @@ struct run_counts {
 };
 
 struct run;
+struct pool;
 
 /* Starts the processes. */
 struct run *run_new(const struct run_options *o);
@@ -74,5 +76,8 @@ const char *run_error(const struct run *r); /* in FAILED */
 bool run_clean(const struct run *r);
 
 const struct run_counts *run_counts(const struct run *r, size_t handler);
+
+/* The processes of a handler: limits, pause and figures (pool.h). Valid until run_free. */
+struct pool *run_pool(struct run *r, size_t handler);
 
 #endif

@@ -6,6 +6,8 @@
  *       <--- FETCHED in the inbox    up to `places` tasks, or none: one answer for each ask
  *       settle(outcomes) --------->  sends them together
  *       <--- SETTLED in the inbox    one answer for each outcome
+ *       lag(handler) ------------->  asks the broker
+ *       <--- LAGGED in the inbox     how far its group is behind
  *       <--- CONNECTED               the broker can be reached (again)
  *
  * The calls are made by the supervisor's thread and never wait. Answers are nodes in the inbox that the
@@ -21,7 +23,7 @@
 #include "base/inbox.h"
 #include "base/list.h"
 
-enum event_kind { EVENT_FETCHED, EVENT_SETTLED, EVENT_CONNECTED };
+enum event_kind { EVENT_FETCHED, EVENT_SETTLED, EVENT_CONNECTED, EVENT_LAGGED };
 
 /* What every node in the inbox begins with. */
 struct event {
@@ -72,6 +74,20 @@ struct fetched {
     struct list tasks; /* by `place`; may be empty */
 };
 
+/* How far a group is behind. */
+struct lag {
+    uint64_t backlog;   /* what could be worked on now, and what is in flight */
+    uint64_t in_flight; /* of that, whoever has it */
+};
+
+/* The answer to one question for the lag. */
+struct lagged {
+    struct event event; /* LAGGED */
+    uint32_t handler;
+    bool known; /* false: the broker did not say */
+    struct lag lag;
+};
+
 struct source {
     /* Asks for up to `places` tasks (1 or more) of a handler. Of each handler one ask is under way at a
        time. */
@@ -82,6 +98,9 @@ struct source {
     void (*task_free)(struct source *s, struct task *t);
     /* Nothing will be asked any more: an ask that is under way is to be answered soon. */
     void (*stop)(struct source *s);
+    /* Asks how far the handler's group is behind. Of each handler one question is under way at a time. NULL: this
+       source knows of no group. */
+    void (*lag)(struct source *s, uint32_t handler);
 };
 
 #endif

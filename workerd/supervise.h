@@ -59,7 +59,8 @@ struct child {
     const struct handler_config *config;
     const char *exe;
     const struct child_events *events;
-    void *user; /* the owner's */
+    void *user;   /* the owner's */
+    bool leaving; /* the owner's: it gets no more, and is stopped when it has nothing */
 
     enum child_state state;
     struct process process; /* pid 0 while DOWN or GONE */

@@ -3,3 +3,7 @@ sluice_test(talk workerd SOURCES workerd.c ${PROJECT_SOURCE_DIR}/tests/lib/worke
     ENV TEST_HANDLERS=${CMAKE_BINARY_DIR}/tests/handlers)
 target_include_directories(talk-workerd PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib ${PROJECT_SOURCE_DIR}/tests/unit)
 add_dependencies(talk-workerd sluice-broker sluice-workerd test-handler-obedient)
+sluice_test(talk workerd-scale SOURCES workerd_scale.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS talk sluice base
+    ENV TEST_HANDLERS=${CMAKE_BINARY_DIR}/tests/handlers)
+target_include_directories(talk-workerd-scale PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib ${PROJECT_SOURCE_DIR}/tests/unit)
+add_dependencies(talk-workerd-scale sluice-broker sluice-workerd test-handler-obedient)

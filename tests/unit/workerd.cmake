@@ -17,11 +17,13 @@ sluice_unit_test(workerd-pipe SOURCES workerd_pipe.c LINKS workerd)
 sluice_unit_test(workerd-photo SOURCES workerd_photo.c LINKS workerd photo
     ENV PHOTO_HANDLERS=${CMAKE_BINARY_DIR}/lib/handlers)
 sluice_unit_test(workerd-child SOURCES workerd_child.c LINKS workerd ENV ${handlers})
+sluice_unit_test(workerd-pool SOURCES workerd_pool.c LINKS workerd ENV ${handlers})
+sluice_unit_test(workerd-scale SOURCES workerd_scale.c LINKS workerd m)
 sluice_unit_test(workerd-run SOURCES workerd_run.c LINKS workerd ENV ${handlers})
 sluice_unit_test(workerd-daemon SOURCES workerd_daemon.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS workerd
     ENV ${handlers})
 target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib)
-foreach(test child run daemon)
+foreach(test child pool run daemon)
     add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-no-symbol
         test-handler-other-abi test-handler-no-entry)
 endforeach()

@@ -100,10 +100,32 @@ static void what_is_not_said_has_a_default(void **state)
     assert_string_equal(h->file, file);
     assert_string_equal(h->group, "a");
     assert_int_equal(h->processes, 1);
+    assert_int_equal(h->processes_min, 0);
+    assert_int_equal(h->processes_max, 0);
+    assert_int_equal(h->target_drain_ms, 30000);
+    assert_int_equal(h->scale_down_after_ms, 30000);
     assert_int_equal(h->pipeline, 8);
     assert_int_equal(h->timeout_ms, 30000);
     assert_int_equal(h->lease_ms, 30000);
     assert_string_equal(h->config, "{}");
+    config_free(&c);
+}
+
+static void processes_are_a_number_or_a_range(void **state)
+{
+    (void)state;
+    struct config c;
+    write_file("handlers:\n"
+               "  - {name: a, file: a.so, topic: t, processes_min: 0, processes_max: 16, target_drain: 5s, "
+               "scale_down_after: 2m}\n"
+               "  - {name: b, file: b.so, topic: t, processes_max: 3}\n");
+    assert_int_equal(config_load(path, &c, NULL), 0);
+    assert_int_equal(c.handlers[0].processes_min, 0);
+    assert_int_equal(c.handlers[0].processes_max, 16);
+    assert_int_equal(c.handlers[0].target_drain_ms, 5000);
+    assert_int_equal(c.handlers[0].scale_down_after_ms, 120000);
+    assert_int_equal(c.handlers[1].processes_min, 1);
+    assert_int_equal(c.handlers[1].processes_max, 3);
     config_free(&c);
 }
 
@@ -127,6 +149,12 @@ static const struct {
     {GOOD "    config: {a: 1, a: 2}\n", ":5: key 'a' is given twice"},
     {GOOD "    processes: 0\n", ":5: processes: "},
     {GOOD "    processes: many\n", ":5: processes: "},
+    {GOOD "    processes_max: 0\n", ":5: processes_max: "},
+    {GOOD "    processes_min: 1\n", ":5: processes_min: 'processes_max' is needed too"},
+    {GOOD "    processes_min: 3\n    processes_max: 2\n", ":6: processes_max: less than processes_min, which is 3"},
+    {GOOD "    processes: 3\n    processes_max: 3\n",
+     ":6: processes_max: there is 'processes' already, which is a fixed number"},
+    {GOOD "    target_drain: 1ms\n", ":5: target_drain: '1ms' is not between 100ms and "},
     {GOOD "    pipeline: 257\n", ":5: pipeline: "},
     {GOOD "    timeout: 5\n", ":5: timeout: '5' has no unit"},
     {GOOD "    timeout: 1ms\n", ":5: timeout: '1ms' is not between 10ms and 12h"},
@@ -193,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_that_is_said_is_taken),
         cmocka_unit_test(what_is_not_said_has_a_default),
+        cmocka_unit_test(processes_are_a_number_or_a_range),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_place_and_name),
         cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(a_file_that_goes_too_deep_is_refused),

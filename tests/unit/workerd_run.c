@@ -198,7 +198,8 @@ static int set_up(void **state)
 {
     (void)state;
     memset(&fake, 0, sizeof fake);
-    fake.source = (struct source){fake_ask, fake_settle, fake_task_free, fake_stop};
+    fake.source = (struct source){
+        .ask = fake_ask, .settle = fake_settle, .task_free = fake_task_free, .stop = fake_stop};
     fake.connected.kind = EVENT_CONNECTED;
     for (uint32_t h = 0; h < HANDLERS_MAX; h++) {
         fake.answers[h] = (struct fetched){.event.kind = EVENT_FETCHED, .handler = h};

@@ -1,0 +1,208 @@
+/*
+ * The worker daemon with the real broker: processes come with a backlog and go with it.
+ */
+#include "talk.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <sluice/sluice.h>
+
+#include "base/clock.h"
+#include "workerd_gate.h"
+#include "workerd_proc.h"
+
+enum { TARGET_MS = 1000, BURST = 400, BURST_NAP_MS = 10, PROCESSES_MAX = 8 };
+
+static struct broker_proc broker;
+static struct workerd_proc daemon_proc, *w = &daemon_proc;
+static struct gate gate;
+static struct sluice *client;
+static char config_path[64];
+
+static void must(int code, const struct sluice_error *e)
+{
+    if (code != 0)
+        fail_msg("%s: %s", sluice_code_name(code), e->text);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    broker_start(&broker, NULL);
+    must(sluice_open(&client,
+                     &(struct sluice_options){.size = sizeof(struct sluice_options), .broker = broker.url},
+                     &e),
+         &e);
+    must(sluice_topic_create(client, "t", NULL, NULL, &e), &e);
+    must(sluice_group_create(client, "t", "g", NULL, NULL, &e), &e);
+    gate_reset(&gate);
+    w->pid = 0;
+    FILE *f = fopen(config_path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "broker: %s\n"
+            "handlers:\n"
+            "  - name: tester\n"
+            "    file: %s/obedient.so\n"
+            "    topic: t\n"
+            "    group: g\n"
+            "    processes_min: 0\n"
+            "    processes_max: %d\n"
+            "    target_drain: %dms\n"
+            "    scale_down_after: 1s\n",
+            broker.url, getenv("TEST_HANDLERS"), PROCESSES_MAX, TARGET_MS);
+    fclose(f);
+    workerd_proc_start(w, (const char *const[]){"-c", config_path, NULL});
+    workerd_proc_ready(w);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    workerd_proc_kill(w);
+    sluice_close(client, 1000, NULL, NULL);
+    broker_end(&broker);
+    return 0;
+}
+
+static void publish(const char *value, unsigned times)
+{
+    struct sluice_error e;
+    const struct sluice_message m = {
+        .size = sizeof(struct sluice_message), .topic = "t", .value = sluice_str(value)};
+    for (unsigned i = 0; i < times; i++)
+        must(sluice_publish_async(client, &m, NULL, NULL, &e), &e);
+    must(sluice_flush(client, 10000, &e), &e);
+}
+
+static uint64_t lag(void)
+{
+    struct sluice_error e;
+    struct sluice_lag_list *l;
+    must(sluice_group_lag(client, "t", "g", &l, &e), &e);
+    uint64_t n = l->rows[0].lag_messages;
+    sluice_lag_free(l);
+    return n;
+}
+
+/* The next decision behind `from` that changed something and left no process. */
+static const char *zero(const char *from)
+{
+    const char *line = workerd_proc_says(w, from, "scale handler=tester wanted=0 ");
+    assert_non_null(line);
+    return strchr(line, '\n');
+}
+
+static void from_zero_the_first_message_is_handled_soon(void **state)
+{
+    (void)state;
+    char value[80];
+    snprintf(value, sizeof value, "hold %s", gate.path);
+    const char *at = zero(NULL);
+    for (int i = 0; i < 3; i++) {
+        publish(value, 1);
+        uint64_t began = clock_mono_ms();
+        while (!gate_reached(&gate)) {
+            usleep(1000); /* not to wait, but not to take the time of those who work */
+            assert_true(clock_mono_ms() - began < 10000);
+        }
+        unsigned took = (unsigned)(clock_mono_ms() - began);
+        print_message("from zero to the handler: %u ms\n", took);
+        assert_in_range(took, 0, 2000);
+        gate_pass(&gate);
+        EVENTUALLY(60000, lag() == 0);
+        at = zero(at);
+    }
+}
+
+/* A decision as the log has it. */
+struct said {
+    unsigned wanted, had, enough;
+    double backlog, service_ms;
+};
+
+static const char *next_said(const char *from, struct said *out)
+{
+    char line[512], *at;
+    from = strstr(from, "scale handler=tester ");
+    if (from == NULL || strchr(from, '\n') == NULL)
+        return NULL;
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(from, "\n"), from);
+    assert_int_equal(sscanf(line, "scale handler=tester wanted=%u had=%u", &out->wanted, &out->had), 2);
+    assert_non_null(at = strstr(line, " enough="));
+    assert_int_equal(sscanf(at, " enough=%u backlog=%lf", &out->enough, &out->backlog), 2);
+    assert_non_null(at = strstr(line, " service_ms="));
+    assert_int_equal(sscanf(at, " service_ms=%lf", &out->service_ms), 1);
+    return strchr(from, '\n');
+}
+
+static void a_burst_is_met_and_gone_with_one_change_of_direction(void **state)
+{
+    (void)state;
+    char value[16];
+    struct said s;
+    unsigned most = 0, ups = 0, changes = 0;
+    int direction = 0;
+    snprintf(value, sizeof value, "nap %d", BURST_NAP_MS);
+    const char *at = zero(NULL);
+    publish(value, BURST / 100); /* the usual */
+    EVENTUALLY(60000, lag() == 0);
+    at = zero(at);
+    publish(value, BURST);
+    uint64_t began = clock_mono_ms();
+    EVENTUALLY(60000, lag() == 0);
+    print_message("burst of %d, %d ms each: drained after %u ms\n", BURST, BURST_NAP_MS,
+                  (unsigned)(clock_mono_ms() - began));
+    zero(at);
+    for (const char *line = at; (line = next_said(line, &s)) != NULL;) {
+        print_message("  %u -> %u (enough %u)\n", s.had, s.wanted, s.enough);
+        if (s.wanted > s.had) {
+            double formula = s.backlog * s.service_ms / TARGET_MS;
+            assert_true(s.enough >= formula - 0.1 && s.enough <= formula + 1.1); /* it is printed rounded */
+            assert_true(s.wanted <= s.enough);
+        }
+        int moved = s.wanted > s.had ? 1 : s.wanted < s.had ? -1 : 0;
+        changes += moved != 0 && moved == -direction;
+        direction = moved != 0 ? moved : direction;
+        ups += moved > 0;
+        most = s.wanted > most ? s.wanted : most;
+    }
+    /* 4 seconds of work for a second, of which the first quarter goes by with one process. */
+    assert_in_range(most, 3, PROCESSES_MAX);
+    assert_in_range(ups, 1, 4);
+    assert_int_equal(changes, 1);
+    kill(w->pid, SIGTERM);
+    assert_int_equal(workerd_proc_end(w), 0);
+    assert_non_null(strstr(w->said, "retried=0 parked=0 crashed=0 given_back=0 lost=0"));
+}
+
+/* ---- */
+
+static int make_gate(void **state)
+{
+    (void)state;
+    int code = gate_make(&gate);
+    snprintf(config_path, sizeof config_path, "%s/workerd.yaml", gate.dir);
+    return code;
+}
+
+static int remove_gate(void **state)
+{
+    (void)state;
+    unlink(config_path);
+    return gate_remove(&gate);
+}
+
+#define TALK(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TALK(from_zero_the_first_message_is_handled_soon),
+        TALK(a_burst_is_met_and_gone_with_one_change_of_direction),
+    };
+    return cmocka_run_group_tests(tests, make_gate, remove_gate);
+}

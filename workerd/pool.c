@@ -1,0 +1,435 @@
+#include "workerd/pool.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    SAMPLE_MS = 250,
+    LAG_MS_MAX = 1000, /* an answer that takes longer is none for now */
+    STALE_MS = 2000,   /* as old may be what was heard */
+    ROOM_MS = 2000,    /* how often the host is looked at */
+};
+
+/* ---- children ---- */
+
+/* Counted as one of those that are wanted. */
+static bool stays(const struct child *c)
+{
+    return !c->leaving && c->state <= CHILD_UP;
+}
+
+static bool takes(const struct child *c)
+{
+    return !c->leaving && c->state == CHILD_UP;
+}
+
+static void add(struct pool *p, uint64_t now_ms)
+{
+    if (p->n == p->cap) {
+        p->cap = p->cap != 0 ? 2 * p->cap : 4;
+        p->children = mem_resize(p->children, p->cap, sizeof *p->children);
+    }
+    struct child *c = mem_zalloc(sizeof *c);
+    child_init(c, p->config, p->exe, p->events, p->user);
+    p->children[p->n++] = c;
+    child_start(c, now_ms);
+}
+
+static void free_gone(struct pool *p)
+{
+    for (size_t i = p->n; i-- > 0;) {
+        struct child *c = p->children[i];
+        if (c->state != CHILD_GONE)
+            continue;
+        p->children[i] = p->children[--p->n];
+        child_free(c);
+        mem_free(c);
+    }
+}
+
+static bool keep_one(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        struct child *c = p->children[i];
+        if (c->leaving && c->state == CHILD_UP) {
+            c->leaving = false;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who goes first: not up, then idle, then who has least left to do; of the same the one that came last. */
+static size_t worth(const struct child *c)
+{
+    return c->state == CHILD_UP ? 1 + c->tasks_n : 0;
+}
+
+static void dismiss_one(struct pool *p)
+{
+    struct child *least = NULL;
+    for (size_t i = p->n; i-- > 0;) {
+        struct child *c = p->children[i];
+        if (stays(c) && (least == NULL || worth(c) < worth(least)))
+            least = c;
+    }
+    least->leaving = true;
+}
+
+static void let_go(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        struct child *c = p->children[i];
+        if (c->leaving && c->state <= CHILD_UP && c->tasks_n == 0)
+            child_stop(c);
+    }
+}
+
+static void follow(struct pool *p, uint64_t now_ms)
+{
+    uint32_t there = 0;
+    for (size_t i = 0; i < p->n; i++)
+        there += stays(p->children[i]);
+    for (; there < p->scale.wanted; there++) {
+        if (!keep_one(p))
+            add(p, now_ms);
+    }
+    for (; there > p->scale.wanted; there--)
+        dismiss_one(p);
+    let_go(p);
+}
+
+/* ---- a life ---- */
+
+void pool_init(struct pool *p, const struct handler_config *config, const char *exe,
+               const struct child_events *events, void *user, uint64_t now_ms)
+{
+    bool fixed = config->processes_max == 0;
+    *p = (struct pool){.config = config,
+                       .exe = exe,
+                       .events = events,
+                       .user = user,
+                       .min = fixed ? config->processes : config->processes_min,
+                       .max = fixed ? config->processes : config->processes_max,
+                       .counted_ms = now_ms};
+    assert(p->min <= p->max && p->max > 0);
+    p->scale.wanted = p->min > 0 ? p->min : 1;
+    p->last.wanted = p->last.had = p->moved.wanted = p->moved.had = p->scale.wanted;
+    follow(p, now_ms);
+}
+
+void pool_close(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        child_free(p->children[i]);
+        mem_free(p->children[i]);
+    }
+    mem_free(p->children);
+    p->n = 0;
+    p->children = NULL;
+}
+
+/* ---- people ---- */
+
+void pool_limits(struct pool *p, uint32_t min, uint32_t max)
+{
+    assert(min <= max && max > 0 && max <= CONFIG_PROCESSES_MAX);
+    if (p->min == min && p->max == max)
+        return;
+    log_info("limits changed handler=%s min=%" PRIu32 " max=%" PRIu32, p->config->name, min, max);
+    p->min = min;
+    p->max = max;
+}
+
+void pool_pause(struct pool *p, bool paused)
+{
+    if (p->paused == paused)
+        return;
+    log_info("%s handler=%s", paused ? "paused" : "resumed", p->config->name);
+    p->paused = paused;
+}
+
+void pool_figures(const struct pool *p, struct pool_figures *out)
+{
+    *out = (struct pool_figures){
+        .wanted = p->scale.wanted,
+        .had = p->moved.had,
+        .moved = p->moved.why,
+        .why = p->last.why,
+        .min = p->min,
+        .max = p->max,
+        .paused = p->paused,
+        .backlog = p->backlog,
+        .in_flight = p->in_flight,
+        .service_ms = p->last.service_us / 1000,
+    };
+    for (size_t i = 0; i < p->n; i++) {
+        const struct child *c = p->children[i];
+        out->up += takes(c);
+        out->busy += c->tasks_n > 0;
+        out->starting += stays(c) && c->state != CHILD_UP;
+        out->leaving += !stays(c) && c->state != CHILD_GONE;
+    }
+}
+
+/* ---- tasks ---- */
+
+uint32_t pool_places(const struct pool *p)
+{
+    if (p->paused)
+        return 0;
+    uint32_t n = p->scale.wanted == 0 ? 1 : 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct child *c = p->children[i];
+        n += takes(c) ? p->config->pipeline : (uint32_t)c->tasks_n;
+    }
+    return n;
+}
+
+struct child *pool_least_busy(const struct pool *p)
+{
+    struct child *best = NULL;
+    for (size_t i = 0; i < p->n; i++) {
+        struct child *c = p->children[i];
+        if (takes(c) && c->tasks_n < p->config->pipeline && (best == NULL || c->tasks_n < best->tasks_n))
+            best = c;
+    }
+    return best;
+}
+
+bool pool_hopeful(const struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const struct child *c = p->children[i];
+        if (stays(c) && c->state != CHILD_DOWN)
+            return true;
+    }
+    return false;
+}
+
+void pool_cancel(struct pool *p, const struct task *t)
+{
+    for (size_t i = 0; i < p->n; i++)
+        child_cancel(p->children[i], t);
+}
+
+/* ---- how many ---- */
+
+static bool scales(const struct pool *p)
+{
+    return !p->stopping && p->min < p->max;
+}
+
+/* Else nothing changes until a task comes. */
+static bool has_reason(const struct pool *p)
+{
+    return scales(p) && (p->work.held > 0 || p->scale.wanted > p->min);
+}
+
+static void look_at_host(struct pool *p, uint64_t now_ms)
+{
+    if (p->room_ms > now_ms)
+        return;
+    uint64_t sum = 0, n = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->children[i]->state != CHILD_UP)
+            continue;
+        sum += room_of_process(p->children[i]->process.pid);
+        n++;
+    }
+    p->memory_of_one = n > 0 ? sum / n : p->memory_of_one;
+    room_read(&p->room);
+    p->room_ms = now_ms + ROOM_MS;
+}
+
+/* Verdicts on their way. */
+static uint64_t settling(const struct pool_work *w)
+{
+    return w->finished > w->answered ? w->finished - w->answered : 0;
+}
+
+static void take_sample(struct pool *p, uint64_t now_ms, struct scale_sample *out)
+{
+    struct pool_figures now;
+    pool_figures(p, &now);
+    *out = (struct scale_sample){
+        .known = p->paused || (p->known && now_ms - p->heard_ms <= STALE_MS),
+        .backlog = p->paused ? p->held_most : p->backlog,
+        .in_flight = p->paused ? p->held_most : p->in_flight,
+        .held = p->held_most,
+        .done = p->work.done,
+        .finished = p->work.finished,
+        .settling = settling(&p->work),
+        .busy_us = p->busy_ms * 1000,
+        .running = now.busy,
+        .up = now.up,
+        .min = p->min,
+        .max = p->max,
+        .target_drain_ms = p->config->target_drain_ms,
+        .down_after_ms = p->config->scale_down_after_ms,
+        .cores = p->room.cores,
+        .memory_room = p->room.memory,
+        .memory_of_one = p->memory_of_one,
+    };
+    p->held_most = p->work.held + settling(&p->work);
+}
+
+static void say(const struct pool *p, const struct scale_sample *in)
+{
+    const struct scale_decision *d = &p->last;
+    enum log_level level = d->wanted != d->had ? LOG_INFO : LOG_DEBUG;
+    log_line(level,
+             "scale handler=%s wanted=%" PRIu32 " had=%" PRIu32 " why=%s enough=%" PRIu32 " backlog=%" PRIu64
+             " in_flight=%" PRIu64 " held=%" PRIu64 " up=%" PRIu32 " busy=%" PRIu32
+             " service_ms=%.3f min=%" PRIu32 " max=%" PRIu32,
+             p->config->name, d->wanted, d->had, LOG_STR(scale_why_text(d->why)), d->enough, in->backlog,
+             in->in_flight, in->held, in->up, in->running, d->service_us / 1000, in->min, in->max);
+}
+
+static void decide(struct pool *p, uint64_t now_ms)
+{
+    struct scale_sample in;
+    enum scale_why before = p->last.why;
+    if (scales(p))
+        look_at_host(p, now_ms);
+    take_sample(p, now_ms, &in);
+    p->last = scale_step(&p->scale, &in, now_ms);
+    p->heard = false;
+    if (p->last.wanted != p->last.had)
+        p->moved = p->last;
+    if (p->last.wanted != p->last.had || p->last.why != before)
+        say(p, &in);
+}
+
+/* Something that cannot wait for the next sample. */
+static bool is_urgent(const struct pool *p)
+{
+    return p->scale.wanted < p->min || p->scale.wanted > p->max || (p->scale.wanted == 0 && p->work.held > 0);
+}
+
+void pool_scale(struct pool *p, const struct pool_work *work, uint64_t now_ms)
+{
+    free_gone(p);
+    p->work = *work;
+    uint64_t held = work->held + settling(work);
+    p->held_most = held > p->held_most ? held : p->held_most;
+    if (p->stopping)
+        return;
+    bool silent = p->asking && now_ms - p->asked_ms >= LAG_MS_MAX && now_ms >= p->sample_ms;
+    if (is_urgent(p) || (scales(p) && (p->heard || silent))) {
+        if (silent)
+            p->sample_ms = now_ms + SAMPLE_MS;
+        decide(p, now_ms);
+    }
+    follow(p, now_ms);
+}
+
+bool pool_wants_lag(struct pool *p, uint64_t now_ms)
+{
+    if (p->asking || !has_reason(p) || now_ms < p->sample_ms)
+        return false;
+    p->asking = true;
+    p->asked_ms = now_ms;
+    p->sample_ms = now_ms + SAMPLE_MS;
+    return true;
+}
+
+void pool_lag(struct pool *p, const struct lag *lag, uint64_t now_ms)
+{
+    p->asking = false;
+    p->heard = true;
+    p->heard_ms = now_ms;
+    p->known = lag != NULL;
+    if (lag != NULL) {
+        p->backlog = lag->backlog;
+        p->in_flight = lag->in_flight;
+    }
+}
+
+/* ---- the loop ---- */
+
+void pool_poll(const struct pool *p, struct pollfd *fds)
+{
+    for (size_t i = 0; i < p->n; i++)
+        child_poll(p->children[i], &fds[i * CHILD_FDS]);
+}
+
+uint64_t pool_due_ms(const struct pool *p)
+{
+    uint64_t silent_ms = p->asked_ms + LAG_MS_MAX;
+    uint64_t due = !has_reason(p)                          ? UINT64_MAX
+                   : p->asking && silent_ms > p->sample_ms ? silent_ms
+                                                           : p->sample_ms;
+    for (size_t i = 0; i < p->n; i++) {
+        uint64_t of_child = child_due_ms(p->children[i]);
+        due = of_child < due ? of_child : due;
+    }
+    return due;
+}
+
+/* Who has tasks has had them since the last turn. */
+static void count_busy(struct pool *p, uint64_t now_ms)
+{
+    uint64_t busy = 0;
+    for (size_t i = 0; i < p->n; i++)
+        busy += p->children[i]->tasks_n > 0;
+    p->busy_ms += busy * (now_ms - p->counted_ms);
+    p->counted_ms = now_ms;
+}
+
+void pool_step(struct pool *p, const struct pollfd *fds, uint64_t now_ms)
+{
+    count_busy(p, now_ms);
+    for (size_t i = 0; i < p->n; i++)
+        child_step(p->children[i], &fds[i * CHILD_FDS], now_ms);
+}
+
+void pool_flush(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        child_flush(p->children[i]);
+}
+
+bool pool_is_up(const struct pool *p)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        n += takes(p->children[i]);
+    return n >= p->scale.wanted;
+}
+
+/* ---- the end ---- */
+
+void pool_stop(struct pool *p)
+{
+    p->stopping = true;
+    for (size_t i = 0; i < p->n; i++)
+        child_stop(p->children[i]);
+}
+
+bool pool_is_gone(const struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->children[i]->state != CHILD_GONE)
+            return false;
+    }
+    return true;
+}
+
+void pool_hurry(struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const struct task *t = child_running(p->children[i]);
+        if (t != NULL)
+            child_cancel(p->children[i], t);
+    }
+}
+
+void pool_kill(struct pool *p, const char *why)
+{
+    for (size_t i = 0; i < p->n; i++)
+        child_kill(p->children[i], why);
+}

@@ -1,0 +1,133 @@
+/*
+ * The processes of one handler: as many as scale.h says, between a least and a most, kept alive and given tasks.
+ *
+ *                     wanted rises: those that leave stay
+ *                  +-------------------------------------------+
+ *                  v                                           |
+ *     start --> a child --> wanted falls: idle ones first --> leaving: gets no more; has nothing --> stopped --> gone
+ *
+ * None is stopped while it works, and none loses what it was handed.
+ *
+ * With no process at all one task is asked for all the same: when it comes, a process is started for it. At the
+ * start there is at least one, so that a handler that cannot be loaded is found at once; it goes when it is idle.
+ *
+ * How far the group is behind is asked of the broker (source.h) each quarter of a second, and only while there is
+ * something in hand or more processes than the least. The broker also publishes it, but each second, without a
+ * word to who missed it, and the library does not listen; a question is there in time and costs nothing when all
+ * is quiet.
+ *
+ * One thread, that of the loop in run.c.
+ */
+#ifndef WORKERD_POOL_H
+#define WORKERD_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <poll.h>
+
+#include "workerd/config.h"
+#include "workerd/room.h"
+#include "workerd/scale.h"
+#include "workerd/source.h"
+#include "workerd/supervise.h"
+
+/* What the loop knows of the handler's tasks. "Ever" are counts that only grow. */
+struct pool_work {
+    size_t held;       /* without an outcome yet */
+    uint64_t finished; /* ever: verdicts of any kind, crashes among them */
+    uint64_t answered; /* ever: of these, those that the broker answered */
+    uint64_t done;     /* ever: acknowledged or parked, by the broker's answer */
+};
+
+/* For people and metrics. */
+struct pool_figures {
+    uint32_t wanted, had; /* had: what was wanted before it last changed */
+    enum scale_why moved; /* why it last changed */
+    enum scale_why why;   /* why it is no more or less, now */
+    uint32_t up, busy, starting, leaving;
+    uint32_t min, max;
+    bool paused;
+    uint64_t backlog, in_flight; /* of the group, as it was last heard */
+    double service_ms;           /* mean; 0: not known */
+};
+
+struct pool {
+    const struct handler_config *config;
+    const char *exe;
+    const struct child_events *events;
+    void *user;
+    struct child **children; /* in no order; none is freed but by pool_scale and pool_close */
+    size_t n, cap;
+
+    uint32_t min, max;
+    bool paused, stopping;
+    struct scale scale;
+    struct pool_work work;
+    struct scale_decision last, moved; /* the last one, and the last that changed something */
+    uint64_t busy_ms, counted_ms;      /* ever, summed over processes; as it was then */
+    uint64_t held_most;                /* since the last sample */
+    uint64_t sample_ms;                /* when the next is due */
+
+    bool asking, heard; /* for the lag; it came since the last sample */
+    bool known;
+    uint64_t asked_ms, heard_ms, backlog, in_flight;
+
+    struct room room;
+    uint64_t memory_of_one, room_ms;
+};
+
+/* Starts the first processes, now. Config, exe and events are lent; `user` is what children are given. */
+void pool_init(struct pool *p, const struct handler_config *config, const char *exe,
+               const struct child_events *events, void *user, uint64_t now_ms);
+/* Kills what still runs. */
+void pool_close(struct pool *p);
+
+/* ---- people ---- */
+
+/* From now on at least and at most so many; max is 1 to CONFIG_PROCESSES_MAX and not less than min. With both the
+   same the number is fixed. */
+void pool_limits(struct pool *p, uint32_t min, uint32_t max);
+/* Paused, nothing is asked for; what is in hand is finished, and processes go as if there was nothing to do. */
+void pool_pause(struct pool *p, bool paused);
+void pool_figures(const struct pool *p, struct pool_figures *out);
+
+/* ---- tasks ---- */
+
+/* How many tasks may be in hand; 1 with no process at all, 0 while paused. */
+uint32_t pool_places(const struct pool *p);
+/* The child that can take a task and has the fewest, or NULL. */
+struct child *pool_least_busy(const struct pool *p);
+/* Whether what waits can be kept: a child takes tasks, or will once it has started. */
+bool pool_hopeful(const struct pool *p);
+/* child_cancel for whoever has it. */
+void pool_cancel(struct pool *p, const struct task *t);
+
+/* ---- the loop ---- */
+
+/* Fills pool->n * CHILD_FDS of them. */
+void pool_poll(const struct pool *p, struct pollfd *fds);
+uint64_t pool_due_ms(const struct pool *p);
+/* Each child takes its step, with what poll said. */
+void pool_step(struct pool *p, const struct pollfd *fds, uint64_t now_ms);
+/* After that: how many there should be is looked at when it is time, and some are started or stopped. */
+void pool_scale(struct pool *p, const struct pool_work *work, uint64_t now_ms);
+/* True once, when the lag is to be asked for; pool_lag gives the answer (NULL: there is none). */
+bool pool_wants_lag(struct pool *p, uint64_t now_ms);
+void pool_lag(struct pool *p, const struct lag *lag, uint64_t now_ms);
+void pool_flush(struct pool *p);
+
+/* Whether all that should be there take tasks. */
+bool pool_is_up(const struct pool *p);
+
+/* ---- the end ---- */
+
+/* No more are started; child_stop for each. */
+void pool_stop(struct pool *p);
+bool pool_is_gone(const struct pool *p);
+/* What runs should stop; what still runs is killed. */
+void pool_hurry(struct pool *p);
+void pool_kill(struct pool *p, const char *why);
+
+#endif
