@@ -179,6 +179,7 @@ static int open_loop(struct compose *c, struct err *e)
                              .backup_dir = c->config->backup_dir,
                              .data_dir = c->config->data,
                              .backups_max = l->backups_max,
+                             .workers = &c->config->workers,
                              .tail_cache_bytes = l->tail_cache_bytes,
                              .inbox_bytes_max = l->inbox_bytes_max,
                              .hint = on_hint,

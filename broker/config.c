@@ -50,6 +50,7 @@ void config_init(struct config *c)
     *c = (struct config){.engine = engine_limits_default,
                          .wire = wire_bounds_default,
                          .http_limits = http_bounds_default,
+                         .workers = workers_bounds_default,
                          .broker = broker_limits_default,
                          .backup_dir = mem_strdup(""),
                          .http = mem_strdup("127.0.0.1:7480"),

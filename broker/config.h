@@ -13,6 +13,7 @@
 #define BROKER_CONFIG_H
 
 #include "base/log.h"
+#include "broker/workers.h"
 #include "http/http.h"
 #include "wire/wire.h"
 
@@ -37,6 +38,7 @@ struct config {
     struct engine_limits engine;
     struct wire_bounds wire;
     struct http_bounds http_limits;
+    struct workers_bounds workers;
     struct broker_limits broker;
 };
 

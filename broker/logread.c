@@ -225,7 +225,8 @@ void log_fill(const struct log_source *src, struct op *op, log_unreadable_fn *un
 {
     switch (op->read) {
     case READ_NONE:
-    case READ_BACKUP: /* is not ours */
+    case READ_BACKUP: /* are not ours */
+    case READ_WORKERS:
         break;
     case READ_FETCH:
         fill_fetch(src, op);

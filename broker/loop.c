@@ -52,6 +52,7 @@ struct loop {
     struct readers *readers;
     struct reclaim *reclaim; /* NULL: there is none */
     struct backup *backup;   /* NULL: likewise */
+    struct workers *workers;
     struct inbox inbox;
     struct event stop_event;
 
@@ -65,6 +66,7 @@ struct loop {
     uint64_t retry_at_ms, retry_wait_ms;
     uint64_t durable_seen, written_seen, written;
     uint64_t status_at_ms;
+    uint64_t now_ms;              /* of the turn */
     bool stopped;                 /* engine_stop was called */
 
     /* shared */
@@ -109,10 +111,14 @@ static void answer_with(struct op *op, int code)
     op->done(op);
 }
 
-/* What the reply stands on is there: fetch its bytes, if it has any, and let it go. */
+/* What the reply stands on is there: fetch its bytes, if it has any, and let it go. What stands on nothing, as READ_WORKERS does, is let
+ * go by who takes the turn. */
 static void release(struct loop *l, struct op *op)
 {
-    if (op->read == READ_BACKUP && l->backup != NULL)
+    if (op->read == READ_WORKERS) {
+        workers_take(l->workers, op, l->now_ms);
+        finish(l, op);
+    } else if (op->read == READ_BACKUP && l->backup != NULL)
         backup_take(l->backup, op, atomic_load(&l->durable));
     else if (op->read == READ_BACKUP)
         answer_with(op, E_UNSUPPORTED);
@@ -412,6 +418,7 @@ static void publish_status(struct loop *l, struct engine_now now)
     s.counters = *engine_counters(l->engine);
     engine_totals(l->engine, &s.totals);
     store_stats(l->options.store, &s.store);
+    workers_counts(l->workers, now.mono_ms, &s.workers);
     if (l->reclaim != NULL)
         reclaim_tell(l->reclaim, s.totals.log_bytes);
     if (!l->blocked)
@@ -444,6 +451,7 @@ uint64_t loop_turn(struct loop *l, struct engine_now now)
 {
     if (atomic_load(&l->failed))
         return UINT64_MAX;
+    l->now_ms = now.mono_ms;
     publish_status(l, now);
     if (l->blocked && (now.mono_ms < l->retry_at_ms || !turn_write(l, now.mono_ms))) {
         if (catching_up(l, now.mono_ms))
@@ -695,6 +703,7 @@ int loop_open(struct loop **out, const struct loop_options *options, struct engi
         loop_close(l);
         return code;
     }
+    l->workers = workers_new(options->workers != NULL ? options->workers : &workers_bounds_default, engine_epoch(l->engine));
     publish_partitions(l, engine_effects(l->engine));
     atomic_store(&l->durable, engine_turn(l->engine));
     l->written = l->written_seen = l->durable_seen = engine_turn(l->engine);
@@ -843,6 +852,7 @@ void loop_close(struct loop *l)
         drop_everything(l);
         engine_close(l->engine);
     }
+    workers_free(l->workers);
     tail_free(l->tail);
     inbox_free(&l->inbox);
     inbox_free(&l->sync_inbox);

@@ -11,6 +11,7 @@
 #define BROKER_LOOP_H
 
 #include "broker/backup.h"
+#include "broker/workers.h"
 #include "engine/engine.h"
 
 struct loop;
@@ -25,6 +26,7 @@ struct loop_options {
     uint64_t reclaim_bytes_min;
     const char *backup_dir, *data_dir;   /* as in backup.h; NULL: none */
     uint64_t backups_max;
+    const struct workers_bounds *workers; /* outlive the loop; NULL: the defaults */
     uint64_t seed;
     /* Called in the loop's thread; they must not block. NULL: not wanted. */
     void (*hint)(void *user, uint32_t group, const char *topic, const char *name);
@@ -59,6 +61,7 @@ struct loop_status {
     uint32_t epoch;
     uint64_t reclaims, reclaimed_bytes;
     struct backup_counts backups;
+    struct workers_counts workers;
     uint64_t turn, durable_turn, syncs, sync_ns, writes, write_ns, tail_cache_bytes, inbox_bytes, started_wall_ms;
     bool read_only;      /* the disk is full: changes are refused, tried again by itself */
     bool below_reserve;  /* produces are refused */

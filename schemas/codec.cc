@@ -223,6 +223,9 @@ template <class S, class F> bool each_body(wire::RequestBody, int kind, S &s, F 
         REQUEST(VERB_GROUP_SEEK, GroupSeek, s.seek);
         REQUEST(VERB_GROUP_MEMBERS, GroupMembers, s.members);
         REQUEST(VERB_BACKUP, Backup, s.backup);
+        REQUEST(VERB_WORKER_REPORT, WorkerReport, s.worker_report);
+        REQUEST(VERB_WORKER_LIST, WorkerList, s.worker_list);
+        REQUEST(VERB_WORKER_CONTROL, WorkerControl, s.worker_control);
     }
     return false;
 }
@@ -254,10 +257,13 @@ template <class S, class F> bool each_body(wire::ReplyBody, int kind, S &s, F f)
         REPLY(BODY_SEEK, SeekReply, s.seek);
         REPLY(BODY_MEMBERS, MembersReply, s.members);
         REPLY(BODY_BACKUP, BackupReply, s.backup);
+        REPLY(BODY_WORKER_REPORT, WorkerReportReply, s.worker_report);
+        REPLY(BODY_WORKER_LIST, WorkerListReply, s.worker_list);
+        REPLY(BODY_WORKER_CONTROL, WorkerControlReply, s.worker_control);
     }
     return false;
 }
-static_assert(BODY_BACKUP == static_cast<int>(wire::ReplyBody::MAX));
+static_assert(BODY_WORKER_CONTROL == static_cast<int>(wire::ReplyBody::MAX));
 
 #define PACKET(kind, T, member) KIND(kind, plugin::BodyTraits, plugin::T, member)
 template <class S, class F> bool each_body(plugin::Body, int kind, S &s, F f)
@@ -286,7 +292,7 @@ static_assert(PLUGIN_EXTEND == static_cast<int>(plugin::Body::MAX));
 
 constexpr size_t LENGTH = sizeof(fb::uoffset_t); /* of an offset, and of the count before each vector */
 constexpr size_t SPACE_ALIGN = 16;
-constexpr size_t FIELDS_MAX = 18; /* of one table */
+constexpr size_t FIELDS_MAX = 21; /* of one table */
 
 /* What one table costs besides its fields: the offset to its vtable, padding before the widest field and before that offset, the
  * vtable, and FlatBuffers' note of it, which it keeps at the low end of the space. */

@@ -87,6 +87,9 @@ enum wire_verb {
     VERB_GROUP_SEEK,
     VERB_GROUP_MEMBERS,
     VERB_BACKUP,
+    VERB_WORKER_REPORT,
+    VERB_WORKER_LIST,
+    VERB_WORKER_CONTROL,
     VERB_COUNT
 };
 
@@ -111,7 +114,10 @@ enum wire_body { /* position in the union ReplyBody */
     BODY_COMMIT,
     BODY_SEEK,
     BODY_MEMBERS,
-    BODY_BACKUP
+    BODY_BACKUP,
+    BODY_WORKER_REPORT,
+    BODY_WORKER_LIST,
+    BODY_WORKER_CONTROL
 };
 
 enum durability { DURABILITY_NONE, DURABILITY_DISK, DURABILITY_OS };
@@ -149,6 +155,9 @@ enum { SETTLE_HAS_DELAY = 1 };
 enum held_state { HELD_ANY = 0, HELD_RETRYING = 1, HELD_PARKED = 2 };
 enum seek_to { SEEK_TO_START = 1, SEEK_TO_END, SEEK_TO_OFFSETS, SEEK_TO_GROUP };
 enum member_state { MEMBER_ACTIVE = 1, MEMBER_AWAY, MEMBER_FENCED };
+enum worker_state { WORKER_LIVE = 1, WORKER_GONE };
+enum worker_handler_state { WORKER_RUNNING = 1, WORKER_PAUSED, WORKER_RESTING, WORKER_STOPPING };
+enum worker_act { WORKER_SCALE = 1, WORKER_PAUSE, WORKER_RESUME };
 enum { PLACE_REVOKED = 1 }; /* of an assigned partition: give it up */
 enum gap_why { GAP_RETENTION = 1, GAP_HARD_CAP, GAP_PURGED, GAP_DAMAGED };
 enum lag_status { LAG_OK, LAG_WARN, LAG_STALL };
@@ -165,6 +174,8 @@ enum {
     WIRE_BATCH_RECORDS_MAX = 65536,
     WIRE_ITEMS_MAX = 65536,        /* settle items, fetch parts, groups in one request */
     WIRE_UNITS_MAX = 4096,
+    WIRE_WORKER_TEXT_MAX = 256,    /* bytes of what a worker daemon says of a handler: an error, a reason */
+    WIRE_PROCESSES_MAX = 65536,    /* of one handler of one daemon; a daemon's own bound is lower */
     WIRE_BLOCK_RAW_MAX = 32768     /* bytes of one block before compression */
 };
 
@@ -280,6 +291,28 @@ struct wire_group_seek {
 };
 struct wire_group_members { struct view topic, group; uint32_t from, limit; };
 struct wire_backup { struct view name; };
+struct wire_worker_handler {
+    struct view name, topic, group, version, why, error, taken_text;
+    uint8_t state;
+    uint16_t taken_code;
+    uint32_t up, busy, wanted, least, most;
+    uint64_t in_flight, done, failed, done_rate_milli, failed_rate_milli, taken, asked;
+};
+struct wire_worker {
+    struct view name, host, version;
+    uint8_t state;
+    uint32_t pid, handlers_n;
+    uint64_t id, started_ms, heard_ms;
+    const struct wire_worker_handler *handlers;
+};
+struct wire_worker_report { struct wire_worker worker; bool leaving; };
+struct wire_worker_list { struct view daemon, handler, topic, group; uint64_t after; uint32_t limit; };
+struct wire_worker_control {
+    struct view daemon, handler, topic, group;
+    uint8_t act;
+    bool has_least, has_most;
+    uint32_t least, most;
+};
 struct wire_held_list {
     const struct wire_held_filter *filter; /* NULL: none */
     struct view topic, group;
@@ -319,6 +352,9 @@ struct wire_request {
         struct wire_group_seek seek;
         struct wire_group_members members;
         struct wire_backup backup;
+        struct wire_worker_report worker_report;
+        struct wire_worker_list worker_list;
+        struct wire_worker_control worker_control;
     };
 };
 
@@ -464,6 +500,10 @@ struct wire_members_reply {
     bool more;
 };
 struct wire_backup_reply { struct view path; uint64_t turn, bytes, files, took_ms; };
+struct wire_worker_command { uint64_t number; struct view handler; uint8_t act; bool has_least, has_most; uint32_t least, most; };
+struct wire_worker_report_reply { const struct wire_worker_command *commands; uint32_t commands_n, ttl_ms; };
+struct wire_worker_list_reply { const struct wire_worker *workers; uint32_t workers_n; bool more; };
+struct wire_worker_control_reply { uint64_t number; uint32_t reached; };
 struct wire_health_reply {
     struct view status, version, reason;
     uint32_t epoch, topics, groups, sessions;
@@ -498,6 +538,9 @@ struct wire_reply {
         struct wire_seek_reply seek;
         struct wire_members_reply members;
         struct wire_backup_reply backup;
+        struct wire_worker_report_reply worker_report;
+        struct wire_worker_list_reply worker_list;
+        struct wire_worker_control_reply worker_control;
     };
 };
 

@@ -60,6 +60,9 @@ int check_group_commit(struct api *a, struct op *op, struct err *e);
 int check_group_seek(struct api *a, struct op *op, struct err *e);
 int check_group_members(struct api *a, struct op *op, struct err *e);
 int check_backup(struct api *a, struct op *op, struct err *e);
+int check_worker_report(struct api *a, struct op *op, struct err *e);
+int check_worker_list(struct api *a, struct op *op, struct err *e);
+int check_worker_control(struct api *a, struct op *op, struct err *e);
 
 /* A produce, alone or in a unit; `out` is what the engine wants to know of its batch. */
 int check_produced(struct api *a, struct op *op, const struct wire_produce *w, struct op_batch *out, struct err *e);

@@ -42,6 +42,9 @@ static const struct api_verb verbs[VERB_COUNT] = {
     [VERB_GROUP_SEEK] = {"group_seek", RIGHT_ADMIN, true, check_group_seek},
     [VERB_GROUP_MEMBERS] = {"group_members", RIGHT_READ, false, check_group_members},
     [VERB_BACKUP] = {"backup", RIGHT_ADMIN, false, check_backup},
+    [VERB_WORKER_REPORT] = {"worker_report", RIGHT_READ, false, check_worker_report},
+    [VERB_WORKER_LIST] = {"worker_list", RIGHT_READ, false, check_worker_list},
+    [VERB_WORKER_CONTROL] = {"worker_control", RIGHT_ADMIN, false, check_worker_control},
 };
 
 const struct api_verb *api_verb(unsigned verb)

@@ -143,6 +143,13 @@ static void do_backup(struct engine *en, struct op *op)
     answer_now(en, op);
 }
 
+/* Nor is anything of worker daemons: they come and go, and no row tells of them. */
+static void do_workers(struct engine *en, struct op *op)
+{
+    op->read = READ_WORKERS;
+    answer_now(en, op);
+}
+
 typedef void read_fn(struct engine *en, struct op *op);
 typedef void session_fn(struct engine *en, struct op *op, struct session *s);
 
@@ -186,6 +193,9 @@ static const struct verb {
     [VERB_GROUP_SEEK] = {.with = commit_seek, .numbered = true},
     [VERB_GROUP_MEMBERS] = {.read = members_list, .while_stopping = true},
     [VERB_BACKUP] = {.read = do_backup},
+    [VERB_WORKER_REPORT] = {.read = do_workers, .while_stopping = true},
+    [VERB_WORKER_LIST] = {.read = do_workers, .while_stopping = true},
+    [VERB_WORKER_CONTROL] = {.read = do_workers},
 };
 
 bool engine_reads(enum wire_verb verb)

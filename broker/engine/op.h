@@ -22,6 +22,7 @@ enum op_read {
     READ_OFFSET, /* reply.offset: the first offset appended at or after request.offset_for.time_ms, between start and end */
     READ_HELD,   /* reply.held: rows, then records and data (held_page) */
     READ_BACKUP, /* nothing of the log: a backup is to be made before the reply leaves */
+    READ_WORKERS, /* nothing of the log: what worker daemons say of themselves, which only the loop knows */
     READ_INDEX   /* `asks` are filled in, and the operation goes back to the engine, which answers it then */
 };
 

@@ -75,7 +75,7 @@ static int parse_rate(const char *text, uint64_t *number, struct err *e)
 
 static const char *what_of(const char *metavariable)
 {
-    return strcmp(metavariable, "GROUP") == 0 ? "group" : "topic";
+    return strcmp(metavariable, "GROUP") == 0 ? "group" : strcmp(metavariable, "HANDLER") == 0 ? "handler" : "topic";
 }
 
 int option_parse(const struct option *o, const char *text, uint64_t *number, struct err *e)

@@ -73,6 +73,7 @@ int status_of(int code)
     case SLUICE_TOPIC_DELETED:
     case SLUICE_TASK_NOT_FOUND:
     case SLUICE_SCHEDULE_NOT_FOUND:
+    case SLUICE_WORKER_NOT_FOUND:
         return STATUS_NOT_FOUND;
     case SLUICE_UNAUTHENTICATED:
     case SLUICE_FORBIDDEN:

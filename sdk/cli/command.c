@@ -282,6 +282,36 @@ static const char explain_details[] =
     "Says the one fact that keeps a message, the messages of a key, or a whole group from being\n"
     "delivered, and changes nothing.";
 
+#define ON TEXT("on", 0, 0, "DAEMON", "only daemons of this name or host (*: any text)")
+
+static const struct option worker_ls_options[] = {
+    NAME("topic", 0, 0, "TOPIC", "only handlers of this topic"),
+    NAME("handler", 0, 0, "HANDLER", "only handlers of this name"),
+    ON,
+    END,
+};
+static const struct option worker_scale_options[] = {
+    NUMBER("min", 0, OPTION_COUNT, "N", 0, 65536, "processes that there are at least"),
+    NUMBER("max", 0, OPTION_COUNT, "N", 1, 65536, "processes that there are at most"),
+    ON,
+    END,
+};
+static const struct option worker_options[] = {ON, END};
+static const char worker_ls_details[] =
+    "What each worker daemon says of its handlers, once a second. PROCS is how many processes are up,\n"
+    "of how many there may be; RATE is messages done a second, ERRORS failures since the daemon\n"
+    "started. STATE is running; paused, by people; resting, because all it did failed; stopping; or\n"
+    "gone, a daemon that is not heard of any more. \"asked\" beside it: what people asked of it is on\n"
+    "its way.";
+static const char worker_scale_details[] =
+    "Sets between how many processes each daemon runs for a handler, named or as TOPIC/GROUP, until\n"
+    "the daemon ends. Waits until each daemon says that it took it, for as long as --timeout, and says\n"
+    "which did: exit 5 if one did not, 1 if one could not, 3 if nobody runs such a handler.";
+static const char worker_pause_details[] =
+    "Each daemon that runs the handler, named or as TOPIC/GROUP, takes no more messages for it, and\n"
+    "finishes what it has; until it is resumed, or the daemon ends. `group pause` is for good. Waits\n"
+    "until each daemon says that it took it, as `worker scale` does.";
+
 static const char completion_details[] =
     "Prints what makes a shell complete this command's words:\n"
     "\n"
@@ -326,6 +356,10 @@ const struct command commands[] = {
     {"sched", "rm", "TOPIC NAME", "it does not come any more", NULL, destroy_options, sched_rm},
     {"sched", "move", "TOPIC NAME", "it comes at another time", NULL, sched_move_options, sched_move},
     {"explain", NULL, "TOPIC", "what keeps a message from being delivered", explain_details, explain_options, explain},
+    {"worker", "ls", "", "who runs which handlers", worker_ls_details, worker_ls_options, worker_ls},
+    {"worker", "scale", "HANDLER", "set how many processes it has", worker_scale_details, worker_scale_options, worker_scale},
+    {"worker", "pause", "HANDLER", "take no more messages for it", worker_pause_details, worker_options, worker_pause},
+    {"worker", "resume", "HANDLER", "take messages again", NULL, worker_options, worker_resume},
     {"backup", NULL, "[NAME]", "have the broker make a copy of its data", backup_details, none, backup},
     {"health", NULL, "", "whether the broker is well: exit 0, or 10", NULL, none, health},
     {"completion", NULL, "bash|zsh|fish [WORD...]", "what makes a shell complete these words",

@@ -25,7 +25,7 @@ enum status {
 enum option_kind {
     OPTION_SWITCH,   /* takes no value */
     OPTION_TEXT,     /* any text; no number */
-    OPTION_NAME,     /* of a topic or group, by `value`: TOPIC or GROUP; no number */
+    OPTION_NAME,     /* of a topic or group, by `value`: TOPIC, GROUP or HANDLER; no number */
     OPTION_COUNT,    /* a whole number from min to max */
     OPTION_DURATION, /* milliseconds from min to max */
     OPTION_TERM,     /* a duration, or "forever", "none", "off": UINT64_MAX */
@@ -109,6 +109,10 @@ int sched_ls(const struct args *a);
 int sched_rm(const struct args *a);
 int sched_move(const struct args *a);
 int explain(const struct args *a);
+int worker_ls(const struct args *a);
+int worker_scale(const struct args *a);
+int worker_pause(const struct args *a);
+int worker_resume(const struct args *a);
 int backup(const struct args *a);
 int health(const struct args *a);
 int completion(const struct args *a);

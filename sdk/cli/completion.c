@@ -128,6 +128,25 @@ static void say_groups(const struct place *p)
         sluice_close(s, 0, NULL, NULL);
 }
 
+/* Names of handlers that run somewhere, or of the daemons that run them. */
+static void say_workers(const struct place *p, bool daemons)
+{
+    struct sluice *s = ask_broker(p);
+    struct sluice_worker_list *l = NULL;
+    if (s != NULL && sluice_workers(s, NULL, &l, NULL) == 0) {
+        for (size_t i = 0; i < l->count; i++) {
+            const struct sluice_worker *w = &l->rows[i];
+            for (size_t n = 0; n < w->handlers_count && !daemons; n++)
+                say_word(w->handlers[n].name, w->handlers[n].topic);
+            if (daemons)
+                say_word(w->name, w->host);
+        }
+    }
+    sluice_workers_free(l);
+    if (s != NULL)
+        sluice_close(s, 0, NULL, NULL);
+}
+
 /* What may stand for a name of the table: "TOPIC", "disk|os", "[FILE]". */
 static void say_values(const struct place *p, const char *name, size_t size)
 {
@@ -140,6 +159,8 @@ static void say_values(const struct place *p, const char *name, size_t size)
         say_topics(p);
     else if (strcmp(plain, "GROUP") == 0 || strcmp(plain, "[GROUP]") == 0)
         say_groups(p);
+    else if (strcmp(plain, "HANDLER") == 0 || strcmp(plain, "DAEMON") == 0)
+        say_workers(p, plain[0] == 'D');
     else if (strcmp(plain, "[FILE]") == 0)
         out_text(":file\n");
     else

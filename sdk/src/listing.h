@@ -13,6 +13,7 @@ struct listing {
         struct sluice_group_list groups;
         struct sluice_lag_list lag;
         struct sluice_task_list tasks;
+        struct sluice_worker_list workers;
     } out;
     void *rows;
     size_t rows_n;

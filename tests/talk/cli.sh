@@ -785,6 +785,21 @@ health_is_exit_0_or_10() {
     status 10 sluice health -b "ipc://$WORK/nobody"
 }
 
+nobody_works_where_no_daemon_reports() {
+    status 0 sluice worker ls
+    said 'no worker daemon'
+    [ -z "$(sluice worker ls -o json)" ]
+    status 3 sluice worker pause nobody
+    said "no such worker: handler 'nobody'"
+    status 3 sluice worker resume topic/group --on 'here*'
+    said "handler of topic 'topic' and group 'group' on 'here*'"
+    status 3 sluice worker scale nobody --min 2
+    status 2 sluice worker scale nobody
+    status 2 sluice worker scale nobody --max 0
+    status 2 sluice worker pause a/b/c
+    status 2 sluice worker pause
+}
+
 a_backup_is_a_data_directory_that_a_broker_begins_with() {
     topic
     echo kept | sluice produce "$t" >/dev/null

@@ -34,11 +34,11 @@ tell_if_stuck() {
     disown
 }
 
-# Starts the broker, on ports of its own choice, or those it had.
+# Starts the broker, on ports of its own choice, or those it had; with $BROKER_ARGS besides.
 start_broker() {
     local listen=${SLUICE_BROKER:-tcp://127.0.0.1:0}
     : >"$WORK/ready"
-    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 --set limits.retention_interval_ms=200ms --set backup_dir="$WORK/backups" \
+    sluice-broker --data "$WORK/data" --listen "$listen" --publish tcp://127.0.0.1:0 --http 127.0.0.1:0 --set limits.retention_interval_ms=200ms --set backup_dir="$WORK/backups" ${BROKER_ARGS:-} \
         >"$WORK/ready" 2>>"$WORK/broker.log" &
     BROKER_PID=$!
     disown

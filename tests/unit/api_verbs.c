@@ -464,6 +464,82 @@ static void a_backup_is_named_and_nothing_else(void **state)
     end(&f);
 }
 
+static int report(struct fixture *f, const struct wire_worker *w) { return submit(f, (struct wire_request){.verb = VERB_WORKER_REPORT, .worker_report.worker = *w}); }
+
+static int order(struct fixture *f, struct wire_worker_control c) { return submit(f, (struct wire_request){.verb = VERB_WORKER_CONTROL, .worker_control = c}); }
+
+static void what_worker_daemons_say_is_checked_and_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    static const uint8_t much[300];
+    const struct wire_worker_handler good = {.name = VIEW_LIT("email"), .topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .state = WORKER_RUNNING};
+    struct wire_worker_handler h = good;
+    const struct wire_worker daemon = {.name = VIEW_LIT("prog@host/1"), .host = VIEW_LIT("host"), .handlers = &h, .handlers_n = 1};
+    struct wire_worker w = daemon;
+    assert_int_equal(report(&f, &w), E_OK);
+    w.name = VIEW_LIT("");
+    assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
+    assert_has(text, "worker_report.name");
+    w.name = view_of(much, 201);
+    assert_int_equal(report(&f, &w), E_LIMIT);
+    w = daemon;
+    w.host = view_of(NULL, 0);
+    assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
+    w = daemon;
+    h.error = view_of(much, WIRE_WORKER_TEXT_MAX);
+    assert_int_equal(report(&f, &w), E_OK);
+    struct view *const texts[] = {&h.error, &h.why, &h.taken_text, &h.version};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        h = good;
+        *texts[i] = view_of(much, WIRE_WORKER_TEXT_MAX + 1);
+        assert_int_equal(report(&f, &w), E_LIMIT);
+    }
+    struct view *const names[] = {&h.name, &h.topic, &h.group};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        h = good;
+        *names[i] = VIEW_LIT("a/b");
+        assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
+    }
+    h = good;
+    h.state = WORKER_STOPPING + 1;
+    assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
+    end(&f);
+}
+
+static void what_is_asked_of_worker_daemons_makes_sense(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    const struct view email = VIEW_LIT("email"), topic = VIEW_LIT("t"), group = VIEW_LIT("g");
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = WORKER_PAUSE, .handler = email}), E_OK);
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = WORKER_RESUME, .topic = topic, .group = group}), E_OK);
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = WORKER_PAUSE, .topic = topic}), E_INVALID_ARGUMENT); /* not everything by mistake */
+    assert_has(text, "which handler");
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = WORKER_PAUSE}), E_INVALID_ARGUMENT);
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = 4, .handler = email}), E_INVALID_ARGUMENT);
+    assert_int_equal(order(&f, (struct wire_worker_control){.handler = email}), E_INVALID_ARGUMENT);
+    assert_int_equal(order(&f, (struct wire_worker_control){.act = WORKER_PAUSE, .handler = email, .daemon = VIEW_LIT("")}), E_INVALID_ARGUMENT);
+    struct wire_worker_control scale = {.act = WORKER_SCALE, .handler = email};
+    assert_int_equal(order(&f, scale), E_INVALID_ARGUMENT);
+    scale.has_least = scale.has_most = true;
+    scale.most = 3;
+    assert_int_equal(order(&f, scale), E_OK);
+    scale.least = 4;
+    assert_int_equal(order(&f, scale), E_INVALID_ARGUMENT);
+    scale.least = scale.most = 0;
+    assert_int_equal(order(&f, scale), E_INVALID_ARGUMENT);
+    assert_has(text, "pause");
+    scale.most = WIRE_PROCESSES_MAX + 1;
+    assert_int_equal(order(&f, scale), E_LIMIT);
+    assert_int_equal(submit(&f, (struct wire_request){.verb = VERB_WORKER_LIST, .worker_list = {.topic = VIEW_LIT("a b")}}), E_INVALID_ARGUMENT);
+    assert_int_equal(submit(&f, (struct wire_request){.verb = VERB_WORKER_LIST}), E_OK);
+    assert_int_equal(api_verb(VERB_WORKER_CONTROL)->right, RIGHT_ADMIN);
+    end(&f);
+}
+
 static void what_members_of_stream_groups_ask_is_checked(void **state)
 {
     (void)state;
@@ -552,6 +628,8 @@ int main(void)
         cmocka_unit_test(a_fetch_reads_from_somewhere),
         cmocka_unit_test(lists_select_by_names),
         cmocka_unit_test(a_backup_is_named_and_nothing_else),
+        cmocka_unit_test(what_worker_daemons_say_is_checked_and_bounded),
+        cmocka_unit_test(what_is_asked_of_worker_daemons_makes_sense),
         cmocka_unit_test(what_members_of_stream_groups_ask_is_checked),
         cmocka_unit_test(a_walk_goes_on_behind_the_last_row),
     };

@@ -34,6 +34,7 @@ static const struct {
     {35, "WRONG_MODE"},
     {36, "TASK_NOT_FOUND"},
     {37, "SCHEDULE_NOT_FOUND"},
+    {38, "WORKER_NOT_FOUND"},
     {40, "OVERLOADED"},
     {41, "DISK_FULL"},
     {42, "SHUTTING_DOWN"},

@@ -341,6 +341,44 @@ SEE(wire_place)
     U32(flags);
 }
 
+SEE(wire_worker_handler)
+{
+    BYTES(name);
+    BYTES(topic);
+    BYTES(group);
+    BYTES(version);
+    U8(state);
+    U32(up);
+    U32(busy);
+    U32(wanted);
+    U32(least);
+    U32(most);
+    U64(in_flight);
+    U64(done);
+    U64(failed);
+    U64(done_rate_milli);
+    U64(failed_rate_milli);
+    BYTES(why);
+    BYTES(error);
+    U64(taken);
+    U16(taken_code);
+    BYTES(taken_text);
+    U64(asked);
+}
+
+SEE(wire_worker)
+{
+    U64(id);
+    BYTES(name);
+    BYTES(host);
+    U32(pid);
+    BYTES(version);
+    U64(started_ms);
+    U8(state);
+    U64(heard_ms);
+    EACH(struct wire_worker_handler, handlers, see_wire_worker_handler);
+}
+
 void see_request(struct see *v, struct wire_request *s)
 {
     U64(session.lo);
@@ -471,6 +509,29 @@ void see_request(struct see *v, struct wire_request *s)
         break;
     case VERB_BACKUP:
         BYTES(backup.name);
+        break;
+    case VERB_WORKER_REPORT:
+        see_wire_worker(v, &s->worker_report.worker);
+        BOOL(worker_report.leaving);
+        break;
+    case VERB_WORKER_LIST:
+        BYTES(worker_list.daemon);
+        BYTES(worker_list.handler);
+        BYTES(worker_list.topic);
+        BYTES(worker_list.group);
+        U64(worker_list.after);
+        U32(worker_list.limit);
+        break;
+    case VERB_WORKER_CONTROL:
+        BYTES(worker_control.daemon);
+        BYTES(worker_control.handler);
+        BYTES(worker_control.topic);
+        BYTES(worker_control.group);
+        U8(worker_control.act);
+        BOOL(worker_control.has_least);
+        U32(worker_control.least);
+        BOOL(worker_control.has_most);
+        U32(worker_control.most);
         break;
     case VERB_GROUP_MEMBERS:
         BYTES(members.topic);
@@ -824,6 +885,17 @@ SEE(wire_member_part)
     U32(target);
 }
 
+SEE(wire_worker_command)
+{
+    U64(number);
+    BYTES(handler);
+    U8(act);
+    BOOL(has_least);
+    U32(least);
+    BOOL(has_most);
+    U32(most);
+}
+
 void see_reply(struct see *v, struct wire_reply *s)
 {
     U16(code);
@@ -900,6 +972,18 @@ void see_reply(struct see *v, struct wire_reply *s)
         break;
     case BODY_SEEK:
         EACH(struct wire_seek_row, seek.rows, see_wire_seek_row);
+        break;
+    case BODY_WORKER_REPORT:
+        EACH(struct wire_worker_command, worker_report.commands, see_wire_worker_command);
+        U32(worker_report.ttl_ms);
+        break;
+    case BODY_WORKER_LIST:
+        EACH(struct wire_worker, worker_list.workers, see_wire_worker);
+        BOOL(worker_list.more);
+        break;
+    case BODY_WORKER_CONTROL:
+        U64(worker_control.number);
+        U32(worker_control.reached);
         break;
     case BODY_BACKUP:
         BYTES(backup.path);

@@ -18,6 +18,8 @@ static struct {
     struct wire_request r;
     struct wire_held_filter filter;
     bool filtered;
+    struct wire_worker_handler handlers[2];
+    uint32_t handlers_n;
     char text[8][64];
     size_t texts;
 } asked;
@@ -44,6 +46,17 @@ static void keep_filter(const struct wire_held_filter *f)
     asked.filter.reason = kept(f->reason);
 }
 
+static void keep_report(const struct wire_worker *w)
+{
+    asked.handlers_n = w->handlers_n;
+    asked.r.worker_report.worker.name = kept(w->name);
+    for (uint32_t i = 0; i < w->handlers_n && i < ARRAY_LEN(asked.handlers); i++) {
+        asked.handlers[i] = w->handlers[i];
+        asked.handlers[i].name = kept(w->handlers[i].name);
+        asked.handlers[i].why = kept(w->handlers[i].why);
+    }
+}
+
 static enum fake_action listen_to(void *user, const struct wire_request *r, struct wire_reply *reply)
 {
     (void)user;
@@ -64,6 +77,13 @@ static enum fake_action listen_to(void *user, const struct wire_request *r, stru
     case VERB_SCHED_CHANGE:
         asked.r.sched.topic = kept(r->sched.topic);
         asked.r.sched.name = kept(r->sched.name);
+        break;
+    case VERB_WORKER_CONTROL:
+        asked.r.worker_control.handler = kept(r->worker_control.handler);
+        asked.r.worker_control.daemon = kept(r->worker_control.daemon);
+        break;
+    case VERB_WORKER_REPORT:
+        keep_report(&r->worker_report.worker);
         break;
     case VERB_EXPLAIN:
         asked.r.explain.key = kept(r->explain.key);
@@ -331,10 +351,94 @@ static void an_explanation_is_of_a_message_a_key_or_the_group(void **state)
     assert_int_equal(sluice_explain(client, "t", "g", NULL, &e, &err), SLUICE_INVALID_ARGUMENT);
 }
 
+/* ---- worker daemons */
+
+static void a_report_says_all_of_a_daemon_and_brings_what_was_asked_of_it(void **state)
+{
+    (void)state;
+    static const struct wire_worker_command commands[] = {{.number = 7, .handler = VIEW_LIT("b"), .act = WORKER_SCALE, .has_most = true, .most = 3},
+                                                          {.number = 8, .handler = VIEW_LIT("a"), .act = WORKER_PAUSE}};
+    answer(VERB_WORKER_REPORT,
+           (struct wire_reply){.body = BODY_WORKER_REPORT, .worker_report = {.commands = commands, .commands_n = 2, .ttl_ms = 5000}});
+    char error[301]; /* more than the broker takes, and a character of two bytes would be cut in two */
+    memset(error, 'e', 300);
+    memcpy(error + WIRE_WORKER_TEXT_MAX - 1, "\xc3\xa9", 2);
+    error[300] = '\0';
+    struct sluice_worker_handler handlers[2] = {
+        {.size = sizeof handlers[0], .name = "a", .topic = "t", .group = "g", .state = SLUICE_WORKER_PAUSED, .up = 2, .most = 4, .done_rate = 12.5, .taken = 6},
+        {.size = sizeof handlers[0], .name = "b", .topic = "t", .group = "g", .state = SLUICE_WORKER_RUNNING, .why = "lag", .error = error, .failed = 9}};
+    struct sluice_worker me = {.size = sizeof me, .name = "prog@h/1", .host = "h", .pid = 5, .handlers = handlers, .handlers_count = 2};
+    struct sluice_worker_commands *c;
+    assert_int_equal(sluice_worker_report(client, &me, false, 0, &c, &err), 0);
+    assert_int_equal(c->count, 2);
+    assert_true(c->ttl_ms == 5000 && c->rows[0].number == 7 && c->rows[0].act == SLUICE_WORKER_SCALE && c->rows[0].has_most && !c->rows[0].has_least);
+    assert_true(c->rows[0].most == 3 && c->rows[1].act == SLUICE_WORKER_PAUSE);
+    assert_string_equal(c->rows[1].handler, "a");
+    sluice_worker_commands_free(c);
+    assert_true(asked.handlers_n == 2 && !asked.r.worker_report.leaving && view_eq(asked.r.worker_report.worker.name, VIEW_LIT("prog@h/1")));
+    assert_true(asked.handlers[0].state == WORKER_PAUSED && asked.handlers[0].up == 2 && asked.handlers[0].done_rate_milli == 12500);
+    assert_true(asked.handlers[0].taken == 6 && asked.handlers[1].failed == 9 && view_eq(asked.handlers[1].why, VIEW_LIT("lag")));
+    assert_int_equal(asked.handlers[1].error.size, WIRE_WORKER_TEXT_MAX - 1);
+
+    assert_int_equal(sluice_worker_report(client, &me, true, 0, NULL, &err), 0);
+    assert_true(asked.r.worker_report.leaving);
+    handlers[1].size = 8;
+    assert_int_equal(sluice_worker_report(client, &me, false, 0, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    handlers[1].size = sizeof handlers[0];
+    handlers[1].topic = "a b";
+    assert_int_equal(sluice_worker_report(client, &me, false, 0, NULL, &err), SLUICE_INVALID_ARGUMENT);
+    me.host = NULL;
+    assert_int_equal(sluice_worker_report(client, &me, false, 0, NULL, &err), SLUICE_INVALID_ARGUMENT);
+}
+
+static void workers_are_listed_page_by_page(void **state)
+{
+    (void)state;
+    static const struct wire_worker_handler h = {.name = VIEW_LIT("a"), .topic = VIEW_LIT("t"), .group = VIEW_LIT("g"), .done_rate_milli = 1500, .asked = 9};
+    static const struct wire_worker rows[] = {{.id = 3, .name = VIEW_LIT("x"), .host = VIEW_LIT("h"), .state = WORKER_LIVE, .handlers = &h, .handlers_n = 1},
+                                              {.id = 5, .name = VIEW_LIT("y"), .host = VIEW_LIT("h"), .state = WORKER_GONE, .heard_ms = 6000}};
+    answer(VERB_WORKER_LIST, (struct wire_reply){.body = BODY_WORKER_LIST, .worker_list = {.workers = rows, .workers_n = 2}});
+    struct sluice_worker_list *l;
+    assert_int_equal(sluice_workers(client, NULL, &l, &err), 0);
+    assert_int_equal(l->count, 2);
+    assert_string_equal(l->rows[0].handlers[0].name, "a");
+    assert_true(l->rows[0].handlers[0].done_rate == 1.5 && l->rows[0].handlers[0].asked == 9 && !l->rows[0].gone);
+    assert_true(l->rows[1].gone && l->rows[1].heard_ms == 6000 && l->rows[1].handlers_count == 0);
+    sluice_workers_free(l);
+    /* a broker that says the same page again and again is not believed */
+    answer(VERB_WORKER_LIST, (struct wire_reply){.body = BODY_WORKER_LIST, .worker_list = {.workers = rows, .workers_n = 2, .more = true}});
+    assert_int_equal(sluice_workers(client, NULL, &l, &err), SLUICE_BAD_FRAME);
+    assert_true(asked.times == 2 && asked.r.worker_list.after == 5);
+    const struct sluice_worker_filter odd = {.size = sizeof odd, .topic = "a b"};
+    assert_int_equal(sluice_workers(client, &odd, &l, &err), SLUICE_INVALID_ARGUMENT);
+}
+
+static void a_control_says_whom_it_means_and_how_many_it_reached(void **state)
+{
+    (void)state;
+    answer(VERB_WORKER_CONTROL, (struct wire_reply){.body = BODY_WORKER_CONTROL, .worker_control = {.number = 77, .reached = 3}});
+    struct sluice_worker_filter which = {.size = sizeof which, .handler = "a", .daemon = "paris-*"};
+    struct sluice_worker_control what = {.size = sizeof what, .act = SLUICE_WORKER_SCALE, .has_least = true, .least = 2};
+    uint64_t number = 0;
+    uint32_t reached = 0;
+    assert_int_equal(sluice_worker_control(client, &which, &what, &number, &reached, &err), 0);
+    assert_true(number == 77 && reached == 3);
+    const struct wire_worker_control *c = &asked.r.worker_control;
+    assert_true(c->act == WORKER_SCALE && c->has_least && c->least == 2 && !c->has_most && view_eq(c->daemon, VIEW_LIT("paris-*")) && c->topic.data == NULL);
+    answer(VERB_WORKER_CONTROL, (struct wire_reply){.code = E_WORKER_NOT_FOUND, .detail = VIEW_LIT("handler 'a' on 'paris-*'")});
+    assert_int_equal(sluice_worker_control(client, &which, &what, NULL, NULL, &err), SLUICE_WORKER_NOT_FOUND);
+    assert_string_equal(err.text, "no such worker: handler 'a' on 'paris-*'");
+    which.handler = NULL;
+    assert_int_equal(sluice_worker_control(client, &which, &what, NULL, NULL, &err), SLUICE_INVALID_ARGUMENT);
+}
+
 static void an_answer_without_sense_is_an_error(void **state)
 {
     (void)state;
     const struct wire_reply odd = {.body = BODY_OFFSET};
+    struct sluice_worker_list *workers;
+    answer(VERB_WORKER_LIST, odd);
+    assert_int_equal(sluice_workers(client, NULL, &workers, &err), SLUICE_BAD_FRAME);
     struct sluice_task_list *tasks;
     struct sluice_schedule_list *rows;
     struct sluice_state *row;
@@ -364,6 +468,9 @@ int main(void)
         TEST(what_waits_is_paged_by_its_time_and_id),
         TEST(what_waits_is_cancelled_or_moved_by_its_name),
         TEST(an_explanation_is_of_a_message_a_key_or_the_group),
+        TEST(a_report_says_all_of_a_daemon_and_brings_what_was_asked_of_it),
+        TEST(workers_are_listed_page_by_page),
+        TEST(a_control_says_whom_it_means_and_how_many_it_reached),
         TEST(an_answer_without_sense_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,7 @@ enum sluice_code {
     SLUICE_WRONG_MODE = 35,
     SLUICE_TASK_NOT_FOUND = 36,
     SLUICE_SCHEDULE_NOT_FOUND = 37,
+    SLUICE_WORKER_NOT_FOUND = 38,
     SLUICE_OVERLOADED = 40,
     SLUICE_DISK_FULL = 41,
     SLUICE_SHUTTING_DOWN = 42,
@@ -909,6 +910,98 @@ struct sluice_backup {
  * EXISTS; LIMIT: there are as many as are kept; DISK_FULL; OVERLOADED: another is being made (waited for up to the timeout); UNSUPPORTED: a
  * broker that keeps nothing on disk. */
 SLUICE_API int sluice_backup(struct sluice *s, const char *name, uint32_t timeout_ms, struct sluice_backup *out, struct sluice_error *err);
+
+/* ---------------------------------------------------------------- worker daemons */
+
+/* A daemon that runs handlers (sluice-workerd; or a program of your own) says each second who it is and what it runs, and hears what people
+ * asked of it. The broker keeps that in memory only, so every daemon is known again a second after it restarts, and what was asked and
+ * not taken by then has to be asked again. (As workers register at Celery's or Temporal's console.) */
+enum sluice_worker_handler_state {
+    SLUICE_WORKER_RUNNING = 1,
+    SLUICE_WORKER_PAUSED,         /* people said so */
+    SLUICE_WORKER_RESTING,        /* by itself: all that it did failed; `error` says how */
+    SLUICE_WORKER_STOPPING
+};
+struct sluice_worker_handler {
+    size_t size;
+    const char *name, *topic, *group;
+    const char *version;          /* of the handler; NULL: none */
+    int state;                    /* enum sluice_worker_handler_state */
+    uint32_t up, busy;            /* processes; those of them that work */
+    uint32_t wanted, least, most; /* how many there are to be, between */
+    uint64_t in_flight;           /* messages leased */
+    uint64_t done, failed;        /* messages, since the daemon started */
+    double done_rate, failed_rate; /* per second, lately */
+    const char *why;              /* as many are wanted; cut at 256 bytes, as the next; NULL: nothing to say */
+    const char *error;            /* the last one */
+    uint64_t taken;               /* number of the last command that was carried out; 0: none. Numbers rise */
+    int taken_code;               /* 0, or why not: enum sluice_code */
+    const char *taken_text;       /* what there is to say of it; NULL: nothing */
+    uint64_t asked;               /* of a list: the number of the last command given; above `taken`: it is on its way */
+};
+struct sluice_worker {
+    size_t size;
+    const char *name, *host;      /* 1 to 200 bytes; names need not be unique: a daemon is a session */
+    const char *version;          /* of the daemon; NULL: none */
+    uint32_t pid;
+    uint64_t started_ms;          /* wall */
+    const struct sluice_worker_handler *handlers; /* of handlers[0].size bytes each */
+    size_t handlers_count;
+    /* of a list */
+    uint64_t id;                  /* rises with each registration at this broker */
+    bool gone;                    /* not heard of for longer than it should be (worker_ttl_ms); forgotten a minute later */
+    uint64_t heard_ms;            /* how long ago */
+};
+enum sluice_worker_act { SLUICE_WORKER_SCALE = 1, SLUICE_WORKER_PAUSE, SLUICE_WORKER_RESUME };
+struct sluice_worker_command {
+    uint64_t number;
+    const char *handler;
+    int act;                      /* enum sluice_worker_act */
+    bool has_least, has_most;     /* scale: which of the two is meant */
+    uint32_t least, most;
+};
+struct sluice_worker_commands {
+    size_t count;
+    const struct sluice_worker_command *rows; /* in order of their numbers; of one handler at most a scale and a pause or resume */
+    uint32_t ttl_ms;              /* a daemon that does not report for so long is shown as gone */
+};
+/* Says all of a daemon and its handlers: lent for the call. `out` (may be NULL) is everything that was asked of it and that it has not said
+ * it took, by `taken` of the handler; the caller frees it. `leaving`: it ends, and is forgotten at once. `timeout_ms` 0: that
+ * of the session. [blocks] LIMIT: the broker has too many daemons, or this one too many handlers; INVALID_ARGUMENT; UNSUPPORTED: an older broker. */
+SLUICE_API int sluice_worker_report(struct sluice *s, const struct sluice_worker *me, bool leaving, uint32_t timeout_ms,
+                                    struct sluice_worker_commands **out, struct sluice_error *err);
+SLUICE_API void sluice_worker_commands_free(struct sluice_worker_commands *c);
+
+/* Which daemons and handlers are meant; all that is given must hold. */
+struct sluice_worker_filter {
+    size_t size;
+    const char *daemon;           /* for the daemon's name or its host: '*' is any text, '?' any byte. NULL: all */
+    const char *handler, *topic, *group; /* NULL: all */
+};
+struct sluice_worker_list {
+    size_t count;
+    const struct sluice_worker *rows; /* each with those of its handlers that are meant; in the order in which they came */
+};
+/* Who runs what. `which` NULL: all; else daemons with a handler that is meant. [blocks] The caller frees it. */
+SLUICE_API int sluice_workers(struct sluice *s, const struct sluice_worker_filter *which, struct sluice_worker_list **out, struct sluice_error *err);
+SLUICE_API void sluice_workers_free(struct sluice_worker_list *l);
+
+struct sluice_worker_control {
+    size_t size;
+    int act;                      /* enum sluice_worker_act */
+    bool has_least, has_most;     /* scale: what is not given stays */
+    uint32_t least, most;         /* processes of each daemon; most 1 or more */
+};
+/* Asks it of each handler that is meant, of the daemons that are there now; `which` names it, or its topic and group. It holds until the
+ * daemon ends or is asked something else; asking twice is as asking once. `number` (may be NULL) is what they will say they took,
+ * `reached` (may be NULL) how many handlers that is. [blocks]
+ * Errors: WORKER_NOT_FOUND names what was asked for; INVALID_ARGUMENT.
+ *
+ *     sluice_worker_control(s, &(struct sluice_worker_filter){.size = sizeof(struct sluice_worker_filter), .handler = "email"},
+ *                           &(struct sluice_worker_control){.size = sizeof(struct sluice_worker_control), .act = SLUICE_WORKER_PAUSE},
+ *                           &number, &reached, &err);           // then sluice_workers until `taken` of each is `number` or more */
+SLUICE_API int sluice_worker_control(struct sluice *s, const struct sluice_worker_filter *which, const struct sluice_worker_control *what,
+                                     uint64_t *number, uint32_t *reached, struct sluice_error *err);
 
 #ifdef __cplusplus
 }
