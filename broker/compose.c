@@ -10,6 +10,7 @@
 #include "broker/measures.h"
 #include "schemas/errors.h"
 #include "store/store_rocks.h"
+#include "web/metrics.h"
 
 enum { FLUSH_MS = 1000 }; /* for replies to leave the process, after everything else has stopped */
 
@@ -124,7 +125,7 @@ static bool is_ready(void *user, char reason[HTTP_REASON_MAX])
 static void put_metrics(void *user, struct buf *out)
 {
     struct compose *c = user;
-    measures_process(out);
+    metrics_process(out, "broker");
     measures_limits(c->config, out);
     struct loop_status l;
     struct wire_stats w;

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/notify.h"
 #include "broker/compose.h"
-#include "broker/notify.h"
 #include "schemas/errors.h"
 
 enum { EXIT_USAGE = 2 };

@@ -1,9 +1,6 @@
 #include "broker/measures.h"
 
-#include <stdio.h>
-#include <unistd.h>
-
-#include "http/metrics.h"
+#include "web/metrics.h"
 
 struct row {
     const char *name;
@@ -16,29 +13,6 @@ static void put_rows(const struct row *rows, size_t n, struct buf *out)
 {
     for (size_t i = 0; i < n; i++)
         metric(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
-}
-
-/* ---------------------------------------------------------------- the process */
-
-static double resident_bytes(void)
-{
-    unsigned long long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f == NULL)
-        return 0;
-    if (fscanf(f, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(f);
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
-}
-
-void measures_process(struct buf *out)
-{
-    static const struct metric_label version = {"version",
-                                                {(const uint8_t *)SLUICE_VERSION, sizeof SLUICE_VERSION - 1}};
-    metric_family(out, "sluice_build_info", METRIC_GAUGE, "1; the version of this broker is its label");
-    metric_sample(out, "sluice_build_info", &version, 1, 1);
-    metric(out, "process_resident_memory_bytes", METRIC_GAUGE, "memory in RAM", resident_bytes());
 }
 
 /* ---------------------------------------------------------------- limits */

@@ -5,7 +5,6 @@
 #include "broker/config.h"
 #include "broker/loop.h"
 
-void measures_process(struct buf *out);
 void measures_limits(const struct config *c, struct buf *out);
 void measures_loop(const struct loop_status *s, struct buf *out);
 void measures_wire(const struct wire_stats *s, struct buf *out);

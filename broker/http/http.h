@@ -1,10 +1,10 @@
-/* The HTTP side of the broker: /livez, /readyz and /metrics, by libmicrohttpd.
+/* The HTTP side of the broker: /livez, /readyz and /metrics, over web/.
  *
  *     /livez     200 while the process runs
  *     /readyz    200, or 503 with the reason: starting, stopping, read only
  *     /metrics   Prometheus' text format
  *
- * One thread serves all connections and waits for nothing: a request for /metrics is laid aside while the engine answers, page by
+ * A request for /metrics is laid aside while the engine answers, page by
  * page, what each group's lag is.
  */
 #ifndef HTTP_HTTP_H

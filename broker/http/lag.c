@@ -1,6 +1,6 @@
 #include "http/lag.h"
 
-#include "http/metrics.h"
+#include "web/metrics.h"
 
 /* One family per field; `per` turns the wire's unit into that of the metric. */
 static const struct family {

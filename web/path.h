@@ -1,6 +1,6 @@
 /* The path of a URL with its %xx taken apart. */
-#ifndef HTTP_PATH_H
-#define HTTP_PATH_H
+#ifndef WEB_PATH_H
+#define WEB_PATH_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "http/path.h"
+#include "web/path.h"
 
 static void percent_and_two_digits_are_one_byte(void **state)
 {

@@ -1,11 +1,11 @@
-#include "http/metrics.h"
+#include "web/metrics.h"
 
 #include <math.h>
 
 void metric_family(struct buf *out, const char *name, enum metric_type type, const char *help)
 {
-    buf_putf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
-             type == METRIC_COUNTER ? "counter" : "gauge");
+    static const char *const types[] = {"counter", "gauge", "histogram"};
+    buf_putf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, types[type]);
 }
 
 /* Quotes, backslashes and line ends are what the format escapes. */

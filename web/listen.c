@@ -1,4 +1,4 @@
-#include "http/listen.h"
+#include "web/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,7 +44,7 @@ static int open_socket(const struct addrinfo *a)
     return -1;
 }
 
-static void describe(int fd, const char *host, char bound[HTTP_ADDRESS_MAX])
+static void describe(int fd, const char *host, char bound[WEB_ADDRESS_MAX])
 {
     struct sockaddr_storage at;
     socklen_t size = sizeof at;
@@ -52,15 +52,16 @@ static void describe(int fd, const char *host, char bound[HTTP_ADDRESS_MAX])
     if (getsockname(fd, (struct sockaddr *)&at, &size) == 0)
         port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&at)->sin6_port
                                               : ((struct sockaddr_in *)(void *)&at)->sin_port);
-    snprintf(bound, HTTP_ADDRESS_MAX, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
+    snprintf(bound, WEB_ADDRESS_MAX, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
 }
 
-int http_listen(const char *address, int *fd, char bound[HTTP_ADDRESS_MAX], struct err *e)
+int web_listen(const char *address, int *fd, char bound[WEB_ADDRESS_MAX], struct err *e)
 {
     char host[256];
     const char *port = NULL;
-    if (split(address, host, &port, e) != E_OK)
-        return e->code;
+    int code = split(address, host, &port, e);
+    if (code != E_OK)
+        return code;
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found;
@@ -78,4 +79,11 @@ int http_listen(const char *address, int *fd, char bound[HTTP_ADDRESS_MAX], stru
         return err_set(e, E_UNREACHABLE, "cannot listen at http %s: %s", address, strerror(error));
     describe(*fd, host, bound);
     return E_OK;
+}
+
+int web_address_check(const char *address, struct err *e)
+{
+    char host[256];
+    const char *port = NULL;
+    return split(address, host, &port, e);
 }

@@ -1,4 +1,4 @@
-#include "http/path.h"
+#include "web/path.h"
 
 static int hex(char c)
 {

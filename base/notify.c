@@ -1,6 +1,7 @@
-#include "broker/notify.h"
+#include "base/notify.h"
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,4 +23,20 @@ void notify(const char *state)
         return;
     (void)!sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, size);
     close(fd);
+}
+
+static uint64_t number(const char *name)
+{
+    const char *text = getenv(name);
+    char *end = NULL;
+    unsigned long long n = text != NULL && text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+    return end != NULL && *end == '\0' ? n : 0;
+}
+
+uint64_t notify_watchdog_ms(void)
+{
+    uint64_t us = number("WATCHDOG_USEC");
+    if (us == 0 || (getenv("WATCHDOG_PID") != NULL && number("WATCHDOG_PID") != (uint64_t)getpid()))
+        return 0;
+    return us >= 2000 ? us / 2000 : 1;
 }

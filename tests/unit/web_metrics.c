@@ -1,7 +1,7 @@
 #include "unit.h"
 
 #include "http/lag.h"
-#include "http/metrics.h"
+#include "web/metrics.h"
 
 static void a_family_is_announced_before_its_sample(void **state)
 {
