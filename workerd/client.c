@@ -154,6 +154,7 @@ static void connect_session(struct client *c)
         int code = open_session(c, &s, &err);
         pthread_mutex_lock(&c->lock);
         c->current = s;
+        atomic_store(&c->source.away, code != 0);
         if (code == 0)
             break;
         backoff = next_backoff(backoff);
@@ -297,6 +298,8 @@ static void *receive(void *arg)
         }
         struct sluice_error err = {0};
         int code = c->stopping ? 0 : receive_once(r, r->places, &err);
+        if (!c->stopping)
+            atomic_store(&c->source.away, code == E_UNREACHABLE || code == E_TIMEOUT || code == E_CLOSED);
         if (code == 0) {
             backoff = 0;
         } else {

@@ -1,6 +1,7 @@
 #include "workerd/config.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "schemas/errors.h"
+#include "web/listen.h"
 #include "workerd/yaml.h"
 
 enum { HOUR_MS = 3600 * 1000 };
@@ -24,6 +26,7 @@ enum { HOUR_MS = 3600 * 1000 };
 #define TOP_KEYS(X)                                           \
     X(broker, broker, TEXT, OPTIONAL, NULL, 0, 0)             \
     X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                 \
+    X(http, http, ADDRESS, OPTIONAL, NULL, 0, 0)                 \
     X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)    \
     X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS) \
     X(memory, memory_bytes_max, SIZE, OPTIONAL, "256MiB", MIB, MIB << 20)
@@ -41,7 +44,12 @@ enum { HOUR_MS = 3600 * 1000 };
     X(scale_down_after, scale_down_after_ms, DURATION, OPTIONAL, "30s", 1000, 24 * HOUR_MS) \
     X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)                     \
     X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)                     \
-    X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)
+    X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)                       \
+    X(breaker, breaker.on, SWITCH, OPTIONAL, "on", 0, 0)                                    \
+    X(breaker_window, breaker.window, COUNT, OPTIONAL, "20", 2, BREAKER_WINDOW_MAX)         \
+    X(breaker_percent, breaker.percent, COUNT, OPTIONAL, "80", 1, 100)                      \
+    X(breaker_pause, breaker.pause_ms, DURATION, OPTIONAL, "5s", 10, HOUR_MS)               \
+    X(breaker_pause_max, breaker.pause_ms_max, DURATION, OPTIONAL, "1m", 10, 12 * HOUR_MS)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
 
@@ -83,7 +91,7 @@ static const cyaml_schema_value_t top_schema = {
 
 /* ---- from the string to the value ---- */
 
-enum kind { TEXT, NAME, LEVEL, COUNT, DURATION, SIZE };
+enum kind { TEXT, NAME, ADDRESS, LEVEL, SWITCH, COUNT, DURATION, SIZE };
 
 struct key {
     const char *name;
@@ -117,12 +125,20 @@ static int take_value(const struct key *k, const char *text, void *to, struct er
     switch (k->kind) {
     case NAME:
     case TEXT:
+    case ADDRESS:
         *(char **)to = mem_strdup(text);
         if (text != NULL && text[0] == '\0')
             return err_set(e, E_CONFIG, "a value is needed");
+        if (k->kind == ADDRESS && text != NULL)
+            return web_address_check(text, e);
         return k->kind == NAME && text != NULL ? name_check(k->name, view_of_str(text), e) : 0;
     case LEVEL:
         return log_level_parse(text, to, e);
+    case SWITCH:
+        *(bool *)to = strcmp(text, "on") == 0;
+        if (!*(bool *)to && strcmp(text, "off") != 0)
+            return err_set(e, E_CONFIG, "'%s' is neither on nor off", text);
+        return 0;
     case COUNT:
         if (count_parse(text, k->min, k->max, &n, e) != 0)
             return E_CONFIG;
@@ -143,16 +159,29 @@ static int take_value(const struct key *k, const char *text, void *to, struct er
 }
 
 static int take_keys(const struct key *keys, size_t count, struct yaml_file *f, struct yaml_place at,
-                     const void *raw, void *out, struct err *e)
+                     const void *raw, void *out)
 {
+    int code = 0;
     for (size_t i = 0; i < count; i++) {
         const struct key *k = &keys[i];
         const char *text = *(char *const *)((const char *)raw + k->from);
+        struct err e;
         at.key = k->name;
-        if (take_value(k, text != NULL ? text : k->otherwise, (char *)out + k->to, e) != 0)
-            return yaml_blame(f, at, e);
+        if (take_value(k, text != NULL ? text : k->otherwise, (char *)out + k->to, &e) != 0)
+            code = yaml_blame(f, at, &e);
     }
-    return 0;
+    return code;
+}
+
+PRINTF_LIKE(3, 4)
+static int blame(struct yaml_file *f, struct yaml_place at, const char *fmt, ...)
+{
+    struct err e;
+    va_list args;
+    va_start(args, fmt);
+    err_vset(&e, E_CONFIG, fmt, args);
+    va_end(args);
+    return yaml_blame(f, at, &e);
 }
 
 /* ---- one handler ---- */
@@ -172,10 +201,10 @@ static void resolve(char **file, const char *config_path)
 }
 
 /* The free mapping `config`, for the handler to read. */
-static int take_free(struct handler_config *h, struct yaml_file *f, struct yaml_place at, struct err *e)
+static int take_free(struct handler_config *h, struct yaml_file *f, struct yaml_place at)
 {
     at.key = "config";
-    if (yaml_json(f, at, &h->config, e) != 0)
+    if (yaml_json(f, at, &h->config) != 0)
         return E_CONFIG;
     if (h->config == NULL || strcmp(h->config, "null") == 0) {
         mem_free(h->config);
@@ -183,13 +212,12 @@ static int take_free(struct handler_config *h, struct yaml_file *f, struct yaml_
     }
     if (h->config[0] == '{')
         return 0;
-    err_set(e, E_CONFIG, "must be keys with values");
-    return yaml_blame(f, at, e);
+    return blame(f, at, "must be keys with values");
 }
 
 /* Either a number of processes or a range. */
 static int take_range(struct handler_config *h, const struct raw_handler *raw, struct yaml_file *f,
-                      struct yaml_place at, struct err *e)
+                      struct yaml_place at)
 {
     if (raw->processes_min == NULL && raw->processes_max == NULL) {
         h->processes_min = h->processes_max = 0;
@@ -197,68 +225,96 @@ static int take_range(struct handler_config *h, const struct raw_handler *raw, s
     }
     at.key = raw->processes_max != NULL ? "processes_max" : "processes_min";
     if (raw->processes != NULL)
-        err_set(e, E_CONFIG, "there is 'processes' already, which is a fixed number");
-    else if (raw->processes_max == NULL)
-        err_set(e, E_CONFIG, "'processes_max' is needed too");
-    else if (h->processes_min > h->processes_max)
-        err_set(e, E_CONFIG, "less than processes_min, which is %u", h->processes_min);
-    else
-        return 0;
-    return yaml_blame(f, at, e);
+        return blame(f, at, "there is 'processes' already, which is a fixed number");
+    if (raw->processes_max == NULL)
+        return blame(f, at, "'processes_max' is needed too");
+    if (h->processes_min > h->processes_max)
+        return blame(f, at, "less than processes_min, which is %u", h->processes_min);
+    return 0;
 }
 
-static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at, struct err *e)
+static int check_pauses(const struct handler_config *h, struct yaml_file *f, struct yaml_place at)
+{
+    at.key = "breaker_pause_max";
+    if (h->breaker.pause_ms <= h->breaker.pause_ms_max)
+        return 0;
+    return blame(f, at, "shorter than breaker_pause");
+}
+
+static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at)
 {
     at.key = "name";
     for (size_t i = 0; i < at.index; i++) {
-        if (strcmp(c->handlers[i].name, c->handlers[at.index].name) != 0)
-            continue;
-        err_set(e, E_CONFIG, "there is a handler '%s' already", c->handlers[i].name);
-        return yaml_blame(f, at, e);
+        if (strcmp(c->handlers[i].name, c->handlers[at.index].name) == 0)
+            return blame(f, at, "there is a handler '%s' already", c->handlers[i].name);
     }
     return 0;
 }
 
-static int take_handlers(struct config *c, const char *path, struct yaml_file *f, const struct raw *raw,
-                         struct err *e)
+static int take_handlers(struct config *c, const char *path, struct yaml_file *f, const struct raw *raw)
 {
-    if (raw->handlers_count < 1 || raw->handlers_count > CONFIG_HANDLERS_MAX) {
-        err_set(e, E_CONFIG, "there are %u; 1 to %d can be", raw->handlers_count, CONFIG_HANDLERS_MAX);
-        return yaml_blame(f, (struct yaml_place){.key = "handlers"}, e);
-    }
+    int code = 0;
+    if (raw->handlers_count < 1 || raw->handlers_count > CONFIG_HANDLERS_MAX)
+        return blame(f, (struct yaml_place){.key = "handlers"}, "there are %u; 1 to %d can be",
+                     raw->handlers_count, CONFIG_HANDLERS_MAX);
     c->handlers = mem_array(raw->handlers_count, sizeof *c->handlers);
     struct yaml_place at = {.list = "handlers"};
     for (; at.index < raw->handlers_count; at.index++) {
         struct handler_config *h = &c->handlers[c->handlers_n++];
-        if (take_keys(handler_keys, ARRAY_LEN(handler_keys), f, at, &raw->handlers[at.index], h, e) != 0 ||
-            take_range(h, &raw->handlers[at.index], f, at, e) != 0 || take_free(h, f, at, e) != 0 ||
-            check_unique(c, f, at, e) != 0)
-            return E_CONFIG;
+        bool bad = take_keys(handler_keys, ARRAY_LEN(handler_keys), f, at, &raw->handlers[at.index], h) != 0;
+        bad |= take_range(h, &raw->handlers[at.index], f, at) != 0;
+        bad |= take_free(h, f, at) != 0;
+        bad |= check_unique(c, f, at) != 0;
+        bad = bad || check_pauses(h, f, at) != 0;
+        code = bad ? E_CONFIG : code;
         resolve(&h->file, path);
         if (h->group == NULL)
             h->group = mem_strdup(h->name);
     }
-    return 0;
+    return code;
 }
 
 /* ---- the whole ---- */
 
+/* All errors are the file's. */
+static int take_file(struct config *c, const char *path, struct yaml_file *f)
+{
+    void *raw = NULL;
+    int code = yaml_load(f, &top_schema, &raw);
+    if (code == 0) {
+        code = take_keys(top_keys, ARRAY_LEN(top_keys), f, (struct yaml_place){0}, raw, c);
+        int handlers = take_handlers(c, path, f, raw);
+        code = code != 0 ? code : handlers;
+    }
+    yaml_free(&top_schema, raw);
+    return code;
+}
+
+int config_load_all(const char *path, struct config *out, struct buf *errors, struct err *first)
+{
+    struct err e;
+    *out = (struct config){0};
+    struct yaml_file *f = yaml_open(path, &e);
+    if (f == NULL) {
+        buf_putf(errors, "%s\n", e.text);
+        if (first != NULL)
+            *first = e;
+        return E_CONFIG;
+    }
+    int code = take_file(out, path, f);
+    if (code != 0) {
+        buf_putf(errors, "%s", yaml_errors(f, first));
+        config_free(out);
+    }
+    yaml_close(f);
+    return code;
+}
+
 int config_load(const char *path, struct config *out, struct err *e)
 {
-    *out = (struct config){0};
-    struct yaml_file *f = yaml_open(path, e);
-    if (f == NULL)
-        return E_CONFIG;
-    void *raw = NULL;
-    int code = yaml_load(f, &top_schema, &raw, e);
-    if (code == 0)
-        code = take_keys(top_keys, ARRAY_LEN(top_keys), f, (struct yaml_place){0}, raw, out, e);
-    if (code == 0)
-        code = take_handlers(out, path, f, raw, e);
-    yaml_free(&top_schema, raw);
-    yaml_close(f);
-    if (code != 0)
-        config_free(out);
+    struct buf errors = {0};
+    int code = config_load_all(path, out, &errors, e);
+    buf_free(&errors);
     return code;
 }
 
@@ -275,5 +331,6 @@ void config_free(struct config *c)
     mem_free(c->handlers);
     mem_free(c->broker);
     mem_free(c->name);
+    mem_free(c->http);
     *c = (struct config){0};
 }

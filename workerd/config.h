@@ -10,8 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "workerd/breaker.h"
 
 enum {
     CONFIG_HANDLERS_MAX = 256,
@@ -29,12 +31,14 @@ struct handler_config {
     uint32_t pipeline;  /* 1 to CONFIG_PIPELINE_MAX */
     uint32_t timeout_ms;
     uint32_t lease_ms;
+    struct breaker_config breaker;
     char *config; /* JSON, "{}" if there is none */
 };
 
 struct config {
     char *broker; /* NULL: $SLUICE_BROKER, then the SDK's default */
     char *name;   /* NULL: the SDK's default */
+    char *http;   /* HOST:PORT; NULL: nobody may look */
     enum log_level log_level;
     uint32_t grace_ms;
     uint64_t memory_bytes_max;
@@ -45,6 +49,8 @@ struct config {
 /* Reads and checks the file. Returns 0, or CONFIG with "FILE:LINE: ..." in the text; `out` then needs no
    freeing. */
 int config_load(const char *path, struct config *out, struct err *e);
+/* As config_load; everything that is wrong goes to `errors`, a line each, and the first (may be NULL) to `first`. */
+int config_load_all(const char *path, struct config *out, struct buf *errors, struct err *first);
 void config_free(struct config *c);
 
 #endif

@@ -9,6 +9,8 @@
 
 #include <jansson.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "workerd/child.h"
@@ -17,6 +19,8 @@
 #include "workerd/load.h"
 #include "workerd/pool.h"
 #include "workerd/run.h"
+#include "workerd/service.h"
+#include "workerd/watch.h"
 
 enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2 };
 
@@ -38,22 +42,39 @@ static int complain(const struct err *e)
     return EXIT_ERROR;
 }
 
-static int check_handlers(const char *path, const struct config *c)
+/* Each line is an error. */
+static int complain_all(struct buf *errors)
 {
-    for (size_t i = 0; i < c->handlers_n; i++) {
-        struct sluice_handler loaded;
-        struct err e;
-        if (handler_load(c->handlers[i].file, &loaded, &e) != 0) {
-            err_prefix(&e, "%s: handler '%s'", path, c->handlers[i].name);
-            return complain(&e);
+    for (const char *line = buf_str(errors), *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
+        fprintf(stderr, "sluice-workerd: %.*s\n", (int)(end - line), line);
+    return EXIT_ERROR;
+}
+
+/* Everything that is wrong, as far as it can be known without the broker. */
+static int check(const char *path)
+{
+    struct config c;
+    struct buf errors = {0};
+    if (config_load_all(path, &c, &errors, NULL) == 0) {
+        for (size_t i = 0; i < c.handlers_n; i++) {
+            struct sluice_handler loaded;
+            struct err e;
+            if (handler_load(c.handlers[i].file, &loaded, &e) != 0)
+                buf_putf(&errors, "%s: handler '%s': %s\n", path, c.handlers[i].name, e.text);
         }
+        config_free(&c);
     }
-    printf("%s: ok\n", path);
-    return EXIT_OK;
+    int status = EXIT_OK;
+    if (errors.size > 0)
+        status = complain_all(&errors);
+    else
+        printf("%s: ok\n", path);
+    buf_free(&errors);
+    return status;
 }
 
 /* For those who started us: everything is up. */
-static void say_ready(struct run *r, const struct config *c)
+static void say_ready(struct run *r, const struct config *c, const struct watch *watch)
 {
     json_t *handlers = json_array();
     for (size_t i = 0; i < c->handlers_n; i++) {
@@ -63,6 +84,8 @@ static void say_ready(struct run *r, const struct config *c)
                               json_pack("{s:s, s:i}", "name", c->handlers[i].name, "processes", (int)now.up));
     }
     json_t *line = json_pack("{s:b, s:o}", "ready", 1, "handlers", handlers);
+    if (watch != NULL)
+        json_object_set_new(line, "http", json_string(watch_address(watch)));
     json_dumpf(line, stdout, JSON_COMPACT);
     json_decref(line);
     putchar('\n');
@@ -82,14 +105,22 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static enum run_state run_until_over(struct run *r, const struct config *c)
+static enum run_state run_until_over(struct run *r, const struct config *c, struct service *service,
+                                     struct watch *watch)
 {
     bool said = false;
     for (;;) {
         run_turn(r);
+        service_beat(service, clock_mono_ms());
         enum run_state state = run_state(r);
+        const struct figures *figures = run_figures(r);
+        if (figures != NULL) {
+            service_tell(service, figures);
+            if (watch != NULL)
+                watch_publish(watch, figures);
+        }
         if (state == RUN_READY && !said)
-            say_ready(r, c);
+            say_ready(r, c, watch);
         said = said || state == RUN_READY;
         if (state >= RUN_DONE)
             return state;
@@ -104,19 +135,26 @@ static int serve(const struct config *c)
     log_setup("workerd", c->log_level);
     if (inbox_init(&inbox, 0, &e) != 0)
         return complain(&e);
+    struct watch *watch = NULL;
+    if (c->http != NULL && watch_start(&watch, c->http, &e) != 0)
+        return complain(&e);
     struct client *client = client_new(c, &inbox, &e);
     if (client == NULL)
         return complain(&e);
+    struct service service;
+    service_init(&service);
     struct run *r = run_new(&(struct run_options){.config = c,
                                                   .exe = "/proc/self/exe",
                                                   .source = client_source(client),
                                                   .inbox = &inbox,
-                                                  .signals = signals});
-    enum run_state state = run_until_over(r, c);
+                                                  .signals = signals,
+                                                  .turn_ms_max = service.every_ms});
+    enum run_state state = run_until_over(r, c, &service, watch);
     if (state == RUN_FAILED)
         log_error("%s", run_error(r));
     bool clean = state == RUN_DONE && run_clean(r);
     run_free(r);
+    watch_stop(watch);
     if (clean) {
         client_free(client);
         inbox_free(&inbox);
@@ -140,14 +178,14 @@ int main(int argc, char **argv)
         return child_main(argv[2]);
 
     const char *path = NULL;
-    bool check = false;
+    bool check_only = false;
     for (int option; (option = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
         switch (option) {
         case 'c':
             path = optarg;
             break;
         case 'k':
-            check = true;
+            check_only = true;
             break;
         case 'v':
             puts("sluice-workerd " SLUICE_VERSION);
@@ -165,11 +203,13 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
 
+    if (check_only)
+        return check(path);
     struct config config;
     struct err e;
     if (config_load(path, &config, &e) != 0)
         return complain(&e);
-    int status = check ? check_handlers(path, &config) : serve(&config);
+    int status = serve(&config);
     config_free(&config);
     return status;
 }

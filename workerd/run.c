@@ -4,15 +4,18 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/figures.h"
 #include "workerd/pool.h"
 #include "workerd/supervise.h"
 #include "workerd/text.h"
@@ -21,6 +24,7 @@ enum {
     SETTLE_AGAIN_MS = 100, /* after the source had no room for outcomes */
     ANSWERS_MS_MAX = 5000, /* how long after the grace answers are waited for */
     HARD_MS_MAX = 1000,    /* before its end running tasks are told to stop */
+    FIGURES_MS = 100,      /* between two looks at the figures */
     OWN_FDS = 2,
 };
 
@@ -33,7 +37,12 @@ struct handler {
     struct list held;    /* all tasks without an outcome, the one extended longest ago first */
     size_t held_n;
     bool asked;
+    struct breaker breaker;
+    uint64_t probe; /* the id of the task that is the breaker's probe; 0: none */
     struct run_counts counts;
+    struct figures_times times;
+    uint64_t restarts;
+    char version[FIGURES_VERSION_MAX];
     uint64_t finished, answered; /* verdicts, and those of them that the broker answered */
 };
 
@@ -59,6 +68,11 @@ struct run {
     uint64_t now_ms;
     uint64_t hard_ms, grace_end_ms; /* of the drain */
     bool hard;                      /* running tasks were told to stop */
+
+    struct figures figures;
+    uint64_t turn_ms_max;
+    uint64_t figures_ms; /* when they were taken */
+    bool news, stale;    /* in this turn they were taken; something happened since */
 };
 
 /* ---- outcomes ---- */
@@ -95,8 +109,11 @@ static void settle(struct handler *h, struct task *t, enum outcome_verb verb, ui
     send_outcome(h->run, t, &t->settle, verb);
 }
 
+static void judge(struct handler *h, const struct task *t, enum breaker_verdict verdict);
+
 static void release(struct handler *h, struct task *t)
 {
+    judge(h, t, BREAKER_MUTE);
     settle(h, t, OUTCOME_RELEASE, &h->counts.given_back, NULL, NULL);
 }
 
@@ -113,6 +130,68 @@ static void log_failure(const struct handler *h, const struct task *t, const cha
              h->config->name, h->config->topic, t->partition, t->offset, t->attempt, outcome,
              LOG_STR(t->reason), LOG_STR(t->error));
 }
+
+/* ---- the breaker ---- */
+
+/* What has not begun comes back; what runs goes on. */
+static void recall(struct child *c)
+{
+    LIST_EACH (n, &c->tasks) {
+        const struct task *t = container_of(n, struct task, place);
+        if (t != child_running(c))
+            child_cancel(c, t);
+    }
+}
+
+/* What became of a task (NULL: of a start), for the breaker. */
+static void judge(struct handler *h, const struct task *t, enum breaker_verdict verdict)
+{
+    struct breaker *b = &h->breaker;
+    bool probe = t != NULL && t->id == h->probe;
+    if (probe)
+        h->probe = 0;
+    if (!breaker_verdict(b, verdict, probe, h->run->now_ms))
+        return;
+    if (b->state == BREAKER_CLOSED) {
+        log_info("breaker closed handler=%s", h->config->name);
+        return;
+    }
+    if (probe)
+        log_warn("breaker open: the probe failed handler=%s pause_ms=%" PRIu32, h->config->name, b->pause_ms);
+    else
+        log_warn("breaker open: nothing is fetched handler=%s failed=%" PRIu32 " of=%" PRIu32
+                 " pause_ms=%" PRIu32,
+                 h->config->name, b->failed, b->count, b->pause_ms);
+    for (size_t i = 0; i < h->pool.n; i++)
+        recall(h->pool.children[i]);
+}
+
+/* Of what was fetched, or came back, only the probe may go to a child. */
+static void release_but_probe(struct handler *h)
+{
+    struct list_node *n = list_first(&h->waiting);
+    if (n != NULL && h->breaker.state == BREAKER_HALF_OPEN && breaker_room(&h->breaker) > 0) {
+        breaker_probe(&h->breaker);
+        h->probe = container_of(n, struct task, place)->id;
+    }
+    while (n != NULL) {
+        struct task *t = container_of(n, struct task, place);
+        bool probe = t->id == h->probe;
+        if (!probe)
+            release(h, t);
+        n = probe ? list_after(&h->waiting, n) : list_first(&h->waiting);
+    }
+}
+
+static void step_breaker(struct handler *h)
+{
+    if (breaker_step(&h->breaker, h->run->now_ms))
+        log_info("breaker half-open: one task as a probe handler=%s", h->config->name);
+    if (h->breaker.state != BREAKER_CLOSED)
+        release_but_probe(h);
+}
+
+/* ---- outcomes, to the source ---- */
 
 static void flush_outcomes(struct run *r)
 {
@@ -221,13 +300,15 @@ static void take_answers(struct run *r)
 
 /* ---- what children tell ---- */
 
-static void on_started(struct child *c, int code, const char *error)
+static void on_started(struct child *c, int code, const char *text)
 {
     struct handler *h = c->user;
     struct run *r = h->run;
+    if (code == 0)
+        snprintf(h->version, sizeof h->version, "%s", text);
     if (code != E_CONFIG || r->state != RUN_STARTING)
         return;
-    err_set(&r->error, E_CONFIG, "handler '%s': %s", h->config->name, error);
+    err_set(&r->error, E_CONFIG, "handler '%s': %s", h->config->name, text);
     r->state = RUN_FAILED;
 }
 
@@ -242,15 +323,19 @@ static void on_back(struct handler *h, struct task *t)
 static void on_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
 {
     struct handler *h = c->user;
+    if (p->verdict.verdict != PLUGIN_BACK && t->began_ms != 0)
+        figures_time(&h->times, h->run->now_ms - t->began_ms);
     h->finished += p->verdict.verdict != PLUGIN_BACK;
     switch (p->verdict.verdict) {
     case PLUGIN_ACK:
         settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
+        judge(h, t, BREAKER_OK);
         return;
     case PLUGIN_PARK:
         settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason),
                text_clean(p->verdict.error));
         log_failure(h, t, "park");
+        judge(h, t, BREAKER_MUTE);
         return;
     case PLUGIN_BACK:
         on_back(h, t);
@@ -259,17 +344,22 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
         t->delay_ms = p->verdict.has_delay ? p->verdict.delay_ms : OUTCOME_BACKOFF;
         settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(p->verdict.error));
         log_failure(h, t, "retry");
+        judge(h, t, BREAKER_FAILED);
     }
 }
 
 static void on_ended(struct child *c, struct task *blamed, const char *how)
 {
     struct handler *h = c->user;
+    h->restarts += c->state == CHILD_DOWN;
     if (blamed != NULL) {
         h->finished++;
         blamed->delay_ms = OUTCOME_BACKOFF;
         settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
         log_failure(h, blamed, "crash");
+        judge(h, blamed, BREAKER_FAILED);
+    } else if (!c->was_up && c->state == CHILD_DOWN) {
+        judge(h, NULL, BREAKER_FAILED);
     }
     /* The others go to the head of the queue, in their order. */
     for (struct list_node *n; (n = list_last(&c->tasks)) != NULL;) {
@@ -309,12 +399,12 @@ static void ask(struct handler *h)
     uint32_t all = pool_places(&h->pool);
     if (h->asked || h->held_n >= all)
         return;
-    uint32_t left = all - (uint32_t)h->held_n;
+    uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
     const struct child *c = pool_least_busy(&h->pool);
-    if (left < all / 4 && c != NULL && c->tasks_n > 0)
+    if (room == 0 || (left < all / 4 && c != NULL && c->tasks_n > 0))
         return;
     h->asked = true;
-    h->run->source->ask(h->run->source, h->index, left);
+    h->run->source->ask(h->run->source, h->index, left < room ? left : room);
 }
 
 /* ---- processes ---- */
@@ -446,6 +536,54 @@ static void take_signals(struct run *r)
     }
 }
 
+/* ---- figures ---- */
+
+static void look_at_handler(const struct handler *h, struct figures_handler *f)
+{
+    snprintf(f->name, sizeof f->name, "%s", h->config->name);
+    snprintf(f->topic, sizeof f->topic, "%s", h->config->topic);
+    snprintf(f->group, sizeof f->group, "%s", h->config->group);
+    memcpy(f->version, h->version, sizeof f->version);
+    f->counts = h->counts;
+    f->times = h->times;
+    f->restarts = h->restarts;
+    f->held = h->held_n;
+    f->breaker = h->breaker.state;
+    f->breaker_opened = h->breaker.opened;
+    struct pool_figures processes;
+    pool_figures(&h->pool, &processes);
+    f->wanted = processes.wanted;
+    f->up = processes.up;
+    f->busy = processes.busy;
+}
+
+static void look(struct run *r)
+{
+    struct figures *f = &r->figures;
+    bool reachable = r->connected && !atomic_load(&r->source->away);
+    r->news = r->state != f->state || reachable != f->reachable || r->now_ms >= r->figures_ms + FIGURES_MS;
+    r->stale = !r->news;
+    if (!r->news)
+        return;
+    r->figures_ms = r->now_ms;
+    f->state = r->state;
+    f->reachable = reachable;
+    for (size_t i = 0; i < f->handlers_n; i++)
+        look_at_handler(&r->handlers[i], &f->handlers[i]);
+    figures_describe(f);
+}
+
+/* Things that happen at once are looked at once, a little later. */
+static uint64_t figures_due_ms(const struct run *r)
+{
+    return r->stale ? r->figures_ms + FIGURES_MS : UINT64_MAX;
+}
+
+const struct figures *run_figures(const struct run *r)
+{
+    return r->news ? &r->figures : NULL;
+}
+
 /* ---- a turn ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -455,11 +593,12 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t due_ms(const struct run *r)
 {
-    uint64_t due = drain_due_ms(r);
+    uint64_t due = earlier(drain_due_ms(r), figures_due_ms(r));
     if (r->refused_n > 0)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
-        due = earlier(due, earlier(extension_due_ms(&r->handlers[i]), pool_due_ms(&r->handlers[i].pool)));
+        due = earlier(due, earlier(earlier(extension_due_ms(&r->handlers[i]), pool_due_ms(&r->handlers[i].pool)),
+                                   breaker_due_ms(&r->handlers[i].breaker)));
     return due;
 }
 
@@ -487,6 +626,8 @@ static void sleep_until_something(struct run *r)
         next += r->handlers[i].pool.n * CHILD_FDS;
     }
     uint64_t now = clock_mono_ms(), due = due_ms(r);
+    if (r->turn_ms_max > 0)
+        due = earlier(due, now + r->turn_ms_max);
     int timeout = due == UINT64_MAX       ? -1
                   : due <= now            ? 0
                   : due - now > INT32_MAX ? INT32_MAX
@@ -530,6 +671,7 @@ void run_turn(struct run *r)
     if (r->state == RUN_DRAINING)
         drain_on(r);
     for (size_t i = 0; i < r->config->handlers_n; i++) {
+        step_breaker(&r->handlers[i]);
         scale(&r->handlers[i]);
         dispatch(&r->handlers[i]);
         extend_leases(&r->handlers[i]);
@@ -539,6 +681,7 @@ void run_turn(struct run *r)
         ask(&r->handlers[i]); /* after the outcomes, so that their leases are not counted twice */
     for (size_t i = 0; i < r->config->handlers_n; i++)
         pool_flush(&r->handlers[i].pool);
+    look(r);
 }
 
 /* ---- a life ---- */
@@ -547,7 +690,13 @@ struct run *run_new(const struct run_options *o)
 {
     const struct config *config = o->config;
     struct run *r = mem_zalloc(sizeof *r);
-    *r = (struct run){.config = config, .source = o->source, .inbox = o->inbox, .signals = o->signals};
+    *r = (struct run){.config = config,
+                      .source = o->source,
+                      .inbox = o->inbox,
+                      .signals = o->signals,
+                      .turn_ms_max = o->turn_ms_max};
+    r->figures.handlers_n = config->handlers_n;
+    r->figures.handlers = mem_array(config->handlers_n, sizeof *r->figures.handlers);
     r->handlers = mem_array(config->handlers_n, sizeof *r->handlers);
     r->now_ms = clock_mono_ms();
     for (size_t i = 0; i < config->handlers_n; i++) {
@@ -555,6 +704,9 @@ struct run *run_new(const struct run_options *o)
         *h = (struct handler){.run = r, .config = &config->handlers[i], .index = (uint32_t)i};
         list_init(&h->waiting);
         list_init(&h->held);
+        uint64_t seed;
+        entropy_fill(&seed, sizeof seed);
+        breaker_init(&h->breaker, &h->config->breaker, seed, r->now_ms);
         pool_init(&h->pool, h->config, o->exe, &child_events, h, r->now_ms);
     }
     return r;
@@ -577,6 +729,7 @@ void run_free(struct run *r)
         forget_tasks(&r->handlers[i]);
     for (size_t i = 0; i < r->config->handlers_n; i++)
         pool_close(&r->handlers[i].pool);
+    figures_free(&r->figures);
     mem_free(r->handlers);
     mem_free(r->fds);
     mem_free(r->sending);
@@ -602,6 +755,11 @@ bool run_clean(const struct run *r)
 const struct run_counts *run_counts(const struct run *r, size_t handler)
 {
     return &r->handlers[handler].counts;
+}
+
+const struct breaker *run_breaker(const struct run *r, size_t handler)
+{
+    return &r->handlers[handler].breaker;
 }
 
 struct pool *run_pool(struct run *r, size_t handler)

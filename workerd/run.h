@@ -9,9 +9,9 @@
  *                          v                                                  v
  *                       release (no child is up, or we drain) -----------> settling ---> gone
  *
- * No more is fetched than the children have places for; how many there are is the pool's matter (pool.h). Leases
- * of all that is held are extended at a third of their term; what ends that is the verdict, or the timeout of the
- * running task.
+ * No more is fetched than the children have places for, and nothing while the handler's breaker is open; how many
+ * children there are is the pool's matter (pool.h). Leases of all that is held are extended at a third of their
+ * term; what ends that is the verdict, or the timeout of the running task.
  *
  * One thread: it makes every call, and the source's answers reach it through the inbox.
  */
@@ -23,6 +23,7 @@
 
 #include "base/err.h"
 #include "base/inbox.h"
+#include "workerd/breaker.h"
 #include "workerd/config.h"
 #include "workerd/source.h"
 
@@ -45,6 +46,7 @@ struct run_options {
     struct source *source;
     struct inbox *inbox; /* the source's answers */
     int signals;         /* a signalfd of TERM, INT and HUP; -1: none */
+    uint64_t turn_ms_max; /* a turn sleeps no longer; 0: as long as nothing happens */
 };
 
 /* Tasks, by how they ended. */
@@ -76,6 +78,12 @@ const char *run_error(const struct run *r); /* in FAILED */
 bool run_clean(const struct run *r);
 
 const struct run_counts *run_counts(const struct run *r, size_t handler);
+const struct breaker *run_breaker(const struct run *r, size_t handler);
+
+/* How all goes, after a turn, if there is news that is worth a look, at most ten times a second but for changes of the state; else NULL.
+   Good until the next turn. */
+struct figures;
+const struct figures *run_figures(const struct run *r);
 
 /* The processes of a handler: limits, pause and figures (pool.h). Valid until run_free. */
 struct pool *run_pool(struct run *r, size_t handler);

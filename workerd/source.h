@@ -16,6 +16,7 @@
 #ifndef WORKERD_SOURCE_H
 #define WORKERD_SOURCE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -61,6 +62,7 @@ struct task {
     char *reason, *error; /* texts of `settle`; may be NULL */
     uint32_t delay_ms;    /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
     uint64_t *counter;    /* what it counts as once `settle` is answered */
+    uint64_t began_ms;    /* monotonic: it is, or was, the running one since then; 0: it never was */
     bool lost;            /* the broker gave it to somebody else */
     bool settled;         /* `settle` was answered */
 };
@@ -101,6 +103,7 @@ struct source {
     /* Asks how far the handler's group is behind. Of each handler one question is under way at a time. NULL: this
        source knows of no group. */
     void (*lag)(struct source *s, uint32_t handler);
+    atomic_bool away; /* the broker does not answer now; set by the source in any thread */
 };
 
 #endif

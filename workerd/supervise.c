@@ -103,8 +103,11 @@ static uint32_t allowance_ms(const struct child *c)
 /* The first task of the list, if there is one, runs from now on. */
 static void running_changed(struct child *c, uint64_t now_ms)
 {
+    struct task *t = child_running(c);
     buf_clear(&c->last_words);
-    c->kill_ms = child_running(c) != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
+    c->kill_ms = t != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
+    if (t != NULL)
+        t->began_ms = now_ms;
 }
 
 uint64_t child_due_ms(const struct child *c)
@@ -148,6 +151,7 @@ void child_start(struct child *c, uint64_t now_ms)
     struct err e;
     c->killed_for[0] = '\0';
     c->hung_up = false;
+    c->was_up = false;
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, &e) != 0) {
         log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
@@ -232,6 +236,7 @@ static void take_ready(struct child *c, const struct plugin_packet *p)
         log_info("child up handler=%s pid=%d version=%s", c->config->name, (int)c->process.pid,
                  LOG_STR(text));
         c->kill_ms = UINT64_MAX;
+        c->was_up = true;
         if (c->state == CHILD_STARTING)
             c->state = CHILD_UP;
     } else {

@@ -46,8 +46,9 @@ struct child;
 
 /* What a child tells. In none of these may the child be freed. */
 struct child_events {
-    /* It can take tasks; or, with a code, could not start: CONFIG if its file is at fault. */
-    void (*started)(struct child *c, int code, const char *error);
+    /* It can take tasks, and `text` is the version of its handler; or, with a code, could not start: CONFIG if
+       its file is at fault. */
+    void (*started)(struct child *c, int code, const char *text);
     /* The verdict on a task, which is out of the child's list already. Texts are lent. */
     void (*verdict)(struct child *c, struct task *t, const struct plugin_packet *p);
     /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL)
@@ -69,6 +70,7 @@ struct child {
     size_t tasks_n;
 
     uint64_t started_ms;
+    bool was_up;           /* since it was started */
     uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */
     uint32_t backoff_ms;

@@ -28,6 +28,8 @@ struct yaml_file {
     struct buf text;
     yaml_document_t document;
     bool loaded; /* there is a document to delete */
+    struct err first; /* error */
+    struct buf errors;
 };
 
 /* ---- reading ---- */
@@ -118,6 +120,7 @@ void yaml_close(struct yaml_file *f)
     if (f->loaded)
         yaml_document_delete(&f->document);
     buf_free(&f->text);
+    buf_free(&f->errors);
     mem_free(f->path);
     mem_free(f);
 }
@@ -178,33 +181,50 @@ static yaml_node_t *entry_of(struct yaml_file *f, struct yaml_place at)
     return at.index < count_of(list) ? value_at(f, list, at.index) : NULL;
 }
 
-int yaml_blame(struct yaml_file *f, struct yaml_place at, struct err *e)
+/* ---- what is wrong ---- */
+
+static int add_error(struct yaml_file *f, const struct err *e)
 {
+    if (f->errors.size == 0)
+        f->first = *e;
+    buf_putf(&f->errors, "%s\n", e->text);
+    return E_CONFIG;
+}
+
+const char *yaml_errors(struct yaml_file *f, struct err *first)
+{
+    if (first != NULL)
+        *first = f->first;
+    return buf_str(&f->errors);
+}
+
+int yaml_blame(struct yaml_file *f, struct yaml_place at, const struct err *e)
+{
+    struct err whole = *e;
     yaml_node_t *where = entry_of(f, at);
     if (at.key != NULL)
         lookup(f, where, at.key, &where);
-    err_prefix(e, "%s:%zu%s%s", f->path, where != NULL ? where->start_mark.line + 1 : 0,
+    err_prefix(&whole, "%s:%zu%s%s", f->path, where != NULL ? where->start_mark.line + 1 : 0,
                at.key != NULL ? ": " : "", at.key != NULL ? at.key : "");
-    if (e != NULL)
-        e->code = E_CONFIG;
-    return E_CONFIG;
+    whole.code = E_CONFIG;
+    return add_error(f, &whole);
 }
 
 /* ---- against a schema ---- */
 
-PRINTF_LIKE(4, 5)
-static int refuse(struct yaml_file *f, const yaml_node_t *at, struct err *e, const char *fmt, ...)
+PRINTF_LIKE(3, 4)
+static int refuse(struct yaml_file *f, const yaml_node_t *at, const char *fmt, ...)
 {
+    struct err e;
     va_list args;
     va_start(args, fmt);
-    err_vset(e, E_CONFIG, fmt, args);
+    err_vset(&e, E_CONFIG, fmt, args);
     va_end(args);
-    err_prefix(e, "%s:%zu", f->path, at->start_mark.line + 1);
-    return E_CONFIG;
+    err_prefix(&e, "%s:%zu", f->path, at->start_mark.line + 1);
+    return add_error(f, &e);
 }
 
-static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_schema_field_t *fields,
-                       struct err *e)
+static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_schema_field_t *fields)
 {
     const char *names[FIELDS_MAX];
     size_t count = 0;
@@ -212,95 +232,98 @@ static int unknown_key(struct yaml_file *f, const yaml_node_t *key, const cyaml_
         names[count++] = fields->key;
     const char *near = nearest(scalar(key), names, count);
     if (near == NULL)
-        return refuse(f, key, e, "unknown key '%s'", scalar(key));
-    return refuse(f, key, e, "unknown key '%s'; did you mean '%s'?", scalar(key), near);
+        return refuse(f, key, "unknown key '%s'", scalar(key));
+    return refuse(f, key, "unknown key '%s'; did you mean '%s'?", scalar(key), near);
+}
+
+/* Of two codes the one that is none. */
+static int either(int a, int b)
+{
+    return a != 0 ? a : b;
 }
 
 /* Keys are scalars and each is there once: true of all mappings, also of those that no schema describes. */
-static int check_keys(struct yaml_file *f, yaml_node_t *mapping, struct err *e)
+static int check_keys(struct yaml_file *f, yaml_node_t *mapping)
 {
+    int code = 0;
     for (size_t i = 0; i < count_of(mapping); i++) {
         yaml_node_t *key = key_at(f, mapping, i), *first = NULL;
         if (scalar(key) == NULL)
-            return refuse(f, key, e, "a key must be one word");
+            return refuse(f, key, "a key must be one word");
         lookup(f, mapping, scalar(key), &first);
         if (first != key)
-            return refuse(f, key, e, "key '%s' is given twice", scalar(key));
+            code = refuse(f, key, "key '%s' is given twice", scalar(key));
     }
-    return 0;
+    return code;
 }
 
-static int check_any(struct yaml_file *f, yaml_node_t *n, unsigned depth, struct err *e)
+static int check_any(struct yaml_file *f, yaml_node_t *n, unsigned depth)
 {
     if (depth > DEPTH_MAX)
-        return refuse(f, n, e, "nested deeper than %d levels", DEPTH_MAX);
-    int code = n->type == YAML_MAPPING_NODE ? check_keys(f, n, e) : 0;
-    for (size_t i = 0; i < count_of(n) && code == 0; i++)
-        code = check_any(f, value_at(f, n, i), depth + 1, e);
+        return refuse(f, n, "nested deeper than %d levels", DEPTH_MAX);
+    int code = n->type == YAML_MAPPING_NODE ? check_keys(f, n) : 0;
+    for (size_t i = 0; i < count_of(n); i++)
+        code = either(code, check_any(f, value_at(f, n, i), depth + 1));
     return code;
 }
 
 static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name,
-                       const cyaml_schema_value_t *schema, struct err *e);
+                       const cyaml_schema_value_t *schema);
 
-static int check_mapping(struct yaml_file *f, yaml_node_t *n, const cyaml_schema_field_t *fields,
-                         struct err *e)
+static int check_mapping(struct yaml_file *f, yaml_node_t *n, const cyaml_schema_field_t *fields)
 {
+    int code = 0;
     for (size_t i = 0; i < count_of(n); i++) {
         yaml_node_t *key = key_at(f, n, i);
         const cyaml_schema_field_t *field = fields;
         while (field->key != NULL && strcmp(field->key, scalar(key)) != 0)
             field++;
-        if (field->key == NULL)
-            return unknown_key(f, key, fields, e);
-        int code = check_value(f, value_at(f, n, i), field->key, &field->value, e);
-        if (code != 0)
-            return code;
+        int wrong = field->key == NULL ? unknown_key(f, key, fields)
+                                       : check_value(f, value_at(f, n, i), field->key, &field->value);
+        code = either(code, wrong);
     }
     for (const cyaml_schema_field_t *field = fields; field->key != NULL; field++) {
         if ((field->value.flags & CYAML_FLAG_OPTIONAL) == 0 && lookup(f, n, field->key, NULL) == NULL)
-            return refuse(f, n, e, "key '%s' is missing", field->key);
+            code = refuse(f, n, "key '%s' is missing", field->key);
     }
-    return 0;
+    return code;
 }
 
 static int check_value(struct yaml_file *f, yaml_node_t *n, const char *name,
-                       const cyaml_schema_value_t *schema, struct err *e)
+                       const cyaml_schema_value_t *schema)
 {
+    int code = 0;
     switch (schema->type) {
     case CYAML_IGNORE:
         return 0;
     case CYAML_MAPPING:
         if (n->type != YAML_MAPPING_NODE)
-            return refuse(f, n, e, "%s must be keys with values", name);
-        return check_mapping(f, n, schema->mapping.fields, e);
+            return refuse(f, n, "%s must be keys with values", name);
+        return check_mapping(f, n, schema->mapping.fields);
     case CYAML_SEQUENCE:
         if (n->type != YAML_SEQUENCE_NODE)
-            return refuse(f, n, e, "%s must be a list", name);
-        for (size_t i = 0; i < count_of(n); i++) {
-            int code = check_value(f, value_at(f, n, i), name, schema->sequence.entry, e);
-            if (code != 0)
-                return code;
-        }
-        return 0;
+            return refuse(f, n, "%s must be a list", name);
+        for (size_t i = 0; i < count_of(n); i++)
+            code = either(code, check_value(f, value_at(f, n, i), name, schema->sequence.entry));
+        return code;
     default:
-        return n->type == YAML_SCALAR_NODE ? 0 : refuse(f, n, e, "%s must be one value", name);
+        return n->type == YAML_SCALAR_NODE ? 0 : refuse(f, n, "%s must be one value", name);
     }
 }
 
 static const cyaml_config_t quiet = {.mem_fn = cyaml_mem, .flags = CYAML_CFG_NO_ALIAS};
 
-int yaml_load(struct yaml_file *f, const cyaml_schema_value_t *schema, void **out, struct err *e)
+int yaml_load(struct yaml_file *f, const cyaml_schema_value_t *schema, void **out)
 {
     yaml_node_t *top = yaml_document_get_root_node(&f->document);
-    int code = check_any(f, top, 0, e);
+    int code = check_any(f, top, 0);
     if (code == 0)
-        code = check_value(f, top, "the file", schema, e);
+        code = check_value(f, top, "the file", schema);
     if (code != 0)
         return code;
     *out = NULL;
     cyaml_err_t failed = cyaml_load_data(f->text.data, f->text.size, &quiet, schema, out, NULL);
-    return failed == CYAML_OK ? 0 : err_set(e, E_CONFIG, "%s: %s", f->path, cyaml_strerror(failed));
+    return failed == CYAML_OK ? 0 : refuse(f, top, "%s", cyaml_strerror(failed));
 }
 
 void yaml_free(const cyaml_schema_value_t *schema, void *data)
@@ -340,7 +363,7 @@ static json_t *node_json(struct yaml_file *f, const yaml_node_t *n)
     return json;
 }
 
-int yaml_json(struct yaml_file *f, struct yaml_place at, char **out, struct err *e)
+int yaml_json(struct yaml_file *f, struct yaml_place at, char **out)
 {
     *out = NULL;
     yaml_node_t *n = at.key != NULL ? lookup(f, entry_of(f, at), at.key, NULL) : entry_of(f, at);
@@ -350,7 +373,7 @@ int yaml_json(struct yaml_file *f, struct yaml_place at, char **out, struct err 
     char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(json);
     if (text == NULL)
-        return refuse(f, n, e, "this cannot be written as JSON");
+        return refuse(f, n, "this cannot be written as JSON");
     *out = mem_strdup(text);
     free(text);
     return 0;

@@ -170,6 +170,42 @@ static void it_says_when_it_is_ready(void **state)
     stop_daemon();
 }
 
+/* ---- seen from outside ---- */
+
+static char http[64];
+
+static bool http_says(const char *path, int status, const char *part)
+{
+    struct http_reply r;
+    http_get(http, "GET", path, &r);
+    bool found = r.status == status && strstr(r.body, part) != NULL;
+    http_reply_free(&r);
+    return found;
+}
+
+static void who_looks_sees_how_it_goes(void **state)
+{
+    (void)state;
+    start_ready("    processes: 2\nhttp: 127.0.0.1:0\n");
+    const char *at = strstr(w->printed, "\"http\":\"");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "\"http\":\"%63[^\"]", http), 1);
+    EVENTUALLY(60000, http_says("/readyz", 200, "ready\n"));
+    for (int i = 0; i < 3; i++)
+        publish(NULL, "ack");
+    publish(NULL, "park too-blue");
+    EVENTUALLY(60000, http_says("/metrics", 200, "sluice_worker_tasks_total{handler=\"tester\",outcome=\"done\"} 3\n"));
+    EVENTUALLY(60000, http_says("/metrics", 200, "sluice_worker_tasks_total{handler=\"tester\",outcome=\"parked\"} 1\n"));
+    assert_true(http_says("/metrics", 200, "handler=\"tester\",topic=\"t\",group=\"g\",version=\"1.2.3\"} 1\n"));
+    assert_true(http_says("/scale.json", 200, "\"wanted\":2,\"up\":2"));
+    broker_kill(&broker);
+    EVENTUALLY(60000, http_says("/readyz", 503, "not ready: the broker is not reached\n"));
+    assert_true(http_says("/livez", 200, "ok\n")); /* no reason to be started again */
+    broker_restart(&broker);
+    EVENTUALLY(60000, http_says("/readyz", 200, "ready\n"));
+    stop_daemon();
+}
+
 static void every_message_is_worked_on_once_if_nothing_fails(void **state)
 {
     (void)state;
@@ -516,6 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TALK(it_says_when_it_is_ready),
+        TALK(who_looks_sees_how_it_goes),
         TALK(every_message_is_worked_on_once_if_nothing_fails),
         TALK(a_parked_message_keeps_its_reason),
         TALK(a_crash_costs_its_message_one_delivery_and_the_others_none),

@@ -38,6 +38,7 @@ static void everything_that_is_said_is_taken(void **state)
     (void)state;
     write_file("broker: tcp://10.0.0.1:7400\n"
                "name: photos-1\n"
+               "http: 127.0.0.1:7490\n"
                "log_level: debug\n"
                "grace: 5s\n"
                "memory: 1GiB\n"
@@ -50,6 +51,11 @@ static void everything_that_is_said_is_taken(void **state)
                "    pipeline: 16\n"
                "    timeout: 250ms\n"
                "    lease: 1m\n"
+               "    breaker: off\n"
+               "    breaker_window: 50\n"
+               "    breaker_percent: 60\n"
+               "    breaker_pause: 2s\n"
+               "    breaker_pause_max: 10m\n"
                "    config:\n"
                "      box: 320x240\n"
                "      quality: 85\n"
@@ -63,6 +69,7 @@ static void everything_that_is_said_is_taken(void **state)
     assert_int_equal(config_load(path, &c, &e), 0);
     assert_string_equal(c.broker, "tcp://10.0.0.1:7400");
     assert_string_equal(c.name, "photos-1");
+    assert_string_equal(c.http, "127.0.0.1:7490");
     assert_int_equal(c.log_level, LOG_DEBUG);
     assert_int_equal(c.grace_ms, 5000);
     assert_int_equal(c.memory_bytes_max, 1 << 30);
@@ -76,6 +83,11 @@ static void everything_that_is_said_is_taken(void **state)
     assert_int_equal(h->pipeline, 16);
     assert_int_equal(h->timeout_ms, 250);
     assert_int_equal(h->lease_ms, 60000);
+    assert_false(h->breaker.on);
+    assert_int_equal(h->breaker.window, 50);
+    assert_int_equal(h->breaker.percent, 60);
+    assert_int_equal(h->breaker.pause_ms, 2000);
+    assert_int_equal(h->breaker.pause_ms_max, 600000);
     assert_string_equal(h->config,
                         "{\"box\":\"320x240\",\"quality\":85,\"ratio\":0.5,\"strict\":true,\"none\":null,"
                         "\"quoted\":\"85\",\"list\":[1,\"two\",{\"three\":3}]}");
@@ -91,6 +103,7 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(config_load(path, &c, NULL), 0);
     assert_null(c.broker);
     assert_null(c.name);
+    assert_null(c.http);
     assert_int_equal(c.log_level, LOG_INFO);
     assert_int_equal(c.grace_ms, 20000);
     assert_int_equal(c.memory_bytes_max, 256 << 20);
@@ -107,6 +120,11 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->pipeline, 8);
     assert_int_equal(h->timeout_ms, 30000);
     assert_int_equal(h->lease_ms, 30000);
+    assert_true(h->breaker.on);
+    assert_int_equal(h->breaker.window, 20);
+    assert_int_equal(h->breaker.percent, 80);
+    assert_int_equal(h->breaker.pause_ms, 5000);
+    assert_int_equal(h->breaker.pause_ms_max, 60000);
     assert_string_equal(h->config, "{}");
     config_free(&c);
 }
@@ -159,6 +177,12 @@ static const struct {
     {GOOD "    timeout: 5\n", ":5: timeout: '5' has no unit"},
     {GOOD "    timeout: 1ms\n", ":5: timeout: '1ms' is not between 10ms and 12h"},
     {GOOD "    lease: 500ms\n", ":5: lease: '500ms' is not between 1s and 12h"},
+    {GOOD "    proceses: 2\n", ":5: unknown key 'proceses'; did you mean 'processes'?"},
+    {GOOD "    braker: off\n", ":5: unknown key 'braker'; did you mean 'breaker'?"},
+    {GOOD "    breaker: maybe\n", ":5: breaker: 'maybe' is neither on nor off"},
+    {GOOD "    breaker_window: 1\n", ":5: breaker_window: "},
+    {GOOD "    breaker_percent: 101\n", ":5: breaker_percent: "},
+    {GOOD "    breaker_pause: 2m\n", ":2: breaker_pause_max: shorter than breaker_pause"},
     {GOOD "    timeout: [5s]\n", ":5: timeout must be one value"},
     {GOOD "  - name: b\n    file: b.so\n", ":5: key 'topic' is missing"},
     {GOOD "  - name: a\n    file: b.so\n    topic: t\n", ":5: name: there is a handler 'a' already"},
@@ -187,6 +211,36 @@ static void what_is_wrong_is_refused_with_its_place_and_name(void **state)
             fail_msg("'%s' does not begin with '%s'", e.text, expected);
         assert_null(c.handlers);
     }
+}
+
+static void all_that_is_wrong_is_said_at_once(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err first;
+    struct buf errors = {0};
+    char expected[1024];
+    write_file("grase: 5s\nhandlers:\n  - name: a\n    file: a.so\n    proceses: 2\n");
+    assert_int_equal(config_load_all(path, &c, &errors, &first), E_CONFIG);
+    snprintf(expected, sizeof expected,
+             "%s:1: unknown key 'grase'; did you mean 'grace'?\n"
+             "%s:5: unknown key 'proceses'; did you mean 'processes'?\n"
+             "%s:3: key 'topic' is missing\n",
+             path, path, path);
+    assert_string_equal(buf_str(&errors), expected);
+    assert_int_equal(strncmp(first.text, expected, strlen(first.text)), 0);
+    assert_int_equal(expected[strlen(first.text)], '\n');
+    buf_clear(&errors);
+
+    write_file(GOOD "    pipeline: 0\n    lease: 1\n  - name: a\n    file: b.so\n    topic: t\n    config: 7\n"
+                    "grace: 2h\nhttp: here\n");
+    assert_int_equal(config_load_all(path, &c, &errors, NULL), E_CONFIG);
+    static const char *const parts[] = {":5: pipeline: ", ":6: lease: '1' has no unit", ":7: name: there is a handler 'a' already",
+                                        ":10: config: must be keys with values", ":11: grace: ",
+                                        ":12: http: 'here' is not an HTTP address"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        assert_has(buf_str(&errors), parts[i]);
+    buf_free(&errors);
 }
 
 static void a_file_that_is_not_there_is_named(void **state)
@@ -223,6 +277,7 @@ int main(void)
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(processes_are_a_number_or_a_range),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_place_and_name),
+        cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(a_file_that_goes_too_deep_is_refused),
     };

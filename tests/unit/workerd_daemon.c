@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "workerd_proc.h"
 
@@ -61,6 +63,11 @@ static void check_reads_the_file_and_loads_every_handler(void **state)
     assert_int_equal(workerd_proc_end(w), 1);
     assert_has(w->said, "handler 'tester': ");
     assert_has(w->said, "no-symbol.so: no symbol 'sluice_handler'");
+    write_config("missing.so\n    topic: t\n  - name: other\n    file: missing-too.so");
+    START("--check", "-c", path);
+    assert_int_equal(workerd_proc_end(w), 1);
+    assert_has(w->said, "handler 'tester': "); /* each that is at fault */
+    assert_has(w->said, "handler 'other': ");
     START("--check", "-c", "/nowhere.yaml");
     assert_int_equal(workerd_proc_end(w), 1);
     assert_has(w->said, "/nowhere.yaml: No such file or directory");
@@ -87,6 +94,40 @@ static void without_a_broker_it_tries_again_says_so_and_is_not_ready(void **stat
     assert_int_equal(workerd_proc_end(w), 0);
     assert_string_equal(w->printed, "");
     assert_has(w->said, "drained handler=tester done=0");
+}
+
+static void the_service_manager_hears_that_it_lives_and_why_it_is_not_ready(void **state)
+{
+    (void)state;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    char text[512], said[4096] = "";
+    snprintf(at.sun_path, sizeof at.sun_path, "%s/manager", dir);
+    int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(manager, (struct sockaddr *)&at, sizeof at), 0);
+    setenv("NOTIFY_SOCKET", at.sun_path, 1);
+    setenv("WATCHDOG_USEC", "40000", 1);
+    write_config("obedient.so");
+    START("-c", path);
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    for (int beats = 0; beats < 20 || strstr(said, "STATUS=starting: the broker is not reached") == NULL;) {
+        ssize_t n = recv(manager, text, sizeof text - 1, 0);
+        assert_true(n > 0);
+        text[n] = '\0';
+        beats += strcmp(text, "WATCHDOG=1") == 0;
+        if (strcmp(text, "WATCHDOG=1") != 0)
+            strcat(said, text);
+    }
+    assert_null(strstr(said, "READY=1"));
+    kill(w->pid, SIGTERM);
+    assert_int_equal(workerd_proc_end(w), 0);
+    while (recv(manager, text, sizeof text, MSG_DONTWAIT) > 0) {
+        if (strncmp(text, "STOPPING=1", 10) == 0)
+            strcat(said, "STOPPING=1");
+    }
+    assert_has(said, "STOPPING=1");
+    close(manager);
+    unlink(at.sun_path);
 }
 
 static void the_configuration_is_not_read_again(void **state)
@@ -149,6 +190,7 @@ int main(void)
         cmocka_unit_test(check_reads_the_file_and_loads_every_handler),
         cmocka_unit_test(it_does_not_start_with_a_handler_that_cannot_be_loaded),
         cmocka_unit_test(without_a_broker_it_tries_again_says_so_and_is_not_ready),
+        cmocka_unit_test(the_service_manager_hears_that_it_lives_and_why_it_is_not_ready),
         cmocka_unit_test(the_configuration_is_not_read_again),
         cmocka_unit_test(no_child_outlives_a_killed_daemon),
     };

@@ -2,6 +2,7 @@
  * The handlers of these tests. The obedient one does what the value of its message says:
  *
  *     ack | bad N                  its verdict; `bad` returns N, which is none
+ *     needs PATH                   as retry until there is a file at PATH; then as ack
  *     retry [MS] | park REASON     with the error "because the message says so"
  *     segv | abort | exit N        ends the process
  *     broken PATH LOG TEXT         as segv until there is a file at PATH; then as log
@@ -146,6 +147,8 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
         v->delay_ms = (uint32_t)atoi(rest);
         return SLUICE_VERDICT_RETRY;
     }
+    if (strcmp(word, "needs") == 0)
+        return access(rest, F_OK) == 0 ? SLUICE_VERDICT_ACK : SLUICE_VERDICT_RETRY;
     if (strcmp(word, "segv") == 0)
         crash();
     if (strcmp(word, "broken") == 0 || strcmp(word, "log") == 0)

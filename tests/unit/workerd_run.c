@@ -12,6 +12,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/figures.h"
 #include "workerd/run.h"
 #include "workerd_gate.h"
 
@@ -47,6 +48,7 @@ static struct {
     size_t tasks;    /* not freed */
     unsigned refuse; /* so many settles have no room */
     bool stopped;
+    bool again; /* what is nacked comes again at once */
     struct event connected;
 } fake;
 
@@ -117,7 +119,7 @@ static void take_outcome(struct outcome *o)
     snprintf(m->reason, sizeof m->reason, "%s", t->reason != NULL ? t->reason : "");
     snprintf(m->error, sizeof m->error, "%s", t->error != NULL ? t->error : "");
     m->leased = false;
-    m->over = o->verb == OUTCOME_ACK || o->verb == OUTCOME_PARK || o->verb == OUTCOME_NACK;
+    m->over = o->verb == OUTCOME_ACK || o->verb == OUTCOME_PARK || (o->verb == OUTCOME_NACK && !fake.again);
     fake.leased[m->handler]--;
 }
 
@@ -173,12 +175,13 @@ static struct message *add(const char *value)
 /* ---- the loop ---- */
 
 static struct gate gate;
-static char hold[80];
+static char hold[80], needed[64];
 static char exe[512], obedient[512];
 static char names[HANDLERS_MAX][8] = {"first", "second"}, topic[] = "t", group[] = "g", no_config[] = "{}";
 static struct config config;
 static struct handler_config handlers[HANDLERS_MAX];
 static struct run *run;
+static uint64_t turn_ms_max;
 
 /* Lets the loop turn now and then, as tests wait for what it cannot know of. */
 static pthread_t ticker;
@@ -217,8 +220,10 @@ static int set_up(void **state)
         };
     }
     gate_reset(&gate);
+    unlink(needed);
     config = (struct config){.grace_ms = 60000, .handlers = handlers, .handlers_n = 1};
     run = NULL;
+    turn_ms_max = 0;
     if (inbox_init(&fake.inbox, 0, NULL) != 0)
         return -1;
     atomic_store(&ticking, true);
@@ -228,7 +233,7 @@ static int set_up(void **state)
 static void start(void)
 {
     run = run_new(&(struct run_options){
-        .config = &config, .exe = exe, .source = &fake.source, .inbox = &fake.inbox, .signals = -1});
+        .config = &config, .exe = exe, .source = &fake.source, .inbox = &fake.inbox, .signals = -1, .turn_ms_max = turn_ms_max});
     inbox_push(&fake.inbox, &fake.connected.node, 0);
 }
 
@@ -511,6 +516,84 @@ static void a_task_whose_lease_is_lost_is_cancelled(void **state)
     assert_int_equal(runs->nacked, 1);
 }
 
+/* ---- the breaker ---- */
+
+enum { OUTAGE_MESSAGES = 60 };
+
+static char needs[80];
+
+/* Messages whose handler needs something that is not there. */
+static void begin_outage(uint32_t window)
+{
+    fake.again = true;
+    handlers[0].breaker = (struct breaker_config){
+        .on = true, .window = window, .percent = 80, .pause_ms = 20, .pause_ms_max = 80};
+    snprintf(needs, sizeof needs, "needs %s", needed);
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        add(needs);
+}
+
+static unsigned deliveries_burnt(void)
+{
+    unsigned n = 0;
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        n += fake.messages[i].nacked;
+    return n;
+}
+
+static void an_outage_burns_a_bounded_number_of_deliveries_and_then_all_is_done(void **state)
+{
+    (void)state;
+    enum { WINDOW = 10, PLACES = 2 * 4 };
+    begin_outage(WINDOW);
+    handlers[0].processes = 2;
+    start();
+    UNTIL(run_breaker(run, 0)->opened >= 6);
+    /* What opened it, what the processes held then, and a probe for each time after the first. */
+    assert_in_range(deliveries_burnt(), WINDOW / 2, WINDOW / 2 + PLACES + run_breaker(run, 0)->opened - 1);
+    unsigned released = 0;
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        released += fake.messages[i].released;
+    assert_true(released > 0); /* what did not begin was given back */
+    close(open(needed, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        UNTIL(fake.messages[i].over);
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        assert_int_equal(fake.messages[i].acked, 1);
+    assert_int_equal(run_breaker(run, 0)->state, BREAKER_CLOSED);
+    drain();
+    assert_int_equal(run_counts(run, 0)->done, OUTAGE_MESSAGES);
+    assert_int_equal(run_counts(run, 0)->retried, deliveries_burnt());
+}
+
+static void a_handler_whose_downstream_is_out_does_not_stop_another(void **state)
+{
+    (void)state;
+    begin_outage(10);
+    config.handlers_n = 2;
+    handlers[1].breaker = handlers[0].breaker;
+    start();
+    UNTIL(run_breaker(run, 0)->opened >= 3);
+    struct message *good = add_bytes(1, "ack", 3);
+    UNTIL(good->over);
+    assert_int_equal(run_breaker(run, 1)->state, BREAKER_CLOSED);
+    assert_int_equal(run_breaker(run, 1)->opened, 0);
+}
+
+static void a_handler_that_does_not_start_opens_its_breaker(void **state)
+{
+    (void)state;
+    char json[128];
+    snprintf(json, sizeof json, "{\"fail_unless\":\"%s/good\"}", gate.dir);
+    begin_outage(2);
+    handlers[0].config = json; /* fails once */
+    start();
+    UNTIL(run_breaker(run, 0)->opened == 1);
+    assert_int_equal(deliveries_burnt(), 0);
+    for (int i = 0; i < OUTAGE_MESSAGES; i++)
+        UNTIL(fake.messages[i].over); /* the first of them as a probe */
+}
+
 /* ---- start ---- */
 
 static void a_handler_that_cannot_be_loaded_ends_the_daemon_with_its_name(void **state)
@@ -536,6 +619,80 @@ static void a_handler_that_cannot_start_is_tried_again(void **state)
     start();
     UNTIL(m->over);
     assert_int_equal(run_state(run), RUN_READY);
+}
+
+/* ---- seen from outside ---- */
+
+static struct figures seen;
+
+static void look_until_seen(void)
+{
+    const struct figures *f;
+    run_turn(run);
+    UNTIL((f = run_figures(run)) != NULL);
+    figures_copy(&seen, f);
+}
+
+#define UNTIL_SEEN(condition)  \
+    do {                       \
+        look_until_seen();     \
+    } while (!(condition))
+
+static void the_figures_say_what_goes_on(void **state)
+{
+    (void)state;
+    config.handlers_n = 2;
+    handlers[0].processes = 2;
+    handlers[0].pipeline = 1;
+    start();
+    UNTIL_SEEN(seen.state == RUN_READY);
+    assert_true(seen.reachable);
+    assert_string_equal(seen.text, "ready");
+    const struct figures_handler *h = &seen.handlers[0];
+    assert_string_equal(h->name, "first");
+    assert_string_equal(h->version, "1.2.3");
+    assert_int_equal(h->wanted, 2);
+    assert_int_equal(h->up, 2);
+    assert_int_equal(h->busy, 0);
+    struct message *held = add(hold);
+    add("nap 60");
+    add("segv");
+    UNTIL(gate_reached(&gate));
+    UNTIL(fake.messages[1].over && fake.messages[2].over);
+    UNTIL_SEEN(seen.handlers[0].up == 2);
+    h = &seen.handlers[0];
+    assert_int_equal(h->busy, 1);
+    assert_int_equal(h->held, 1);
+    assert_int_equal(h->restarts, 1);
+    assert_int_equal(h->counts.done, 1);
+    assert_int_equal(h->counts.crashed, 1);
+    assert_int_equal(h->times.n, 1);
+    assert_true(h->times.sum_ms >= 60 && h->times.counts[0] == 0);
+    assert_int_equal(seen.handlers[1].counts.done, 0);
+    atomic_store(&fake.source.away, true);
+    UNTIL_SEEN(!seen.reachable);
+    assert_string_equal(seen.text, "the broker is not reached");
+    gate_pass(&gate);
+    UNTIL(held->over);
+    run_drain(run);
+    UNTIL_SEEN(seen.state >= RUN_DRAINING);
+    figures_free(&seen);
+}
+
+static void a_loop_that_is_watched_turns_in_time(void **state)
+{
+    (void)state;
+    atomic_store(&ticking, false); /* nothing happens by itself */
+    pthread_join(ticker, NULL);
+    turn_ms_max = 50;
+    start();
+    UNTIL(run_state(run) == RUN_READY);
+    uint64_t began = clock_mono_ms();
+    for (int i = 0; i < 5; i++)
+        run_turn(run); /* would sleep for ever */
+    assert_true(clock_mono_ms() - began < PATIENCE_MS);
+    atomic_store(&ticking, true);
+    assert_int_equal(pthread_create(&ticker, NULL, tick, NULL), 0);
 }
 
 /* ---- the drain ---- */
@@ -591,15 +748,14 @@ static int make_gate(void **state)
     if (gate_make(&gate) != 0)
         return -1;
     snprintf(hold, sizeof hold, "hold %s", gate.path);
+    snprintf(needed, sizeof needed, "%s/good", gate.dir);
     return 0;
 }
 
 static int remove_gate(void **state)
 {
     (void)state;
-    char good[64];
-    snprintf(good, sizeof good, "%s/good", gate.dir);
-    unlink(good);
+    unlink(needed);
     return gate_remove(&gate);
 }
 
@@ -623,8 +779,13 @@ int main(void)
         RUN(a_handler_may_ask_for_more_time),
         RUN(leases_are_extended_while_a_child_works),
         RUN(a_task_whose_lease_is_lost_is_cancelled),
+        RUN(an_outage_burns_a_bounded_number_of_deliveries_and_then_all_is_done),
+        RUN(a_handler_whose_downstream_is_out_does_not_stop_another),
+        RUN(a_handler_that_does_not_start_opens_its_breaker),
         RUN(a_handler_that_cannot_be_loaded_ends_the_daemon_with_its_name),
         RUN(a_handler_that_cannot_start_is_tried_again),
+        RUN(the_figures_say_what_goes_on),
+        RUN(a_loop_that_is_watched_turns_in_time),
         RUN(a_drain_finishes_what_runs_and_gives_back_what_did_not_start),
         RUN(a_drain_ends_with_its_grace),
         RUN(a_drain_with_nothing_to_do_is_short),
