@@ -7,6 +7,7 @@ enum {
     FADE_MS = 5000,   /* or of so long */
     LATENCY_MS_MAX = 10000,
     COUNTED_LEAST = 30, /* tasks, for a rate that says something */
+    STEPS_IN_TARGET = 8,
 };
 
 static const double BUSY = 0.8;   /* in use from here on: more may help */
@@ -180,7 +181,7 @@ static enum trial judge(const struct scale *s, const struct scale_sample *in, ui
 {
     if (s->base.processes == 0 || s->wanted <= s->base.processes)
         return TRIAL_NONE;
-    if (!s->full || s->full_up <= s->base.processes || now_ms - s->full_since_ms < SCALE_STEP_MS)
+    if (!s->full || s->full_up <= s->base.processes || now_ms - s->full_since_ms < SCALE_TRIAL_MS)
         return TRIAL_OPEN;
     double count = (double)(in->done - s->full_done) + 1; /* the one that is nearly done */
     double m = count / (double)(now_ms - s->full_since_ms) / s->base.per_ms;
@@ -247,12 +248,11 @@ static uint32_t most_of(const struct scale *s, const struct scale_sample *in, ui
 /* After a step enough tasks are counted to compare the next one with, if that does not take too long. */
 static bool too_soon(const struct scale *s, const struct scale_sample *in, uint64_t now_ms)
 {
-    uint64_t passed = now_ms - s->stepped_ms, longest = in->target_drain_ms / 8;
-    if (s->stepped_ms == 0 || passed >= SCALE_STEP_MS_MAX)
+    uint64_t passed = now_ms - s->stepped_ms;
+    uint32_t longest = lesser(in->target_drain_ms / STEPS_IN_TARGET, SCALE_STEP_MS_MAX);
+    if (s->stepped_ms == 0 || passed >= longest)
         return false;
-    if (passed < SCALE_STEP_MS)
-        return true;
-    return passed < longest && (!s->full || in->done - s->full_done < COUNTED_LEAST);
+    return passed < SCALE_STEP_MS || !s->full || in->done - s->full_done < COUNTED_LEAST;
 }
 
 static uint32_t step_to(uint32_t had, uint32_t enough)
@@ -285,7 +285,7 @@ static enum scale_why from_zero(struct scale *s, const struct scale_sample *in, 
         return SCALE_STEADY;
     /* One is started whatever the host says: it is what was asked for with max. */
     move(s, greater(1, step_to(0, lesser(enough, most_of(s, in, now_ms, &why)))));
-    s->stepped_ms = now_ms;
+    s->stepped_ms = 0; /* how far the group is behind may not have been known; the next may follow at once */
     end_trial(s);
     return SCALE_FIRST;
 }

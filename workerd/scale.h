@@ -41,9 +41,10 @@
 #include <stdint.h>
 
 enum {
-    SCALE_STEP_MS = 1000,              /* between two steps up, and the shortest trial */
+    SCALE_STEP_MS = 1000,              /* between two steps up, an eighth of target_drain if that is less */
     SCALE_STEP_MS_MAX = 5000,          /* if tasks are too long for enough of them to be counted */
-    SCALE_STEP_LEAST = 3,              /* a step up adds as many as there are, or these */
+    SCALE_STEP_LEAST = 4,              /* a step up adds as many as there are, or these */
+    SCALE_TRIAL_MS = 1000,             /* the shortest */
     SCALE_NO_GAIN_MS_MIN = 300 * 1000, /* how long no more are tried after it did not help; doubles */
     SCALE_NO_GAIN_MS_MAX = 3600 * 1000,
     SCALE_PER_CORE = 16, /* processes for each core of the host, at most */

@@ -353,19 +353,28 @@ static void nobody_is_stopped_while_it_works(void **state)
     UNTIL_THERE_ARE(0);
 }
 
-static void two_that_work_finish_what_they_hold_when_one_is_to_go(void **state)
+static void who_is_to_go_while_it_works_keeps_what_it_holds_and_may_stay_after_all(void **state)
 {
     (void)state;
     handler.processes_max = 0;
     handler.processes = 2;
     start();
     UNTIL_THERE_ARE(2);
+    const struct pool *p = run_pool(run, 0);
+    const pid_t pids = p->children[0]->process.pid ^ p->children[1]->process.pid;
     for (int i = 0; i < 8; i++)
-        add("nap 50");
+        add(i < 2 ? hold : "ack");
     UNTIL(now.busy == 2);
     pool_limits(run_pool(run, 0), 1, 1);
     UNTIL(now.leaving == 1);
-    assert_int_equal(now.busy, 2);
+    pool_limits(run_pool(run, 0), 2, 2);
+    UNTIL_THERE_ARE(2);
+    assert_int_equal(p->n, 2);
+    assert_int_equal(p->children[0]->process.pid ^ p->children[1]->process.pid, pids);
+    pool_limits(run_pool(run, 0), 1, 1);
+    UNTIL(now.leaving == 1);
+    gate_pass(&gate);
+    gate_pass(&gate);
     UNTIL(all_over());
     assert_each_was_done_at_once();
     UNTIL_THERE_ARE(1);
@@ -448,7 +457,7 @@ int main(void)
         RUN(with_no_process_a_message_starts_one_and_waits_for_it),
         RUN(processes_come_with_a_backlog_and_go_when_it_is_gone),
         RUN(nobody_is_stopped_while_it_works),
-        RUN(two_that_work_finish_what_they_hold_when_one_is_to_go),
+        RUN(who_is_to_go_while_it_works_keeps_what_it_holds_and_may_stay_after_all),
         RUN(limits_are_followed_at_once),
         RUN(who_is_paused_takes_nothing_and_goes_on_afterwards),
         RUN(without_an_answer_for_the_lag_no_more_are_started),
