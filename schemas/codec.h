@@ -604,7 +604,12 @@ int codec_batch_open(struct view bytes, struct batch_columns *out, struct err *e
 enum plugin_kind { PLUGIN_START = 1, PLUGIN_TASK, PLUGIN_CANCEL, PLUGIN_STOP, PLUGIN_READY, PLUGIN_VERDICT, PLUGIN_LOG,
                    PLUGIN_PROGRESS, PLUGIN_EXTEND };
 enum plugin_verdict { PLUGIN_ACK = 1, PLUGIN_RETRY, PLUGIN_PARK, PLUGIN_BACK };
-struct plugin_output { struct view topic, key, value, headers; uint64_t delay_ms; };
+struct plugin_output {
+    struct view topic, key, value, headers, message_id; /* key, value: absent differs from empty */
+    uint64_t delay_ms, timestamp_ms;
+    uint32_t ttl_ms;
+    uint8_t priority;
+};
 struct plugin_packet {
     enum plugin_kind kind;
     union {
@@ -613,13 +618,15 @@ struct plugin_packet {
             uint64_t id, offset, timestamp_ms, append_time_ms, deadline_ms;
             uint32_t partition, attempt, batch;
             struct view topic, group, key, value, headers, idempotency_key; /* key, value: absent differs from empty */
+            uint64_t state_version; /* 0: no state came with it */
+            struct view state;
         } task;
         struct { uint64_t id; } cancel;
         struct { struct view name, version, error; uint16_t code; uint32_t abi; } ready;
         struct {
             uint64_t id;
             uint8_t verdict;
-            bool has_delay, has_state;
+            bool has_delay, has_state, state_remove;
             uint32_t delay_ms, outputs_n;
             struct view reason, error;
             const struct plugin_output *outputs;

@@ -88,7 +88,8 @@ static struct view text_in(const char *array, size_t size)
     return view_of(length > 0 ? array : NULL, length);
 }
 
-static void send_verdict(uint64_t id, int code, struct sluice_verdict *v)
+/* With what the task is to publish and to remember, if it is done. */
+static void send_verdict(const struct host_task *t, int code, struct sluice_verdict *v)
 {
     static const uint8_t verdicts[] = {[SLUICE_VERDICT_ACK] = PLUGIN_ACK,
                                        [SLUICE_VERDICT_RETRY] = PLUGIN_RETRY,
@@ -98,13 +99,16 @@ static void send_verdict(uint64_t id, int code, struct sluice_verdict *v)
         v->has_delay = false;
         code = SLUICE_VERDICT_RETRY;
     }
-    send_packet(&(struct plugin_packet){.kind = PLUGIN_VERDICT,
-                                        .verdict = {.id = id,
-                                                    .verdict = verdicts[code],
-                                                    .has_delay = v->has_delay,
-                                                    .delay_ms = v->delay_ms,
-                                                    .reason = text_in(v->reason, sizeof v->reason),
-                                                    .error = text_in(v->error, sizeof v->error)}});
+    struct plugin_packet p = {.kind = PLUGIN_VERDICT,
+                              .verdict = {.id = t->id,
+                                          .verdict = verdicts[code],
+                                          .has_delay = v->has_delay,
+                                          .delay_ms = v->delay_ms,
+                                          .reason = text_in(v->reason, sizeof v->reason),
+                                          .error = text_in(v->error, sizeof v->error)}};
+    if (code == SLUICE_VERDICT_ACK)
+        effects_tell(&t->effects, &p);
+    send_packet(&p);
 }
 
 /* ---- the worker thread ---- */
@@ -135,7 +139,7 @@ static void run_task(struct host_task *t, void *thread)
         h->handle_batch(&self.host.seen, self.process, thread, &t->seen, 1, &code, &verdict);
     else
         code = h->handle(&self.host.seen, self.process, thread, &t->seen, &verdict);
-    send_verdict(t->id, code, &verdict);
+    send_verdict(t, code, &verdict);
     pthread_mutex_lock(&self.lock);
     self.running = NULL;
     pthread_mutex_unlock(&self.lock);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "schemas/errors.h"
 #include "workerd/gauge.h"
+#include "workerd/unit.h"
 
 enum {
     RECEIVE_WAIT_MS = 1000, /* so long may a receive delay the end of the daemon */
@@ -43,6 +44,7 @@ struct owned_task {
     struct task task;
     struct lot *lot;
     size_t index;
+    struct unit unit; /* while an ack with effects is under way */
 };
 
 struct receiver {
@@ -61,6 +63,7 @@ struct client {
     uint32_t receivers_n;       /* threads that were started */
     struct event connected;
     struct gauge *gauge; /* of the lag */
+    struct units *units;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* any of the below, and `places` of a receiver */
@@ -248,6 +251,8 @@ static void make_tasks(struct receiver *r, struct session *s, struct sluice_batc
             .value = view_of_bytes(d->value),
             .headers = view_of_bytes(d->headers_raw),
             .leased_ms = now,
+            .state_version = d->state_version,
+            .state = view_of_bytes(d->state),
         };
         list_push_back(&r->answer.tasks, &t->task.place);
     }
@@ -398,12 +403,35 @@ static void send_letter(struct client *c, struct session *s, struct outcome *con
         answered(l, i, &err);
 }
 
+static bool is_unit(const struct outcome *o)
+{
+    return o->verb == OUTCOME_ACK && o->task->effects != NULL;
+}
+
+static void give_unit(struct client *c, struct outcome *o)
+{
+    struct owned_task *t = owner_of(o);
+    const struct handler_config *h = &c->config->handlers[t->task.handler];
+    t->unit = (struct unit){.outcome = o,
+                            .sluice = t->lot->session->sluice,
+                            .batch = t->lot->batch,
+                            .index = t->index,
+                            .topic = h->topic,
+                            .group = h->group};
+    units_give(c->units, &t->unit);
+}
+
 static void settle(struct source *source, struct outcome *const *outcomes, size_t count)
 {
     struct client *c = client_of(source);
     for (size_t from = 0, to; from < count; from = to) {
         struct session *s = owner_of(outcomes[from])->lot->session;
-        for (to = from + 1; to < count && owner_of(outcomes[to])->lot->session == s;)
+        to = from + 1;
+        if (is_unit(outcomes[from])) {
+            give_unit(c, outcomes[from]);
+            continue;
+        }
+        while (to < count && owner_of(outcomes[to])->lot->session == s && !is_unit(outcomes[to]))
             to++;
         send_letter(c, s, outcomes + from, to - from);
     }
@@ -465,7 +493,8 @@ struct client *client_new(const struct config *config, struct inbox *inbox, stru
     pthread_cond_init(&c->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     c->gauge = gauge_new(c, config, inbox, e);
-    if (c->gauge != NULL && start_receivers(c, e) == 0)
+    c->units = units_new(inbox, e);
+    if (c->gauge != NULL && c->units != NULL && start_receivers(c, e) == 0)
         return c;
     client_free(c);
     return NULL;
@@ -482,6 +511,7 @@ void client_free(struct client *c)
     gauge_free(c->gauge);
     for (size_t i = 0; i < c->receivers_n; i++)
         pthread_join(c->receivers[i].thread, NULL);
+    units_free(c->units);
     pthread_mutex_lock(&c->lock);
     if (c->current != NULL)
         session_retire(c, c->current);

@@ -1,10 +1,12 @@
 #include "workerd/host.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/macros.h"
 #include "base/mem.h"
+#include "schemas/errors.h"
 #include "schemas/records.h"
 #include "workerd/pipe.h"
 
@@ -36,8 +38,10 @@ static sluice_deadline_fn host_deadline;
 static sluice_header_fn host_header;
 static sluice_headers_fn host_headers;
 static sluice_publish_output_fn host_publish;
+static sluice_publish_message_fn host_publish_message;
 static sluice_state_get_fn host_state_get;
 static sluice_state_put_fn host_state_put;
+static sluice_state_remove_fn host_state_remove;
 static sluice_extend_fn host_extend;
 static sluice_progress_fn host_progress;
 
@@ -90,25 +94,113 @@ static bool host_headers(const struct sluice_host *host, const struct sluice_tas
     return true;
 }
 
+/* The host's codes are of the same numbers. */
+_Static_assert((int)SLUICE_HOST_TOO_LARGE == (int)E_TOO_LARGE &&
+                   (int)SLUICE_HOST_INVALID == (int)E_INVALID_ARGUMENT,
+               "passed on");
+
+static int encode_headers(const struct sluice_output *o, struct buf *out)
+{
+    if (o->headers_count > WIRE_HEADERS_MAX)
+        return SLUICE_HOST_TOO_LARGE;
+    for (size_t i = 0; i < o->headers_count; i++) {
+        const struct sluice_output_header *h = &o->headers[i];
+        int code = headers_put(out, view_of_str(h->name), view_of(h->value.data, h->value.size), NULL);
+        if (code != 0)
+            return code == E_LIMIT ? SLUICE_HOST_TOO_LARGE : SLUICE_HOST_INVALID;
+    }
+    return SLUICE_HOST_OK;
+}
+
+static int check_output(const struct sluice_output *o)
+{
+    if (o->topic == NULL || o->topic[0] == '\0' || strlen(o->topic) > WIRE_NAME_MAX)
+        return SLUICE_HOST_INVALID;
+    if (o->priority > BATCH_PRIORITY_MAX || (o->message_id != NULL && o->message_id[0] == '\0'))
+        return SLUICE_HOST_INVALID;
+    return o->key.size > WIRE_KEY_MAX ? SLUICE_HOST_TOO_LARGE : SLUICE_HOST_OK;
+}
+
+static int publish(const struct sluice_host *host, const struct sluice_task *task,
+                   const struct sluice_output *o)
+{
+    struct buf headers = {0};
+    int code = check_output(o);
+    if (code == SLUICE_HOST_OK)
+        code = encode_headers(o, &headers);
+    if (code == SLUICE_HOST_OK) {
+        pthread_mutex_lock(&host_of(host)->lock);
+        code = effects_publish(
+            &task_of(task)->effects,
+            &(struct plugin_output){.topic = view_of_str(o->topic),
+                                    .key = view_of(o->key.data, o->key.size),
+                                    .value = view_of(o->value.data, o->value.size),
+                                    .headers = headers.size > 0 ? buf_view(&headers) : view_of(NULL, 0),
+                                    .message_id = view_of_str(o->message_id),
+                                    .delay_ms = o->delay_ms,
+                                    .timestamp_ms = o->timestamp_ms,
+                                    .ttl_ms = o->ttl_ms,
+                                    .priority = o->priority});
+        pthread_mutex_unlock(&host_of(host)->lock);
+    }
+    buf_free(&headers);
+    return code;
+}
+
 static int host_publish(const struct sluice_host *host, const struct sluice_task *task, const char *topic,
                         struct sluice_slice key, struct sluice_slice value, uint64_t delay_ms)
 {
-    (void)host, (void)task, (void)topic, (void)key, (void)value, (void)delay_ms;
-    return SLUICE_HOST_UNSUPPORTED;
+    return publish(host, task,
+                   &(struct sluice_output){.topic = topic, .key = key, .value = value, .delay_ms = delay_ms});
+}
+
+static int host_publish_message(const struct sluice_host *host, const struct sluice_task *task,
+                                const struct sluice_output *output)
+{
+    struct sluice_output copy = {0};
+    if (output->size < offsetof(struct sluice_output, headers))
+        return SLUICE_HOST_INVALID;
+    memcpy(&copy, output, output->size < sizeof copy ? output->size : sizeof copy);
+    return publish(host, task, &copy);
 }
 
 static int host_state_get(const struct sluice_host *host, const struct sluice_task *task,
                           struct sluice_slice *value, uint64_t *version)
 {
-    (void)host, (void)task, (void)value, (void)version;
-    return SLUICE_HOST_UNSUPPORTED;
+    const struct host_task *t = task_of(task);
+    if (task->key.data == NULL)
+        return SLUICE_HOST_INVALID;
+    pthread_mutex_lock(&host_of(host)->lock);
+    *value = slice_of(t->effects.has_state ? t->effects.state : t->state);
+    pthread_mutex_unlock(&host_of(host)->lock);
+    if (version != NULL)
+        *version = t->state_version;
+    return SLUICE_HOST_OK;
+}
+
+/* Over the version that came with the task, which is what it read if it read any. */
+static int change_state(const struct sluice_host *host, const struct sluice_task *task, struct view value)
+{
+    struct host_task *t = task_of(task);
+    if (task->key.data == NULL)
+        return SLUICE_HOST_INVALID;
+    pthread_mutex_lock(&host_of(host)->lock);
+    int code = effects_state(&t->effects, t->state_version, value);
+    pthread_mutex_unlock(&host_of(host)->lock);
+    return code;
 }
 
 static int host_state_put(const struct sluice_host *host, const struct sluice_task *task,
                           struct sluice_slice value)
 {
-    (void)host, (void)task, (void)value;
-    return SLUICE_HOST_UNSUPPORTED;
+    if (value.data == NULL)
+        return SLUICE_HOST_INVALID;
+    return change_state(host, task, view_of(value.data, value.size));
+}
+
+static int host_state_remove(const struct sluice_host *host, const struct sluice_task *task)
+{
+    return change_state(host, task, view_of(NULL, 0));
 }
 
 static int host_extend(const struct sluice_host *host, const struct sluice_task *task, uint32_t ms)
@@ -148,8 +240,10 @@ static void *host_function(const struct sluice_host *host, const char *name)
         {"header", (void *)host_header},
         {"headers", (void *)host_headers},
         {"publish", (void *)host_publish},
+        {"publish_message", (void *)host_publish_message},
         {"state_get", (void *)host_state_get},
         {"state_put", (void *)host_state_put},
+        {"state_remove", (void *)host_state_remove},
         {"extend", (void *)host_extend},
         {"progress", (void *)host_progress},
     };
@@ -167,6 +261,7 @@ void host_init(struct host *h, const char *name, const char *config,
     h->seen = (struct sluice_host){
         .size = sizeof h->seen, .function = host_function, .config = config, .name = name, .host_data = h};
     h->send = send;
+    pthread_mutex_init(&h->lock, NULL);
 }
 
 /* ---- tasks ---- */
@@ -184,6 +279,8 @@ struct host_task *host_task_new(uint8_t *bytes, size_t size)
     t->bytes = bytes;
     t->id = p.task.id;
     t->headers = p.task.headers;
+    t->state_version = p.task.state_version;
+    t->state = p.task.state;
     t->topic = packet_string(p.task.topic);
     t->group = packet_string(p.task.group);
     t->idempotency_key = packet_string(p.task.idempotency_key);
@@ -213,6 +310,7 @@ void host_task_free(struct host_task *t)
     mem_free(t->topic);
     mem_free(t->group);
     mem_free(t->idempotency_key);
+    effects_clear(&t->effects);
     mem_free(t->bytes);
     mem_free(t);
 }

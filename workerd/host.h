@@ -2,11 +2,12 @@
  * What a handler sees of us: its task, and the host's functions.
  *
  * A host belongs to one child process and lives as long. Its functions may be called from any thread, with
- * tasks that are under way.
+ * tasks that are under way. What a task is to publish and to remember is gathered in it until its verdict.
  */
 #ifndef WORKERD_HOST_H
 #define WORKERD_HOST_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,9 +16,11 @@
 
 #include "base/list.h"
 #include "schemas/codec.h"
+#include "workerd/effects.h"
 
 struct host {
     struct sluice_host seen;
+    pthread_mutex_t lock; /* over the effects of all tasks */
     /* Sends a packet to the supervisor; any thread. */
     void (*send)(const struct plugin_packet *packet);
 };
@@ -32,6 +35,9 @@ struct host_task {
     struct sluice_task seen;
     uint64_t id;
     struct view headers;
+    struct view state; /* as it was when the task was handed out */
+    uint64_t state_version;
+    struct effects effects; /* under the host's lock until the entry point has returned */
     atomic_bool cancelled;
     _Atomic uint64_t deadline_ms; /* monotonic; UINT64_MAX until it runs */
     uint8_t *bytes;               /* the packet, ours */

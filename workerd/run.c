@@ -17,6 +17,7 @@
 #include "schemas/errors.h"
 #include "workerd/figures.h"
 #include "workerd/pool.h"
+#include "workerd/refusal.h"
 #include "workerd/supervise.h"
 #include "workerd/text.h"
 
@@ -58,7 +59,9 @@ struct run {
     size_t fds_cap;
     bool connected;
     uint64_t last_id;
-    size_t tasks_n; /* not freed */
+    size_t tasks_n;       /* not freed */
+    size_t effects_bytes; /* of all tasks */
+    struct conflicts conflicts;
 
     /* outcomes for the source, and those it had no room for */
     struct outcome **sending, **refused;
@@ -96,17 +99,50 @@ static void send_outcome(struct run *r, struct task *t, struct outcome *o, enum 
     push_outcome(&r->sending, &r->sending_n, &r->sending_cap, o);
 }
 
+static void drop_effects(struct run *r, struct task *t)
+{
+    if (t->effects != NULL)
+        r->effects_bytes -= t->effects->bytes;
+    effects_free(t->effects);
+    t->effects = NULL;
+}
+
+/* What is to become of a task whose lease need not be extended any more. Takes the texts. */
+static void conclude(struct handler *h, struct task *t, enum outcome_verb verb, uint64_t *counter,
+                     char *reason, char *error)
+{
+    t->counter = counter;
+    t->reason = reason;
+    t->error = error;
+    send_outcome(h->run, t, &t->settle, verb);
+}
+
+/* Its lease is extended in its turn, which is soon: it is among the oldest. */
+static void hold(struct handler *h, struct task *t)
+{
+    struct list_node *at = list_first(&h->held);
+    while (at != NULL && container_of(at, struct task, held)->leased_ms < t->leased_ms)
+        at = list_after(&h->held, at);
+    if (at != NULL)
+        list_insert_before(at, &t->held);
+    else
+        list_push_back(&h->held, &t->held);
+    h->held_n++;
+}
+
+static void unhold(struct handler *h, struct task *t)
+{
+    list_remove(&t->held);
+    h->held_n--;
+}
+
 /* The last word on a task: it is out of our hands once this is answered. Takes the texts. */
 static void settle(struct handler *h, struct task *t, enum outcome_verb verb, uint64_t *counter, char *reason,
                    char *error)
 {
     list_remove(&t->place);
-    list_remove(&t->held);
-    h->held_n--;
-    t->counter = counter;
-    t->reason = reason;
-    t->error = error;
-    send_outcome(h->run, t, &t->settle, verb);
+    unhold(h, t);
+    conclude(h, t, verb, counter, reason, error);
 }
 
 static void judge(struct handler *h, const struct task *t, enum breaker_verdict verdict);
@@ -193,11 +229,18 @@ static void step_breaker(struct handler *h)
 
 /* ---- outcomes, to the source ---- */
 
+static struct handler *handler_of(struct run *r, const struct task *t)
+{
+    return &r->handlers[t->handler];
+}
+
 static void flush_outcomes(struct run *r)
 {
     if (r->refused_n > 0 && r->again_ms <= r->now_ms) {
-        for (size_t i = 0; i < r->refused_n; i++)
+        for (size_t i = 0; i < r->refused_n; i++) {
+            unhold(handler_of(r, r->refused[i]->task), r->refused[i]->task);
             push_outcome(&r->sending, &r->sending_n, &r->sending_cap, r->refused[i]);
+        }
         r->refused_n = 0;
     }
     size_t n = r->sending_n;
@@ -208,17 +251,13 @@ static void flush_outcomes(struct run *r)
 
 /* ---- answers of the source ---- */
 
-static struct handler *handler_of(struct run *r, const struct task *t)
-{
-    return &r->handlers[t->handler];
-}
-
 static void free_if_over(struct run *r, struct task *t)
 {
     if (!t->settled || t->extend.under_way)
         return;
     mem_free(t->reason);
     mem_free(t->error);
+    drop_effects(r, t);
     r->source->task_free(r->source, t);
     r->tasks_n--;
 }
@@ -234,22 +273,87 @@ static void on_extended(struct run *r, struct task *t, int code)
     pool_cancel(&handler_of(r, t)->pool, t);
 }
 
+/* Its outcome is given again soon. Until then its lease is kept, and its place: nothing is fetched in its
+   stead. */
+static void give_again(struct handler *h, struct task *t, int code)
+{
+    struct run *r = h->run;
+    if (!t->refused && code != E_QUEUE_FULL)
+        log_warn("outcome refused for now handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64
+                 " error=%s",
+                 h->config->name, h->config->topic, t->partition, t->offset,
+                 LOG_STR(t->settle.text != NULL ? t->settle.text : error_name(code)));
+    t->refused = true;
+    t->settle.under_way = true;
+    if (r->refused_n == 0)
+        r->again_ms = r->now_ms + SETTLE_AGAIN_MS;
+    push_outcome(&r->refused, &r->refused_n, &r->refused_cap, &t->settle);
+    hold(h, t);
+}
+
+static void run_again(struct handler *h, struct task *t)
+{
+    drop_effects(h->run, t);
+    judge(h, t, BREAKER_MUTE);
+    conclude(h, t, OUTCOME_RELEASE, &h->counts.conflicts, NULL, NULL);
+}
+
+/* The work was done, but not what follows from it. */
+static void fail_unit(struct handler *h, struct task *t, int code)
+{
+    struct buf why = {0};
+    if (code == E_CONFLICT)
+        buf_putf(&why, "the state of its key was changed by others %d times in a row", CONFLICTS_MAX);
+    else
+        buf_putf(&why, "%s", t->settle.text != NULL ? t->settle.text : error_text(code));
+    drop_effects(h->run, t);
+    t->delay_ms = OUTCOME_BACKOFF;
+    conclude(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(buf_view(&why)));
+    log_failure(h, t, "refused");
+    judge(h, t, BREAKER_FAILED);
+    buf_free(&why);
+}
+
+static void lose(struct handler *h, struct task *t, int code)
+{
+    t->settled = true;
+    h->answered += t->counter != &h->counts.given_back;
+    h->counts.lost++;
+    if (t->effects != NULL)
+        judge(h, t, BREAKER_MUTE);
+    log_line(code == E_LEASE_LOST || code == E_SESSION_EXPIRED ? LOG_INFO : LOG_ERROR,
+             "outcome not taken handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+             h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
+}
+
 static void on_settled(struct run *r, struct task *t, int code)
 {
     struct handler *h = handler_of(r, t);
-    if (code == E_QUEUE_FULL) {
-        t->settle.under_way = true;
-        push_outcome(&r->refused, &r->refused_n, &r->refused_cap, &t->settle);
-        r->again_ms = r->now_ms + SETTLE_AGAIN_MS;
-        return;
+    if (code == 0) {
+        t->settled = true;
+        h->answered += t->counter != &h->counts.given_back;
+        ++*t->counter;
+        if (t->effects != NULL)
+            judge(h, t, BREAKER_OK);
+        if (t->settle.verb != OUTCOME_RELEASE)
+            conflicts_forget(&r->conflicts, t);
+    } else {
+        switch (refusal_judge(&r->conflicts, t, t->settle.verb, code)) {
+        case REFUSAL_AGAIN:
+            give_again(h, t, code);
+            break;
+        case REFUSAL_RELEASE:
+            run_again(h, t);
+            break;
+        case REFUSAL_FAIL:
+            fail_unit(h, t, code);
+            break;
+        case REFUSAL_LOST:
+            lose(h, t, code);
+        }
     }
-    t->settled = true;
-    h->answered += t->counter != &h->counts.given_back;
-    ++*(code == 0 ? t->counter : &h->counts.lost);
-    if (code != 0)
-        log_line(code == E_LEASE_LOST || code == E_SESSION_EXPIRED ? LOG_INFO : LOG_ERROR,
-                 "outcome not taken handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
-                 h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
+    mem_free(t->settle.text);
+    t->settle.text = NULL;
 }
 
 static void on_fetched(struct run *r, struct fetched *f)
@@ -328,8 +432,11 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
     h->finished += p->verdict.verdict != PLUGIN_BACK;
     switch (p->verdict.verdict) {
     case PLUGIN_ACK:
+        t->effects = effects_of(p);
+        h->run->effects_bytes += t->effects != NULL ? t->effects->bytes : 0;
         settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
-        judge(h, t, BREAKER_OK);
+        if (t->effects == NULL) /* else the broker's answer is part of the verdict */
+            judge(h, t, BREAKER_OK);
         return;
     case PLUGIN_PARK:
         settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason),
@@ -382,7 +489,14 @@ static void dispatch(struct handler *h)
     while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool)) != NULL) {
         struct task *t = container_of(list_pop_front(&h->waiting), struct task, place);
         struct err e;
-        if (child_send(c, t, h->run->now_ms, &e) != 0) {
+        int code = child_send(c, t, h->run->now_ms, &e);
+        if (code == E_TOO_LARGE) { /* with its state: no other child could take it either */
+            h->finished++;
+            t->delay_ms = OUTCOME_BACKOFF;
+            settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(view_of_str(e.text)));
+            log_failure(h, t, "too large");
+            judge(h, t, BREAKER_MUTE);
+        } else if (code != 0) {
             log_warn("cannot hand over a task handler=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
                      h->config->name, t->partition, t->offset, LOG_STR(e.text));
             release(h, t);
@@ -393,11 +507,11 @@ static void dispatch(struct handler *h)
 }
 
 /* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child
-   has nothing to do. */
+   has nothing to do. Not while what tasks publish, and the broker has not taken, fills the memory. */
 static void ask(struct handler *h)
 {
     uint32_t all = pool_places(&h->pool);
-    if (h->asked || h->held_n >= all)
+    if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
         return;
     uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
     const struct child *c = pool_least_busy(&h->pool);
@@ -488,9 +602,9 @@ static void log_counts(const struct run *r)
     for (size_t i = 0; i < r->config->handlers_n; i++) {
         const struct run_counts *n = &r->handlers[i].counts;
         log_info("drained handler=%s done=%" PRIu64 " retried=%" PRIu64 " parked=%" PRIu64 " crashed=%" PRIu64
-                 " given_back=%" PRIu64 " lost=%" PRIu64,
+                 " given_back=%" PRIu64 " lost=%" PRIu64 " conflicts=%" PRIu64,
                  r->config->handlers[i].name, n->done, n->retried, n->parked, n->crashed, n->given_back,
-                 n->lost);
+                 n->lost, n->conflicts);
     }
 }
 
@@ -718,8 +832,8 @@ static void forget_tasks(struct handler *h)
     for (struct list_node *n; (n = list_pop_front(&h->held)) != NULL;) {
         struct task *t = container_of(n, struct task, held);
         list_remove(&t->place);
-        if (!t->extend.under_way)
-            h->run->source->task_free(h->run->source, t);
+        t->settled = true;
+        free_if_over(h->run, t);
     }
 }
 

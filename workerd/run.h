@@ -54,6 +54,7 @@ struct run_counts {
     uint64_t done, retried, parked, crashed;
     uint64_t given_back; /* not started, or not finished when the grace ended */
     uint64_t lost;       /* the broker did not take the outcome: they go to somebody else */
+    uint64_t conflicts;  /* run again, as another had changed the state of their key */
 };
 
 struct run;

@@ -23,6 +23,7 @@
 #include "base/buf.h"
 #include "base/inbox.h"
 #include "base/list.h"
+#include "workerd/effects.h"
 
 enum event_kind { EVENT_FETCHED, EVENT_SETTLED, EVENT_CONNECTED, EVENT_LAGGED };
 
@@ -38,8 +39,9 @@ enum outcome_verb { OUTCOME_ACK, OUTCOME_NACK, OUTCOME_PARK, OUTCOME_RELEASE, OU
 struct outcome {
     struct event event; /* SETTLED */
     struct task *task;
-    enum outcome_verb verb;
-    int code;       /* answer: 0, or an enum error_code */
+    enum outcome_verb verb; /* an ACK comes with the task's effects, in one atomic unit */
+    int code;               /* answer: 0, or an enum error_code */
+    char *text; /* answer: what of the effects was refused, for people; NULL: nothing to say; the taker's */
     bool under_way; /* given to the source and not answered */
 };
 
@@ -53,18 +55,22 @@ struct task {
     uint64_t timestamp_ms, append_time_ms;
     struct view key, value, headers; /* lent */
     uint64_t leased_ms;              /* monotonic: when its lease began */
+    uint64_t state_version;          /* of its key's state in the group; 0: none came with it */
+    struct view state;               /* lent */
 
     /* the supervisor's */
     uint64_t id;            /* names it in the pipe; from 1 */
     struct list_node place; /* among those waiting, or those of a child */
     struct list_node held;  /* among all of the handler that have no outcome yet */
     struct outcome settle, extend;
-    char *reason, *error; /* texts of `settle`; may be NULL */
-    uint32_t delay_ms;    /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
-    uint64_t *counter;    /* what it counts as once `settle` is answered */
-    uint64_t began_ms;    /* monotonic: it is, or was, the running one since then; 0: it never was */
-    bool lost;            /* the broker gave it to somebody else */
-    bool settled;         /* `settle` was answered */
+    char *reason, *error;    /* texts of `settle`; may be NULL */
+    uint32_t delay_ms;       /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
+    struct effects *effects; /* of `settle` with ACK: outputs and state; NULL: none */
+    uint64_t *counter;       /* what it counts as once `settle` is answered */
+    uint64_t began_ms;       /* monotonic: it is, or was, the running one since then; 0: it never was */
+    bool lost;               /* the broker gave it to somebody else */
+    bool refused;            /* `settle` was, for now */
+    bool settled;            /* `settle` was answered */
 };
 
 enum { OUTCOME_BACKOFF = UINT32_MAX };
@@ -94,8 +100,8 @@ struct source {
     /* Asks for up to `places` tasks (1 or more) of a handler. Of each handler one ask is under way at a
        time. */
     void (*ask)(struct source *s, uint32_t handler, uint32_t places);
-    /* Sends outcomes (1 or more), which are then under way. Each is answered, at once or later; QUEUE_FULL:
-       nothing was done, it may be given again. */
+    /* Sends outcomes (1 or more), which are then under way. Each is answered, at once or later; what then
+       becomes of its task is in refusal.h. The effects stay the task's, and may be given again. */
     void (*settle)(struct source *s, struct outcome *const *outcomes, size_t count);
     void (*task_free)(struct source *s, struct task *t);
     /* Nothing will be asked any more: an ask that is under way is to be answered soon. */

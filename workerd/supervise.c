@@ -474,6 +474,8 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
                                                          .key = t->key,
                                                          .value = t->value,
                                                          .headers = t->headers,
+                                                         .state_version = t->state_version,
+                                                         .state = t->state,
                                                          .idempotency_key = buf_view(&idempotency)}},
                         e);
     buf_free(&idempotency);

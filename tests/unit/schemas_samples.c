@@ -1009,6 +1009,10 @@ SEE(plugin_output)
     BYTES(value);
     BYTES(headers);
     U64(delay_ms);
+    BYTES(message_id);
+    U64(timestamp_ms);
+    U32(ttl_ms);
+    U8(priority);
 }
 
 void see_packet(struct see *v, struct plugin_packet *s)
@@ -1038,6 +1042,8 @@ void see_packet(struct see *v, struct plugin_packet *s)
         BYTES(task.value);
         BYTES(task.headers);
         BYTES(task.idempotency_key);
+        U64(task.state_version);
+        BYTES(task.state);
         break;
     case PLUGIN_CANCEL:
         U64(cancel.id);
@@ -1064,6 +1070,7 @@ void see_packet(struct see *v, struct plugin_packet *s)
             break;
         U64(verdict.state_version);
         BYTES(verdict.state);
+        BOOL(verdict.state_remove);
         break;
     case PLUGIN_LOG:
         U8(log.level);

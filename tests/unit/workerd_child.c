@@ -211,12 +211,40 @@ static void the_handler_reads_headers(void **state)
     buf_free(&headers);
 }
 
-static void what_comes_later_says_unsupported(void **state)
+static void what_the_host_does_not_have_is_null(void **state)
 {
     (void)state;
     start_obedient();
-    say_task(1, "unsupported");
+    say_task(1, "unknown");
     hear_verdict(1, PLUGIN_ACK);
+}
+
+static void outputs_and_state_come_with_an_ack_and_with_nothing_else(void **state)
+{
+    (void)state;
+    start_obedient();
+    say(&(struct plugin_packet){.kind = PLUGIN_TASK,
+                                .task = {.id = 1,
+                                         .key = VIEW_LIT("k1"),
+                                         .value = VIEW_LIT("publish audit count"),
+                                         .state_version = 77,
+                                         .state = VIEW_LIT("41")}});
+    say_task(2, "publish audit retry");
+    say_task(3, "publish audit park too-blue");
+    say_task(4, "publish audit bad 7");
+    struct plugin_packet p = hear_verdict(1, PLUGIN_ACK);
+    assert_int_equal(p.verdict.outputs_n, 1);
+    assert_true(view_eq(p.verdict.outputs[0].topic, VIEW_LIT("audit")));
+    assert_true(view_eq(p.verdict.outputs[0].key, VIEW_LIT("k1")));
+    assert_true(view_eq(p.verdict.outputs[0].value, VIEW_LIT("count")));
+    assert_true(p.verdict.has_state && !p.verdict.state_remove);
+    assert_int_equal(p.verdict.state_version, 77);
+    assert_true(view_eq(p.verdict.state, VIEW_LIT("42")));
+    for (uint64_t id = 2; id <= 4; id++) {
+        p = hear_verdict(id, id == 3 ? PLUGIN_PARK : PLUGIN_RETRY);
+        assert_int_equal(p.verdict.outputs_n, 0);
+        assert_false(p.verdict.has_state);
+    }
 }
 
 static void logging_and_progress_reach_the_supervisor(void **state)
@@ -393,7 +421,8 @@ int main(void)
         TALK(a_return_that_is_no_verdict_is_a_retry_that_says_so),
         TALK(the_handler_knows_its_task),
         TALK(the_handler_reads_headers),
-        TALK(what_comes_later_says_unsupported),
+        TALK(what_the_host_does_not_have_is_null),
+        TALK(outputs_and_state_come_with_an_ack_and_with_nothing_else),
         TALK(logging_and_progress_reach_the_supervisor),
         TALK(a_cancelled_task_that_did_not_begin_comes_back),
         TALK(a_cancelled_task_that_runs_is_told),

@@ -17,7 +17,10 @@
  *     header NAME                  parks with that header's value as the reason
  *     headers                      parks with all of them, as NAME=VALUE;, as the error
  *     task                         parks with what it knows of its task as the error
- *     unsupported                  acks if what comes later says so
+ *     publish TOPIC WORD..         publishes what comes behind TOPIC, under the task's key, and then does it
+ *     count [PATH]                 the state of its key is a number, which it makes one more; waits at the gate between
+ *     forget                       takes that state away
+ *     unknown                      acks if the host knows no "teleport", and refuses to extend by nothing
  *
  * Its configuration: {"fail_unless": PATH} makes its start fail while that file is missing, and creates it.
  */
@@ -110,16 +113,26 @@ static void describe(const struct sluice_task *t, struct sluice_verdict *v)
              (unsigned long long)t->timestamp_ms, (unsigned long long)t->append_time_ms, t->idempotency_key);
 }
 
-static int later(const struct sluice_host *host, const struct sluice_task *task)
+static int count(const struct sluice_host *host, const struct sluice_task *task, const char *gate,
+                 struct sluice_verdict *v)
 {
-    struct sluice_slice none = {NULL, 0};
+    struct sluice_slice state;
+    char text[24];
     uint64_t version;
-    return HOST(sluice_publish_output_fn, "publish")(host, task, "t", none, none, 0) ==
-                       SLUICE_HOST_UNSUPPORTED &&
-                   HOST(sluice_state_get_fn, "state_get")(host, task, &none, &version) ==
-                       SLUICE_HOST_UNSUPPORTED &&
-                   HOST(sluice_state_put_fn, "state_put")(host, task, none) == SLUICE_HOST_UNSUPPORTED &&
-                   HOST(sluice_extend_fn, "extend")(host, task, 0) == SLUICE_HOST_INVALID &&
+    int code = HOST(sluice_state_get_fn, "state_get")(host, task, &state, &version);
+    snprintf(text, sizeof text, "%.*s", (int)state.size, state.data != NULL ? (const char *)state.data : "");
+    snprintf(text, sizeof text, "%d", atoi(text) + 1);
+    if (gate[0] != '\0')
+        hold(gate);
+    if (code == SLUICE_HOST_OK)
+        code = HOST(sluice_state_put_fn, "state_put")(host, task, (struct sluice_slice){text, strlen(text)});
+    snprintf(v->reason, sizeof v->reason, "host-%d", code);
+    return code == SLUICE_HOST_OK ? SLUICE_VERDICT_ACK : SLUICE_VERDICT_PARK;
+}
+
+static int unknown(const struct sluice_host *host, const struct sluice_task *task)
+{
+    return HOST(sluice_extend_fn, "extend")(host, task, 0) == SLUICE_HOST_INVALID &&
                    host->function(host, "teleport") == NULL
                ? SLUICE_VERDICT_ACK
                : SLUICE_VERDICT_PARK;
@@ -138,6 +151,19 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
     if (process != (void *)host || v->size != sizeof *v || task->size != sizeof *task)
         return 99;
 
+    if (strcmp(word, "publish") == 0) {
+        const char *topic = strsep(&at, " ");
+        if (at == NULL || HOST(sluice_publish_output_fn, "publish")(
+                              host, task, topic, task->key, (struct sluice_slice){at, strlen(at)}, 0) != 0)
+            return 99;
+        word = strsep(&at, " ");
+        rest = at != NULL ? at : "";
+    }
+    if (strcmp(word, "count") == 0)
+        return count(host, task, rest, v);
+    if (strcmp(word, "forget") == 0)
+        return HOST(sluice_state_remove_fn, "state_remove")(host, task) == 0 ? SLUICE_VERDICT_ACK
+                                                                             : SLUICE_VERDICT_PARK;
     if (strcmp(word, "ack") == 0)
         return SLUICE_VERDICT_ACK;
     if (strcmp(word, "bad") == 0)
@@ -191,8 +217,8 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
         HOST(sluice_progress_fn, "progress")(host, task, 50, rest);
         return SLUICE_VERDICT_ACK;
     }
-    if (strcmp(word, "unsupported") == 0)
-        return later(host, task);
+    if (strcmp(word, "unknown") == 0)
+        return unknown(host, task);
     if (strcmp(word, "header") == 0) {
         struct sluice_slice found = HOST(sluice_header_fn, "header")(host, task, rest);
         snprintf(v->reason, sizeof v->reason, "%.*s", (int)found.size, (const char *)found.data);

@@ -29,6 +29,11 @@ struct message {
     unsigned grants, acked, nacked, parked, released, extended;
     uint32_t delay_ms; /* of the last nack */
     int extend_code;   /* answer to an EXTEND */
+    int ack_code;      /* answer to the next `refusals` acks, with the text `why` */
+    unsigned refusals;
+    const char *why;
+    unsigned outputs; /* that came with acks */
+    char output[64];  /* TOPIC=VALUE of the last */
     char reason[128], error[512];
 };
 
@@ -50,6 +55,9 @@ static struct {
     bool stopped;
     bool again; /* what is nacked comes again at once */
     struct event connected;
+    /* The state of the one key that all messages have; version 0: none. */
+    uint64_t state_version;
+    char state[64];
 } fake;
 
 static void answer_ask(uint32_t handler)
@@ -66,6 +74,9 @@ static void answer_ask(uint32_t handler)
             .handler = handler,
             .attempt = 1 + m->nacked,
             .offset = i,
+            .key = VIEW_LIT("k"),
+            .state_version = fake.state_version,
+            .state = fake.state_version != 0 ? view_of_str(mem_strdup(fake.state)) : view_of(NULL, 0),
             .value = view_of(m->value, m->size),
             .leased_ms = clock_mono_ms(),
         };
@@ -92,11 +103,40 @@ static void fake_ask(struct source *s, uint32_t handler, uint32_t places)
     answer_ask(handler);
 }
 
+/* Whole or absent: the outputs and the state of an ack. Returns its answer. */
+static int take_effects(struct message *m, const struct effects *x)
+{
+    if (x == NULL)
+        return 0;
+    if (x->has_state && x->state_version != fake.state_version)
+        return E_CONFLICT;
+    for (uint32_t i = 0; i < x->outputs_n; i++, m->outputs++) {
+        const struct plugin_output *out = &x->outputs[i];
+        snprintf(m->output, sizeof m->output, "%.*s=%.*s", (int)out->topic.size,
+                 (const char *)out->topic.data, (int)out->value.size, (const char *)out->value.data);
+    }
+    if (x->has_state) {
+        fake.state_version = x->state_remove ? 0 : fake.state_version + 1000;
+        snprintf(fake.state, sizeof fake.state, "%.*s", (int)x->state.size,
+                 x->state.data != NULL ? (const char *)x->state.data : "");
+    }
+    return 0;
+}
+
 static void take_outcome(struct outcome *o)
 {
     struct message *m = container_of(o->task, struct owned, task)->message;
     const struct task *t = o->task;
     o->code = 0;
+    if (o->verb == OUTCOME_ACK) {
+        bool refused = m->refusals > 0 && m->refusals--;
+        o->code = refused ? m->ack_code : take_effects(m, t->effects);
+        o->text = refused && m->why != NULL ? mem_strdup(m->why) : NULL;
+        if (o->code != 0)
+            return;
+    } else if (o->verb != OUTCOME_EXTEND) {
+        assert_null(t->effects);
+    }
     switch (o->verb) {
     case OUTCOME_ACK:
         m->acked++;
@@ -143,6 +183,7 @@ static void fake_settle(struct source *s, struct outcome *const *outcomes, size_
 static void fake_task_free(struct source *s, struct task *t)
 {
     (void)s;
+    mem_free((void *)t->state.data);
     mem_free(container_of(t, struct owned, task));
     fake.tasks--;
 }
@@ -346,6 +387,132 @@ static void outcomes_that_find_no_room_are_given_again(void **state)
     UNTIL(a->over && b->over);
     assert_int_equal(a->acked, 1);
     assert_int_equal(b->nacked, 1);
+    drain();
+}
+
+/* ---- outputs and state ---- */
+
+static void outputs_and_state_reach_the_broker_with_the_ack(void **state)
+{
+    (void)state;
+    struct message *a = add("publish out ack"), *b = add("count");
+    start();
+    UNTIL(a->over && b->over);
+    assert_int_equal(a->outputs, 1);
+    assert_string_equal(a->output, "out=ack");
+    assert_string_equal(fake.state, "1");
+    struct message *c = add("publish sum count");
+    UNTIL(c->over);
+    assert_string_equal(c->output, "sum=count");
+    assert_string_equal(fake.state, "2");
+    struct message *d = add("forget");
+    UNTIL(d->over);
+    assert_int_equal(fake.state_version, 0);
+    drain();
+    assert_int_equal(run_counts(run, 0)->done, 4);
+}
+
+static void what_is_not_acknowledged_publishes_nothing(void **state)
+{
+    (void)state;
+    static const char *const values[] = {"publish out retry", "publish out park x", "publish out segv",
+                                         "publish out bad 9"};
+    for (size_t i = 0; i < ARRAY_LEN(values); i++)
+        add(values[i]);
+    start();
+    for (size_t i = 0; i < ARRAY_LEN(values); i++)
+        UNTIL(fake.messages[i].over); /* the source has seen to it that no outcome but an ack has any */
+    for (size_t i = 0; i < ARRAY_LEN(values); i++)
+        assert_int_equal(fake.messages[i].outputs, 0);
+}
+
+static void a_state_that_another_changed_has_the_task_run_again_uncounted(void **state)
+{
+    (void)state;
+    char value[90];
+    snprintf(value, sizeof value, "publish out count %s", gate.path);
+    struct message *m = add(value);
+    start();
+    UNTIL(gate_reached(&gate)); /* it has read that there is none */
+    fake.state_version = 5;
+    snprintf(fake.state, sizeof fake.state, "10");
+    gate_pass(&gate);
+    gate_pass(&gate);
+    UNTIL(m->over);
+    assert_int_equal(m->acked, 1);
+    assert_int_equal(m->nacked, 0);
+    assert_int_equal(m->released, 1);
+    assert_int_equal(m->outputs, 1);
+    assert_string_equal(fake.state, "11");
+    drain();
+    assert_int_equal(run_counts(run, 0)->conflicts, 1);
+    assert_int_equal(run_counts(run, 0)->done, 1);
+    assert_int_equal(run_counts(run, 0)->lost, 0);
+}
+
+static void a_task_does_not_spin_on_a_state_that_always_changes(void **state)
+{
+    (void)state;
+    struct message *m = add("count");
+    m->ack_code = E_CONFLICT;
+    m->refusals = 1000;
+    start();
+    UNTIL(m->over);
+    assert_int_equal(m->nacked, 1);
+    assert_int_equal(m->released, 15);
+    assert_string_equal(m->error, "the state of its key was changed by others 16 times in a row");
+    assert_int_equal(m->delay_ms, OUTCOME_BACKOFF);
+}
+
+static void an_output_that_cannot_be_is_a_failure_that_says_why(void **state)
+{
+    (void)state;
+    struct message *m = add("publish nowhere ack"), *n = add("publish out ack");
+    m->ack_code = E_TOPIC_NOT_FOUND;
+    m->refusals = 1;
+    m->why = "output to 'nowhere': no such topic";
+    n->ack_code = E_TOO_LARGE;
+    n->refusals = 1;
+    start();
+    UNTIL(m->over && n->over);
+    assert_int_equal(m->nacked, 1);
+    assert_string_equal(m->error, "output to 'nowhere': no such topic");
+    assert_int_equal(m->delay_ms, OUTCOME_BACKOFF);
+    assert_string_equal(n->error, "larger than the limit");
+    drain();
+    assert_int_equal(run_counts(run, 0)->retried, 2);
+    assert_int_equal(run_counts(run, 0)->lost, 0);
+}
+
+static void what_is_refused_for_load_is_given_again_and_its_lease_kept(void **state)
+{
+    (void)state;
+    handlers[0].lease_ms = 300;
+    struct message *m = add("publish out ack"), *plain = add("ack");
+    m->ack_code = plain->ack_code = E_OVERLOADED;
+    m->refusals = plain->refusals = 1000;
+    start();
+    UNTIL(m->extended >= 3 && plain->extended >= 3);
+    assert_false(m->over);
+    m->refusals = plain->refusals = 0;
+    UNTIL(m->over && plain->over);
+    assert_int_equal(m->acked, 1);
+    assert_int_equal(m->outputs, 1);
+    assert_int_equal(m->grants, 1);
+    assert_int_equal(m->nacked + m->released + plain->nacked + plain->released, 0);
+    drain();
+}
+
+static void a_unit_whose_lease_is_lost_is_counted_and_left_to_who_has_it(void **state)
+{
+    (void)state;
+    struct message *m = add("publish out ack"), *n = add("ack");
+    m->ack_code = E_LEASE_LOST;
+    m->refusals = 1;
+    start();
+    UNTIL(n->over && run_counts(run, 0)->lost == 1);
+    assert_int_equal(m->outputs, 0);
+    assert_int_equal(m->nacked + m->released, 0);
     drain();
 }
 
@@ -769,6 +936,13 @@ int main(void)
         RUN(a_message_of_any_size_reaches_its_handler),
         RUN(no_more_is_leased_than_the_children_have_places_for),
         RUN(outcomes_that_find_no_room_are_given_again),
+        RUN(outputs_and_state_reach_the_broker_with_the_ack),
+        RUN(what_is_not_acknowledged_publishes_nothing),
+        RUN(a_state_that_another_changed_has_the_task_run_again_uncounted),
+        RUN(a_task_does_not_spin_on_a_state_that_always_changes),
+        RUN(an_output_that_cannot_be_is_a_failure_that_says_why),
+        RUN(what_is_refused_for_load_is_given_again_and_its_lease_kept),
+        RUN(a_unit_whose_lease_is_lost_is_counted_and_left_to_who_has_it),
         RUN(a_crash_costs_its_task_one_delivery_and_the_others_none),
         RUN(a_crash_tells_its_last_words),
         RUN(what_another_child_can_take_is_not_given_back),

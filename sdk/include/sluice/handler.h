@@ -70,7 +70,7 @@ enum sluice_log_level { SLUICE_LOG_DEBUG = 0, SLUICE_LOG_INFO = 1, SLUICE_LOG_WA
 
 /* Returned by the host's functions. */
 enum sluice_host_code { SLUICE_HOST_OK = 0, SLUICE_HOST_UNSUPPORTED = 6, SLUICE_HOST_INVALID = 2, SLUICE_HOST_TOO_LARGE = 12,
-                        SLUICE_HOST_CONFLICT = 61 };
+                        SLUICE_HOST_CONFLICT = 61, SLUICE_HOST_NO_MEMORY = 3 };
 
 /* The host. `function` gives a host function by name, NULL where it has none; cast it to the type named below. Good for the life
  * of the process, from any of its threads. */
@@ -93,13 +93,35 @@ typedef struct sluice_slice sluice_header_fn(const struct sluice_host *host, con
 /* "headers": walks all; *pos starts at 0; false at the end. Name and value are lent, the name has no final zero */
 typedef bool sluice_headers_fn(const struct sluice_host *host, const struct sluice_task *task, size_t *pos,
                                struct sluice_slice *name, struct sluice_slice *value);
-/* "publish": an output, sent with the verdict ACK and only then. The bytes are copied. key absent: round robin */
+/* "publish": an output, sent with the verdict ACK and only then. The bytes are copied. key absent: all of a task's such outputs
+ * to a topic go to one of its partitions. TOO_LARGE: the key is over 4 KiB, or this would be more than 4,096 outputs or, with the
+ * state, 32 MiB of a task; nothing is taken then */
 typedef int sluice_publish_output_fn(const struct sluice_host *host, const struct sluice_task *task, const char *topic,
                                      struct sluice_slice key, struct sluice_slice value, uint64_t delay_ms);
-/* "state_get", "state_put": the state row of the task's own key; written with the verdict if nobody changed it since */
+/* "publish_message": the same with everything that a message can have. Fields left zero take their default */
+struct sluice_output_header { const char *name; struct sluice_slice value; };
+struct sluice_output {
+    size_t size;                      /* sizeof as the handler was compiled */
+    const char *topic;
+    struct sluice_slice key, value;   /* value absent: a tombstone */
+    const struct sluice_output_header *headers;
+    size_t headers_count;             /* at most 64, 16 KiB in all */
+    uint64_t delay_ms;                /* 0: now */
+    uint64_t timestamp_ms;            /* 0: when it is committed */
+    uint32_t ttl_ms;                  /* 0: none */
+    uint8_t priority;                 /* 0 to 9 */
+    const char *message_id;           /* NULL: none. Stored once within the topic's dedup window, whoever else publishes it */
+};
+typedef int sluice_publish_message_fn(const struct sluice_host *host, const struct sluice_task *task,
+                                      const struct sluice_output *output);
+/* "state_get", "state_put", "state_remove": the state row of the task's own key in its group; written with the verdict ACK, and only
+ * if nobody else changed it since it was read: else the task is run again with what it is then, and that counts as no failure.
+ * A task without a key has no state: INVALID. get: what was put in this task, else what was there when it was handed out; absent, with
+ * version 0, if there is none. Lent until the next put or remove of this task, or its end. put: copied, TOO_LARGE as with publish */
 typedef int sluice_state_get_fn(const struct sluice_host *host, const struct sluice_task *task, struct sluice_slice *value,
                                 uint64_t *version);
 typedef int sluice_state_put_fn(const struct sluice_host *host, const struct sluice_task *task, struct sluice_slice value);
+typedef int sluice_state_remove_fn(const struct sluice_host *host, const struct sluice_task *task);
 /* "extend": ask for more time than `timeout`, in ms from now */
 typedef int sluice_extend_fn(const struct sluice_host *host, const struct sluice_task *task, uint32_t ms);
 /* "progress": for people who look */
