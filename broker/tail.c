@@ -23,12 +23,13 @@ struct ring {
     struct kept *at[];
 };
 
-/* Of each partition there is one of these, and of most no batch. */
+/* Of each partition there is one of these, and of most no batch: so it is kept to 16 bytes. */
 struct part {
-    uint64_t start;
-    struct ring *ring; /* NULL: none */
-    enum store_family family;
+    uint64_t start : 56; /* 2,000 years at a million messages a second */
+    uint64_t family : 8; /* enum store_family */
+    struct ring *ring;   /* NULL: none */
 };
+_Static_assert(sizeof(struct part) == 16 && FAM_COUNT <= 256, "of 100,000 partitions there are 100,000");
 
 struct tail {
     pthread_mutex_t lock;
@@ -119,7 +120,7 @@ void tail_partition(struct tail *t, const struct effect_partition *fx)
             table_put(&t->parts, fx->partition, p);
         }
         p->family = fx->family;
-        p->start = fx->start;
+        p->start = fx->start & (UINT64_MAX >> 8);
     }
     pthread_mutex_unlock(&t->lock);
 }

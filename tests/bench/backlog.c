@@ -25,10 +25,11 @@ struct backlog {
 
 /* ---------------------------------------------------------------- the backlog */
 
+/* In batches as those of the other side: a receive reads and checks whole batches, so larger ones would be what is measured. */
 static int fill_to(struct backlog *x, uint64_t messages, struct err *e)
 {
     struct outcome out = {0};
-    struct work w = {.size = x->work.size, .durability = x->work.durability, .batch = 1000, .window = 8, .connections = 1,
+    struct work w = {.size = x->work.size, .durability = x->work.durability, .batch = x->work.batch, .window = 8, .connections = 1,
                      .messages = messages - stage_count(&x->stage), .seed = x->work.seed, .progress = true};
     return stage_publish(&x->stage, &w, false, &out, e);
 }
