@@ -80,8 +80,8 @@ add_library(dep_threads INTERFACE IMPORTED GLOBAL)
 target_link_libraries(dep_threads INTERFACE Threads::Threads)
 add_library(dep::threads ALIAS dep_threads)
 
-# cmocka is for the tests only, so a machine that just builds and runs does without.
-option(SLUICE_TESTS "Build the tests (needs cmocka: scripts/deps.sh --test)" ON)
+# cmocka and rustc are for the tests only, so a machine that just builds and runs does without.
+option(SLUICE_TESTS "Build the tests (needs cmocka and rustc: scripts/deps.sh --test)" ON)
 if(SLUICE_TESTS)
     pkg_check_modules(DEP_cmocka QUIET IMPORTED_TARGET GLOBAL cmocka)
     if(NOT DEP_cmocka_FOUND)
@@ -91,4 +91,10 @@ if(SLUICE_TESTS)
     add_library(dep_cmocka INTERFACE IMPORTED GLOBAL)
     target_link_libraries(dep_cmocka INTERFACE PkgConfig::DEP_cmocka)
     add_library(dep::cmocka ALIAS dep_cmocka)
+    find_program(RUSTC rustc) # for the example of a handler in Rust
+    mark_as_advanced(RUSTC)
+    if(NOT RUSTC)
+        message(FATAL_ERROR "rustc was not found. scripts/deps.sh --test installs what the tests need; "
+            "-DSLUICE_TESTS=OFF builds without them.")
+    endif()
 endif()

@@ -613,7 +613,7 @@ struct plugin_output {
 struct plugin_packet {
     enum plugin_kind kind;
     union {
-        struct { struct view path, name, config; uint32_t threads, timeout_ms; } start;
+        struct { struct view path, name, config; uint32_t threads, timeout_ms; struct view exec, dir; } start;
         struct {
             uint64_t id, offset, timestamp_ms, append_time_ms, deadline_ms;
             uint32_t partition, attempt, batch;

@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/exec.h"
 #include "workerd/host.h"
 #include "workerd/load.h"
 #include "workerd/pipe.h"
@@ -318,8 +319,9 @@ static int start_handler(struct err *e)
     self.config = packet_string(p.start.config);
     self.timeout_ms = p.start.timeout_ms;
     host_init(&self.host, self.name, self.config, send_packet);
-    char *path = packet_string(p.start.path);
-    int code = handler_load(path, &self.handler, e);
+    char *path = packet_string(p.start.exec.data == NULL ? p.start.path : p.start.dir);
+    int code = p.start.exec.data == NULL ? handler_load(path, &self.handler, e)
+                                         : exec_load(p.start.exec, path, self.timeout_ms, &self.handler, e);
     mem_free(path);
     if (code != 0 || self.handler.process_init == NULL)
         return code;

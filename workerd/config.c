@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/macros.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -34,7 +36,7 @@ enum { HOUR_MS = 3600 * 1000 };
 /* A lease shorter than a second would be over before it is extended. */
 #define HANDLER_KEYS(X)                                                                     \
     X(name, name, NAME, DEFAULT, NULL, 0, 0)                                                \
-    X(file, file, TEXT, DEFAULT, NULL, 0, 0)                                                \
+    X(file, file, TEXT, OPTIONAL, NULL, 0, 0)                                               \
     X(topic, topic, NAME, DEFAULT, NULL, 0, 0)                                              \
     X(group, group, NAME, OPTIONAL, NULL, 0, 0)                                             \
     X(processes, processes, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)                  \
@@ -71,7 +73,8 @@ struct raw {
 #define TOP_FIELD(key, member, kind, presence, otherwise, min, max) FIELD(raw, key, presence),
 
 static const cyaml_schema_field_t handler_fields[] = {
-    HANDLER_KEYS(HANDLER_FIELD) CYAML_FIELD_IGNORE("config", CYAML_FLAG_OPTIONAL),
+    HANDLER_KEYS(HANDLER_FIELD) CYAML_FIELD_IGNORE("exec", CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_IGNORE("config", CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_END,
 };
 
@@ -186,18 +189,84 @@ static int blame(struct yaml_file *f, struct yaml_place at, const char *fmt, ...
 
 /* ---- one handler ---- */
 
-/* A path is relative to the directory of the configuration file, so that it does not matter where the
+/* Paths are relative to the directory of the configuration file, so that it does not matter where the
    daemon is started. */
-static void resolve(char **file, const char *config_path)
+static char *directory_of(const char *config_path)
 {
-    char dir[PATH_MAX], whole[PATH_MAX];
-    if ((*file)[0] == '/' || realpath(config_path, dir) == NULL)
-        return;
-    *strrchr(dir, '/') = '\0';
-    if (snprintf(whole, sizeof whole, "%s/%s", dir, *file) >= (int)sizeof whole)
+    char whole[PATH_MAX];
+    if (realpath(config_path, whole) == NULL)
+        return mem_strdup(".");
+    char *slash = strrchr(whole, '/');
+    slash[slash == whole ? 1 : 0] = '\0';
+    return mem_strdup(whole);
+}
+
+static void resolve(char **file, const char *dir)
+{
+    char whole[PATH_MAX];
+    if (*file == NULL || (*file)[0] == '/' ||
+        snprintf(whole, sizeof whole, "%s/%s", dir, *file) >= (int)sizeof whole)
         return;
     mem_free(*file);
     *file = mem_strdup(whole);
+}
+
+static int put_word(struct buf *words, const json_t *word, struct err *e)
+{
+    const char *text = json_string_value(word);
+    if (text != NULL)
+        buf_append(words, text, strlen(text));
+    else if (json_is_integer(word))
+        buf_putf(words, "%lld", (long long)json_integer_value(word));
+    else
+        return err_set(e, E_CONFIG, "must be a line for the shell or a list of words; quote what looks like something else");
+    buf_put_u8(words, '\0');
+    return 0;
+}
+
+/* A line for the shell, or a list of words: words either way. */
+static int put_words(struct buf *words, const json_t *exec, struct err *e)
+{
+    static const char shell[] = "/bin/sh\0-c";
+    const char *first = json_string_value(json_is_array(exec) ? json_array_get(exec, 0) : exec);
+    if (json_is_array(exec) ? json_array_size(exec) == 0 : first != NULL && first[0] == '\0')
+        return err_set(e, E_CONFIG, "a value is needed");
+    if (!json_is_array(exec)) {
+        buf_append(words, shell, sizeof shell);
+        return put_word(words, exec, e);
+    }
+    for (size_t i = 0; i < json_array_size(exec); i++) {
+        if (put_word(words, json_array_get(exec, i), e) != 0)
+            return E_CONFIG;
+    }
+    return words->data[0] != '\0' ? 0 : err_set(e, E_CONFIG, "its first word is empty");
+}
+
+static int take_exec(struct handler_config *h, struct yaml_file *f, struct yaml_place at)
+{
+    char *text;
+    struct buf words = {0};
+    struct err e;
+    at.key = "exec";
+    if (yaml_json(f, at, &text) != 0)
+        return E_CONFIG;
+    if ((text == NULL) == (h->file == NULL)) {
+        at.key = text == NULL ? NULL : "exec";
+        mem_free(text);
+        return blame(f, at, "one of 'file' and 'exec' is needed, and not both");
+    }
+    if (text == NULL)
+        return 0;
+    json_t *exec = json_loads(text, JSON_DECODE_ANY, NULL);
+    int code = put_words(&words, exec, &e);
+    json_decref(exec);
+    mem_free(text);
+    if (code == 0) {
+        h->exec_size = words.size;
+        h->exec = mem_dup(words.data, words.size);
+    }
+    buf_free(&words);
+    return code != 0 ? yaml_blame(f, at, &e) : 0;
 }
 
 /* The free mapping `config`, for the handler to read. */
@@ -263,11 +332,13 @@ static int take_handlers(struct config *c, const char *path, struct yaml_file *f
         struct handler_config *h = &c->handlers[c->handlers_n++];
         bool bad = take_keys(handler_keys, ARRAY_LEN(handler_keys), f, at, &raw->handlers[at.index], h) != 0;
         bad |= take_range(h, &raw->handlers[at.index], f, at) != 0;
+        bad |= take_exec(h, f, at) != 0;
         bad |= take_free(h, f, at) != 0;
         bad |= check_unique(c, f, at) != 0;
         bad = bad || check_pauses(h, f, at) != 0;
         code = bad ? E_CONFIG : code;
-        resolve(&h->file, path);
+        h->dir = directory_of(path);
+        resolve(&h->file, h->dir);
         if (h->group == NULL)
             h->group = mem_strdup(h->name);
     }
@@ -324,6 +395,8 @@ void config_free(struct config *c)
         struct handler_config *h = &c->handlers[i];
         mem_free(h->name);
         mem_free(h->file);
+        mem_free(h->exec);
+        mem_free(h->dir);
         mem_free(h->topic);
         mem_free(h->group);
         mem_free(h->config);

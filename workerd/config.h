@@ -23,7 +23,10 @@ enum {
 
 struct handler_config {
     char *name; /* unique */
-    char *file; /* absolute */
+    char *file; /* absolute; NULL: `exec` */
+    char *exec; /* the words of a command, each with its closing zero; NULL: `file` */
+    size_t exec_size;
+    char *dir; /* of the configuration file: where the command runs */
     char *topic, *group;
     uint32_t processes;                    /* 1 to CONFIG_PROCESSES_MAX, if processes_max is 0 */
     uint32_t processes_min, processes_max; /* 0 to CONFIG_PROCESSES_MAX; max 0: always `processes` */

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "workerd/child.h"
 #include "workerd/client.h"
 #include "workerd/config.h"
+#include "workerd/exec.h"
 #include "workerd/load.h"
 #include "workerd/pool.h"
 #include "workerd/run.h"
@@ -57,10 +59,12 @@ static int check(const char *path)
     struct buf errors = {0};
     if (config_load_all(path, &c, &errors, NULL) == 0) {
         for (size_t i = 0; i < c.handlers_n; i++) {
+            const struct handler_config *h = &c.handlers[i];
             struct sluice_handler loaded;
             struct err e;
-            if (handler_load(c.handlers[i].file, &loaded, &e) != 0)
-                buf_putf(&errors, "%s: handler '%s': %s\n", path, c.handlers[i].name, e.text);
+            if ((h->file != NULL ? handler_load(h->file, &loaded, &e)
+                                 : exec_check(view_of(h->exec, h->exec_size), h->dir, &e)) != 0)
+                buf_putf(&errors, "%s: handler '%s': %s\n", path, h->name, e.text);
         }
         config_free(&c);
     }
@@ -105,6 +109,12 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* Handlers that are programs reach the broker by it, with `sluice` for instance. */
+static void pass_on_broker(const struct config *c)
+{
+    setenv("SLUICE_BROKER", c->broker != NULL ? c->broker : "tcp://127.0.0.1:7400", c->broker != NULL);
+}
+
 static enum run_state run_until_over(struct run *r, const struct config *c, struct service *service,
                                      struct watch *watch)
 {
@@ -132,6 +142,7 @@ static int serve(const struct config *c)
     struct inbox inbox;
     struct err e;
     int signals = open_signals();
+    pass_on_broker(c);
     log_setup("workerd", c->log_level);
     if (inbox_init(&inbox, 0, &e) != 0)
         return complain(&e);

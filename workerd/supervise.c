@@ -124,6 +124,8 @@ static void send_start(struct child *c)
     if (pipe_put(&c->pipe,
                  &(struct plugin_packet){.kind = PLUGIN_START,
                                          .start = {.path = view_of_str(h->file),
+                                                   .exec = view_of(h->exec, h->exec_size),
+                                                   .dir = view_of_str(h->dir),
                                                    .name = view_of_str(h->name),
                                                    .config = view_of_str(h->config),
                                                    .threads = 1,

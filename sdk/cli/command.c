@@ -128,11 +128,12 @@ static const char consume_details[] =
     "--format: %t topic  %p partition  %o offset  %k key  %v value  %h headers  %T timestamp\n"
     "%a attempt  %% percent; \\n newline  \\t tab  \\r  \\0  \\\\  \\xHH a byte. No newline is added.\n"
     "\n"
-    "--exec: /bin/sh runs CMD, with SLUICE_TOPIC, SLUICE_PARTITION, SLUICE_OFFSET, SLUICE_ATTEMPT,\n"
-    "SLUICE_KEY (unset if there is no key) and SLUICE_HEADER_<NAME> in its environment. Exit 0\n"
-    "acknowledges the message, 75 retries it later, anything else is a failure with the last line\n"
-    "of its standard error as the reason. The lease is extended while it runs; it is killed if this\n"
-    "command ends, and what it was killed at is given back.";
+    "--exec: /bin/sh runs CMD, with SLUICE_TOPIC, SLUICE_GROUP, SLUICE_PARTITION, SLUICE_OFFSET,\n"
+    "SLUICE_ATTEMPT, SLUICE_IDEMPOTENCY_KEY, SLUICE_KEY (unset if there is no key) and\n"
+    "SLUICE_HEADER_<NAME> in its environment. Exit 0 acknowledges the message, 75 retries it later,\n"
+    "65 makes it a dead letter at once, anything else is a failure; the last line of its standard\n"
+    "error is kept. The lease is extended while it runs; it is killed if this command ends, and\n"
+    "what it was killed at is given back.";
 
 /* ---- group ---- */
 
@@ -312,6 +313,29 @@ static const char worker_pause_details[] =
     "finishes what it has; until it is resumed, or the daemon ends. `group pause` is for good. Waits\n"
     "until each daemon says that it took it, as `worker scale` does.";
 
+/* ---- handler ---- */
+
+static const char handler_check_details[] =
+    "Loads a handler's shared object in a process of its own, as sluice-workerd would, and prints\n"
+    "name, version and entry points. Nothing of it is called but its constructors; if these crash\n"
+    "that is said, and if they take longer than --timeout (default 10s) it is exit 5.";
+static const struct option handler_run_options[] = {
+    TEXT("config", 0, 0, "JSON", "what `config:` of sluice-workerd's file would be; default {}"),
+    TEXT("key", 'k', 0, "KEY", "the key of every message"),
+    TEXT("header", 'H', OPTION_REPEAT, "NAME=VALUE", "a header of every message"),
+    NAME("topic", 0, 0, "TOPIC", "what messages say is their topic; default test"),
+    NUMBER("attempt", 0, OPTION_COUNT, "N", 1, UINT32_MAX, "what they say is their attempt; default 1"),
+    END,
+};
+static const char handler_run_details[] =
+    "Hands each line of FILE, or of standard input (-), to a handler as a message, and prints what\n"
+    "it makes of it: ack, retry, park, crash with the signal, or timeout. No broker is needed, and\n"
+    "nothing is published or kept. The handler runs in a process of its own, which is started again\n"
+    "after a crash; what it prints and logs goes to standard error. A message may take --timeout\n"
+    "(default 30s).\n"
+    "\n"
+    "Exit 0 if every message was acknowledged, else 1.";
+
 static const char completion_details[] =
     "Prints what makes a shell complete this command's words:\n"
     "\n"
@@ -360,6 +384,8 @@ const struct command commands[] = {
     {"worker", "scale", "HANDLER", "set how many processes it has", worker_scale_details, worker_scale_options, worker_scale},
     {"worker", "pause", "HANDLER", "take no more messages for it", worker_pause_details, worker_options, worker_pause},
     {"worker", "resume", "HANDLER", "take messages again", NULL, worker_options, worker_resume},
+    {"handler", "check", "X.so", "load a handler, and say what is in it", handler_check_details, none, handler_check},
+    {"handler", "run", "X.so [FILE]", "try a handler on lines, without a broker", handler_run_details, handler_run_options, handler_run},
     {"backup", NULL, "[NAME]", "have the broker make a copy of its data", backup_details, none, backup},
     {"health", NULL, "", "whether the broker is well: exit 0, or 10", NULL, none, health},
     {"completion", NULL, "bash|zsh|fish [WORD...]", "what makes a shell complete these words",

@@ -113,6 +113,8 @@ int worker_ls(const struct args *a);
 int worker_scale(const struct args *a);
 int worker_pause(const struct args *a);
 int worker_resume(const struct args *a);
+int handler_check(const struct args *a);
+int handler_run(const struct args *a);
 int backup(const struct args *a);
 int health(const struct args *a);
 int completion(const struct args *a);

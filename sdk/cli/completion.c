@@ -161,7 +161,7 @@ static void say_values(const struct place *p, const char *name, size_t size)
         say_groups(p);
     else if (strcmp(plain, "HANDLER") == 0 || strcmp(plain, "DAEMON") == 0)
         say_workers(p, plain[0] == 'D');
-    else if (strcmp(plain, "[FILE]") == 0)
+    else if (strcmp(plain, "[FILE]") == 0 || strcmp(plain, "X.so") == 0)
         out_text(":file\n");
     else
         say_choices(plain);

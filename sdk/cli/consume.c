@@ -8,6 +8,8 @@
  */
 #include "cli/consume.h"
 
+#include <stdlib.h>
+
 #include "cli/help.h"
 #include "cli/out.h"
 #include "cli/stop.h"
@@ -112,8 +114,10 @@ static int begin(struct consumer *c)
 {
     struct err e;
     const char *command = args_text(c->args, "exec", NULL);
+    const char *const argv[] = {"/bin/sh", "-c", command, NULL};
     uint32_t slots = (uint32_t)args_number(c->args, "parallel", 1);
-    if ((command != NULL && nursery_start(&c->nursery, command, slots, &e) != 0) || stop_begin(&e) != 0) {
+    setenv("SLUICE_BROKER", client_broker(c->args), true); /* for the commands */
+    if ((command != NULL && nursery_start(&c->nursery, argv, NULL, slots, &e) != 0) || stop_begin(&e) != 0) {
         talk("%s", e.text);
         return STATUS_ERROR;
     }

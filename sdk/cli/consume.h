@@ -6,7 +6,7 @@
 
 #include "cli/client.h"
 #include "cli/message.h"
-#include "cli/nursery.h"
+#include "exec/exec.h"
 
 enum {
     WAIT_SLICE_MS = 500, /* one wait for messages; a request to stop is seen after it */
@@ -46,7 +46,7 @@ void consumer_put_gap(const struct consumer *c, const struct sluice_gap *g);
 bool consumer_at_end(const struct consumer *c, int *status);
 
 /* Runs the command of --exec for a message in a slot of the nursery; *stderr_fd is the caller's. Returns 0, or an errno with a text. */
-int exec_start(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e);
+int consumer_exec(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e);
 
 /* The ways. Each returns the status to end with, having given back what it did not finish. */
 int consume_log(struct consumer *c);

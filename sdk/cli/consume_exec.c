@@ -10,38 +10,30 @@
  *
  * The life of a slot:
  *
- *      free --message--> running --exit--> free            exit 0: ack, 75: nack, other or signal: nack with the reason
+ *      free --message--> running --exit--> free            exit 0: ack, 65: park, other or signal: nack with the reason
  *                           |
  *                     stop, lease lost
  *                           v
  *                        killed --exit--> free             after a stop exit 0: ack, else release; lease lost: nothing
  */
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/inbox.h"
 #include "base/mem.h"
-#include "cli/command_env.h"
 #include "cli/consume.h"
 #include "cli/out.h"
-#include "cli/speech.h"
 #include "cli/stop.h"
+#include "exec/env.h"
 
-enum {
-    KILL_AFTER_MS = 2000, /* from SIGTERM to SIGKILL */
-    STDERR_READS = 8,     /* of 16 KiB each, at one time */
-};
+enum { KILL_AFTER_MS = 2000 }; /* from SIGTERM to SIGKILL */
 
 /* A received batch, freed when nobody holds it any more: each of its slots does, and who fills them. */
 struct load {
@@ -199,7 +191,7 @@ static void on_settled(void *user, size_t index, const struct sluice_error *erro
     inbox_push(&ev->runner->inbox, &ev->node, 0);
 }
 
-static void settle(struct runner *r, const struct slot *s, int verb, uint32_t delay_ms, const char *reason)
+static void settle(struct runner *r, const struct slot *s, int verb, uint32_t delay_ms, const char *error)
 {
     struct event *ev = mem_zalloc(sizeof *ev);
     *ev = (struct event){
@@ -212,7 +204,8 @@ static void settle(struct runner *r, const struct slot *s, int verb, uint32_t de
         .offset = message_of(s)->offset,
     };
     const struct sluice_settle item = {
-        .batch = s->load->batch, .index = s->index, .verb = verb, .delay_ms = delay_ms, .error = reason};
+        .batch = s->load->batch, .index = s->index, .verb = verb, .delay_ms = delay_ms, .error = error,
+        .reason = verb == SLUICE_PARK ? EXEC_PARK_REASON : NULL};
     struct sluice_error err = {0};
     int code;
     r->unanswered++;
@@ -225,7 +218,10 @@ static void settle(struct runner *r, const struct slot *s, int verb, uint32_t de
 
 static const char *verb_name(int verb)
 {
-    return verb == SLUICE_ACK ? "acknowledged" : verb == SLUICE_NACK ? "sent back" : "given back";
+    return verb == SLUICE_ACK    ? "acknowledged"
+           : verb == SLUICE_NACK ? "sent back"
+           : verb == SLUICE_PARK ? "parked"
+                                 : "given back";
 }
 
 static void begin_kill(struct runner *r, struct slot *s)
@@ -265,75 +261,31 @@ static bool speaks(const struct slot *s)
     return s->load != NULL && s->stderr_fd >= 0;
 }
 
-/* Reads what is there without waiting, and passes it on: at least what a pipe holds, but not for ever, for one that never stops
-   talking must not keep us from the others. */
 static void read_stderr(struct slot *s)
 {
-    char bytes[16 * 1024];
-    for (int reads = 0; reads < STDERR_READS; reads++) {
-        ssize_t n = read(s->stderr_fd, bytes, sizeof bytes);
-        if (n > 0) {
-            speech_add(&s->speech, bytes, (size_t)n);
-            speech_pass(&s->speech, false);
-        } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
-            close(s->stderr_fd);
-            s->stderr_fd = -1;
-            return;
-        } else if (errno == EAGAIN) {
-            return;
-        }
-    }
+    if (speech_read(&s->speech, s->stderr_fd))
+        return;
+    close(s->stderr_fd);
+    s->stderr_fd = -1;
 }
 
 /* ---- running ---- */
 
-/* The value as a file: it cannot fill a pipe, and nobody has to feed it. */
-static int value_file(struct sluice_bytes value)
+int consumer_exec(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e)
 {
-    int fd = memfd_create("sluice-value", MFD_CLOEXEC);
-    const uint8_t *at = value.data;
-    size_t left = value.size;
-    while (fd >= 0 && left > 0) {
-        ssize_t n = write(fd, at, left);
-        if (n < 0 && errno != EINTR) {
-            int code = errno;
-            close(fd);
-            errno = code;
-            return -1;
-        }
-        if (n > 0) {
-            at += n;
-            left -= (size_t)n;
-        }
-    }
-    if (fd >= 0)
-        lseek(fd, 0, SEEK_SET);
-    return fd;
-}
-
-int exec_start(struct consumer *c, uint32_t slot, const struct sluice_delivery *d, int *stderr_fd, struct err *e)
-{
-    int ends[2], value = value_file(d->value);
-    if (value < 0)
-        return err_set(e, errno, "cannot hold a value of %zu bytes: %s", d->value.size, strerror(errno));
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        int code = errno;
-        close(value);
-        return err_set(e, code, "cannot make a pipe: %s", strerror(code));
-    }
     struct buf env = {0};
-    put_message_env(&env, client_broker(c->args), d);
-    int code = nursery_run(&c->nursery, slot, &env, value, ends[1], e);
+    struct sluice_bytes name, value;
+    env_put_message(&env, &(struct exec_message){.topic = d->topic,
+                                                 .group = c->group,
+                                                 .partition = d->partition,
+                                                 .offset = d->offset,
+                                                 .attempt = d->attempt,
+                                                 .key = view_of(d->key.data, d->key.size)});
+    for (size_t pos = 0; sluice_header_next(d, &pos, &name, &value);)
+        env_put_header(&env, view_of(name.data, name.size), view_of(value.data, value.size));
+    int code = exec_start(&c->nursery, slot, &env, view_of(d->value.data, d->value.size), stderr_fd, e);
     buf_free(&env);
-    close(value);
-    close(ends[1]);
-    if (code != 0) {
-        close(ends[0]);
-        return code;
-    }
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    *stderr_fd = ends[0];
-    return 0;
+    return code;
 }
 
 static struct slot *free_slot(struct runner *r)
@@ -395,7 +347,7 @@ static void run_message(struct runner *r, struct load *l, size_t index)
     s->stderr_fd = -1;
     speech_clear(&s->speech);
     r->running++;
-    if (exec_start(r->consumer, (uint32_t)(s - r->slots), message_of(s), &s->stderr_fd, &e) != 0) {
+    if (consumer_exec(r->consumer, (uint32_t)(s - r->slots), message_of(s), &s->stderr_fd, &e) != 0) {
         talk("%s", e.text);
         settle(r, s, SLUICE_RELEASE, 0, NULL);
         clear(r, s);
@@ -429,16 +381,19 @@ static void ended(struct runner *r, struct slot *s, int status)
     if (s->stderr_fd >= 0)
         read_stderr(s);
     speech_pass(&s->speech, true);
-    char reason[FAILURE_MAX];
-    describe_failure(reason, status, s->speech.last);
+    char error[EXEC_ERROR_MAX];
+    exec_error(error, status, s->speech.last);
+    enum exec_verdict verdict = exec_verdict(status);
     if (s->lost)
         ;
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    else if (verdict == EXEC_DONE)
         settle(r, s, SLUICE_ACK, 0, NULL);
     else if (s->kill_ms != 0)
         settle(r, s, SLUICE_RELEASE, 0, NULL);
+    else if (verdict == EXEC_PARK)
+        settle(r, s, SLUICE_PARK, 0, error);
     else
-        settle(r, s, SLUICE_NACK, SLUICE_BACKOFF, reason);
+        settle(r, s, SLUICE_NACK, SLUICE_BACKOFF, error);
     clear(r, s);
 }
 

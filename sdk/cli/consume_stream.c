@@ -10,22 +10,18 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "cli/command_env.h"
 #include "cli/consume.h"
 #include "cli/out.h"
-#include "cli/speech.h"
 #include "cli/stop.h"
 
 enum {
     COMMIT_MS = 200,      /* between commits while messages come */
     AGAIN_MS = 1000,      /* before a command that exited 75 is run again */
     KILL_AFTER_MS = 2000, /* from SIGTERM to SIGKILL */
-    EXIT_AGAIN = 75
 };
 
 struct follower {
@@ -91,16 +87,8 @@ static bool wait_ended(struct consumer *c, int stderr_fd, struct speech *speech,
                                {.fd = stderr_fd, .events = POLLIN}};
         uint64_t now = clock_mono_ms();
         int ready = poll(fds, 3, kill_ms == UINT64_MAX ? -1 : kill_ms > now ? (int)(kill_ms - now) : 0);
-        if (ready > 0 && fds[2].revents != 0) {
-            char bytes[4096];
-            ssize_t n = read(stderr_fd, bytes, sizeof bytes);
-            if (n > 0) {
-                speech_add(speech, bytes, (size_t)n);
-                speech_pass(speech, false);
-            } else {
-                stderr_fd = -1;
-            }
-        }
+        if (ready > 0 && fds[2].revents != 0 && !speech_read(speech, stderr_fd))
+            stderr_fd = -1;
         uint32_t slot;
         enum nursery_news news = nursery_next(&c->nursery, &slot, status);
         if (news != NURSERY_QUIET)
@@ -122,22 +110,24 @@ static bool run_command(struct follower *f, const struct sluice_delivery *d)
     struct speech speech = {0};
     struct err e;
     int stderr_fd, status = 0;
-    if (exec_start(c, 0, d, &stderr_fd, &e) != 0) {
+    if (consumer_exec(c, 0, d, &stderr_fd, &e) != 0) {
         talk("%s", e.text);
         f->status = STATUS_ERROR;
         return false;
     }
     bool ran = wait_ended(c, stderr_fd, &speech, &status);
+    speech_read(&speech, stderr_fd);
     speech_pass(&speech, true);
     close(stderr_fd);
-    bool done = ran && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    enum exec_verdict verdict = exec_verdict(status);
+    bool done = ran && verdict == EXEC_DONE;
     if (!ran) {
         talk("the process that runs commands was killed");
         f->status = STATUS_ERROR;
-    } else if (!done && !stop_asked() && !(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_AGAIN)) {
-        char reason[FAILURE_MAX];
-        describe_failure(reason, status, speech.last);
-        talk("%s/%" PRIu32 " offset %" PRIu64 " was not done, and is not committed: %s", c->topic, d->partition, d->offset, reason);
+    } else if (!done && !stop_asked() && verdict != EXEC_AGAIN) {
+        char error[EXEC_ERROR_MAX];
+        exec_error(error, status, speech.last);
+        talk("%s/%" PRIu32 " offset %" PRIu64 " was not done, and is not committed: %s", c->topic, d->partition, d->offset, error);
         f->status = STATUS_ERROR;
     }
     speech_free(&speech);

@@ -1,10 +1,29 @@
 #include "cli/lines.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include "cli/help.h"
+#include "cli/out.h"
+
 enum { READ_BYTES = 256 * 1024 };
+
+int lines_open(struct lines *l, const struct args *a, size_t operand)
+{
+    const char *file = args_operand(a, operand);
+    l->fd = STDIN_FILENO;
+    if (file == NULL && isatty(STDIN_FILENO) != 0)
+        return help_refuse(a, "give a FILE, or - to type messages");
+    if (file == NULL || strcmp(file, "-") == 0)
+        return STATUS_OK;
+    l->fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (l->fd >= 0)
+        return STATUS_OK;
+    talk("%s: %s", file, strerror(errno));
+    return STATUS_ERROR;
+}
 
 /* Waits until there is something to read, or a reason not to. */
 static bool wait_readable(const struct lines *l)

@@ -5,6 +5,7 @@
 #define CLI_LINES_H
 
 #include "base/buf.h"
+#include "cli/args.h"
 
 enum {
     LINE_BYTES_MAX = (64 << 20) + (64 << 10), /* the largest message there can be, and room for its key */
@@ -25,6 +26,10 @@ enum lines_result {
     LINES_LONG,  /* longer than LINE_BYTES_MAX */
     LINES_ERROR, /* errno says why */
 };
+
+/* Opens the file that an operand names; "-", or nothing where that is no terminal, is standard input. Returns 0, or says why not and
+   returns the status. */
+int lines_open(struct lines *l, const struct args *a, size_t operand);
 
 /* The next line without its newline, borrowed until the next call. The last one needs no newline. */
 enum lines_result lines_next(struct lines *l, struct view *line);

@@ -1,9 +1,11 @@
 /* The `sluice` command: reads its line, does what the table says, ends with its status. */
 #include <signal.h>
+#include <string.h>
 
 #include "cli/args.h"
 #include "cli/help.h"
 #include "cli/out.h"
+#include "workerd/child.h"
 
 static int run(const struct args *a)
 {
@@ -23,6 +25,8 @@ int main(int argc, char **argv)
     /* A reader that went away is found by the write that fails. */
     signal(SIGPIPE, SIG_IGN);
 
+    if (argc == 3 && strcmp(argv[1], "--child") == 0) /* of `sluice handler run` */
+        return child_main(argv[2]);
     struct args a;
     struct err e;
     int status = args_parse(&a, argc, argv, &e);

@@ -4,28 +4,12 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "cli/command.h"
 #include "cli/out.h"
 
 /* ---- base64 ---- */
-
-void put_base64(struct buf *to, const void *data, size_t size)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *bytes = data;
-    uint8_t *at = buf_reserve(to, (size + 2) / 3 * 4);
-    for (size_t i = 0; i < size; i += 3) {
-        size_t left = size - i;
-        uint32_t three = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                         (left > 2 ? bytes[i + 2] : 0);
-        *at++ = (uint8_t)digits[three >> 18];
-        *at++ = (uint8_t)digits[three >> 12 & 63];
-        *at++ = left > 1 ? (uint8_t)digits[three >> 6 & 63] : '=';
-        *at++ = left > 2 ? (uint8_t)digits[three & 63] : '=';
-    }
-    to->size += (size + 2) / 3 * 4;
-}
 
 static json_t *base64_json(struct sluice_bytes b)
 {
@@ -41,18 +25,6 @@ static json_t *base64_json(struct sluice_bytes b)
 json_t *utf8_json(struct sluice_bytes b)
 {
     return b.data != NULL ? json_stringn(b.data, b.size) : json_null();
-}
-
-char *utf8_text(const void *data, size_t size)
-{
-    char *text = mem_strndup(data, size);
-    json_t *valid = json_stringn(text, size);
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] == '\0' || (valid == NULL && (text[i] & 0x80) != 0))
-            text[i] = '?';
-    }
-    json_decref(valid);
-    return text;
 }
 
 /* Sets `name`, or `name_base64` if the bytes are not UTF-8. */

@@ -40,12 +40,6 @@ bool unescape(const char **at, uint8_t *byte);
 /* What of a log is missing, as an object. */
 json_t *gap_json(const struct sluice_gap *g);
 
-void put_base64(struct buf *to, const void *data, size_t size);
-
-/* The bytes as a string that is UTF-8: where they are not, every byte beyond ASCII becomes '?', and so does a zero. Freed with
-   mem_free. */
-char *utf8_text(const void *data, size_t size);
-
 /* The bytes as a JSON string, or NULL if they are not UTF-8; null if absent. */
 json_t *utf8_json(struct sluice_bytes b);
 

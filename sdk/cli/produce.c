@@ -6,7 +6,6 @@
  * of its own, and so is what was produced before.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -410,22 +409,6 @@ static int read_options(struct producer *p)
     return set_separator(p, args_text(a, "key-separator", NULL));
 }
 
-static int open_input(struct producer *p)
-{
-    const char *file = args_operand(p->args, 1);
-    p->lines.fd = STDIN_FILENO;
-    if (file == NULL && isatty(STDIN_FILENO) != 0)
-        return help_refuse(p->args, "give a FILE, or - to type messages");
-    if (file == NULL || strcmp(file, "-") == 0)
-        return STATUS_OK;
-    p->lines.fd = open(file, O_RDONLY | O_CLOEXEC);
-    if (p->lines.fd < 0) {
-        talk("%s: %s", file, strerror(errno));
-        return STATUS_ERROR;
-    }
-    return STATUS_OK;
-}
-
 /* An unknown topic is said before anything is read. */
 static int check_topic(struct producer *p)
 {
@@ -468,7 +451,7 @@ int produce(const struct args *a)
 
     int status = read_options(&p);
     if (status == 0)
-        status = open_input(&p);
+        status = lines_open(&p.lines, a, 1);
     if (status == 0)
         status = produce_lines(&p);
     client_close(a, p.client); /* after this nobody calls back */

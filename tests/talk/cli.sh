@@ -205,6 +205,14 @@ a_failing_command_leaves_its_last_line_as_the_reason() {
     sluice dlq ls "$t" -g g -n 2 -o json | wc -l | expect count 2
 }
 
+exit_65_parks_the_message_at_once() {
+    topic
+    group g
+    echo a | sluice produce "$t" >/dev/null
+    sluice consume "$t" -g g --exit-at-end --exec 'echo "not $SLUICE_GROUP, $SLUICE_IDEMPOTENCY_KEY" >&2; exit 65' 2>/dev/null
+    sluice dlq ls "$t" -g g -o json | grep '"reason":"data-error"' | grep "\"last_error\":\"not g, $t/0/0/g\"" | grep -q '"attempts":1,'
+}
+
 exit_75_brings_the_message_back_later() {
     topic
     group g --backoff-min 100ms --backoff-max 200ms

@@ -1,6 +1,5 @@
 #include "unit.h"
 
-#include "base/mem.h"
 #include "cli/command.h"
 #include "cli/message.h"
 
@@ -70,18 +69,6 @@ static void a_zero_byte_is_still_utf8(void **state)
     json_decref(o);
 }
 
-static void base64_pads_to_four(void **state)
-{
-    (void)state;
-    static const char *const expected[] = {"", "YQ==", "YWI=", "YWJj", "YWJjZA=="};
-    for (size_t size = 0; size < 5; size++) {
-        struct buf b = {0};
-        put_base64(&b, "abcd", size);
-        assert_string_equal(buf_str(&b), expected[size]);
-        buf_free(&b);
-    }
-}
-
 static void expect_format(const char *format, const char *expected)
 {
     struct format f;
@@ -120,17 +107,6 @@ static void a_format_with_an_unknown_name_is_refused(void **state)
     }
 }
 
-static void text_becomes_utf8_by_losing_what_is_not(void **state)
-{
-    (void)state;
-    char *text = utf8_text("ok \xc3\xa9", 5);
-    assert_string_equal(text, "ok \xc3\xa9");
-    mem_free(text);
-    text = utf8_text("no \xe9 \0.", 7);
-    assert_string_equal(text, "no ? ?.");
-    mem_free(text);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,10 +114,8 @@ int main(void)
         cmocka_unit_test(absent_is_null_and_empty_is_empty),
         cmocka_unit_test(bytes_that_are_not_utf8_are_base64_under_another_name),
         cmocka_unit_test(a_zero_byte_is_still_utf8),
-        cmocka_unit_test(base64_pads_to_four),
         cmocka_unit_test(a_format_names_the_parts_of_a_message),
         cmocka_unit_test(a_format_with_an_unknown_name_is_refused),
-        cmocka_unit_test(text_becomes_utf8_by_losing_what_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

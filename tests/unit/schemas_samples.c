@@ -1026,6 +1026,8 @@ void see_packet(struct see *v, struct plugin_packet *s)
         BYTES(start.config);
         U32(start.threads);
         U32(start.timeout_ms);
+        BYTES(start.exec);
+        BYTES(start.dir);
         break;
     case PLUGIN_TASK:
         U64(task.id);

@@ -147,6 +147,24 @@ static void processes_are_a_number_or_a_range(void **state)
     config_free(&c);
 }
 
+static void a_command_is_words(void **state)
+{
+    (void)state;
+    write_file("handlers:\n"
+               "  - {name: a, exec: 'python3 thumb.py', topic: t}\n"
+               "  - {name: b, exec: [sleep, 5, ' a b '], topic: t}\n");
+    struct config c;
+    static const char line[] = "/bin/sh\0-c\0python3 thumb.py", list[] = "sleep\0" "5\0 a b ";
+    assert_int_equal(config_load(path, &c, NULL), 0);
+    assert_null(c.handlers[0].file);
+    assert_int_equal(c.handlers[0].exec_size, sizeof line);
+    assert_memory_equal(c.handlers[0].exec, line, sizeof line);
+    assert_string_equal(c.handlers[0].dir, dir); /* where it will run */
+    assert_int_equal(c.handlers[1].exec_size, sizeof list);
+    assert_memory_equal(c.handlers[1].exec, list, sizeof list);
+    config_free(&c);
+}
+
 /* A good file of which one line is made bad. */
 #define GOOD "handlers:\n  - name: a\n    file: a.so\n    topic: t\n"
 
@@ -185,6 +203,12 @@ static const struct {
     {GOOD "    breaker_pause: 2m\n", ":2: breaker_pause_max: shorter than breaker_pause"},
     {GOOD "    timeout: [5s]\n", ":5: timeout must be one value"},
     {GOOD "  - name: b\n    file: b.so\n", ":5: key 'topic' is missing"},
+    {GOOD "    exec: a\n", ":5: exec: one of 'file' and 'exec' is needed, and not both"},
+    {GOOD "  - name: b\n    topic: t\n", ":5: one of 'file' and 'exec' is needed, and not both"},
+    {GOOD "  - name: b\n    topic: t\n    exec: []\n", ":7: exec: a value is needed"},
+    {GOOD "  - name: b\n    topic: t\n    exec: ''\n", ":7: exec: a value is needed"},
+    {GOOD "  - name: b\n    topic: t\n    exec: {a: b}\n", ":7: exec: must be a line for the shell or a list of words"},
+    {GOOD "  - name: b\n    topic: t\n    exec: [sleep, 0.5]\n", ":7: exec: must be a line for the shell or a list of words"},
     {GOOD "  - name: a\n    file: b.so\n    topic: t\n", ":5: name: there is a handler 'a' already"},
     {GOOD "  - name: b\n    file: ''\n    topic: t\n", ":6: file: a value is needed"},
     {GOOD "  - name: 'b c'\n    file: b.so\n    topic: t\n", ":5: name: "},
@@ -276,6 +300,7 @@ int main(void)
         cmocka_unit_test(everything_that_is_said_is_taken),
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(processes_are_a_number_or_a_range),
+        cmocka_unit_test(a_command_is_words),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_place_and_name),
         cmocka_unit_test(all_that_is_wrong_is_said_at_once),
         cmocka_unit_test(a_file_that_is_not_there_is_named),

@@ -1,8 +1,6 @@
 #include "unit.h"
 
-#include <signal.h>
-
-#include "cli/speech.h"
+#include "exec/speech.h"
 
 static void say(struct speech *s, const char *text)
 {
@@ -64,24 +62,12 @@ static void lines_are_passed_on_whole(void **state)
     assert_string_equal(said, "one\n|two\nthree\n");
 }
 
-static void a_failure_is_described_by_its_signal_its_words_or_its_status(void **state)
-{
-    (void)state;
-    char text[FAILURE_MAX];
-    assert_string_equal(describe_failure(text, 3 << 8, "no such photo"), "no such photo");
-    assert_string_equal(describe_failure(text, 3 << 8, ""), "exit status 3");
-    assert_string_equal(describe_failure(text, SIGSEGV, ""), "killed by SIGSEGV");
-    assert_string_equal(describe_failure(text, SIGKILL, "working"), "killed by SIGKILL: working");
-    assert_string_equal(describe_failure(text, SIGRTMIN + 1, ""), "killed by signal 35");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_line_that_says_something_is_kept),
         cmocka_unit_test(a_long_last_line_is_cut_between_characters),
         cmocka_unit_test(lines_are_passed_on_whole),
-        cmocka_unit_test(a_failure_is_described_by_its_signal_its_words_or_its_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

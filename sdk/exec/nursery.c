@@ -1,4 +1,4 @@
-#include "cli/nursery.h"
+#include "exec/nursery.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,10 +12,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/macros.h"
 #include "base/mem.h"
+#include "exec/env.h"
 
-enum { CANNOT_RUN = 126 << 8 }; /* the status of a shell that could not run what it was told to */
+enum {
+    CANNOT_RUN = 126 << 8, /* the status of a shell that could not run what it was told to */
+    NOT_FOUND = 127,       /* what it exits with if there is no such command */
+};
 
 enum order_kind { ORDER_RUN, ORDER_KILL };
 
@@ -35,26 +38,18 @@ struct news {
 
 struct nurse {
     int fd, signals_fd;
-    const char *command;
-    sigset_t mask; /* of the commands */
-    pid_t *pids;   /* by slot; 0: free */
+    const char *const *argv;
+    const char *dir;
+    sigset_t mask;      /* of the commands */
+    struct place {
+        pid_t pid;      /* 0: free */
+        bool signalled; /* it was told to end */
+    } *places;          /* by slot */
     uint32_t slots;
     char **env; /* what all commands have, and room for the message's */
     size_t env_count;
     uint8_t packet[sizeof(struct order) + NURSERY_ENV_MAX];
 };
-
-static bool is_about_message(const char *variable)
-{
-    static const char *const ours[] = {
-        "SLUICE_BROKER=", "SLUICE_TOPIC=",      "SLUICE_PARTITION=", "SLUICE_OFFSET=",
-        "SLUICE_KEY=",    "SLUICE_KEY_BASE64=", "SLUICE_ATTEMPT=",   "SLUICE_HEADER_"};
-    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
-        if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
-            return true;
-    }
-    return false;
-}
 
 /* What this process has in its environment and passes on. */
 static void keep_env(struct nurse *n)
@@ -65,7 +60,7 @@ static void keep_env(struct nurse *n)
     n->env =
         mem_array(count + NURSERY_ENV_MAX / 2 + 1, sizeof *n->env); /* a variable has two bytes or more */
     for (size_t i = 0; i < count; i++) {
-        if (!is_about_message(environ[i]))
+        if (!env_is_about_message(environ[i]))
             n->env[n->env_count++] = environ[i];
     }
 }
@@ -78,20 +73,33 @@ static void add_env(struct nurse *n, char *strings, size_t size)
     n->env[count] = NULL;
 }
 
+/* What this process does not listen to a command does. */
+static void listen_to_signals(const struct nurse *n)
+{
+    static const int signals[] = {SIGPIPE, SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        signal(signals[i], SIG_DFL);
+    sigprocmask(SIG_SETMASK, &n->mask, NULL);
+}
+
 /* In the child: becomes the command. */
 static _Noreturn void become(const struct nurse *n, pid_t nurse_pid, const int fds[2])
 {
+    const char *what = n->argv[0];
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != nurse_pid)
-        _exit(127); /* it died before the line above */
+        _exit(NOT_FOUND); /* it died before the line above */
     if (dup2(fds[0], STDIN_FILENO) >= 0 && dup2(fds[1], STDERR_FILENO) >= 0) {
-        signal(SIGPIPE, SIG_DFL);
-        sigprocmask(SIG_SETMASK, &n->mask, NULL);
-        execve("/bin/sh", (char *[]){(char *)"sh", (char *)"-c", (char *)n->command, NULL}, n->env);
+        if (n->dir == NULL || chdir(n->dir) == 0) {
+            listen_to_signals(n);
+            execvpe(n->argv[0], (char *const *)n->argv, n->env);
+        } else {
+            what = n->dir;
+        }
     }
-    dprintf(STDERR_FILENO, "/bin/sh: %s\n", strerror(errno));
-    _exit(127);
+    dprintf(STDERR_FILENO, "%s: %s\n", what, strerror(errno));
+    _exit(NOT_FOUND);
 }
 
 static void tell(const struct nurse *n, uint32_t slot, int status)
@@ -113,7 +121,15 @@ static void run_command(struct nurse *n, uint32_t slot, size_t env_size, const i
         return;
     }
     setpgid(pid, pid); /* whoever is first */
-    n->pids[slot] = pid;
+    n->places[slot] = (struct place){.pid = pid};
+}
+
+static void signal_command(struct nurse *n, uint32_t slot, int signal_number)
+{
+    if (n->places[slot].pid == 0)
+        return;
+    n->places[slot].signalled = true;
+    kill(-n->places[slot].pid, signal_number);
 }
 
 /* Takes one order; false when the parent is gone. */
@@ -134,8 +150,7 @@ static bool take_order(struct nurse *n)
     struct order o;
     memcpy(&o, n->packet, sizeof o);
     if (o.kind == ORDER_KILL) {
-        if (n->pids[o.slot] != 0)
-            kill(-n->pids[o.slot], o.signal_number);
+        signal_command(n, o.slot, o.signal_number);
         return true;
     }
     struct cmsghdr *rights = CMSG_FIRSTHDR(&m);
@@ -151,25 +166,49 @@ static bool take_order(struct nurse *n)
     return true;
 }
 
+/* A command that has ended: until it is waited for, its pid and its group are nobody else's. */
+static void clear_away(struct nurse *n, pid_t pid)
+{
+    uint32_t slot = 0;
+    int status = 0;
+    while (slot < n->slots && n->places[slot].pid != pid)
+        slot++;
+    if (slot < n->slots && n->places[slot].signalled)
+        kill(-pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    if (slot == n->slots)
+        return;
+    n->places[slot].pid = 0;
+    tell(n, slot, status);
+}
+
 static void reap(struct nurse *n)
 {
     struct signalfd_siginfo ignored;
     if (read(n->signals_fd, &ignored, sizeof ignored) < 0)
         return;
-    int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        for (uint32_t slot = 0; slot < n->slots; slot++) {
-            if (n->pids[slot] == pid) {
-                n->pids[slot] = 0;
-                tell(n, slot, status);
-            }
-        }
-    }
+    for (siginfo_t ended = {0}; waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0;
+         ended.si_pid = 0)
+        clear_away(n, ended.si_pid);
+}
+
+/* What else the parent has open is not ours to hold. */
+static void close_others(int fd)
+{
+    if (fd > STDERR_FILENO + 1)
+        close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+    close_range((unsigned)fd + 1, ~0u, 0);
 }
 
 static _Noreturn void nurse(struct nurse *n)
 {
     prctl(PR_SET_NAME, "sluice-exec");
+    setpgid(0, 0);
+    close_others(n->fd);
+    sigset_t ended;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    n->signals_fd = signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK);
     keep_env(n);
     struct pollfd fds[] = {{.fd = n->fd, .events = POLLIN}, {.fd = n->signals_fd, .events = POLLIN}};
     for (bool parent = true; parent;) {
@@ -180,33 +219,27 @@ static _Noreturn void nurse(struct nurse *n)
         if (fds[0].revents != 0)
             parent = take_order(n);
     }
-    for (uint32_t slot = 0; slot < n->slots; slot++) {
-        if (n->pids[slot] != 0)
-            kill(-n->pids[slot], SIGKILL);
-    }
+    for (uint32_t slot = 0; slot < n->slots; slot++)
+        signal_command(n, slot, SIGKILL);
     _exit(0);
 }
 
 /* ---- in the parent ---- */
 
-int nursery_start(struct nursery *n, const char *command, uint32_t slots, struct err *e)
+int nursery_start(struct nursery *n, const char *const *argv, const char *dir, uint32_t slots, struct err *e)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return err_set(e, errno, "cannot make a socket: %s", strerror(errno));
     /* Nothing but its parent's end ends the nursery, so Ctrl-C in the terminal is the parent's to handle. */
-    sigset_t all, before, child;
+    sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     pid_t pid = fork();
     if (pid == 0) {
-        close(ends[0]);
-        sigemptyset(&child);
-        sigaddset(&child, SIGCHLD);
         struct nurse *me = mem_zalloc(sizeof *me);
-        *me = (struct nurse){.fd = ends[1], .command = command, .mask = before, .slots = slots};
-        me->signals_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-        me->pids = mem_array(slots, sizeof *me->pids);
+        *me = (struct nurse){.fd = ends[1], .argv = argv, .dir = dir, .mask = before, .slots = slots};
+        me->places = mem_array(slots, sizeof *me->places);
         nurse(me);
     }
     int code = pid < 0 ? errno : 0;

@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "cli/nursery.h"
+#include "exec/nursery.h"
 
 enum { SLOTS = 4, WAIT_MS = 10000 };
 
@@ -59,11 +59,16 @@ static void expect_said(int fd, const char *expected)
     assert_string_equal(text, expected);
 }
 
-static void start(struct nursery *n, const char *command)
+static void start_words(struct nursery *n, const char *const *argv, const char *dir)
 {
     struct err e = {0};
-    if (nursery_start(n, command, SLOTS, &e) != 0)
+    if (nursery_start(n, argv, dir, SLOTS, &e) != 0)
         fail_msg("%s", e.text);
+}
+
+static void start(struct nursery *n, const char *command)
+{
+    start_words(n, (const char *const[]){"/bin/sh", "-c", command, NULL}, NULL);
 }
 
 static void a_command_gets_its_input_and_environment_and_its_status_comes_back(void **state)
@@ -113,6 +118,68 @@ static void slots_run_beside_each_other(void **state)
     nursery_stop(&n);
 }
 
+static void words_are_run_as_they_are_in_their_directory(void **state)
+{
+    (void)state;
+    struct nursery n;
+    start_words(&n, (const char *const[]){"sh", "-c", "printf '%s|' \"$@\" $(pwd) >&2", "sh", "a b", "$HOME", NULL}, "/usr");
+    expect_said(run(&n, 0, "", 0, "", 0), "a b|$HOME|/usr|");
+    assert_int_equal(wait_ended(&n, 0), 0);
+    nursery_stop(&n);
+}
+
+static void what_cannot_be_run_says_its_name_and_why(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word, *dir, *said;
+    } cases[] = {{"no-such-program", NULL, "no-such-program: No such file or directory\n"},
+                 {"/etc/passwd", NULL, "/etc/passwd: Permission denied\n"},
+                 {"true", "/nowhere", "/nowhere: No such file or directory\n"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct nursery n;
+        start_words(&n, (const char *const[]){cases[i].word, NULL}, cases[i].dir);
+        expect_said(run(&n, 0, "", 0, "", 0), cases[i].said);
+        int status = wait_ended(&n, 0);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 127);
+        nursery_stop(&n);
+    }
+}
+
+static void a_signal_that_the_parent_ignores_ends_a_command(void **state)
+{
+    (void)state;
+    struct nursery n;
+    signal(SIGTERM, SIG_IGN);
+    start(&n, "echo there >&2; sleep 30");
+    signal(SIGTERM, SIG_DFL);
+    int err_fd = run(&n, 0, "", 0, "", 0);
+    char there[6];
+    assert_int_equal(read(err_fd, there, 6), 6);
+    nursery_kill(&n, 0, SIGTERM);
+    assert_int_equal(wait_ended(&n, 0), SIGTERM);
+    close(err_fd);
+    nursery_stop(&n);
+}
+
+/* Its standard error is open until the last of them is dead. */
+static void what_does_not_listen_does_not_outlive_a_command_that_was_told_to_end(void **state)
+{
+    (void)state;
+    struct nursery n;
+    start(&n, "(trap '' TERM; echo there >&2; sleep 30; sleep 30) & wait");
+    int err_fd = run(&n, 0, "", 0, "", 0);
+    char there[6];
+    assert_int_equal(read(err_fd, there, 6), 6);
+    nursery_kill(&n, 0, SIGTERM);
+    assert_int_equal(wait_ended(&n, 0), SIGTERM);
+    struct pollfd fd = {.fd = err_fd, .events = POLLIN};
+    assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+    expect_said(err_fd, "");
+    nursery_stop(&n);
+}
+
 /* A grandchild counts: it holds standard error open, which ends only when it is dead too. */
 static void a_signal_reaches_everything_that_the_command_started(void **state)
 {
@@ -130,7 +197,7 @@ static void a_signal_reaches_everything_that_the_command_started(void **state)
     nursery_stop(&n);
 }
 
-/* The parent is killed, not asked: what it ran, and what that started, dies with it. */
+/* The parent is killed, not asked, and with its process group: what it ran, and what that started, dies with it. */
 static void nothing_runs_on_without_the_parent(void **state)
 {
     (void)state;
@@ -140,8 +207,9 @@ static void nothing_runs_on_without_the_parent(void **state)
     if (parent == 0) {
         struct nursery n;
         struct buf env = {0};
-        if (nursery_start(&n, "sleep 30 & echo there >&2; sleep 30; true", 1, NULL) != 0 ||
-            nursery_run(&n, 0, &env, file_of("", 0), ends[1], NULL) != 0)
+        setpgid(0, 0);
+        start(&n, "sleep 30 & echo there >&2; sleep 30; true");
+        if (nursery_run(&n, 0, &env, file_of("", 0), ends[1], NULL) != 0)
             _exit(1);
         close(ends[1]);
         pause();
@@ -149,7 +217,7 @@ static void nothing_runs_on_without_the_parent(void **state)
     close(ends[1]);
     char there[6];
     assert_int_equal(read(ends[0], there, 6), 6);
-    kill(parent, SIGKILL);
+    kill(-parent, SIGKILL);
     waitpid(parent, NULL, 0);
     struct pollfd fd = {.fd = ends[0], .events = POLLIN};
     assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
@@ -192,6 +260,10 @@ int main(void)
         cmocka_unit_test(a_command_gets_its_input_and_environment_and_its_status_comes_back),
         cmocka_unit_test(a_command_that_reads_nothing_ends_all_the_same),
         cmocka_unit_test(slots_run_beside_each_other),
+        cmocka_unit_test(words_are_run_as_they_are_in_their_directory),
+        cmocka_unit_test(what_cannot_be_run_says_its_name_and_why),
+        cmocka_unit_test(a_signal_that_the_parent_ignores_ends_a_command),
+        cmocka_unit_test(what_does_not_listen_does_not_outlive_a_command_that_was_told_to_end),
         cmocka_unit_test(a_signal_reaches_everything_that_the_command_started),
         cmocka_unit_test(nothing_runs_on_without_the_parent),
         cmocka_unit_test(a_nursery_that_dies_is_noticed),

@@ -1,12 +1,14 @@
-#include "cli/speech.h"
+#include "exec/speech.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/mem.h"
-#include "cli/message.h"
-#include "cli/out.h"
+#include "base/text.h"
+
+enum { READS = 8, READ_BYTES = 16 * 1024 };
 
 void speech_add(struct speech *s, const void *bytes, size_t size)
 {
@@ -43,10 +45,26 @@ void speech_pass(struct speech *s, bool end)
             buf_put_u8(b, '\n');
         whole = b->size;
     }
-    progress_end();
     fwrite(b->data, 1, whole, stderr);
     memmove(b->data, b->data + whole, b->size - whole);
     b->size -= whole;
+}
+
+bool speech_read(struct speech *s, int fd)
+{
+    char bytes[READ_BYTES];
+    for (int reads = 0; reads < READS; reads++) {
+        ssize_t n = read(fd, bytes, sizeof bytes);
+        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+            return false;
+        if (n < 0 && errno == EAGAIN)
+            return true;
+        if (n > 0) {
+            speech_add(s, bytes, (size_t)n);
+            speech_pass(s, false);
+        }
+    }
+    return true;
 }
 
 void speech_clear(struct speech *s)
@@ -58,19 +76,4 @@ void speech_clear(struct speech *s)
 void speech_free(struct speech *s)
 {
     buf_free(&s->waiting);
-}
-
-char *describe_failure(char out[FAILURE_MAX], int status, const char *last)
-{
-    const char *colon = last[0] != '\0' ? ": " : "";
-    const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
-    if (name != NULL)
-        snprintf(out, FAILURE_MAX, "killed by SIG%s%s%s", name, colon, last);
-    else if (WIFSIGNALED(status))
-        snprintf(out, FAILURE_MAX, "killed by signal %d%s%s", WTERMSIG(status), colon, last);
-    else if (last[0] != '\0')
-        snprintf(out, FAILURE_MAX, "%s", last);
-    else
-        snprintf(out, FAILURE_MAX, "exit status %d", WEXITSTATUS(status));
-    return out;
 }
