@@ -211,6 +211,28 @@ struct sluice *client_sluice(const struct session *s)
     return s->sluice;
 }
 
+struct session *client_wait(struct client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct session *s = c->current;
+    if (s != NULL)
+        s->holders++; /* also while we stop */
+    else
+        s = session_take(c);
+    pthread_mutex_unlock(&c->lock);
+    return s;
+}
+
+void client_let(struct client *c, struct session *s, int code)
+{
+    pthread_mutex_lock(&c->lock);
+    if (sluice_code_fatal(code) || code == SLUICE_CLOSED)
+        session_retire(c, s);
+    session_drop(c, s);
+    close_sessions(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- lots ---- */
 
 /* Under lock: one task less lends from it. */

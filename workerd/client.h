@@ -30,5 +30,9 @@ void client_free(struct client *c);
 struct session *client_hold(struct client *c);
 void client_give_back(struct client *c, struct session *s);
 struct sluice *client_sluice(const struct session *s);
+/* For registry.c: the same, but where none is open it is waited for; NULL: none is, and we stop. client_let gives it back with the code of
+   what was called with it, so that one that is over is opened anew. Any thread but the loop's. */
+struct session *client_wait(struct client *c);
+void client_let(struct client *c, struct session *s, int code);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "workerd/breaker.h"
+#include "workerd/command.h"
 #include "workerd/run.h"
 
 enum {
@@ -35,6 +36,11 @@ struct figures_handler {
     uint64_t restarts; /* processes that ended without being told to */
     uint32_t up, busy, wanted;
     uint64_t held; /* tasks without an outcome */
+    uint32_t least, most;     /* processes */
+    bool paused;              /* people said so */
+    const char *why;          /* as many are wanted; static */
+    char error[ERR_TEXT_MAX]; /* of the last failure; "" before */
+    struct command_taken taken;
     enum breaker_state breaker;
     uint64_t breaker_opened;
     struct figures_times times;

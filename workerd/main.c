@@ -20,6 +20,7 @@
 #include "workerd/exec.h"
 #include "workerd/load.h"
 #include "workerd/pool.h"
+#include "workerd/registry.h"
 #include "workerd/run.h"
 #include "workerd/service.h"
 #include "workerd/watch.h"
@@ -116,7 +117,7 @@ static void pass_on_broker(const struct config *c)
 }
 
 static enum run_state run_until_over(struct run *r, const struct config *c, struct service *service,
-                                     struct watch *watch)
+                                     struct watch *watch, struct registry *registry)
 {
     bool said = false;
     for (;;) {
@@ -126,6 +127,7 @@ static enum run_state run_until_over(struct run *r, const struct config *c, stru
         const struct figures *figures = run_figures(r);
         if (figures != NULL) {
             service_tell(service, figures);
+            registry_publish(registry, figures);
             if (watch != NULL)
                 watch_publish(watch, figures);
         }
@@ -152,6 +154,9 @@ static int serve(const struct config *c)
     struct client *client = client_new(c, &inbox, &e);
     if (client == NULL)
         return complain(&e);
+    struct registry *registry = registry_start(c, client, &inbox, &e);
+    if (registry == NULL)
+        return complain(&e);
     struct service service;
     service_init(&service);
     struct run *r = run_new(&(struct run_options){.config = c,
@@ -160,13 +165,14 @@ static int serve(const struct config *c)
                                                   .inbox = &inbox,
                                                   .signals = signals,
                                                   .turn_ms_max = service.every_ms});
-    enum run_state state = run_until_over(r, c, &service, watch);
+    enum run_state state = run_until_over(r, c, &service, watch, registry);
     if (state == RUN_FAILED)
         log_error("%s", run_error(r));
     bool clean = state == RUN_DONE && run_clean(r);
     run_free(r);
     watch_stop(watch);
     if (clean) {
+        registry_stop(registry);
         client_free(client);
         inbox_free(&inbox);
     } else {

@@ -15,6 +15,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/command.h"
 #include "workerd/figures.h"
 #include "workerd/pool.h"
 #include "workerd/refusal.h"
@@ -45,6 +46,8 @@ struct handler {
     uint64_t restarts;
     char version[FIGURES_VERSION_MAX];
     uint64_t finished, answered; /* verdicts, and those of them that the broker answered */
+    char error[ERR_TEXT_MAX];    /* of the last failure */
+    struct command_taken taken;
 };
 
 struct run {
@@ -159,8 +162,12 @@ static void release_waiting(struct handler *h)
         release(h, container_of(n, struct task, place));
 }
 
-static void log_failure(const struct handler *h, const struct task *t, const char *outcome)
+static void log_failure(struct handler *h, const struct task *t, const char *outcome)
 {
+    snprintf(h->error, sizeof h->error, "%s",
+             t->error != NULL    ? t->error
+             : t->reason != NULL ? t->reason
+                                 : outcome);
     log_warn("task failed handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " attempt=%" PRIu32
              " outcome=%s reason=%s error=%s",
              h->config->name, h->config->topic, t->partition, t->offset, t->attempt, outcome,
@@ -371,7 +378,45 @@ static void on_fetched(struct run *r, struct fetched *f)
             log_info("redelivered handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64
                      " attempt=%" PRIu32,
                      h->config->name, h->config->topic, t->partition, t->offset, t->attempt);
+        if (h->pool.paused)
+            release(h, t);
     }
+}
+
+/* ---- what people ask ---- */
+
+static int carry_out(struct handler *h, const struct command *c, struct err *e)
+{
+    uint32_t min = h->pool.min, max = h->pool.max;
+    int code = 0;
+    switch (c->act) {
+    case COMMAND_SCALE:
+        code = command_limits(c, &min, &max, e);
+        pool_limits(&h->pool, min, max);
+        break;
+    case COMMAND_PAUSE:
+        pool_pause(&h->pool, true);
+        release_waiting(h);
+        break;
+    case COMMAND_RESUME:
+        pool_pause(&h->pool, false);
+        break;
+    }
+    return code;
+}
+
+/* Of an unknown handler: it went with the configuration meanwhile, and who asked sees that. */
+static void on_command(struct run *r, struct command *c)
+{
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        struct handler *h = &r->handlers[i];
+        if (strcmp(h->config->name, c->handler) != 0)
+            continue;
+        h->taken = (struct command_taken){.number = c->number};
+        if (carry_out(h, c, &h->taken.why) != 0)
+            log_warn("not scaled handler=%s error=%s", c->handler, LOG_STR(h->taken.why.text));
+    }
+    mem_free(c);
 }
 
 static void on_lagged(struct run *r, const struct lagged *l)
@@ -388,6 +433,8 @@ static void take_answers(struct run *r)
             r->connected = true;
         } else if (e->kind == EVENT_FETCHED) {
             on_fetched(r, container_of(e, struct fetched, event));
+        } else if (e->kind == EVENT_COMMAND) {
+            on_command(r, container_of(e, struct command, event));
         } else if (e->kind == EVENT_LAGGED) {
             on_lagged(r, container_of(e, struct lagged, event));
         } else {
@@ -662,6 +709,12 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
     f->times = h->times;
     f->restarts = h->restarts;
     f->held = h->held_n;
+    f->least = h->pool.min;
+    f->most = h->pool.max;
+    f->paused = h->pool.paused;
+    f->why = scale_why_text(h->pool.last.why);
+    f->taken = h->taken;
+    memcpy(f->error, h->error, sizeof f->error);
     f->breaker = h->breaker.state;
     f->breaker_opened = h->breaker.opened;
     struct pool_figures processes;

@@ -25,7 +25,13 @@
 #include "base/list.h"
 #include "workerd/effects.h"
 
-enum event_kind { EVENT_FETCHED, EVENT_SETTLED, EVENT_CONNECTED, EVENT_LAGGED };
+enum event_kind {
+    EVENT_FETCHED,
+    EVENT_SETTLED,
+    EVENT_CONNECTED,
+    EVENT_LAGGED,
+    EVENT_COMMAND /* of people: command.h */
+};
 
 /* What every node in the inbox begins with. */
 struct event {

@@ -13,6 +13,7 @@ endforeach()
 # These start the daemon's own file as a child, so it has to be there.
 set(handlers TEST_HANDLERS=${SLUICE_TEST_HANDLERS})
 sluice_unit_test(workerd-breaker SOURCES workerd_breaker.c LINKS workerd)
+sluice_unit_test(workerd-command SOURCES workerd_command.c LINKS workerd)
 sluice_unit_test(workerd-effects SOURCES workerd_effects.c LINKS workerd)
 sluice_unit_test(workerd-config SOURCES workerd_config.c LINKS workerd)
 sluice_unit_test(workerd-watch SOURCES workerd_watch.c LINKS workerd talk)

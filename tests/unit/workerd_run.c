@@ -12,6 +12,7 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/command.h"
 #include "workerd/figures.h"
 #include "workerd/run.h"
 #include "workerd_gate.h"
@@ -910,6 +911,44 @@ static void a_drain_ends_with_its_grace(void **state)
     assert_int_equal(listens->nacked + listens->released, 1);
 }
 
+/* ---- what people ask ---- */
+
+static void give(enum command_act act, uint64_t number)
+{
+    struct command *c = mem_zalloc(sizeof *c);
+    *c = (struct command){.event.kind = EVENT_COMMAND, .number = number, .act = act};
+    snprintf(c->handler, sizeof c->handler, "%s", names[0]);
+    inbox_push(&fake.inbox, &c->event.node, 0);
+}
+
+static bool took(uint64_t number, bool paused)
+{
+    const struct figures *f = run_figures(run);
+    return f != NULL && f->handlers[0].taken.number == number && f->handlers[0].paused == paused;
+}
+
+static void a_paused_handler_finishes_what_it_has_and_gives_back_what_still_comes(void **state)
+{
+    (void)state;
+    struct message *runs = add(hold), *next = add("ack");
+    start();
+    UNTIL(gate_reached(&gate) && fake.asked[0] > 0);
+    give(COMMAND_PAUSE, 5);
+    UNTIL(took(5, true));
+    struct message *late = add("ack"); /* the answer to what was asked before */
+    UNTIL(late->released == 1);
+    gate_pass(&gate);
+    UNTIL(runs->over && next->over);
+    UNTIL(took(5, true)); /* turns later */
+    assert_int_equal(fake.asked[0], 0);
+    assert_int_equal(late->grants, 1);
+    assert_true(runs->acked == 1 && next->acked == 1 && run_state(run) == RUN_READY);
+    give(COMMAND_RESUME, 6);
+    UNTIL(late->over);
+    assert_true(late->acked == 1 && late->nacked == 0);
+    UNTIL(took(6, false));
+}
+
 static void a_drain_with_nothing_to_do_is_short(void **state)
 {
     (void)state;
@@ -975,6 +1014,7 @@ int main(void)
         RUN(a_handler_that_cannot_start_is_tried_again),
         RUN(the_figures_say_what_goes_on),
         RUN(a_loop_that_is_watched_turns_in_time),
+        RUN(a_paused_handler_finishes_what_it_has_and_gives_back_what_still_comes),
         RUN(a_drain_finishes_what_runs_and_gives_back_what_did_not_start),
         RUN(a_drain_ends_with_its_grace),
         RUN(a_drain_with_nothing_to_do_is_short),
