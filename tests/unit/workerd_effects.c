@@ -401,7 +401,7 @@ static void an_id_about_something_else_differs(void **state)
 static void the_last_ids_of_a_key_are_remembered_and_no_more(void **state)
 {
     (void)state;
-    char id[8];
+    char id[16];
     for (int i = 0; i < 10; i++) {
         snprintf(id, sizeof id, "ch_%d", i);
         assert_int_equal(look(id, none), SLUICE_ONCE_NEW);
