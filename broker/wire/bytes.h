@@ -25,7 +25,9 @@ struct bytes_ops {
     /* Bytes that the system has taken; 0: none yet, `sent` will come; -1: it is broken, and nothing will come. */
     ssize_t (*send)(struct bytes *b, struct iovec *pieces, unsigned n);
     void (*close)(struct bytes *b);
-    void (*free)(struct bytes *b); /* closed, nothing outstanding. May wait for nng's threads */
+    /* Closed, nothing outstanding. `freed` comes, in any thread, perhaps from within: of a socket it may be asked whether it is over
+     * until then. May wait for nng's threads. */
+    void (*free)(struct bytes *b);
 };
 
 struct bytes {
@@ -38,6 +40,7 @@ struct bytes {
     /* Asked after close, when nothing is outstanding as far as the kind knows: whether the owner knows that too. Else it is asked
      * again. Sockets only. */
     bool (*over)(void *owner);
+    void (*freed)(void *owner); /* the last that it hears */
 };
 
 #endif

@@ -104,6 +104,7 @@ void pollers_stop(struct pollers *p)
         atomic_store(&x->stop, true);
         inbox_wake(&x->ends);
         pthread_join(x->thread, NULL);
+        free_ended(x);
         close(x->epoll);
         inbox_free(&x->ends);
     }

@@ -64,6 +64,7 @@ static void secure_free(struct bytes *b)
     nng_aio_free(s->receive);
     nng_aio_free(s->send);
     nng_stream_free(s->conn);
+    s->bytes.freed(s->bytes.owner);
     mem_free(s);
 }
 

@@ -81,6 +81,7 @@ static void watched_free(struct watch *w)
 {
     struct socket *s = container_of(w, struct socket, watch);
     close(w->fd);
+    s->bytes.freed(s->bytes.owner);
     mem_free(s);
 }
 

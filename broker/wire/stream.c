@@ -423,13 +423,18 @@ static struct packet *greeting(const struct stream_kind *kind)
     return p;
 }
 
-void stream_free(struct stream *s)
+static void on_freed(void *arg)
 {
-    s->bytes->ops->free(s->bytes);
+    struct stream *s = arg;
     ref_drop(s->large);
     mem_free(s->queue);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
+}
+
+void stream_free(struct stream *s)
+{
+    s->bytes->ops->free(s->bytes); /* and then itself, when nobody asks it anything any more */
 }
 
 struct stream *stream_new(struct bytes *bytes, const struct stream_kind *kind, uint64_t now_ms)
@@ -445,6 +450,7 @@ struct stream *stream_new(struct bytes *bytes, const struct stream_kind *kind, u
     bytes->received = on_received;
     bytes->sent = on_sent;
     bytes->over = is_over;
+    bytes->freed = on_freed;
     return s;
 }
 
