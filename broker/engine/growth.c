@@ -5,8 +5,9 @@
  *
  * A key's hash mod N is its partition, so with k times N partitions a key either stays or goes to a child of the partition where it was. Each
  * child knows its parent and the fence: where the parent ended when the child was born. What a key has below the fence is older than all it has
- * in the child; so a group reads a child once it has passed the fence in the parent, and partition id and offset order the messages of
- * one key over all growths.
+ * in the child; so a group reads a child once it has passed the fence in the parent, and the parent's in the grandparent: a parent that had
+ * nothing yet when it was split has its fence at 0, which says nothing of what is before the parent itself. So partition id and offset order
+ * the messages of one key over all growths.
  *
  * A batch that was checked against the smaller number is refused by the engine once there are more: its producer asks again, and sends its
  * records to where they belong now.
@@ -16,10 +17,15 @@
 
 bool part_open(const struct group_part *p)
 {
-    const struct partition *partition = p->partition;
     if (PLANTED(fence_passed))
         return true;
-    return partition->parent == NULL || p->group->parts[partition->parent->index]->cursor >= partition->row.fence;
+    for (const struct partition *x = p->partition; x->parent != NULL; x = x->parent) {
+        if (p->group->parts[x->parent->index]->cursor < x->row.fence)
+            return false;
+        if (PLANTED(fence_of_parent_only))
+            return true;
+    }
+    return true;
 }
 
 /* A key may have messages where it belongs now, and where it belonged: the parents. The newest is scanned last, as what comes before its fence

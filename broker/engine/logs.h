@@ -172,7 +172,7 @@ bool growth_misfit(const struct partition *p, const struct op_batch *b);
 void growth_answer(struct engine *en, struct op *op, const struct partition *p, const struct op_batch *b); /* WRONG_PARTITION */
 /* Where a message belongs that was to be appended to `p` before there were more. */
 struct partition *growth_partition(struct partition *p, uint64_t key_hash);
-bool part_open(const struct group_part *p);            /* the group has passed its fence */
+bool part_open(const struct group_part *p);            /* the group has passed its fence, and those of the ones it comes from */
 /* A part that is scanned again after a restart and may have messages of this key; NULL: none. */
 struct group_part *key_rescanned(const struct key_queue *k);
 

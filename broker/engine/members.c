@@ -332,7 +332,7 @@ void members_moved(struct engine *en, const struct group_part *p)
 {
     struct stream *st = p->group->stream;
     for (uint32_t i = st->claims_n; i > 0 && st->group->parts[i - 1]->partition->parent != NULL; i--) {
-        if (st->group->parts[i - 1]->partition->parent != p->partition || part_open(st->group->parts[i - 1]) == st->claims[i - 1]->open)
+        if (part_open(st->group->parts[i - 1]) == st->claims[i - 1]->open)
             continue;
         st->unbalanced = true;
         members_stir(en, st);

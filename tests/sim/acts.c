@@ -247,19 +247,25 @@ static void into_end(struct world *w, struct client *c)
     w->admin_busy = true;
 }
 
-/* A topic that was made with one partition gets its others. */
-static void grow(struct world *w, struct client *c)
+/* A topic that was made with fewer partitions gets others: one all at once, the others half of them. (Which, is of the topic: an answer may be
+ * lost, and to ask for what is there is no error.) */
+void client_grow(struct client *c, int topic)
 {
-    int topic = (int)rng_below(&w->rng, TOPICS);
-    if (w->admin_busy || w->model->topic_config[topic].partitions == PARTITIONS)
-        return;
+    struct world *w = c->world;
     struct request *r = client_request(c, R_ADMIN, VERB_TOPIC_ALTER);
     r->seq = c->lanes[PARTS].next++;
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
-    r->topic_config.partitions = PARTITIONS;
+    r->topic_config.partitions = topic == 0 ? PARTITIONS : 2 * w->model->topic_config[topic].partitions;
     r->mask = TOPIC_SET_PARTITIONS;
     w->admin_busy = true;
     world_trace(w, "topic %d is to grow", topic);
+}
+
+static void grow(struct world *w, struct client *c)
+{
+    int topic = (int)rng_below(&w->rng, TOPICS);
+    if (!w->admin_busy && w->model->topic_config[topic].partitions < PARTITIONS)
+        client_grow(c, topic);
 }
 
 static void fetch(struct world *w, struct client *c)
@@ -301,7 +307,7 @@ void client_act(struct world *w, struct client *c)
         client_operate(w, c);
     else if (x < 955 && c->index == 0)
         admin(w, c);
-    else if (x < 960 && c->index == 0)
+    else if (x < 963 && c->index == 0)
         grow(w, c);
     else if (x < 970 && c->index == 0)
         into_end(w, c);

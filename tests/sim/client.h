@@ -114,6 +114,7 @@ void client_resume(struct world *w, struct client *c);
 void client_end_crons(struct world *w, struct client *c);
 void client_drop_all(struct client *c); /* the dead letters of all groups */
 void client_operate(struct world *w, struct client *c);
+void client_grow(struct client *c, int topic);
 void client_settle(struct world *w, struct client *c);
 void client_receive_begin(struct world *w, struct client *c, struct request *r); /* fills the receive of a request; its slot is free */
 int client_free_slot(const struct client *c); /* NONE: both wait */

@@ -3,7 +3,7 @@
 
 #include "schemas/stored.h"
 
-/* A topic has grown: its new partition says of which it is the child. Clients hear of it later. */
+/* A topic has grown: its new partitions say of which they are the children, and have ids that ascend. Clients hear of it later. */
 void model_learn_part(struct world *w, struct view key, struct view value)
 {
     uint32_t id;
@@ -11,9 +11,15 @@ void model_learn_part(struct world *w, struct view key, struct view value)
     struct err e = {0};
     if (!key_read_id(key, 'p', &id) || model_part(w, id) != NONE || partition_row_get(value, &row, &e) != E_OK || row.parent == 0)
         return;
-    int parent = model_part(w, row.parent);
-    if (parent != NONE)
-        w->model->parts[parent + 1].id = id;
+    int part = model_part(w, row.parent), first = part / PARTITIONS * PARTITIONS;
+    if (part == NONE)
+        return;
+    while (part < first + PARTITIONS && w->model->parts[part].id != 0)
+        part++;
+    if (part == first + PARTITIONS)
+        world_fail(w, "partition %u is one more than topic %d was to have", id, w->model->parts[first].topic);
+    else
+        w->model->parts[part].id = id;
 }
 
 /* After a crash: those that nobody was told of may never have been. */

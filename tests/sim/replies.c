@@ -408,14 +408,18 @@ static void topic_told(struct world *w, int topic, const struct wire_reply *repl
     w->model->topic_config[topic] = t->config;
 }
 
-/* A topic has all its partitions now. */
+/* A topic has more partitions now. The next growth may follow at once, when the new ones have nothing yet. */
 static void grow_reply(struct client *c, struct request *r, const struct wire_reply *reply)
 {
-    topic_told(c->world, r->topic[1] - '0', reply);
-    c->world->totals->growths++;
-    c->world->admin_busy = false;
+    struct world *w = c->world;
+    int topic = r->topic[1] - '0';
+    topic_told(w, topic, reply);
+    w->totals->growths++;
+    w->admin_busy = false;
     client_lane_answered(c, r);
     request_end(r);
+    if (w->model->topic_config[topic].partitions < PARTITIONS && rng_chance(&w->rng, 1, 2))
+        client_grow(c, topic);
 }
 
 static void admin_reply(struct client *c, struct request *r, const struct wire_reply *reply)

@@ -12,7 +12,7 @@ void setup_names(int group, struct view *topic, struct view *name)
 
 struct view key_name(int key)
 {
-    static const char *names[KEYS] = {"k0", "k1", "k2", "k3"};
+    static const char *names[KEYS] = {"k6", "k1", "k3", "k0", "k4"}; /* of four partitions each has one, the last has two */
     return view_of_str(names[key]);
 }
 
@@ -54,7 +54,7 @@ static void make_topic(struct world *w, int topic)
     struct request *r = client_request(&w->clients[0], R_ADMIN, VERB_TOPIC_CREATE);
     snprintf(r->topic, sizeof r->topic, "t%d", topic);
     r->topic_config =
-        (struct wire_topic_config){.partitions = rng_chance(&w->rng, 1, 3) ? 1 : PARTITIONS, /* some grow */
+        (struct wire_topic_config){.partitions = 1U << rng_below(&w->rng, 3), /* some grow, up to PARTITIONS */
                                    .durability = topic == 2 ? DURABILITY_OS : DURABILITY_DISK,
                                    .dedup_ms = topic == 0                  ? 60000
                                                : topic == 1                ? 30000

@@ -26,8 +26,8 @@
 #include "store/keys.h"
 #include "store/store_mem.h"
 
-enum { TOPICS = 3, PARTITIONS = 2, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUPS_PER_TOPIC, PARTS = TOPICS * PARTITIONS };
-enum { CLIENTS = 5, KEYS = 4, HEADERS = 4, NONE = -1 };
+enum { TOPICS = 3, PARTITIONS = 4, GROUPS_PER_TOPIC = 2, GROUPS = TOPICS * GROUPS_PER_TOPIC, PARTS = TOPICS * PARTITIONS };
+enum { CLIENTS = 5, KEYS = 5, HEADERS = 4, NONE = -1 };
 
 /* What happened, counted over all seeds: a kind that never happened fails the run. */
 #define SIM_TOTALS(X)                                                                                       \

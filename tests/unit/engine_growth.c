@@ -67,6 +67,26 @@ static void a_group_that_is_behind_does_not_read_the_new_partition_before_the_fe
     kit_free(w.k);
 }
 
+/* The partition between has nothing, so the group is at its end from the beginning: that says nothing of the first. */
+static void nor_a_partition_of_the_next_growth_where_the_one_between_got_nothing(void **state)
+{
+    (void)state;
+    struct kit_world w = kit_world_of(1, (struct wire_group_config){0});
+    const char *moves = key_of(3, 4);
+    kit_produce_many(w.k, w.p, key_of(0, 4), 300);
+    kit_produce(w.k, w.p, moves); /* further than is read ahead */
+    assert_int_equal(grow(w.k, 2)->code, E_OK);
+    assert_int_equal(grow(w.k, 4)->code, E_OK);
+    kit_produce(w.k, w.p + 3, moves);
+    kit_restart(w.k);
+    assert_string_equal(kit_receive(w.k, B, w.g, 1), "0");
+    assert_string_equal(kit_receive(w.k, C, w.g, 1), "300"); /* and not 3/0 */
+    assert_string_equal(kit_receive(w.k, C, w.g, 1), "");
+    assert_string_equal(kit_ack(w.k, C, w.g, "300"), "");
+    assert_string_equal(kit_receive(w.k, C, w.g, 1), "3/0");
+    kit_free(w.k);
+}
+
 /* What is ready was found by the scan and has no row. What waits behind it in the list of its key has a higher partition and a lower offset. */
 static void what_was_ready_in_the_old_partition_is_found_again_before_what_waits_in_the_new_one(void **state)
 {
@@ -308,6 +328,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_key_has_in_the_old_partition_comes_before_what_it_has_in_the_new_one),
         cmocka_unit_test(a_group_that_is_behind_does_not_read_the_new_partition_before_the_fence),
+        cmocka_unit_test(nor_a_partition_of_the_next_growth_where_the_one_between_got_nothing),
         cmocka_unit_test(what_was_ready_in_the_old_partition_is_found_again_before_what_waits_in_the_new_one),
         cmocka_unit_test(what_waits_in_the_new_partition_is_known_again_behind_what_waits_in_the_old_one),
         cmocka_unit_test(a_redriven_message_of_an_old_partition_waits_for_what_the_scan_finds_in_the_new_one),

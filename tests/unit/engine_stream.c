@@ -742,6 +742,27 @@ static void a_new_partition_is_owned_when_the_group_has_passed_its_fence_and_not
     kit_free(w.k);
 }
 
+static void nor_is_one_of_the_next_growth_where_the_one_between_got_nothing(void **state)
+{
+    (void)state;
+    struct kit_world w = begin(1);
+    struct reader a;
+    kit_produce(w.k, w.p, "a b c");
+    join(&w, &a, A);
+    grow(&w, 2);
+    grow(&w, 4);
+    beat(&w, &a);
+    assert_string_equal(owns(&w, &a), "0"); /* the fence of 3 is at the beginning of 1, which waits for 0 */
+    commit(&w, &a, 0, 2);
+    kit_restart(w.k);
+    beat(&w, &a);
+    assert_string_equal(owns(&w, &a), "0");
+    commit(&w, &a, 0, 3);
+    beat(&w, &a);
+    assert_string_equal(owns(&w, &a), "0 1 2 3");
+    kit_free(w.k);
+}
+
 /* ---------------------------------------------------------------- around it */
 
 static void the_limit_of_members_is_said_by_name(void **state)
@@ -1004,6 +1025,7 @@ int main(void)
         TEST(a_restart_moves_nothing_and_members_have_a_full_new_term),
         TEST(what_was_to_be_given_up_before_a_restart_is_told_again),
         TEST(a_new_partition_is_owned_when_the_group_has_passed_its_fence_and_not_before),
+        TEST(nor_is_one_of_the_next_growth_where_the_one_between_got_nothing),
         TEST(the_limit_of_members_is_said_by_name),
         TEST(what_is_of_the_other_mode_is_refused),
         TEST(a_purge_skips_to_the_end_and_lag_says_how_far_the_group_is_behind),
