@@ -158,12 +158,17 @@ static void raise_descriptors(void)
         log_warn("cannot raise the number of descriptors error=%s", LOG_STR(strerror(errno)));
 }
 
-/* Blocked in every thread; taken by sigwait in main. */
-static void block_signals(sigset_t *set)
+static void stop_signals(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+}
+
+/* Blocked in every thread; taken by sigwait in main. */
+static void block_signals(sigset_t *set)
+{
+    stop_signals(set);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -177,10 +182,14 @@ static void on_fatal(void *user, const struct err *why)
     _exit(EXIT_FAILURE);
 }
 
+/* It is never joined: main may return while it waits, so the set is its own. */
 static void *second_signal(void *arg)
 {
+    (void)arg;
+    static sigset_t set;
     int signal_number;
-    sigwait(arg, &signal_number);
+    stop_signals(&set);
+    sigwait(&set, &signal_number);
     log_warn("second signal, stopping at once");
     _exit(EXIT_FAILURE);
 }
@@ -220,7 +229,7 @@ static int serve(const struct config *config)
     notify("STOPPING=1");
     log_info("stopping signal=%s", signal_number == SIGTERM ? "TERM" : "INT");
     pthread_t second;
-    if (pthread_create(&second, NULL, second_signal, &signals) == 0)
+    if (pthread_create(&second, NULL, second_signal, NULL) == 0)
         pthread_detach(second);
     compose_stop(broker);
     log_info("stopped");

@@ -15,7 +15,7 @@
 #include "base/macros.h"
 #include "talk.h"
 
-enum { ARGS_MAX = 64, LINE_MAX_BYTES = 4096, LOOK_MS = 2 };
+enum { ARGS_MAX = 64, LINE_MAX_BYTES = 4096, LOOK_MS = 2, LOG_TAIL = 4096 };
 
 extern char **environ;
 
@@ -255,10 +255,21 @@ void broker_signal(struct broker_proc *b, int signal_number)
     kill(b->pid, signal_number);
 }
 
+/* A test that did not expect it says no more than that. */
+static void tell_why_it_failed(const struct broker_proc *b, int status)
+{
+    char *said = broker_log(b);
+    size_t size = strlen(said);
+    print_error("the broker ended with %d, and said last:\n%s\n", status, said + (size > LOG_TAIL ? size - LOG_TAIL : 0));
+    free(said);
+}
+
 int broker_wait(struct broker_proc *b)
 {
     assert_int_not_equal(b->pid, 0);
     int status = reap(b->pid, true);
+    if (status != 0 && status != 128 + SIGKILL)
+        tell_why_it_failed(b, status);
     b->pid = 0;
     if (b->out >= 0)
         close(b->out);
