@@ -9,6 +9,17 @@ void breaker_init(struct breaker *b, const struct breaker_config *config, uint64
     rng_seed(&b->rng, seed);
 }
 
+void breaker_configure(struct breaker *b, const struct breaker_config *config, uint64_t now_ms)
+{
+    const struct breaker_config *was = &b->config;
+    uint64_t opened = b->opened;
+    if (was->on == config->on && was->window == config->window && was->percent == config->percent &&
+        was->pause_ms == config->pause_ms && was->pause_ms_max == config->pause_ms_max)
+        return;
+    breaker_init(b, config, rng_next(&b->rng), now_ms);
+    b->opened = opened;
+}
+
 /* ---- the window ---- */
 
 static void drop_first(struct breaker *b)

@@ -67,6 +67,9 @@ struct breaker {
 
 void breaker_init(struct breaker *b, const struct breaker_config *config, uint64_t seed, uint64_t now_ms);
 
+/* Other bounds from now on. If they differ it begins anew, CLOSED. */
+void breaker_configure(struct breaker *b, const struct breaker_config *config, uint64_t now_ms);
+
 /* A verdict on a task; `probe`: it was the probe. True: the state changed. What was begun before it opened and ends later changes nothing. */
 bool breaker_verdict(struct breaker *b, enum breaker_verdict v, bool probe, uint64_t now_ms);
 

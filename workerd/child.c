@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -29,6 +30,7 @@ static struct {
     struct sluice_handler handler;
     struct host host;
     char *name, *config;
+    int file; /* the handler's, as its version has it; -1: none was given, or it was loaded */
     uint32_t timeout_ms;
     void *process;
     int worker_done; /* an eventfd */
@@ -302,10 +304,24 @@ static void settle_in(const char *name)
     signal(SIGHUP, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
     fcntl(CHILD_PIPE_FD, F_SETFD, FD_CLOEXEC);
-    close_range(CHILD_PIPE_FD + 1, ~0u, 0);
+    self.file = fcntl(CHILD_FILE_FD, F_SETFD, FD_CLOEXEC) == 0 ? CHILD_FILE_FD : -1;
+    close_range(CHILD_FILE_FD + 1, ~0u, 0);
     self.worker_done = eventfd(0, EFD_CLOEXEC);
     list_init(&self.queue);
     pipe_init(&self.pipe, CHILD_PIPE_FD, true);
+}
+
+/* Another file may have taken the name since the version was tried that we are to be of. The name is better if it did not: it is what
+   debuggers, and a file that looks for its neighbours, make something of. */
+static int load_file(const char *path, struct err *e)
+{
+    struct stat at_path, of_version;
+    bool replaced = self.file >= 0 && fstat(self.file, &of_version) == 0 &&
+                    (stat(path, &at_path) != 0 || at_path.st_dev != of_version.st_dev ||
+                     at_path.st_ino != of_version.st_ino);
+    char open_one[32];
+    snprintf(open_one, sizeof open_one, "/proc/self/fd/%d", self.file);
+    return handler_load(replaced ? open_one : path, &self.handler, e);
 }
 
 /* Returns 0, or a code with a text: CONFIG if the file is at fault. */
@@ -320,9 +336,12 @@ static int start_handler(struct err *e)
     self.timeout_ms = p.start.timeout_ms;
     host_init(&self.host, self.name, self.config, send_packet);
     char *path = packet_string(p.start.exec.data == NULL ? p.start.path : p.start.dir);
-    int code = p.start.exec.data == NULL ? handler_load(path, &self.handler, e)
+    int code = p.start.exec.data == NULL ? load_file(path, e)
                                          : exec_load(p.start.exec, path, self.timeout_ms, &self.handler, e);
     mem_free(path);
+    if (self.file >= 0)
+        close(self.file);
+    self.file = -1;
     if (code != 0 || self.handler.process_init == NULL)
         return code;
     char error[ERR_TEXT_MAX] = "process_init failed";

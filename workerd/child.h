@@ -13,7 +13,10 @@
 #ifndef WORKERD_CHILD_H
 #define WORKERD_CHILD_H
 
-enum { CHILD_PIPE_FD = 3 };
+enum {
+    CHILD_PIPE_FD = 3,
+    CHILD_FILE_FD = 4, /* the handler's file as its version has it; closed: whatever is at the path */
+};
 
 /* Lives the child's life; returns its exit status. `name` is for those who look at the process list. */
 int child_main(const char *name);

@@ -30,6 +30,7 @@ enum { HOUR_MS = 3600 * 1000 };
     X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                 \
     X(http, http, ADDRESS, OPTIONAL, NULL, 0, 0)                 \
     X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)    \
+    X(reload_on_change, reload_on_change, SWITCH, OPTIONAL, "off", 0, 0) \
     X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS) \
     X(memory, memory_bytes_max, SIZE, OPTIONAL, "256MiB", MIB, MIB << 20)
 
@@ -51,7 +52,9 @@ enum { HOUR_MS = 3600 * 1000 };
     X(breaker_window, breaker.window, COUNT, OPTIONAL, "20", 2, BREAKER_WINDOW_MAX)         \
     X(breaker_percent, breaker.percent, COUNT, OPTIONAL, "80", 1, 100)                      \
     X(breaker_pause, breaker.pause_ms, DURATION, OPTIONAL, "5s", 10, HOUR_MS)               \
-    X(breaker_pause_max, breaker.pause_ms_max, DURATION, OPTIONAL, "1m", 10, 12 * HOUR_MS)
+    X(breaker_pause_max, breaker.pause_ms_max, DURATION, OPTIONAL, "1m", 10, 12 * HOUR_MS)  \
+    X(canary, canary_percent, COUNT, OPTIONAL, "0", 0, 99)                                  \
+    X(canary_time, canary_ms, DURATION, OPTIONAL, "1m", 100, 24 * HOUR_MS)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
 

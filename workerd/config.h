@@ -1,5 +1,5 @@
 /*
- * The daemon's configuration: one YAML file, read once at the start.
+ * The daemon's configuration: one YAML file, read at the start, and again on SIGHUP (reload.h).
  *
  * Everything in it is checked here: an unknown key, a value out of range or a file that is not there is an
  * error that names place and thing, and nothing is started. docs/man/sluice-workerd.1 has the keys.
@@ -7,6 +7,7 @@
 #ifndef WORKERD_CONFIG_H
 #define WORKERD_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,8 @@ struct handler_config {
     uint32_t timeout_ms;
     uint32_t lease_ms;
     struct breaker_config breaker;
+    uint32_t canary_percent; /* of the keys, for a new version at first; 0: it gets all at once */
+    uint32_t canary_ms;
     char *config; /* JSON, "{}" if there is none */
 };
 
@@ -43,6 +46,7 @@ struct config {
     char *name;   /* NULL: the SDK's default */
     char *http;   /* HOST:PORT; NULL: nobody may look */
     enum log_level log_level;
+    bool reload_on_change; /* of a handler's file */
     uint32_t grace_ms;
     uint64_t memory_bytes_max;
     struct handler_config *handlers;

@@ -31,7 +31,11 @@ void figures_time(struct figures_times *t, uint64_t ms);
 
 struct figures_handler {
     char name[NAME_MAX_BYTES + 1], topic[NAME_MAX_BYTES + 1], group[NAME_MAX_BYTES + 1];
-    char version[FIGURES_VERSION_MAX]; /* of its file, as the process that started last said; "" before */
+    char version[FIGURES_VERSION_MAX]; /* of the file in force, as the process that started last said; "" before */
+    char canary_version[FIGURES_VERSION_MAX]; /* of the one that is tried */
+    uint32_t canary_percent;                  /* of the keys are with that; 0: there is none */
+    char versions[2 * FIGURES_VERSION_MAX + 16]; /* both in one line: "1.2.3 (10% 2.0.0)" */
+    uint64_t versions_dropped;                /* ever */
     struct run_counts counts;
     uint64_t restarts; /* processes that ended without being told to */
     uint32_t up, busy, wanted;
@@ -48,7 +52,8 @@ struct figures_handler {
 
 struct figures {
     enum run_state state;
-    bool reachable; /* the broker */
+    bool reachable;   /* the broker */
+    uint64_t reloads; /* of the configuration, tried, ever */
     /* In one line: "ready", "ready; breaker open: email", "starting: handler 'email' has 1 of 2 processes up" */
     char text[FIGURES_TEXT_MAX];
     size_t handlers_n;

@@ -139,7 +139,7 @@ static enum run_state run_until_over(struct run *r, const struct config *c, stru
     }
 }
 
-static int serve(const struct config *c)
+static int serve(const char *path, const struct config *c)
 {
     struct inbox inbox;
     struct err e;
@@ -160,6 +160,7 @@ static int serve(const struct config *c)
     struct service service;
     service_init(&service);
     struct run *r = run_new(&(struct run_options){.config = c,
+                                                  .config_path = path,
                                                   .exe = "/proc/self/exe",
                                                   .source = client_source(client),
                                                   .inbox = &inbox,
@@ -226,7 +227,7 @@ int main(int argc, char **argv)
     struct err e;
     if (config_load(path, &config, &e) != 0)
         return complain(&e);
-    int status = serve(&config);
+    int status = serve(path, &config);
     config_free(&config);
     return status;
 }

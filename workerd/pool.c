@@ -1,7 +1,11 @@
 #include "workerd/pool.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,6 +15,7 @@ enum {
     LAG_MS_MAX = 1000, /* an answer that takes longer is none for now */
     STALE_MS = 2000,   /* as old may be what was heard */
     ROOM_MS = 2000,    /* how often the host is looked at */
+    FILE_FD_MIN = 10,  /* below are those that a child is started with */
 };
 
 /* ---- children ---- */
@@ -18,7 +23,7 @@ enum {
 /* Counted as one of those that are wanted. */
 static bool stays(const struct child *c)
 {
-    return !c->leaving && c->state <= CHILD_UP;
+    return !c->leaving && !c->trial && c->state <= CHILD_UP;
 }
 
 static bool takes(const struct child *c)
@@ -26,14 +31,16 @@ static bool takes(const struct child *c)
     return !c->leaving && c->state == CHILD_UP;
 }
 
-static void add(struct pool *p, uint64_t now_ms)
+static void add(struct pool *p, bool trial, uint64_t now_ms)
 {
     if (p->n == p->cap) {
         p->cap = p->cap != 0 ? 2 * p->cap : 4;
         p->children = mem_resize(p->children, p->cap, sizeof *p->children);
     }
     struct child *c = mem_zalloc(sizeof *c);
-    child_init(c, p->config, p->exe, p->events, p->user);
+    child_init(c, trial ? p->next.config : p->config, p->exe, p->events, p->user);
+    c->file = trial ? p->next.file : p->file;
+    c->trial = trial;
     p->children[p->n++] = c;
     child_start(c, now_ms);
 }
@@ -54,7 +61,7 @@ static bool keep_one(struct pool *p)
 {
     for (size_t i = 0; i < p->n; i++) {
         struct child *c = p->children[i];
-        if (c->leaving && c->state == CHILD_UP) {
+        if (c->leaving && !c->old && c->state == CHILD_UP) {
             c->leaving = false;
             return true;
         }
@@ -95,7 +102,7 @@ static void follow(struct pool *p, uint64_t now_ms)
         there += stays(p->children[i]);
     for (; there < p->scale.wanted; there++) {
         if (!keep_one(p))
-            add(p, now_ms);
+            add(p, false, now_ms);
     }
     for (; there > p->scale.wanted; there--)
         dismiss_one(p);
@@ -104,16 +111,44 @@ static void follow(struct pool *p, uint64_t now_ms)
 
 /* ---- a life ---- */
 
+static uint32_t least_of(const struct handler_config *c)
+{
+    return c->processes_max == 0 ? c->processes : c->processes_min;
+}
+
+static uint32_t most_of(const struct handler_config *c)
+{
+    return c->processes_max == 0 ? c->processes : c->processes_max;
+}
+
+/* Of a command, or if it is not there, which a child will say: -1. */
+static int open_file(const struct handler_config *c)
+{
+    int low = c->file != NULL ? open(c->file, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = low >= 0 ? fcntl(low, F_DUPFD_CLOEXEC, FILE_FD_MIN) : -1;
+    if (low >= 0)
+        close(low);
+    return fd;
+}
+
+static void close_file(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 void pool_init(struct pool *p, const struct handler_config *config, const char *exe,
                const struct child_events *events, void *user, uint64_t now_ms)
 {
-    bool fixed = config->processes_max == 0;
     *p = (struct pool){.config = config,
+                       .file = open_file(config),
+                       .next.file = -1,
                        .exe = exe,
                        .events = events,
                        .user = user,
-                       .min = fixed ? config->processes : config->processes_min,
-                       .max = fixed ? config->processes : config->processes_max,
+                       .min = least_of(config),
+                       .max = most_of(config),
                        .counted_ms = now_ms};
     assert(p->min <= p->max && p->max > 0);
     p->scale.wanted = p->min > 0 ? p->min : 1;
@@ -128,13 +163,20 @@ void pool_close(struct pool *p)
         mem_free(p->children[i]);
     }
     mem_free(p->children);
+    close_file(&p->file);
+    close_file(&p->next.file);
     p->n = 0;
     p->children = NULL;
 }
 
+static bool has_canary(const struct pool *p)
+{
+    return p->next.config != NULL && p->next.up;
+}
+
 /* ---- people ---- */
 
-void pool_limits(struct pool *p, uint32_t min, uint32_t max)
+static void set_limits(struct pool *p, uint32_t min, uint32_t max)
 {
     assert(min <= max && max > 0 && max <= CONFIG_PROCESSES_MAX);
     if (p->min == min && p->max == max)
@@ -142,6 +184,12 @@ void pool_limits(struct pool *p, uint32_t min, uint32_t max)
     log_info("limits changed handler=%s min=%" PRIu32 " max=%" PRIu32, p->config->name, min, max);
     p->min = min;
     p->max = max;
+}
+
+void pool_limits(struct pool *p, uint32_t min, uint32_t max)
+{
+    p->by_hand = true;
+    set_limits(p, min, max);
 }
 
 void pool_pause(struct pool *p, bool paused)
@@ -162,6 +210,10 @@ void pool_figures(const struct pool *p, struct pool_figures *out)
         .min = p->min,
         .max = p->max,
         .paused = p->paused,
+        .version = p->text,
+        .canary_version = p->next.text,
+        .canary_percent = has_canary(p) ? p->next.canary.percent : 0,
+        .dropped = p->dropped,
         .backlog = p->backlog,
         .in_flight = p->in_flight,
         .service_ms = p->last.service_us / 1000,
@@ -175,6 +227,134 @@ void pool_figures(const struct pool *p, struct pool_figures *out)
     }
 }
 
+/* ---- versions ---- */
+
+/* Who is of the other version gets no more tasks, and is never taken back nor started again. */
+static void end_trial(struct pool *p, bool in_force)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        struct child *c = p->children[i];
+        bool next = c->trial;
+        c->trial = false;
+        if (next == in_force)
+            continue;
+        c->leaving = true;
+        c->old = true;
+        c->file = -1;
+    }
+    p->next.config = NULL;
+    close_file(&p->next.file);
+}
+
+static void promote(struct pool *p)
+{
+    if (p->by_hand)
+        log_info("limits stay as people set them handler=%s min=%" PRIu32 " max=%" PRIu32, p->config->name, p->min,
+                 p->max);
+    else
+        set_limits(p, least_of(p->next.config), most_of(p->next.config));
+    p->config = p->next.config;
+    close_file(&p->file);
+    p->file = p->next.file;
+    p->next.file = -1;
+    p->version++;
+    log_info("new version in force handler=%s version=%s before=%s", p->config->name, LOG_STR(p->next.text),
+             LOG_STR(p->text));
+    memcpy(p->text, p->next.text, sizeof p->text);
+    end_trial(p, true);
+}
+
+/* What its processes have not begun goes to the others. */
+static void drop(struct pool *p, const char *why)
+{
+    log_error("new version dropped, the old one stays handler=%s version=%s in_force=%s why=%s", p->config->name,
+              LOG_STR(p->next.text), LOG_STR(p->text), LOG_STR(why));
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->children[i]->trial)
+            child_recall(p->children[i]);
+    }
+    end_trial(p, false);
+    p->dropped++;
+}
+
+void pool_renew(struct pool *p, const struct handler_config *config, uint64_t now_ms)
+{
+    if (p->stopping)
+        return;
+    if (p->next.config != NULL)
+        drop(p, "another one came");
+    uint32_t percent = config->canary_percent;
+    uint32_t n = percent > 0 ? (p->scale.wanted * percent + 99) / 100 : p->scale.wanted;
+    p->next.config = config;
+    p->next.file = open_file(config);
+    p->next.up = false;
+    p->next.text[0] = '\0';
+    p->next.canary = (struct canary){.percent = percent, .time_ms = config->canary_ms};
+    log_info("new version tried handler=%s canary_percent=%" PRIu32, config->name, percent);
+    for (uint32_t i = 0; i < (n > 0 ? n : 1); i++)
+        add(p, true, now_ms);
+}
+
+bool pool_uses(const struct pool *p, const struct handler_config *config)
+{
+    bool used = p->config == config || p->next.config == config;
+    for (size_t i = 0; i < p->n; i++)
+        used = used || p->children[i]->config == config;
+    return used;
+}
+
+void pool_started(struct pool *p, const struct child *c, int code, const char *text, uint64_t now_ms)
+{
+    if (code == 0 && !c->old)
+        snprintf(c->trial ? p->next.text : p->text, VERSION_TEXT_MAX, "%s", text);
+    if (!c->trial || p->stopping)
+        return;
+    if (code != 0) {
+        drop(p, text);
+    } else if (!p->next.up) {
+        p->next.up = true;
+        p->next.canary.since_ms = now_ms;
+        if (p->next.canary.percent == 0)
+            promote(p);
+    }
+}
+
+void pool_ended(struct pool *p, const struct child *c, const char *how)
+{
+    if (c->trial && !c->was_up && !p->stopping)
+        drop(p, how);
+}
+
+void pool_verdict(struct pool *p, const struct child *c, bool failed)
+{
+    if (has_canary(p) && !c->old)
+        canary_verdict(&p->next.canary, c->trial, failed);
+}
+
+bool pool_on_trial(const struct pool *p, const struct task *t)
+{
+    return has_canary(p) && canary_takes(p->next.canary.percent, t->key, t->partition, t->offset);
+}
+
+static void judge_canary(struct pool *p, uint64_t now_ms)
+{
+    const struct canary *c = &p->next.canary;
+    char why[160];
+    if (!has_canary(p))
+        return;
+    switch (canary_decide(c, now_ms)) {
+    case CANARY_WAIT:
+        return;
+    case CANARY_PROMOTE:
+        promote(p);
+        return;
+    case CANARY_ROLL_BACK:
+        snprintf(why, sizeof why,
+                 "%" PRIu64 " of its %" PRIu64 " tasks failed, of the old version's %" PRIu64 " of %" PRIu64, c->new_one.failed, c->new_one.n, c->old_one.failed, c->old_one.n);
+        drop(p, why);
+    }
+}
+
 /* ---- tasks ---- */
 
 uint32_t pool_places(const struct pool *p)
@@ -184,17 +364,18 @@ uint32_t pool_places(const struct pool *p)
     uint32_t n = p->scale.wanted == 0 ? 1 : 0;
     for (size_t i = 0; i < p->n; i++) {
         const struct child *c = p->children[i];
-        n += takes(c) ? p->config->pipeline : (uint32_t)c->tasks_n;
+        n += takes(c) ? c->config->pipeline : (uint32_t)c->tasks_n;
     }
     return n;
 }
 
-struct child *pool_least_busy(const struct pool *p)
+struct child *pool_least_busy(const struct pool *p, bool trial)
 {
     struct child *best = NULL;
     for (size_t i = 0; i < p->n; i++) {
         struct child *c = p->children[i];
-        if (takes(c) && c->tasks_n < p->config->pipeline && (best == NULL || c->tasks_n < best->tasks_n))
+        if (takes(c) && c->trial == trial && c->tasks_n < c->config->pipeline &&
+            (best == NULL || c->tasks_n < best->tasks_n))
             best = c;
     }
     return best;
@@ -313,6 +494,7 @@ static bool is_urgent(const struct pool *p)
 void pool_scale(struct pool *p, const struct pool_work *work, uint64_t now_ms)
 {
     free_gone(p);
+    judge_canary(p, now_ms);
     p->work = *work;
     uint64_t held = work->held + settling(work);
     p->held_most = held > p->held_most ? held : p->held_most;
@@ -363,6 +545,10 @@ uint64_t pool_due_ms(const struct pool *p)
     uint64_t due = !has_reason(p)                          ? UINT64_MAX
                    : p->asking && silent_ms > p->sample_ms ? silent_ms
                                                            : p->sample_ms;
+    if (has_canary(p)) {
+        uint64_t of_canary = canary_due_ms(&p->next.canary, p->counted_ms);
+        due = of_canary < due ? of_canary : due;
+    }
     for (size_t i = 0; i < p->n; i++) {
         uint64_t of_child = child_due_ms(p->children[i]);
         due = of_child < due ? of_child : due;

@@ -16,6 +16,15 @@
  * word to who missed it, and the library does not listen; a question is there in time and costs nothing when all
  * is quiet.
  *
+ * A new version, of the configuration or of the handler's file, is tried beside the one in force:
+ *
+ *     pool_renew --> processes on trial start --> one is up --> [canary: a part of the keys] --> in force: those of before leave
+ *                              |                                        |
+ *                              +-- cannot start --> dropped <-- fails more than the old one
+ *
+ * A version is a configuration and a file, which is held open: what is put in its place later is not loaded, by
+ * whichever of its processes, before it is tried as a version of its own.
+ *
  * One thread, that of the loop in run.c.
  */
 #ifndef WORKERD_POOL_H
@@ -27,6 +36,7 @@
 
 #include <poll.h>
 
+#include "workerd/canary.h"
 #include "workerd/config.h"
 #include "workerd/room.h"
 #include "workerd/scale.h"
@@ -49,19 +59,37 @@ struct pool_figures {
     uint32_t up, busy, starting, leaving;
     uint32_t min, max;
     bool paused;
+    const char *version, *canary_version; /* of the one in force and the one on trial: "" before one is up */
+    uint32_t canary_percent;     /* of the keys, that are with the next; 0: none */
+    uint64_t dropped;            /* versions, ever */
     uint64_t backlog, in_flight; /* of the group, as it was last heard */
     double service_ms;           /* mean; 0: not known */
 };
 
+enum { VERSION_TEXT_MAX = 64 }; /* bytes */
+
 struct pool {
-    const struct handler_config *config;
+    const struct handler_config *config; /* of the version in force */
+    int file;                            /* its handler's, held open, so that its processes are all of it; -1: none */
+    char text[VERSION_TEXT_MAX];         /* the version, as the process that started last said; "" before */
+    uint32_t version;                    /* how many came in force before it */
     const char *exe;
     const struct child_events *events;
     void *user;
     struct child **children; /* in no order; none is freed but by pool_scale and pool_close */
     size_t n, cap;
 
+    struct {
+        const struct handler_config *config; /* NULL: none is tried */
+        int file;
+        bool up; /* one of its processes takes tasks */
+        char text[VERSION_TEXT_MAX];
+        struct canary canary;
+    } next;
+    uint64_t dropped;
+
     uint32_t min, max;
+    bool by_hand; /* the limits are what people said, until the daemon ends */
     bool paused, stopping;
     struct scale scale;
     struct pool_work work;
@@ -86,19 +114,31 @@ void pool_close(struct pool *p);
 
 /* ---- people ---- */
 
-/* From now on at least and at most so many; max is 1 to CONFIG_PROCESSES_MAX and not less than min. With both the
+/* From now on at least and at most so many, whatever a new configuration says; max is 1 to CONFIG_PROCESSES_MAX and not less than min. With both the
    same the number is fixed. */
 void pool_limits(struct pool *p, uint32_t min, uint32_t max);
 /* Paused, nothing is asked for; what is in hand is finished, and processes go as if there was nothing to do. */
 void pool_pause(struct pool *p, bool paused);
 void pool_figures(const struct pool *p, struct pool_figures *out);
 
+/* ---- versions ---- */
+
+/* Tries a configuration, or the same once more, as the file has changed. It is lent for as long as pool_uses says. */
+void pool_renew(struct pool *p, const struct handler_config *config, uint64_t now_ms);
+bool pool_uses(const struct pool *p, const struct handler_config *config);
+/* What children tell, of each: it started, or could not; it ended; what became of a task, if that says something. */
+void pool_started(struct pool *p, const struct child *c, int code, const char *text, uint64_t now_ms);
+void pool_ended(struct pool *p, const struct child *c, const char *how);
+void pool_verdict(struct pool *p, const struct child *c, bool failed);
+/* Whether the next version is to have the task. */
+bool pool_on_trial(const struct pool *p, const struct task *t);
+
 /* ---- tasks ---- */
 
 /* How many tasks may be in hand; 1 with no process at all, 0 while paused. */
 uint32_t pool_places(const struct pool *p);
-/* The child that can take a task and has the fewest, or NULL. */
-struct child *pool_least_busy(const struct pool *p);
+/* The child, of the version in force or of the one on trial, that can take a task and has the fewest, or NULL. */
+struct child *pool_least_busy(const struct pool *p, bool trial);
 /* Whether what waits can be kept: a child takes tasks, or will once it has started. */
 bool pool_hopeful(const struct pool *p);
 /* child_cancel for whoever has it. */

@@ -39,7 +39,7 @@ static int open_ends(struct ends *ends)
 }
 
 /* The child begins as if from a shell, whatever we did to signals. */
-static int spawn(pid_t *pid, const char *exe, const char *name, const struct ends *ends)
+static int spawn(pid_t *pid, const char *exe, const char *name, int file, const struct ends *ends)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -51,6 +51,10 @@ static int spawn(pid_t *pid, const char *exe, const char *name, const struct end
     posix_spawn_file_actions_adddup2(&files, ends->output[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&files, ends->output[1], STDERR_FILENO);
     posix_spawn_file_actions_adddup2(&files, ends->pipe[1], CHILD_PIPE_FD);
+    if (file >= 0) /* last: nothing that is still to be handed over is at its number */
+        posix_spawn_file_actions_adddup2(&files, file, CHILD_FILE_FD);
+    else
+        posix_spawn_file_actions_addclose(&files, CHILD_FILE_FD);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
@@ -64,14 +68,14 @@ static int spawn(pid_t *pid, const char *exe, const char *name, const struct end
     return code;
 }
 
-int process_start(struct process *p, const char *exe, const char *name, struct err *e)
+int process_start(struct process *p, const char *exe, const char *name, int file, struct err *e)
 {
     struct ends ends;
     pid_t pid = 0;
     int pidfd = -1;
     int code = open_ends(&ends);
     if (code == 0)
-        code = spawn(&pid, exe, name, &ends);
+        code = spawn(&pid, exe, name, file, &ends);
     if (code == 0 && (pidfd = pidfd_open(pid, 0)) < 0) {
         code = errno;
         kill(pid, SIGKILL);

@@ -20,9 +20,9 @@ struct process {
     int output; /* what it writes to stdout and stderr; does not wait */
 };
 
-/* Starts `exe --child NAME` in a process group of its own. Returns 0, or an errno with a text. The
+/* Starts `exe --child NAME` in a process group of its own; `file` (-1: none) is lent and becomes its CHILD_FILE_FD. Returns 0, or an errno with a text. The
    descriptors are the caller's to close, after process_reap. */
-int process_start(struct process *p, const char *exe, const char *name, struct err *e);
+int process_start(struct process *p, const char *exe, const char *name, int file, struct err *e);
 
 /* Sends SIGKILL to its whole group. */
 void process_kill(const struct process *p);

@@ -67,7 +67,7 @@ static bool is_news(const struct figures *a, const struct figures *b)
         const struct figures_handler *x = &a->handlers[i], *y = &b->handlers[i];
         if (x->taken.number != y->taken.number || x->paused != y->paused || x->breaker != y->breaker ||
             x->wanted != y->wanted || x->least != y->least || x->most != y->most ||
-            strcmp(x->version, y->version) != 0 || strcmp(x->name, y->name) != 0)
+            strcmp(x->versions, y->versions) != 0 || strcmp(x->name, y->name) != 0)
             return true;
     }
     return false;
@@ -123,7 +123,7 @@ static struct sluice_worker_handler handler_row(struct registry *r, const struct
         .name = h->name,
         .topic = h->topic,
         .group = h->group,
-        .version = h->version,
+        .version = h->versions,
         .state = state_of(&r->figures, h),
         .up = h->up,
         .busy = h->busy,

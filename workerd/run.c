@@ -19,10 +19,12 @@
 #include "workerd/figures.h"
 #include "workerd/pool.h"
 #include "workerd/refusal.h"
+#include "workerd/reload.h"
 #include "workerd/supervise.h"
 #include "workerd/text.h"
 
 enum {
+    FILES_MS = 1000,       /* between two looks at the files */
     SETTLE_AGAIN_MS = 100, /* after the source had no room for outcomes */
     ANSWERS_MS_MAX = 5000, /* how long after the grace answers are waited for */
     HARD_MS_MAX = 1000,    /* before its end running tasks are told to stop */
@@ -44,10 +46,17 @@ struct handler {
     struct run_counts counts;
     struct figures_times times;
     uint64_t restarts;
-    char version[FIGURES_VERSION_MAX];
+    uint32_t version; /* the pool's number of that whose configuration is in force here too */
+    struct file_watch file;
     uint64_t finished, answered; /* verdicts, and those of them that the broker answered */
     char error[ERR_TEXT_MAX];    /* of the last failure */
     struct command_taken taken;
+};
+
+/* A configuration that was read again. */
+struct loaded {
+    struct config *config;
+    struct loaded *next;
 };
 
 struct run {
@@ -74,6 +83,12 @@ struct run {
     uint64_t now_ms;
     uint64_t hard_ms, grace_end_ms; /* of the drain */
     bool hard;                      /* running tasks were told to stop */
+
+    const char *config_path;
+    const struct config *in_force; /* the one that was taken last */
+    struct loaded *loaded;         /* all but the first, as long as something may use them */
+    struct file_watch file;
+    uint64_t reloads, look_ms; /* when files are looked at */
 
     struct figures figures;
     uint64_t turn_ms_max;
@@ -176,16 +191,6 @@ static void log_failure(struct handler *h, const struct task *t, const char *out
 
 /* ---- the breaker ---- */
 
-/* What has not begun comes back; what runs goes on. */
-static void recall(struct child *c)
-{
-    LIST_EACH (n, &c->tasks) {
-        const struct task *t = container_of(n, struct task, place);
-        if (t != child_running(c))
-            child_cancel(c, t);
-    }
-}
-
 /* What became of a task (NULL: of a start), for the breaker. */
 static void judge(struct handler *h, const struct task *t, enum breaker_verdict verdict)
 {
@@ -206,7 +211,7 @@ static void judge(struct handler *h, const struct task *t, enum breaker_verdict 
                  " pause_ms=%" PRIu32,
                  h->config->name, b->failed, b->count, b->pause_ms);
     for (size_t i = 0; i < h->pool.n; i++)
-        recall(h->pool.children[i]);
+        child_recall(h->pool.children[i]);
 }
 
 /* Of what was fetched, or came back, only the probe may go to a child. */
@@ -392,7 +397,8 @@ static int carry_out(struct handler *h, const struct command *c, struct err *e)
     switch (c->act) {
     case COMMAND_SCALE:
         code = command_limits(c, &min, &max, e);
-        pool_limits(&h->pool, min, max);
+        if (code == 0)
+            pool_limits(&h->pool, min, max);
         break;
     case COMMAND_PAUSE:
         pool_pause(&h->pool, true);
@@ -455,9 +461,8 @@ static void on_started(struct child *c, int code, const char *text)
 {
     struct handler *h = c->user;
     struct run *r = h->run;
-    if (code == 0)
-        snprintf(h->version, sizeof h->version, "%s", text);
-    if (code != E_CONFIG || r->state != RUN_STARTING)
+    pool_started(&h->pool, c, code, text, r->now_ms);
+    if (code != E_CONFIG || r->state != RUN_STARTING || c->old)
         return;
     err_set(&r->error, E_CONFIG, "handler '%s': %s", h->config->name, text);
     r->state = RUN_FAILED;
@@ -484,12 +489,14 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
         settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
         if (t->effects == NULL) /* else the broker's answer is part of the verdict */
             judge(h, t, BREAKER_OK);
+        pool_verdict(&h->pool, c, false);
         return;
     case PLUGIN_PARK:
         settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason),
                text_clean(p->verdict.error));
         log_failure(h, t, "park");
         judge(h, t, BREAKER_MUTE);
+        pool_verdict(&h->pool, c, true);
         return;
     case PLUGIN_BACK:
         on_back(h, t);
@@ -499,6 +506,7 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
         settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(p->verdict.error));
         log_failure(h, t, "retry");
         judge(h, t, BREAKER_FAILED);
+        pool_verdict(&h->pool, c, true);
     }
 }
 
@@ -512,9 +520,13 @@ static void on_ended(struct child *c, struct task *blamed, const char *how)
         settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
         log_failure(h, blamed, "crash");
         judge(h, blamed, BREAKER_FAILED);
-    } else if (!c->was_up && c->state == CHILD_DOWN) {
+        pool_verdict(&h->pool, c, true);
+    } else if (c->state == CHILD_DOWN && c->was_up) {
+        pool_verdict(&h->pool, c, true); /* it ended with nothing to do, by itself */
+    } else if (c->state == CHILD_DOWN && !c->trial && !c->old) {
         judge(h, NULL, BREAKER_FAILED);
     }
+    pool_ended(&h->pool, c, how);
     /* The others go to the head of the queue, in their order. */
     for (struct list_node *n; (n = list_last(&c->tasks)) != NULL;) {
         list_remove(n);
@@ -532,10 +544,13 @@ static const struct child_events child_events = {
 
 static void dispatch(struct handler *h)
 {
-    struct child *c;
-    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool)) != NULL) {
-        struct task *t = container_of(list_pop_front(&h->waiting), struct task, place);
+    LIST_EACH_SAFE (n, &h->waiting) {
+        struct task *t = container_of(n, struct task, place);
+        struct child *c = pool_least_busy(&h->pool, pool_on_trial(&h->pool, t));
         struct err e;
+        if (c == NULL)
+            continue;
+        list_remove(n);
         int code = child_send(c, t, h->run->now_ms, &e);
         if (code == E_TOO_LARGE) { /* with its state: no other child could take it either */
             h->finished++;
@@ -561,14 +576,22 @@ static void ask(struct handler *h)
     if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
         return;
     uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
-    const struct child *c = pool_least_busy(&h->pool);
+    const struct child *c = pool_least_busy(&h->pool, false);
     if (room == 0 || (left < all / 4 && c != NULL && c->tasks_n > 0))
         return;
     h->asked = true;
     h->run->source->ask(h->run->source, h->index, left < room ? left : room);
 }
 
-/* ---- processes ---- */
+/* ---- processes and versions ---- */
+
+/* What was on trial is in force. */
+static void take_over(struct handler *h)
+{
+    h->version = h->pool.version;
+    h->config = h->pool.config;
+    breaker_configure(&h->breaker, &h->config->breaker, h->run->now_ms);
+}
 
 static void scale(struct handler *h)
 {
@@ -579,6 +602,8 @@ static void scale(struct handler *h)
                                    .answered = h->answered,
                                    .done = h->counts.done + h->counts.parked},
                r->now_ms);
+    if (h->version != h->pool.version)
+        take_over(h);
     if (r->source->lag != NULL && pool_wants_lag(&h->pool, r->now_ms))
         r->source->lag(r->source, h->index);
 }
@@ -611,7 +636,7 @@ void run_drain(struct run *r)
         return;
     r->state = RUN_DRAINING;
     r->now_ms = clock_mono_ms();
-    uint32_t grace = r->config->grace_ms, tenth = grace / 10;
+    uint32_t grace = r->in_force->grace_ms, tenth = grace / 10;
     r->grace_end_ms = r->now_ms + grace;
     r->hard_ms = r->grace_end_ms - (tenth < HARD_MS_MAX ? tenth : HARD_MS_MAX);
     log_info("draining grace_ms=%" PRIu32, grace);
@@ -680,6 +705,75 @@ static uint64_t drain_due_ms(const struct run *r)
     return r->now_ms < r->grace_end_ms ? r->grace_end_ms : r->grace_end_ms + ANSWERS_MS_MAX;
 }
 
+/* ---- the configuration again ---- */
+
+static bool config_used(const struct run *r, const struct config *c)
+{
+    bool used = r->in_force == c;
+    for (size_t i = 0; i < c->handlers_n; i++)
+        used = used || r->handlers[i].config == &c->handlers[i] ||
+               pool_uses(&r->handlers[i].pool, &c->handlers[i]);
+    return used;
+}
+
+static void free_unused_configs(struct run *r)
+{
+    for (struct loaded **at = &r->loaded, *l; (l = *at) != NULL;) {
+        if (config_used(r, l->config)) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        reload_free(l->config);
+        mem_free(l);
+    }
+}
+
+void run_reload(struct run *r)
+{
+    if (r->state >= RUN_DRAINING || r->config_path == NULL)
+        return;
+    r->reloads++;
+    file_watch_begin(&r->file, r->config_path);
+    free_unused_configs(r);
+    struct config *c = reload_config(r->config_path, r->in_force);
+    if (c == NULL)
+        return;
+    struct loaded *l = mem_zalloc(sizeof *l);
+    *l = (struct loaded){.config = c, .next = r->loaded};
+    r->loaded = l;
+    r->in_force = c;
+    log_info("configuration read again handlers=%zu", c->handlers_n);
+    for (size_t i = 0; i < c->handlers_n; i++) {
+        file_watch_begin(&r->handlers[i].file, c->handlers[i].file);
+        pool_renew(&r->handlers[i].pool, &c->handlers[i], r->now_ms);
+    }
+}
+
+static uint64_t files_due_ms(const struct run *r)
+{
+    return r->in_force->reload_on_change && r->state < RUN_DRAINING ? r->look_ms : UINT64_MAX;
+}
+
+static void look_at_files(struct run *r)
+{
+    if (files_due_ms(r) > r->now_ms)
+        return;
+    r->look_ms = r->now_ms + FILES_MS;
+    if (file_watch_look(&r->file, r->config_path)) {
+        log_info("file changed file=%s", LOG_STR(r->config_path));
+        run_reload(r);
+        return;
+    }
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
+        const struct handler_config *c = &r->in_force->handlers[i];
+        if (!file_watch_look(&r->handlers[i].file, c->file))
+            continue;
+        log_info("file changed handler=%s file=%s", c->name, LOG_STR(c->file));
+        pool_renew(&r->handlers[i].pool, c, r->now_ms);
+    }
+}
+
 /* ---- signals ---- */
 
 static void take_signals(struct run *r)
@@ -687,7 +781,7 @@ static void take_signals(struct run *r)
     struct signalfd_siginfo s;
     while (read(r->signals, &s, sizeof s) == (ssize_t)sizeof s) {
         if (s.ssi_signo == SIGHUP) {
-            log_info("SIGHUP ignored: the configuration is read at the start only");
+            run_reload(r);
         } else if (r->state < RUN_DRAINING) {
             run_drain(r);
         } else {
@@ -704,7 +798,6 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
     snprintf(f->name, sizeof f->name, "%s", h->config->name);
     snprintf(f->topic, sizeof f->topic, "%s", h->config->topic);
     snprintf(f->group, sizeof f->group, "%s", h->config->group);
-    memcpy(f->version, h->version, sizeof f->version);
     f->counts = h->counts;
     f->times = h->times;
     f->restarts = h->restarts;
@@ -719,6 +812,15 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
     f->breaker_opened = h->breaker.opened;
     struct pool_figures processes;
     pool_figures(&h->pool, &processes);
+    snprintf(f->version, sizeof f->version, "%s", processes.version);
+    snprintf(f->canary_version, sizeof f->canary_version, "%s", processes.canary_version);
+    f->canary_percent = processes.canary_percent;
+    if (f->canary_percent > 0)
+        snprintf(f->versions, sizeof f->versions, "%s (%" PRIu32 "%% %s)", f->version, f->canary_percent,
+                 f->canary_version);
+    else
+        memcpy(f->versions, f->version, sizeof f->version);
+    f->versions_dropped = processes.dropped;
     f->wanted = processes.wanted;
     f->up = processes.up;
     f->busy = processes.busy;
@@ -728,13 +830,15 @@ static void look(struct run *r)
 {
     struct figures *f = &r->figures;
     bool reachable = r->connected && !atomic_load(&r->source->away);
-    r->news = r->state != f->state || reachable != f->reachable || r->now_ms >= r->figures_ms + FIGURES_MS;
+    r->news = r->state != f->state || r->reloads != f->reloads || reachable != f->reachable ||
+              r->now_ms >= r->figures_ms + FIGURES_MS;
     r->stale = !r->news;
     if (!r->news)
         return;
     r->figures_ms = r->now_ms;
     f->state = r->state;
     f->reachable = reachable;
+    f->reloads = r->reloads;
     for (size_t i = 0; i < f->handlers_n; i++)
         look_at_handler(&r->handlers[i], &f->handlers[i]);
     figures_describe(f);
@@ -760,7 +864,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t due_ms(const struct run *r)
 {
-    uint64_t due = earlier(drain_due_ms(r), figures_due_ms(r));
+    uint64_t due = earlier(earlier(drain_due_ms(r), figures_due_ms(r)), files_due_ms(r));
     if (r->refused_n > 0)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
@@ -833,6 +937,7 @@ void run_turn(struct run *r)
     step_children(r);
     if (r->fds[1].revents != 0)
         take_signals(r);
+    look_at_files(r);
     if (r->state == RUN_STARTING && all_up(r))
         r->state = RUN_READY;
     if (r->state == RUN_DRAINING)
@@ -861,11 +966,14 @@ struct run *run_new(const struct run_options *o)
                       .source = o->source,
                       .inbox = o->inbox,
                       .signals = o->signals,
+                      .config_path = o->config_path,
+                      .in_force = config,
                       .turn_ms_max = o->turn_ms_max};
     r->figures.handlers_n = config->handlers_n;
     r->figures.handlers = mem_array(config->handlers_n, sizeof *r->figures.handlers);
     r->handlers = mem_array(config->handlers_n, sizeof *r->handlers);
     r->now_ms = clock_mono_ms();
+    file_watch_begin(&r->file, r->config_path);
     for (size_t i = 0; i < config->handlers_n; i++) {
         struct handler *h = &r->handlers[i];
         *h = (struct handler){.run = r, .config = &config->handlers[i], .index = (uint32_t)i};
@@ -874,6 +982,7 @@ struct run *run_new(const struct run_options *o)
         uint64_t seed;
         entropy_fill(&seed, sizeof seed);
         breaker_init(&h->breaker, &h->config->breaker, seed, r->now_ms);
+        file_watch_begin(&h->file, h->config->file);
         pool_init(&h->pool, h->config, o->exe, &child_events, h, r->now_ms);
     }
     return r;
@@ -896,6 +1005,10 @@ void run_free(struct run *r)
         forget_tasks(&r->handlers[i]);
     for (size_t i = 0; i < r->config->handlers_n; i++)
         pool_close(&r->handlers[i].pool);
+    for (struct loaded *l; (l = r->loaded) != NULL; mem_free(l)) {
+        r->loaded = l->next;
+        reload_free(l->config);
+    }
     figures_free(&r->figures);
     mem_free(r->handlers);
     mem_free(r->fds);

@@ -42,6 +42,7 @@ enum run_state {
 
 struct run_options {
     const struct config *config; /* lent */
+    const char *config_path;     /* where it is read again; NULL: it is not */
     const char *exe;             /* what is started for a child: the daemon's own file */
     struct source *source;
     struct inbox *inbox; /* the source's answers */
@@ -70,6 +71,10 @@ void run_turn(struct run *r);
 
 /* What SIGTERM does: takes no more, gives back what did not start, finishes what runs within the grace. */
 void run_drain(struct run *r);
+
+/* What SIGHUP does: the configuration is read again, and every handler gets new processes. What is wrong with it is logged, and
+   changes nothing. */
+void run_reload(struct run *r);
 
 enum run_state run_state(const struct run *r);
 const char *run_error(const struct run *r); /* in FAILED */

@@ -1,8 +1,10 @@
 #include "workerd/service.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/notify.h"
 
 void service_init(struct service *s)
@@ -18,8 +20,21 @@ void service_beat(struct service *s, uint64_t now_ms)
     notify("WATCHDOG=1");
 }
 
+/* systemd waits for the second (Type=notify-reload). Handlers' new processes may still be starting: the old ones work meanwhile. */
+static void tell_of_reload(struct service *s, const struct figures *f)
+{
+    char text[FIGURES_TEXT_MAX + 64];
+    s->reloads = f->reloads;
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_ns() / 1000);
+    notify(text);
+    if (s->ready)
+        notify("READY=1");
+}
+
 void service_tell(struct service *s, const struct figures *f)
 {
+    if (f->reloads != s->reloads)
+        tell_of_reload(s, f);
     bool ready = f->state == RUN_READY && !s->ready, stopping = f->state >= RUN_DRAINING && !s->stopping;
     if (!ready && !stopping && strcmp(s->status, f->text) == 0)
         return;

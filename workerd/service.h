@@ -14,6 +14,7 @@
 struct service {
     uint64_t every_ms, next_ms; /* of WATCHDOG=1; 0: nobody watches */
     bool ready, stopping;       /* said so */
+    uint64_t reloads;           /* of which it was told */
     char status[FIGURES_TEXT_MAX];
 };
 

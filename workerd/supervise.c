@@ -31,6 +31,7 @@ void child_init(struct child *c, const struct handler_config *config, const char
                         .exe = exe,
                         .events = events,
                         .user = user,
+                        .file = -1,
                         .state = CHILD_DOWN,
                         .kill_ms = UINT64_MAX};
     c->restart_ms = UINT64_MAX;
@@ -155,7 +156,7 @@ void child_start(struct child *c, uint64_t now_ms)
     c->hung_up = false;
     c->was_up = false;
     c->started_ms = now_ms;
-    if (process_start(&c->process, c->exe, c->config->name, &e) != 0) {
+    if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
         log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
         back_off(c, now_ms);
         return;
@@ -496,4 +497,13 @@ void child_cancel(struct child *c, const struct task *t)
         return;
     if (pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = t->id}}, &e) != 0)
         log_warn("cannot cancel a task handler=%s error=%s", c->config->name, LOG_STR(e.text));
+}
+
+void child_recall(struct child *c)
+{
+    LIST_EACH (n, &c->tasks) {
+        const struct task *t = container_of(n, struct task, place);
+        if (t != child_running(c))
+            child_cancel(c, t);
+    }
 }

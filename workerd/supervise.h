@@ -61,6 +61,9 @@ struct child {
     const char *exe;
     const struct child_events *events;
     void *user;   /* the owner's */
+    int file;     /* the owner's: lent, what is loaded though another file may have its name by now; -1: there is none */
+    bool trial;   /* the owner's: of a version that is not in force yet */
+    bool old;     /* the owner's: of a version that is in force no longer, or never was */
     bool leaving; /* the owner's: it gets no more, and is stopped when it has nothing */
 
     enum child_state state;
@@ -95,6 +98,9 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e);
 
 /* If it has the task: that should stop, or come back with PLUGIN_BACK if it has not begun. */
 void child_cancel(struct child *c, const struct task *t);
+
+/* What it has not begun comes back; what runs goes on. */
+void child_recall(struct child *c);
 
 /* Finishes what it runs, gives back the rest, ends, and is not started again. */
 void child_stop(struct child *c);

@@ -71,6 +71,8 @@ NUMBER(wanted_of, h->wanted)
 NUMBER(restarts_of, h->restarts)
 NUMBER(held_of, h->held)
 NUMBER(opened_of, h->breaker_opened)
+NUMBER(canary_of, h->canary_percent)
+NUMBER(dropped_of, h->versions_dropped)
 #undef NUMBER
 
 /* One sample a handler. */
@@ -86,6 +88,8 @@ static const struct family {
      restarts_of},
     {"sluice_worker_held_tasks", "tasks that are leased and have no outcome", METRIC_GAUGE, held_of},
     {"sluice_worker_breaker_opened_total", "times that the breaker opened", METRIC_COUNTER, opened_of},
+    {"sluice_worker_canary_percent", "of the keys that are with a new version on trial", METRIC_GAUGE, canary_of},
+    {"sluice_worker_versions_dropped_total", "new versions that did not start, or failed more than the old one", METRIC_COUNTER, dropped_of},
 };
 
 static const struct outcome_name {
@@ -141,8 +145,13 @@ static void put_info(const struct figures *f, struct buf *out)
     for (size_t i = 0; i < f->handlers_n; i++) {
         const struct figures_handler *h = &f->handlers[i];
         const struct metric_label labels[] = {label("handler", h->name), label("topic", h->topic),
-                                              label("group", h->group), label("version", h->version)};
+                                              label("group", h->group), label("version", h->version),
+                                              label("part", "all")};
+        const struct metric_label canary[] = {labels[0], labels[1], labels[2], label("version", h->canary_version),
+                                              label("part", "canary")};
         metric_sample(out, name, labels, ARRAY_LEN(labels), 1);
+        if (h->canary_percent > 0)
+            metric_sample(out, name, canary, ARRAY_LEN(canary), 1);
     }
 }
 

@@ -138,7 +138,7 @@ static int start(struct trial *t)
 {
     struct plugin_packet p;
     struct err e;
-    if (process_start(&t->process, "/proc/self/exe", "handler", &e) != 0) {
+    if (process_start(&t->process, "/proc/self/exe", "handler", -1, &e) != 0) {
         talk("%s", e.text);
         return STATUS_ERROR;
     }

@@ -196,7 +196,7 @@ static void who_looks_sees_how_it_goes(void **state)
     publish(NULL, "park too-blue");
     EVENTUALLY(60000, http_says("/metrics", 200, "sluice_worker_tasks_total{handler=\"tester\",outcome=\"done\"} 3\n"));
     EVENTUALLY(60000, http_says("/metrics", 200, "sluice_worker_tasks_total{handler=\"tester\",outcome=\"parked\"} 1\n"));
-    assert_true(http_says("/metrics", 200, "handler=\"tester\",topic=\"t\",group=\"g\",version=\"1.2.3\"} 1\n"));
+    assert_true(http_says("/metrics", 200, "handler=\"tester\",topic=\"t\",group=\"g\",version=\"1.2.3\",part=\"all\"} 1\n"));
     assert_true(http_says("/scale.json", 200, "\"wanted\":2,\"up\":2"));
     broker_kill(&broker);
     EVENTUALLY(60000, http_says("/readyz", 503, "not ready: the broker is not reached\n"));

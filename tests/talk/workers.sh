@@ -16,15 +16,20 @@ end() {
 }
 trap 'end $?' EXIT
 
-# daemon NAME: with the handlers a (group a) and b (group b) of the topic t.
-daemon() {
+# daemon_config NAME FILE [KEY: VALUE]: the handlers a (group a) and b (group b) of the topic t; the key is for both.
+daemon_config() {
     cat >"$WORK/$1.yaml" <<END
 broker: $SLUICE_BROKER
 name: $1
 handlers:
-  - {name: a, file: $HANDLERS/obedient.so, topic: t, processes: 2}
-  - {name: b, file: $HANDLERS/obedient.so, topic: t}
+  - {name: a, file: $HANDLERS/$2.so, topic: t, processes: 2${3:+, $3}}
+  - {name: b, file: $HANDLERS/$2.so, topic: t${3:+, $3}}
 END
+}
+
+# daemon NAME: with obedient handlers.
+daemon() {
+    daemon_config "$1" obedient
     sluice-workerd -c "$WORK/$1.yaml" >"$WORK/$1.out" 2>>"$WORK/$1.log" &
     DAEMON[$1]=$!
 }
@@ -109,6 +114,25 @@ eventually field_is two a processes 2
 messages 20
 eventually waiting_is a 0
 echo "ok   processes follow when people say how many"
+
+daemon_config one newer 'canary: 10'
+kill -HUP "${DAEMON[one]}"
+eventually field_is one b version '1.2.3 (10% 2.0.0)'
+sluice worker pause b --on one 2>/dev/null
+daemon_config one newer 'no_such_key: 1'
+kill -HUP "${DAEMON[one]}"
+eventually grep -q "reload refused.*no_such_key" "$WORK/one.log"
+daemon_config one newer
+kill -HUP "${DAEMON[one]}"
+eventually field_is one a version 2.0.0
+eventually field_is one b version 2.0.0
+field_is two a version 1.2.3
+states_are "one/a running" "one/b paused" "two/a running" "two/b running"
+sluice worker ls --on one --handler a | grep -q ' 2/2 ' # as people scaled it
+sluice worker resume b 2>/dev/null
+messages 20
+eventually waiting_is b 0
+echo "ok   a new version takes over, and what people said holds"
 
 status 2 sluice worker scale a
 status 2 sluice worker scale a --min 3 --max 2

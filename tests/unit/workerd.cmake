@@ -1,6 +1,6 @@
 # Handlers for the tests: one that does what its messages say, and some that cannot be loaded.
 set(SLUICE_TEST_HANDLERS ${CMAKE_BINARY_DIR}/tests/handlers)
-foreach(kind obedient no-symbol other-abi no-entry)
+foreach(kind obedient newer worse no-symbol other-abi no-entry)
     string(REPLACE "-" "_" name ${kind})
     string(TOUPPER ${name} macro)
     add_library(test-handler-${kind} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/workerd_handler.c)
@@ -15,6 +15,8 @@ set(handlers TEST_HANDLERS=${SLUICE_TEST_HANDLERS})
 sluice_unit_test(workerd-breaker SOURCES workerd_breaker.c LINKS workerd)
 sluice_unit_test(workerd-command SOURCES workerd_command.c LINKS workerd)
 sluice_unit_test(workerd-effects SOURCES workerd_effects.c LINKS workerd)
+sluice_unit_test(workerd-canary SOURCES workerd_canary.c LINKS workerd)
+sluice_unit_test(workerd-reload SOURCES workerd_reload.c LINKS workerd)
 sluice_unit_test(workerd-config SOURCES workerd_config.c LINKS workerd)
 sluice_unit_test(workerd-watch SOURCES workerd_watch.c LINKS workerd talk)
 sluice_unit_test(workerd-exec SOURCES workerd_exec.c LINKS workerd)
@@ -29,7 +31,7 @@ sluice_unit_test(workerd-daemon SOURCES workerd_daemon.c ${PROJECT_SOURCE_DIR}/t
     ENV ${handlers})
 target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib)
 foreach(test child pool run daemon)
-    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-no-symbol
+    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-no-symbol
         test-handler-other-abi test-handler-no-entry)
 endforeach()
 add_dependencies(unit-workerd-photo handler-thumbnail handler-filter handler-moderate)

@@ -28,7 +28,7 @@ static int start(void **state)
 {
     (void)state;
     struct err e;
-    if (process_start(&process, bin("SLUICE_BIN", "sluice-workerd"), "obedient", &e) != 0)
+    if (process_start(&process, bin("SLUICE_BIN", "sluice-workerd"), "obedient", -1, &e) != 0)
         fail_msg("%s", e.text);
     pipe_init(&pipe_to, process.pipe, true);
     return 0;

@@ -40,6 +40,7 @@ static void everything_that_is_said_is_taken(void **state)
                "name: photos-1\n"
                "http: 127.0.0.1:7490\n"
                "log_level: debug\n"
+               "reload_on_change: on\n"
                "grace: 5s\n"
                "memory: 1GiB\n"
                "handlers:\n"
@@ -56,6 +57,8 @@ static void everything_that_is_said_is_taken(void **state)
                "    breaker_percent: 60\n"
                "    breaker_pause: 2s\n"
                "    breaker_pause_max: 10m\n"
+               "    canary: 10\n"
+               "    canary_time: 5m\n"
                "    config:\n"
                "      box: 320x240\n"
                "      quality: 85\n"
@@ -88,6 +91,9 @@ static void everything_that_is_said_is_taken(void **state)
     assert_int_equal(h->breaker.percent, 60);
     assert_int_equal(h->breaker.pause_ms, 2000);
     assert_int_equal(h->breaker.pause_ms_max, 600000);
+    assert_int_equal(h->canary_percent, 10);
+    assert_int_equal(h->canary_ms, 300000);
+    assert_true(c.reload_on_change);
     assert_string_equal(h->config,
                         "{\"box\":\"320x240\",\"quality\":85,\"ratio\":0.5,\"strict\":true,\"none\":null,"
                         "\"quoted\":\"85\",\"list\":[1,\"two\",{\"three\":3}]}");
@@ -125,6 +131,9 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->breaker.percent, 80);
     assert_int_equal(h->breaker.pause_ms, 5000);
     assert_int_equal(h->breaker.pause_ms_max, 60000);
+    assert_int_equal(h->canary_percent, 0);
+    assert_int_equal(h->canary_ms, 60000);
+    assert_false(c.reload_on_change);
     assert_string_equal(h->config, "{}");
     config_free(&c);
 }

@@ -130,14 +130,22 @@ static void the_service_manager_hears_that_it_lives_and_why_it_is_not_ready(void
     unlink(at.sun_path);
 }
 
-static void the_configuration_is_not_read_again(void **state)
+static void sighup_reads_the_configuration_again(void **state)
 {
     (void)state;
     write_config("obedient.so");
     START("-c", path);
     assert_non_null(workerd_proc_says(w, NULL, "child up"));
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    fputs("    proceses: 3\n", f);
+    fclose(f);
     kill(w->pid, SIGHUP);
-    assert_non_null(workerd_proc_says(w, NULL, "SIGHUP ignored"));
+    assert_non_null(workerd_proc_says(w, NULL, "reload refused"));
+    assert_has(w->said, "did you mean 'processes'?");
+    write_config("obedient.so");
+    kill(w->pid, SIGHUP);
+    assert_non_null(workerd_proc_says(w, NULL, "new version in force handler=tester"));
     kill(w->pid, SIGINT);
     assert_int_equal(workerd_proc_end(w), 0);
 }
@@ -191,7 +199,7 @@ int main(void)
         cmocka_unit_test(it_does_not_start_with_a_handler_that_cannot_be_loaded),
         cmocka_unit_test(without_a_broker_it_tries_again_says_so_and_is_not_ready),
         cmocka_unit_test(the_service_manager_hears_that_it_lives_and_why_it_is_not_ready),
-        cmocka_unit_test(the_configuration_is_not_read_again),
+        cmocka_unit_test(sighup_reads_the_configuration_again),
         cmocka_unit_test(no_child_outlives_a_killed_daemon),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -16,6 +16,7 @@
  *     say TEXT                     prints a line
  *     header NAME                  parks with that header's value as the reason
  *     headers                      parks with all of them, as NAME=VALUE;, as the error
+ *     version                      parks with that of the handler as the reason
  *     task                         parks with what it knows of its task as the error
  *     publish TOPIC WORD..         publishes what comes behind TOPIC, under the task's key, and then does it
  *     count [PATH]                 the state of its key is a number, which it makes one more; waits at the gate between
@@ -46,6 +47,15 @@ enum { ABI = SLUICE_HANDLER_ABI };
 enum { HAS_ENTRY = 0 };
 #else
 enum { HAS_ENTRY = 1 };
+#endif
+
+/* The newer one is the same, the worse one fails on everything in three ways. */
+#if defined HANDLER_NEWER
+#define VERSION "2.0.0"
+#elif defined HANDLER_WORSE
+#define VERSION "3.0.0"
+#else
+#define VERSION "1.2.3"
 #endif
 
 #define HOST(type, name) ((type *)host->function(host, name))
@@ -151,6 +161,11 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
     if (process != (void *)host || v->size != sizeof *v || task->size != sizeof *task)
         return 99;
 
+#ifdef HANDLER_WORSE
+    if (strcmp(word, "nap") == 0)
+        abort();
+    return strcmp(word, "ack") == 0 ? SLUICE_VERDICT_PARK : SLUICE_VERDICT_RETRY;
+#endif
     if (strcmp(word, "publish") == 0) {
         const char *topic = strsep(&at, " ");
         if (at == NULL || HOST(sluice_publish_output_fn, "publish")(
@@ -224,6 +239,8 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
         snprintf(v->reason, sizeof v->reason, "%.*s", (int)found.size, (const char *)found.data);
     } else if (strcmp(word, "headers") == 0) {
         all_headers(host, task, v);
+    } else if (strcmp(word, "version") == 0) {
+        snprintf(v->reason, sizeof v->reason, VERSION);
     } else if (strcmp(word, "task") == 0) {
         describe(task, v);
     } else {
@@ -236,7 +253,7 @@ SLUICE_HANDLER = {
     .size = sizeof(struct sluice_handler),
     .abi = ABI,
     .name = "obedient",
-    .version = "1.2.3",
+    .version = VERSION,
     .process_init = init,
     .handle = HAS_ENTRY ? obey : NULL,
 };

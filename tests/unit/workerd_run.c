@@ -14,6 +14,7 @@
 #include "schemas/errors.h"
 #include "workerd/command.h"
 #include "workerd/figures.h"
+#include "workerd/pool.h"
 #include "workerd/run.h"
 #include "workerd_gate.h"
 
@@ -54,7 +55,8 @@ static struct {
     size_t tasks;    /* not freed */
     unsigned refuse; /* so many settles have no room */
     bool stopped;
-    bool again; /* what is nacked comes again at once */
+    bool again;   /* what is nacked comes again at once */
+    bool keyless; /* messages have no key */
     struct event connected;
     /* The state of the one key that all messages have; version 0: none. */
     uint64_t state_version;
@@ -75,7 +77,7 @@ static void answer_ask(uint32_t handler)
             .handler = handler,
             .attempt = 1 + m->nacked,
             .offset = i,
-            .key = VIEW_LIT("k"),
+            .key = fake.keyless ? (struct view){0} : VIEW_LIT("k"),
             .state_version = fake.state_version,
             .state = fake.state_version != 0 ? view_of_str(mem_strdup(fake.state)) : view_of(NULL, 0),
             .value = view_of(m->value, m->size),
@@ -224,6 +226,7 @@ static struct config config;
 static struct handler_config handlers[HANDLERS_MAX];
 static struct run *run;
 static uint64_t turn_ms_max;
+static const char *config_path;
 
 /* Lets the loop turn now and then, as tests wait for what it cannot know of. */
 static pthread_t ticker;
@@ -266,6 +269,7 @@ static int set_up(void **state)
     config = (struct config){.grace_ms = 60000, .handlers = handlers, .handlers_n = 1};
     run = NULL;
     turn_ms_max = 0;
+    config_path = NULL;
     if (inbox_init(&fake.inbox, 0, NULL) != 0)
         return -1;
     atomic_store(&ticking, true);
@@ -275,7 +279,14 @@ static int set_up(void **state)
 static void start(void)
 {
     run = run_new(&(struct run_options){
-        .config = &config, .exe = exe, .source = &fake.source, .inbox = &fake.inbox, .signals = -1, .turn_ms_max = turn_ms_max});
+        .config = &config,
+        .config_path = config_path,
+        .exe = exe,
+        .source = &fake.source,
+        .inbox = &fake.inbox,
+        .signals = -1,
+        .turn_ms_max = turn_ms_max,
+    });
     inbox_push(&fake.inbox, &fake.connected.node, 0);
 }
 
@@ -691,12 +702,17 @@ enum { OUTAGE_MESSAGES = 60 };
 static char needs[80];
 
 /* Messages whose handler needs something that is not there. */
-static void begin_outage(uint32_t window)
+static void configure_outage(uint32_t window)
 {
     fake.again = true;
     handlers[0].breaker = (struct breaker_config){
         .on = true, .window = window, .percent = 80, .pause_ms = 20, .pause_ms_max = 80};
     snprintf(needs, sizeof needs, "needs %s", needed);
+}
+
+static void begin_outage(uint32_t window)
+{
+    configure_outage(window);
     for (int i = 0; i < OUTAGE_MESSAGES; i++)
         add(needs);
 }
@@ -746,6 +762,23 @@ static void when_the_breaker_opens_what_runs_goes_on(void **state)
     assert_int_equal(runs->acked, 1);
     close(open(needed, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     drain();
+}
+
+static void what_runs_when_a_breaker_opens_goes_on_and_what_waits_is_given_back(void **state)
+{
+    (void)state;
+    configure_outage(2); /* one failure opens it */
+    struct message *fails = add(needs), *runs = add(hold), *waits = add(needs), *too = add(needs);
+    start();
+    UNTIL(waits->released > 0 && too->released > 0); /* nobody opens the gate before them */
+    assert_true(fails->nacked > 0);
+    assert_int_equal(waits->nacked + too->nacked, 0);
+    assert_int_equal(runs->nacked + runs->released, 0);
+    close(open(needed, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    gate_pass(&gate);
+    UNTIL(fails->over && runs->over && waits->over && too->over);
+    assert_int_equal(runs->grants, 1);
+    assert_int_equal(waits->nacked + too->nacked, 0); /* not one delivery of theirs was burnt */
 }
 
 static void a_handler_whose_downstream_is_out_does_not_stop_another(void **state)
@@ -815,10 +848,14 @@ static void look_until_seen(void)
     figures_copy(&seen, f);
 }
 
-#define UNTIL_SEEN(condition)  \
-    do {                       \
-        look_until_seen();     \
-    } while (!(condition))
+#define UNTIL_SEEN(condition)                                  \
+    do {                                                       \
+        uint64_t end = clock_mono_ms() + PATIENCE_MS;          \
+        for (look_until_seen(); !(condition); look_until_seen()) { \
+            if (clock_mono_ms() > end)                         \
+                fail_msg("waited in vain for %s", #condition); \
+        }                                                      \
+    } while (0)
 
 static void the_figures_say_what_goes_on(void **state)
 {
@@ -875,6 +912,265 @@ static void a_loop_that_is_watched_turns_in_time(void **state)
     assert_true(clock_mono_ms() - began < PATIENCE_MS);
     atomic_store(&ticking, true);
     assert_int_equal(pthread_create(&ticker, NULL, tick, NULL), 0);
+}
+
+/* ---- new versions ---- */
+
+static char installed[64], arriving[64], yaml[64];
+
+/* As `install` does: another file takes the name, so that who has the old one open keeps it. */
+static void install(const char *kind)
+{
+    char from[512], bytes[65536];
+    snprintf(from, sizeof from, "%s/%s.so", getenv("TEST_HANDLERS"), kind);
+    FILE *in = fopen(from, "r"), *out = fopen(arriving, "w");
+    assert_true(in != NULL && out != NULL);
+    for (size_t n; (n = fread(bytes, 1, sizeof bytes, in)) > 0;)
+        assert_int_equal(fwrite(bytes, 1, n, out), n);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(rename(arriving, installed), 0);
+}
+
+static void write_yaml(const char *more)
+{
+    FILE *f = fopen(yaml, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "%shandlers:\n  - name: first\n    file: %s\n    topic: t\n    group: g\n    lease: 60s\n    timeout: 1m\n"
+            "    breaker: off\n%s",
+            config.reload_on_change ? "reload_on_change: on\n" : "", installed, more);
+    fclose(f);
+}
+
+static void start_installed(void)
+{
+    snprintf(installed, sizeof installed, "%s/installed.so", gate.dir);
+    snprintf(arriving, sizeof arriving, "%s/arriving.so", gate.dir);
+    snprintf(yaml, sizeof yaml, "%s/workerd.yaml", gate.dir);
+    install("obedient");
+    handlers[0].file = installed;
+    config.memory_bytes_max = 256 << 20; /* as the file will say */
+    config.log_level = LOG_INFO;
+    config_path = yaml;
+    start();
+    UNTIL(run_state(run) == RUN_READY);
+}
+
+static void assert_version(const char *version)
+{
+    struct message *m = add("version");
+    UNTIL(m->over);
+    assert_string_equal(m->reason, version);
+}
+
+static void a_new_version_takes_over_and_the_old_one_finishes(void **state)
+{
+    (void)state;
+    start_installed();
+    assert_version("1.2.3");
+    struct message *held = add(hold);
+    UNTIL(gate_reached(&gate));
+    install("newer");
+    write_yaml("    processes: 2\n    pipeline: 3\n");
+    run_reload(run);
+    UNTIL_SEEN(strcmp(seen.handlers[0].version, "2.0.0") == 0);
+    for (int i = 0; i < 5; i++)
+        assert_version("2.0.0");
+    assert_false(held->over);
+    gate_pass(&gate);
+    UNTIL(held->over);
+    assert_int_equal(held->acked, 1);
+    assert_int_equal(held->grants, 1);
+    UNTIL_SEEN(seen.handlers[0].up == 2 && seen.handlers[0].wanted == 2);
+    run_reload(run); /* what was there first is freed */
+    UNTIL_SEEN(seen.handlers[0].up == 2);
+    drain();
+    assert_int_equal(run_counts(run, 0)->crashed, 0);
+    figures_free(&seen);
+}
+
+static void what_is_wrong_with_a_new_version_leaves_the_old_one_in_force(void **state)
+{
+    (void)state;
+    start_installed();
+    write_yaml("    proceses: 2\n");
+    run_reload(run);
+    UNTIL_SEEN(seen.reloads == 1);
+    assert_version("1.2.3");
+    install("no-symbol");
+    write_yaml("");
+    run_reload(run);
+    UNTIL_SEEN(seen.handlers[0].versions_dropped == 1);
+    assert_version("1.2.3");
+    install("newer"); /* and the next one may be better */
+    run_reload(run);
+    UNTIL_SEEN(strcmp(seen.handlers[0].version, "2.0.0") == 0);
+    assert_version("2.0.0");
+    drain();
+    figures_free(&seen);
+}
+
+static void a_process_that_starts_later_is_of_the_version_in_force(void **state)
+{
+    (void)state;
+    start_installed();
+    install("newer"); /* nobody said that it is to be tried */
+    add("segv");
+    UNTIL_SEEN(seen.handlers[0].counts.crashed == 1 && seen.handlers[0].up == 1);
+    assert_version("1.2.3");
+    unlink(installed);
+    add("segv");
+    UNTIL_SEEN(seen.handlers[0].counts.crashed == 2 && seen.handlers[0].up == 1);
+    assert_version("1.2.3");
+    install("no-symbol");
+    write_yaml("");
+    run_reload(run);
+    UNTIL_SEEN(seen.handlers[0].versions_dropped == 1);
+    add("segv");
+    UNTIL_SEEN(seen.handlers[0].counts.crashed == 3 && seen.handlers[0].up == 1);
+    assert_version("1.2.3");
+    drain();
+    figures_free(&seen);
+}
+
+static void what_people_said_outlives_a_reload(void **state)
+{
+    (void)state;
+    start_installed();
+    pool_limits(run_pool(run, 0), 3, 3);
+    pool_pause(run_pool(run, 0), true);
+    install("newer");
+    write_yaml("    processes: 2\n");
+    run_reload(run);
+    UNTIL_SEEN(strcmp(seen.handlers[0].version, "2.0.0") == 0);
+    assert_true(seen.handlers[0].paused && seen.handlers[0].least == 3 && seen.handlers[0].most == 3);
+    struct message *m = add("version");
+    pool_pause(run_pool(run, 0), false);
+    UNTIL(m->over);
+    assert_string_equal(m->reason, "2.0.0");
+    UNTIL_SEEN(seen.handlers[0].up == 3);
+    drain();
+    figures_free(&seen);
+}
+
+/* Of a version that fails on them. */
+static void fail_as_canary(const char *value)
+{
+    fake.again = true;
+    fake.keyless = true;
+    start_installed();
+    install("worse");
+    write_yaml("    canary: 50\n    canary_time: 1h\n");
+    run_reload(run);
+    UNTIL_SEEN(seen.handlers[0].canary_percent == 50);
+    assert_string_equal(seen.handlers[0].version, "1.2.3");
+    assert_string_equal(seen.handlers[0].canary_version, "3.0.0");
+    size_t first = fake.count;
+    for (int i = 0; i < 100; i++)
+        add(value);
+    UNTIL_SEEN(seen.handlers[0].versions_dropped == 1);
+    unsigned failed = 0;
+    for (size_t i = first; i < fake.count; i++) {
+        UNTIL(fake.messages[i].over);
+        failed += fake.messages[i].nacked + fake.messages[i].parked;
+    }
+    assert_in_range(failed, 5, 40); /* few, though half of all were its */
+    assert_version("1.2.3");
+    fake.again = false;
+    uint64_t crashed = run_counts(run, 0)->crashed;
+    add("segv"); /* nor does who starts later have it */
+    UNTIL_SEEN(seen.handlers[0].counts.crashed > crashed && seen.handlers[0].up == 1);
+    assert_version("1.2.3");
+    drain();
+    figures_free(&seen);
+}
+
+static void a_canary_that_fails_is_rolled_back(void **state)
+{
+    (void)state;
+    fail_as_canary("say something");
+}
+
+static void a_canary_that_parks_is_rolled_back(void **state)
+{
+    (void)state;
+    fail_as_canary("ack");
+}
+
+static void a_canary_that_crashes_is_rolled_back(void **state)
+{
+    (void)state;
+    fail_as_canary("nap 1");
+}
+
+static void a_canary_whose_processes_end_by_themselves_is_rolled_back(void **state)
+{
+    (void)state;
+    fake.keyless = true;
+    start_installed();
+    install("newer");
+    write_yaml("    canary: 1\n    canary_time: 1h\n");
+    run_reload(run);
+    UNTIL_SEEN(seen.handlers[0].canary_percent == 1);
+    assert_string_equal(seen.handlers[0].versions, "1.2.3 (1% 2.0.0)");
+    for (int i = 0; i < 50; i++)
+        add("ack");
+    UNTIL(fake.messages[49].over);
+    struct pool *p = run_pool(run, 0);
+    pid_t killed = 0;
+    uint64_t deadline = clock_mono_ms() + PATIENCE_MS;
+    while (p->dropped == 0 && clock_mono_ms() < deadline) {
+        run_turn(run);
+        for (size_t i = 0; i < p->n; i++) {
+            const struct child *c = p->children[i];
+            if (!c->trial || c->state != CHILD_UP || c->process.pid == killed)
+                continue;
+            killed = c->process.pid;
+            kill(killed, SIGKILL);
+        }
+    }
+    assert_int_equal(p->dropped, 1);
+    drain();
+    figures_free(&seen);
+}
+
+static void a_canary_that_does_well_is_promoted(void **state)
+{
+    (void)state;
+    fake.keyless = true;
+    start_installed();
+    install("newer");
+    write_yaml("    canary: 50\n    canary_time: 100ms\n");
+    run_reload(run);
+    UNTIL_SEEN(seen.handlers[0].canary_percent == 50);
+    size_t first = fake.count, by_new = 0;
+    for (int i = 0; i < 100; i++)
+        add("version");
+    for (size_t i = first; i < fake.count; i++) {
+        UNTIL(fake.messages[i].over);
+        by_new += strcmp(fake.messages[i].reason, "2.0.0") == 0;
+    }
+    assert_in_range(by_new, 20, 100);
+    UNTIL_SEEN(strcmp(seen.handlers[0].version, "2.0.0") == 0 && seen.handlers[0].canary_percent == 0);
+    for (int i = 0; i < 5; i++)
+        assert_version("2.0.0");
+    drain();
+    figures_free(&seen);
+}
+
+static void a_file_that_changed_is_tried_without_a_word(void **state)
+{
+    (void)state;
+    config.reload_on_change = true;
+    start_installed();
+    install("newer");
+    UNTIL_SEEN(strcmp(seen.handlers[0].version, "2.0.0") == 0);
+    assert_version("2.0.0");
+    write_yaml("    processes: 2\n"); /* the configuration is such a file too */
+    UNTIL_SEEN(seen.reloads == 1 && seen.handlers[0].up == 2);
+    drain();
+    figures_free(&seen);
 }
 
 /* ---- the drain ---- */
@@ -976,6 +1272,8 @@ static int remove_gate(void **state)
 {
     (void)state;
     unlink(needed);
+    unlink(installed);
+    unlink(yaml);
     return gate_remove(&gate);
 }
 
@@ -1008,6 +1306,7 @@ int main(void)
         RUN(a_task_whose_lease_is_lost_is_cancelled),
         RUN(an_outage_burns_a_bounded_number_of_deliveries_and_then_all_is_done),
         RUN(when_the_breaker_opens_what_runs_goes_on),
+        RUN(what_runs_when_a_breaker_opens_goes_on_and_what_waits_is_given_back),
         RUN(a_handler_whose_downstream_is_out_does_not_stop_another),
         RUN(a_handler_that_does_not_start_opens_its_breaker),
         RUN(a_handler_that_cannot_be_loaded_ends_the_daemon_with_its_name),
@@ -1015,6 +1314,16 @@ int main(void)
         RUN(the_figures_say_what_goes_on),
         RUN(a_loop_that_is_watched_turns_in_time),
         RUN(a_paused_handler_finishes_what_it_has_and_gives_back_what_still_comes),
+        RUN(a_new_version_takes_over_and_the_old_one_finishes),
+        RUN(what_is_wrong_with_a_new_version_leaves_the_old_one_in_force),
+        RUN(a_process_that_starts_later_is_of_the_version_in_force),
+        RUN(what_people_said_outlives_a_reload),
+        RUN(a_canary_that_fails_is_rolled_back),
+        RUN(a_canary_that_parks_is_rolled_back),
+        RUN(a_canary_that_crashes_is_rolled_back),
+        RUN(a_canary_whose_processes_end_by_themselves_is_rolled_back),
+        RUN(a_canary_that_does_well_is_promoted),
+        RUN(a_file_that_changed_is_tried_without_a_word),
         RUN(a_drain_finishes_what_runs_and_gives_back_what_did_not_start),
         RUN(a_drain_ends_with_its_grace),
         RUN(a_drain_with_nothing_to_do_is_short),

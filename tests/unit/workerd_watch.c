@@ -120,6 +120,9 @@ static void metrics_are_those_that_were_published_last(void **state)
     handlers[0].breaker = BREAKER_OPEN;
     handlers[0].breaker_opened = 12;
     strcpy(handlers[0].version, "1.2.3");
+    strcpy(handlers[0].canary_version, "1.3.0");
+    handlers[0].canary_percent = 10;
+    handlers[0].versions_dropped = 2;
     figures_time(&handlers[0].times, 0);
     figures_time(&handlers[0].times, 1);
     figures_time(&handlers[0].times, 3);
@@ -132,7 +135,10 @@ static void metrics_are_those_that_were_published_last(void **state)
     static const char *const lines[] = {
         "sluice_worker_ready 1\n",
         "sluice_worker_broker_reachable 1\n",
-        "sluice_worker_handler_info{handler=\"email\",topic=\"orders\",group=\"mail\",version=\"1.2.3\"} 1\n",
+        "sluice_worker_handler_info{handler=\"email\",topic=\"orders\",group=\"mail\",version=\"1.2.3\",part=\"all\"} 1\n",
+        "group=\"mail\",version=\"1.3.0\",part=\"canary\"} 1\n",
+        "sluice_worker_canary_percent{handler=\"email\"} 10\n",
+        "sluice_worker_versions_dropped_total{handler=\"email\"} 2\n",
         "# TYPE sluice_worker_tasks_total counter\n",
         "sluice_worker_tasks_total{handler=\"email\",outcome=\"done\"} 1\n",
         "sluice_worker_tasks_total{handler=\"email\",outcome=\"retried\"} 2\n",
@@ -245,6 +251,12 @@ static void the_service_manager_hears_each_change_once(void **state)
     figures.state = RUN_DONE;
     service_tell(&s, &figures);
     assert_told("");
+    figures.reloads++;
+    service_tell(&s, &figures);
+    char text[128] = "";
+    assert_true(recv(manager, text, sizeof text - 1, 0) > 0);
+    assert_int_equal(strncmp(text, "RELOADING=1\nMONOTONIC_USEC=", 27), 0);
+    assert_told("READY=1");
     service_beat(&s, 1000000); /* nobody watches */
     assert_told("");
     close(manager);
