@@ -26,13 +26,14 @@ struct rocks_dir {
     const char *path; /* the caller's */
     int fd;           /* of the directory; -1: not open */
     int pid_fd;       /* holds the lock; -1: not open */
+    bool creating;    /* that file is there */
 };
 
-/* Makes the directory if it is missing, locks it and looks what is in it. `fresh`: the database is to be made, and may be
- * found half made. DAMAGED, naming CURRENT, when data is there and it is not; STORE_LOCKED, DISK_FULL, STORE_FAILED. Nothing is left
+/* Makes the directory if it is missing, locks it and looks what is in it. `fresh`: the database is to be made; one that was half made is
+ * removed. DAMAGED, naming CURRENT, when data is there and it is not; STORE_LOCKED, DISK_FULL, STORE_FAILED. Nothing is left
  * open on an error. */
 int rocks_dir_open(struct rocks_dir *d, const char *path, bool *fresh, struct err *e);
-/* The database is whole: from now on nothing may be missing. */
+/* The database is whole: from now on nothing may be missing. To be called when it is open and `creating` is there. */
 int rocks_dir_made(struct rocks_dir *d, struct err *e);
 void rocks_dir_close(struct rocks_dir *d); /* may be called twice */
 

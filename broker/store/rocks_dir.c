@@ -125,6 +125,7 @@ static bool is_data(const char *name)
 
 struct contents {
     bool creating, current, data;
+    bool rows;        /* a file of data that holds something: a creation makes none */
     char foreign[64]; /* a file that is neither ours nor RocksDB's */
 };
 
@@ -148,26 +149,32 @@ static int each_name(const struct rocks_dir *d, void (*fn)(void *arg, int dir_fd
     return number == 0 ? E_OK : failed(e, number, "read", d->path, "");
 }
 
+static bool holds_rows(int dir_fd, const char *name)
+{
+    struct stat st;
+    return strncmp(name, "MANIFEST-", 9) != 0 && (fstatat(dir_fd, name, &st, 0) != 0 || st.st_size > 0);
+}
+
 static void look_at(void *arg, int dir_fd, const char *name)
 {
-    (void)dir_fd;
     struct contents *c = arg;
     if (strcmp(name, CREATING_FILE) == 0)
         c->creating = true;
     else if (strcmp(name, "CURRENT") == 0)
         c->current = true;
-    else if (is_data(name))
+    else if (is_data(name)) {
         c->data = true;
-    else if (!is_ours(name))
+        c->rows |= holds_rows(dir_fd, name);
+    } else if (!is_ours(name))
         snprintf(c->foreign, sizeof c->foreign, "%s", name);
 }
 
 /*
  *     CREATING_FILE  CURRENT  else            what it is
- *     yes            any      any             a creation that did not end: nothing in it was ever answered for
- *     no             yes      any             a database
+ *     yes            any      no rows         a creation that did not end: nothing in it was ever answered for
+ *     any            yes      any             a database; the other file was put there by somebody
  *     no             no       nothing         a new directory
- *     no             no       RocksDB's data  a database that lost its CURRENT
+ *     any            no       RocksDB's data  a database that lost its CURRENT
  *     no             no       other files     somebody else's directory
  */
 static int look(struct rocks_dir *d, bool *fresh, struct err *e)
@@ -176,8 +183,9 @@ static int look(struct rocks_dir *d, bool *fresh, struct err *e)
     int code = each_name(d, look_at, &c, e);
     if (code != E_OK)
         return code;
-    *fresh = c.creating || !c.current;
-    if (c.creating || c.current)
+    d->creating = c.creating;
+    *fresh = (c.creating && !c.rows) || !c.current;
+    if ((c.creating && !c.rows) || c.current)
         return E_OK;
     if (c.data)
         return err_set(e, E_DAMAGED, "'%s/CURRENT' is missing, and there is data beside it", d->path);
@@ -193,6 +201,7 @@ static int mark_creating(struct rocks_dir *d, struct err *e)
     if (fd < 0)
         return failed(e, errno, "make", d->path, CREATING_FILE);
     close(fd);
+    d->creating = true;
     return sync_directory(d, e);
 }
 
@@ -201,6 +210,28 @@ int rocks_dir_made(struct rocks_dir *d, struct err *e)
     if (unlinkat(d->fd, CREATING_FILE, 0) != 0)
         return failed(e, errno, "remove", d->path, CREATING_FILE);
     return sync_directory(d, e);
+}
+
+struct removal { struct rocks_dir *d; struct err *e; bool any; int code; };
+
+static void remove_half_made(void *arg, int dir_fd, const char *name)
+{
+    struct removal *r = arg;
+    if (r->code != E_OK || (strcmp(name, "CURRENT") != 0 && strncmp(name, "OPTIONS-", 8) != 0 && !is_data(name)))
+        return;
+    if (unlinkat(dir_fd, name, 0) != 0 && errno != ENOENT)
+        r->code = failed(r->e, errno, "remove", r->d->path, name);
+    r->any = true;
+}
+
+/* What a creation that did not end has left is not gone on with: a power cut may have torn any of it, the manifest that CURRENT names, too,
+ * and RocksDB takes no torn one. */
+static int begin_anew(struct rocks_dir *d, struct err *e)
+{
+    struct removal r = {.d = d, .e = e};
+    int code = each_name(d, remove_half_made, &r, e);
+    code = code == E_OK ? r.code : code;
+    return code == E_OK && r.any ? sync_directory(d, e) : code;
 }
 
 /* ---------------------------------------------------------------- opened and closed */
@@ -219,6 +250,8 @@ static int open_all(struct rocks_dir *d, bool *fresh, struct err *e)
         code = sync_parent(d->path, made, e);
     if (code == E_OK && *fresh)
         code = mark_creating(d, e);
+    if (code == E_OK && *fresh)
+        code = begin_anew(d, e);
     return code;
 }
 

@@ -289,6 +289,7 @@ struct manifest {
     uint64_t first_log;   /* those before hold nothing that is not in tables */
     uint64_t last_put;    /* number of the last put when that was written: the logs that are needed begin at the next one, or before */
     uint64_t whole;       /* as in rocks_known: its number, and where its last whole record ends */
+    uint64_t torn_at;     /* where to end it, for a sector behind is missing; 0: nowhere */
     char name[64];
 };
 
@@ -401,7 +402,7 @@ static int look_at_manifest(const struct rocks_dir *d, struct log_file *f, struc
     else if (got == READ_CUT && !is_cut(f, UINT64_MAX))
         code = damaged(d, f, "a size", e);
     else if (got == READ_BROKEN && lacks_sector(f))
-        code = shorten(d, name, r.at, e);
+        m->torn_at = r.at;
     else if (got == READ_BROKEN)
         code = damaged(d, f, "a checksum", e);
     log_close(f);
@@ -581,7 +582,9 @@ static int judge(const struct rocks_dir *d, const struct manifest *m, const stru
             log_name(logs->numbers[c->last], name);
         return err_set(e, E_DAMAGED, "'%s/%s' lacks what was on the disk behind byte %" PRIu64, d->path, name, c->begun ? c->last_end : c->from);
     }
-    int code = c->more || c->broken == BY_CUT ? chain_end(d, logs, c, e) : E_OK;
+    int code = m->torn_at != 0 ? shorten(d, m->name, m->torn_at, e) : E_OK;
+    if (code == E_OK && (c->more || c->broken == BY_CUT))
+        code = chain_end(d, logs, c, e);
     *dropped = code == E_OK && c->more;
     return code;
 }

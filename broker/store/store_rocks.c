@@ -446,7 +446,7 @@ static int open_all(struct store_rocks *s, const struct store_rocks_options *use
     code = rocks_have_room(s, "opening", OPENING_BYTES, e);
     if (code == E_OK)
         code = open_database(s, fresh, e);
-    return code == E_OK && fresh ? rocks_dir_made(&s->dir, e) : code;
+    return code == E_OK && s->dir.creating ? rocks_dir_made(&s->dir, e) : code;
 }
 
 static void keep_reserve(struct store_rocks *s, uint64_t bytes)

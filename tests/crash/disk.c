@@ -125,6 +125,14 @@ uint64_t disk_last(const struct disk *d, uint64_t op, enum tape_kind kind, const
     return last;
 }
 
+uint64_t disk_first(const struct disk *d, enum tape_kind kind, const char *name)
+{
+    for (uint64_t i = 0; i < d->count; i++)
+        if (d->steps[i].kind == kind && strcmp(d->steps[i].name, name) == 0)
+            return i;
+    return UINT64_MAX;
+}
+
 /* ---------------------------------------------------------------- names */
 
 struct name { char text[NAME_BYTES]; uint32_t file; };

@@ -45,6 +45,9 @@ bool disk_turns_at(const struct disk *d, uint64_t op);
 /* The last record of this kind before `op` that is about a file made under a name with `part` in it; 0: none. */
 uint64_t disk_last(const struct disk *d, uint64_t op, enum tape_kind kind, const char *part);
 
+/* The first record of this kind about this name; UINT64_MAX: none. */
+uint64_t disk_first(const struct disk *d, enum tape_kind kind, const char *name);
+
 /* Lays out in `path`, which is there and empty, what the cut leaves. */
 void disk_lay_out(const struct disk *d, const struct disk_cut *cut, const char *path);
 /* With everything kept that was ever done: NULL when `path` holds the same, else the name of a file that differs, static. */

@@ -723,6 +723,64 @@ static void a_manifest_with_a_torn_end_is_taken_up_to_there(void **state)
     assert_rows("a=1 b=1 c=1 d=1 e=1 f=1");
 }
 
+/* What RocksDB had written and not synced when the power went: any of its sectors may be missing, wherever in one it begins. */
+static void a_manifest_of_which_any_sectors_were_not_synced_is_taken_up_to_there(void **state)
+{
+    (void)state;
+    enum { SECTOR = 512, RECORDS = 3, SECTORS_MAX = 6 };
+    static const size_t sizes[][RECORDS] = {{11, 13, 35}, {54, 54, 54}, {300, 11, 60}, {11, 900, 54}, {1200, 300, 200}};
+    static uint8_t all[8192], torn[8192], data[1200];
+    three_logs(true);
+    memcpy(all, manifest.data, manifest.size);
+    memset(data, 0x5a, sizeof data);
+    for (size_t k = 0; k < ARRAY_LEN(sizes); k++) {
+        for (size_t pad = 0; pad < SECTOR; pad += pad < 8 || pad >= SECTOR - 8 ? 1 : 62) {
+            size_t end = manifest.size, whole[RECORDS + 1];
+            end += piece(all + end, 1, data, (SECTOR - manifest.size % SECTOR) + pad); /* synced, too: the rest begins everywhere in a sector */
+            size_t synced = end, first = end / SECTOR;
+            for (size_t i = 0; i < RECORDS; i++) {
+                whole[i] = end;
+                end += piece(all + end, 1, data, sizes[k][i]);
+            }
+            whole[RECORDS] = end;
+            size_t sectors = (end - 1) / SECTOR - first + 1;
+            assert_in_range(sectors, 1, SECTORS_MAX);
+            for (unsigned lost = 1; lost < 1u << sectors; lost++) {
+                memcpy(torn, all, end);
+                for (size_t at = synced; at < end; at++)
+                    torn[at] = lost >> (at / SECTOR - first) & 1 ? 0 : torn[at];
+                size_t kept = 0;
+                while (kept < RECORDS && memcmp(torn + whole[kept], all + whole[kept], whole[kept + 1] - whole[kept]) == 0)
+                    kept++;
+                lay(manifest.name, torn, end);
+                assert_taken(false);
+                assert_false(dropped);
+                if (size_of(manifest.name) != whole[kept])
+                    fail_msg("from %zu to %zu, without %x: %zu instead of %zu", synced, end, lost, size_of(manifest.name), whole[kept]);
+            }
+        }
+    }
+    lay_all();
+    assert_rows("a=1 b=1 c=1 d=1 e=1 f=1");
+}
+
+static void a_sector_of_the_manifest_that_was_synced_and_is_missing_is_refused(void **state)
+{
+    (void)state;
+    three_logs(true);
+    for (size_t at = 512; at < manifest.size; at += 512) {
+        char *holed = malloc(manifest.size);
+        memcpy(holed, manifest.data, manifest.size);
+        memset(holed + at, 0, manifest.size - at < 512 ? manifest.size - at : 512);
+        lay(manifest.name, holed, manifest.size);
+        assert_said(false, E_DAMAGED, manifest.name, "lacks what was on the disk behind byte");
+        assert_refused(E_DAMAGED, manifest.name);
+        free(holed);
+    }
+    lay_all();
+    assert_rows("a=1 b=1 c=1 d=1 e=1 f=1");
+}
+
 static void a_manifest_that_lacks_what_the_logs_know_of_it_is_refused(void **state)
 {
     (void)state;
@@ -946,6 +1004,8 @@ int main(int argc, char **args)
         TEST(zeros_behind_the_last_list_are_a_torn_end),
         TEST(a_hole_is_a_power_cut_only_where_nothing_behind_it_was_synced),
         TEST(a_manifest_with_a_torn_end_is_taken_up_to_there),
+        TEST(a_manifest_of_which_any_sectors_were_not_synced_is_taken_up_to_there),
+        TEST(a_sector_of_the_manifest_that_was_synced_and_is_missing_is_refused),
         TEST(a_manifest_that_lacks_what_the_logs_know_of_it_is_refused),
         TEST(any_bit_of_the_manifest_that_is_another_is_refused_by_its_name),
         TEST(a_size_in_the_manifest_that_reaches_over_its_end_is_no_torn_end),
