@@ -138,7 +138,7 @@ static void send_start(struct child *c)
 /* After a failure to start, or an end: the next try. */
 static void back_off(struct child *c, uint64_t now_ms)
 {
-    bool steady = c->started_ms != 0 && now_ms - c->started_ms >= CHILD_STEADY_MS;
+    bool steady = c->was_useful || (c->started_ms != 0 && now_ms - c->started_ms >= CHILD_STEADY_MS);
     uint32_t doubled = 2 * c->backoff_ms;
     if (steady || c->backoff_ms == 0)
         c->backoff_ms = CHILD_BACKOFF_MS_MIN;
@@ -155,6 +155,7 @@ void child_start(struct child *c, uint64_t now_ms)
     c->killed_for[0] = '\0';
     c->hung_up = false;
     c->was_up = false;
+    c->was_useful = false;
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
         log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
@@ -268,6 +269,7 @@ static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_
     bool first = t == child_running(c);
     list_remove(&t->place);
     c->tasks_n--;
+    c->was_useful = true;
     if (first)
         running_changed(c, now_ms);
     c->events->verdict(c, t, p);

@@ -38,7 +38,7 @@ enum {
     CHILD_FDS = 3,
     CHILD_BACKOFF_MS_MIN = 100,
     CHILD_BACKOFF_MS_MAX = 10000,
-    CHILD_STEADY_MS = 10000, /* after such a life the backoff begins anew */
+    CHILD_STEADY_MS = 10000, /* after such a life, or a verdict, the backoff begins anew */
     CHILD_START_MS_MAX = 60000,
 };
 
@@ -74,6 +74,7 @@ struct child {
 
     uint64_t started_ms;
     bool was_up;           /* since it was started */
+    bool was_useful;       /* it has given a verdict since */
     uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */
     uint32_t backoff_ms;

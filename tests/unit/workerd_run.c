@@ -558,6 +558,21 @@ static void a_crash_costs_its_task_one_delivery_and_the_others_none(void **state
     assert_int_equal(run_counts(run, 0)->done, 10);
 }
 
+/* With a backoff that doubled from one to the next, the pauses alone would take more than twenty seconds. */
+static void processes_that_work_between_crashes_are_replaced_without_delay(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        add(i % 2 == 0 ? "ack" : "segv");
+    handlers[0].processes = 1;
+    uint64_t began = clock_mono_ms();
+    start();
+    for (int i = 0; i < 16; i++)
+        UNTIL(fake.messages[i].over);
+    assert_in_range(clock_mono_ms() - began, 0, 15000);
+    drain();
+}
+
 static void a_crash_tells_its_last_words(void **state)
 {
     (void)state;
@@ -1295,6 +1310,7 @@ int main(void)
         RUN(what_is_refused_for_load_is_given_again_and_its_lease_kept),
         RUN(a_unit_whose_lease_is_lost_is_counted_and_left_to_who_has_it),
         RUN(a_crash_costs_its_task_one_delivery_and_the_others_none),
+        RUN(processes_that_work_between_crashes_are_replaced_without_delay),
         RUN(a_crash_tells_its_last_words),
         RUN(what_another_child_can_take_is_not_given_back),
         RUN(a_crash_in_one_handler_does_not_touch_another),
