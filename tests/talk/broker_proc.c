@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/macros.h"
 #include "talk.h"
 
@@ -221,6 +223,26 @@ void broker_ready(struct broker_proc *b)
     }
 }
 
+/* A port that is still free when the broker was killed and comes again: not one of those that the system gives to whoever connects. */
+static unsigned lasting_port(void)
+{
+    enum { FIRST = 20000, COUNT = 12000 };
+    for (int tries = 0; tries < 100; tries++) {
+        uint16_t n;
+        entropy_fill(&n, sizeof n);
+        const struct sockaddr_in at = {.sin_family = AF_INET,
+                                       .sin_port = htons((uint16_t)(FIRST + n % COUNT)),
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool is_free = fd >= 0 && bind(fd, (const struct sockaddr *)&at, sizeof at) == 0;
+        close(fd);
+        if (is_free)
+            return ntohs(at.sin_port);
+    }
+    fail_msg("no port is free");
+    return 0;
+}
+
 void broker_prepare(struct broker_proc *b, const char *const *args)
 {
     *b = (struct broker_proc){.args = args, .out = -1};
@@ -231,10 +253,10 @@ void broker_prepare(struct broker_proc *b, const char *const *args)
     remember_dir(b->dir);
     snprintf(b->data, sizeof b->data, "%s/data", b->dir);
     snprintf(b->log, sizeof b->log, "%s/log", b->dir);
-    snprintf(b->url, sizeof b->url, "tcp://127.0.0.1:0");
+    snprintf(b->url, sizeof b->url, "tcp://127.0.0.1:%u", lasting_port());
     snprintf(b->ipc, sizeof b->ipc, "ipc://%s/socket", b->dir);
-    snprintf(b->publish, sizeof b->publish, "tcp://127.0.0.1:0");
-    snprintf(b->http, sizeof b->http, "127.0.0.1:0");
+    snprintf(b->publish, sizeof b->publish, "tcp://127.0.0.1:%u", lasting_port());
+    snprintf(b->http, sizeof b->http, "127.0.0.1:%u", lasting_port());
 }
 
 void broker_restart(struct broker_proc *b)
