@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/macros.h"
+#include "store/keys.h"
 #include "store/store_rocks.h"
 
 /* ---------------------------------------------------------------- the directory (rocks_dir.c)
@@ -101,9 +102,11 @@ int rocks_have_room(struct store_rocks *s, const char *doing, uint64_t bytes, st
 /* A table whose end does not fit (rocks_table.c). False: none. */
 bool rocks_damaged_table(const struct rocks_dir *d, char *name, size_t size);
 
-/* The blob file that holds the damaged value of the first row of a family at or behind `key`. False: not found. */
-bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
-                        size_t size);
+/* The blob file with the row of a family that cannot be read; `text`: what RocksDB says of it. False: not found. Reads up to that row in
+ * each of the family's. */
+bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view row, const char *text, char *name, size_t size);
+/* The row at or behind `from` that a walk from there cannot read. */
+void rocks_damaged_row(struct store_rocks *s, enum store_family f, struct view from, struct key *row);
 
 /* ---------------------------------------------------------------- sums (rocks_crc.c) */
 
@@ -159,9 +162,9 @@ struct store_rocks {
     char *path;
 };
 
-/* What a read was told, with the damaged file's name where RocksDB left it out. `at`: the row, or where the search for it
- * began. Frees `text`. */
-int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at, char *text, struct err *e);
+/* What a read was told, with the damaged file's name where RocksDB left it out. `at`: the row, or, of a walk, where its last step began.
+ * Frees `text`. */
+int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at, bool walk, char *text, struct err *e);
 
 struct store_iter *rocks_iter(struct store *s, enum store_family f); /* rocks_iter.c */
 

@@ -1,7 +1,10 @@
 /* Which file is damaged, where RocksDB does not say.
  *
- * It names the table whose block does not fit, but of a value in a blob file it says only "Blob CRC mismatch". An operator has to know
- * the file. This is for messages only: nothing is decided by it, and what it does not find stays unnamed.
+ * It names the table whose block does not fit, but of a value in a blob file it says only "Blob CRC mismatch", and of a walk not even at
+ * which row. An operator has to know the file. This is for messages only: nothing is decided by it, and what it does not find stays unnamed.
+ *
+ * A file's records are sorted by key. Where the bytes of a row's key are others, its record lies where it lay: in its file it is still the
+ * first that is not in front of the row, or the last that is. So these two of each file are looked at, whatever their keys.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,7 +15,6 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "store/keys.h"
 #include "store/rocks.h"
 
 /* ---------------------------------------------------------------- blob files
@@ -24,8 +26,6 @@
  * Little endian; sums are CRC32C, masked. A file is written in one go, by a flush or a compaction, so its records are sorted.
  */
 enum { BLOB_HEADER = 30, BLOB_RECORD = 32, BLOB_FOOTER = 32, BLOB_MAGIC = 0x00248f37, BLOB_VERSION = 1, BLOB_KEY_MAX = 4200 };
-enum { ROWS_TRIED_MAX = 16 };
-
 struct record {
     uint64_t at, key_size, value_size;
     uint32_t sum;
@@ -74,16 +74,16 @@ static bool record_good(int fd, const struct record *r)
     return rocks_crc_masked(crc) == r->sum;
 }
 
-/* The first row at or behind `from` in any blob file of the family, and whether a value of it is damaged. */
+/* For the file of a row. */
 struct search {
     uint32_t family_id;
-    struct buf from;
-    struct buf key;
-    bool found, damaged;
-    char file[NAME_MAX + 1];   /* where `key` is, the damaged one if there are several */
-    char before[NAME_MAX + 1]; /* a file whose last record in front of `from` is damaged: its key may have been behind it */
-    char broken[NAME_MAX + 1]; /* a file that cannot be walked to its end */
+    bool other_family;         /* the file says that it is another's */
+    struct view row;
+    char file[NAME_MAX + 1];   /* "": not found */
+    char broken[NAME_MAX + 1]; /* else a file that cannot be walked to the row; or it is just being written, and has no footer yet */
 };
+
+enum verdict { FILE_GOOD, FILE_BAD, FILE_BROKEN };
 
 static bool header_good(const uint8_t head[BLOB_HEADER])
 {
@@ -98,48 +98,53 @@ static bool footer_good(const uint8_t foot[BLOB_FOOTER])
     return get_u32(foot) == BLOB_MAGIC && rocks_crc_masked(rocks_crc32c(0, foot, BLOB_FOOTER - 4)) == get_u32(foot + BLOB_FOOTER - 4);
 }
 
-static void search_file(struct search *s, int fd, const char *name)
+static bool ends_good(int fd, uint64_t *size, uint32_t *family_id)
 {
     uint8_t head[BLOB_HEADER], foot[BLOB_FOOTER];
     struct stat st;
     if (fstat(fd, &st) != 0 || st.st_size < BLOB_HEADER + BLOB_FOOTER || !read_at(fd, head, sizeof head, 0) ||
-        !read_at(fd, foot, sizeof foot, (uint64_t)st.st_size - BLOB_FOOTER) || !header_good(head) || !footer_good(foot)) {
-        memcpy(s->broken, name, strlen(name) + 1);
-        return;
-    }
-    if (get_u32(head + 8) != s->family_id)
-        return;
-    struct record *r = mem_alloc(sizeof *r), *last = mem_alloc(sizeof *last);
+        !read_at(fd, foot, sizeof foot, (uint64_t)st.st_size - BLOB_FOOTER))
+        return false;
+    *size = (uint64_t)st.st_size;
+    *family_id = get_u32(head + 8);
+    return header_good(head) && footer_good(foot);
+}
+
+static enum verdict bad_if(bool bad) { return bad ? FILE_BAD : FILE_GOOD; }
+
+/* Of the record of the row, if it is in this file: `r` and `before` are room. */
+static enum verdict judge_records(const struct search *s, int fd, uint64_t size, struct record *r, struct record *before)
+{
     bool passed = false;
-    for (uint64_t at = BLOB_HEADER;; at += BLOB_RECORD + last->key_size + last->value_size) {
+    for (uint64_t at = BLOB_HEADER;; at += BLOB_RECORD + before->key_size + before->value_size) {
         r->at = at;
-        enum walk w = read_record(fd, (uint64_t)st.st_size, r);
+        enum walk w = read_record(fd, size, r);
         if (w == WALK_BROKEN)
-            memcpy(s->broken, name, strlen(name) + 1);
-        if (w != WALK_RECORD)
-            break;
-        struct view key = view_of(r->key, (size_t)r->key_size);
-        if (view_cmp(key, buf_view(&s->from)) < 0) {
-            struct record *free_one = last;
-            last = r;
-            r = free_one;
-            passed = true;
-            continue;
-        }
-        int side = s->found ? view_cmp(key, buf_view(&s->key)) : -1;
-        if (side < 0 || (side == 0 && !s->damaged)) {
-            s->found = true;
-            s->damaged = !record_good(fd, r);
-            buf_clear(&s->key);
-            buf_append(&s->key, key.data, key.size);
-            memcpy(s->file, name, strlen(name) + 1);
-        }
-        break;
+            return FILE_BROKEN;
+        int side = w == WALK_END ? 1 : view_cmp(view_of(r->key, (size_t)r->key_size), s->row);
+        if (side >= 0 && s->other_family)
+            return bad_if(w == WALK_RECORD && side == 0);
+        if (side >= 0)
+            return bad_if((w == WALK_RECORD && !record_good(fd, r)) || (passed && !record_good(fd, before)));
+        struct record *free_one = before;
+        before = r;
+        r = free_one;
+        passed = true;
     }
-    if (passed && s->before[0] == '\0' && !record_good(fd, last))
-        memcpy(s->before, name, strlen(name) + 1);
-    mem_free(r);
-    mem_free(last);
+}
+
+static enum verdict judge_file(const struct search *s, int fd)
+{
+    uint64_t size;
+    uint32_t family_id;
+    if (!ends_good(fd, &size, &family_id))
+        return FILE_BROKEN;
+    if ((family_id != s->family_id) != s->other_family)
+        return FILE_GOOD;
+    struct record *room = mem_array(2, sizeof *room);
+    enum verdict v = judge_records(s, fd, size, &room[0], &room[1]);
+    mem_free(room);
+    return v;
 }
 
 static void search_directory(struct search *s, const struct rocks_dir *d)
@@ -148,36 +153,63 @@ static void search_directory(struct search *s, const struct rocks_dir *d)
     DIR *dir = dir_fd >= 0 ? fdopendir(dir_fd) : NULL;
     if (dir == NULL)
         return;
-    for (struct dirent *x; (x = readdir(dir)) != NULL;) {
+    for (struct dirent *x; s->file[0] == '\0' && (x = readdir(dir)) != NULL;) {
         size_t size = strlen(x->d_name);
         if (size < 5 || strcmp(x->d_name + size - 5, ".blob") != 0)
             continue;
         int fd = openat(dir_fd, x->d_name, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
             continue;
-        search_file(s, fd, x->d_name);
+        enum verdict v = judge_file(s, fd);
+        if (v != FILE_GOOD)
+            memcpy(v == FILE_BAD ? s->file : s->broken, x->d_name, size + 1);
         close(fd);
     }
     closedir(dir);
 }
 
-bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view key, char *name,
-                        size_t size)
+bool rocks_damaged_blob(const struct rocks_dir *d, uint32_t family_id, struct view row, const char *text, char *name, size_t size)
 {
-    struct search s = {.family_id = family_id};
-    buf_append(&s.from, key.data, key.size);
-    for (int i = 0; i < ROWS_TRIED_MAX; i++) {
-        s.found = s.damaged = false;
-        search_directory(&s, d);
-        if (s.damaged || !s.found)
-            break;
-        buf_clear(&s.from);
-        buf_append(&s.from, s.key.data, s.key.size);
-        buf_put_u8(&s.from, 0); /* behind that one */
+    struct search s = {.family_id = family_id, .row = row, .other_family = strstr(text, "Column family ID mismatch") != NULL};
+    search_directory(&s, d);
+    snprintf(name, size, "%s", s.file[0] != '\0' ? s.file : s.broken);
+    return name[0] != '\0';
+}
+
+/* ---------------------------------------------------------------- at which row a walk met it */
+
+static bool read_from_fails(struct store_rocks *s, enum store_family f, const uint8_t *key, size_t size)
+{
+    char *text = NULL;
+    rocksdb_iterator_t *it = rocksdb_create_iterator_cf(s->db, s->read, s->family[f]);
+    rocksdb_iter_seek(it, (const char *)key, size);
+    rocksdb_iter_get_error(it, &text);
+    rocksdb_iter_destroy(it);
+    bool fails = text != NULL;
+    rocksdb_free(text);
+    return fails;
+}
+
+/* RocksDB has no key for a row that it cannot read. But reading from anywhere up to it fails, and from behind it does not: so it is found
+ * byte by byte. */
+void rocks_damaged_row(struct store_rocks *s, enum store_family f, struct view from, struct key *row)
+{
+    row->size = 0;
+    while (row->size < sizeof row->bytes) {
+        uint8_t *byte = &row->bytes[row->size];
+        int known = -1, unknown = 256; /* of bytes here: reading fails from the one, not from the other */
+        while (unknown - known > 1) {
+            int middle = (known + unknown) / 2;
+            *byte = (uint8_t)middle;
+            struct view key = view_of(row->bytes, row->size + 1u);
+            if (view_cmp(key, from) <= 0 || read_from_fails(s, f, key.data, key.size))
+                known = middle;
+            else
+                unknown = middle;
+        }
+        if (known < 0)
+            return;
+        *byte = (uint8_t)known;
+        row->size++;
     }
-    const char *file = s.damaged ? s.file : s.before[0] != '\0' ? s.before : s.broken;
-    snprintf(name, size, "%s", file);
-    buf_free(&s.from);
-    buf_free(&s.key);
-    return file[0] != '\0';
 }

@@ -3,7 +3,6 @@
 
 #include "base/mem.h"
 #include "schemas/errors.h"
-#include "store/keys.h"
 #include "store/rocks.h"
 
 struct rocks_iter {
@@ -67,7 +66,7 @@ static int iter_status(const struct store_iter *it, struct err *e)
     struct rocks_iter *i = iter_of(it);
     char *text = NULL;
     rocksdb_iter_get_error(i->it, &text);
-    return text == NULL ? E_OK : rocks_read_error(i->store, i->family, key_view(&i->at), text, e);
+    return text == NULL ? E_OK : rocks_read_error(i->store, i->family, key_view(&i->at), true, text, e);
 }
 
 static void iter_close(struct store_iter *it)

@@ -43,7 +43,7 @@ static void say(const struct store_rocks *s, int level, const char *fmt, ...)
 
 /* ---------------------------------------------------------------- reading */
 
-int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at, char *text, struct err *e)
+int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at, bool walk, char *text, struct err *e)
 {
     struct rocks_damage *x = &s->damage;
     bool unnamed =
@@ -58,7 +58,10 @@ int rocks_read_error(struct store_rocks *s, enum store_family f, struct view at,
         x->family = f;
         buf_clear(&x->at);
         buf_append(&x->at, at.data, at.size);
-        if (!rocks_damaged_blob(&s->dir, id, at, x->file, sizeof x->file))
+        struct key row;
+        if (walk)
+            rocks_damaged_row(s, f, at, &row);
+        if (!rocks_damaged_blob(&s->dir, id, walk ? key_view(&row) : at, text, x->file, sizeof x->file))
             x->file[0] = '\0';
     }
     int code = rocks_error(s->path, x->file[0] != '\0' ? x->file : NULL, text, e);
@@ -75,7 +78,7 @@ static int rocks_get(struct store *base, enum store_family f, struct view key, s
     rocksdb_pinnableslice_t *v =
         rocksdb_get_pinned_cf(s->db, s->read, s->family[f], (const char *)key.data, key.size, &text);
     if (text != NULL)
-        return rocks_read_error(s, f, key, text, e);
+        return rocks_read_error(s, f, key, false, text, e);
     if (v == NULL)
         return E_OK;
     size_t size;
