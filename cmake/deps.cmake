@@ -53,6 +53,7 @@ _dep_pkgconfig(yaml yaml-0.1)
 _dep_pkgconfig(microhttpd libmicrohttpd)
 _dep_pkgconfig(gd gdlib)
 _dep_pkgconfig(jemalloc jemalloc)
+_dep_pkgconfig(seccomp libseccomp 2.5)
 
 # Not every system has a pkg-config file for nng; the one of libcyaml asks for libyaml's development
 # files, which only its static library needs.

@@ -613,7 +613,12 @@ struct plugin_output {
 struct plugin_packet {
     enum plugin_kind kind;
     union {
-        struct { struct view path, name, config; uint32_t threads, timeout_ms; struct view exec, dir; } start;
+        struct {
+            struct view path, name, config, user, exec, dir;
+            uint64_t memory_bytes, file_bytes; /* limits: workerd/jail.h */
+            uint32_t threads, timeout_ms, cpu_ms, open_files, tasks;
+            uint8_t seccomp;
+        } start;
         struct {
             uint64_t id, offset, timestamp_ms, append_time_ms, deadline_ms;
             uint32_t partition, attempt, batch;

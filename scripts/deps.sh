@@ -6,7 +6,8 @@ set -eu
 
 build="cmake ninja-build gcc g++ libc6-dev pkg-config ccache
     libnng-dev librocksdb-dev flatbuffers-compiler libflatbuffers-dev libxxhash-dev liblz4-dev libzstd-dev
-    libcyaml-dev libyaml-dev libjansson-dev uthash-dev libmicrohttpd-dev libgd-dev libjemalloc-dev"
+    libcyaml-dev libyaml-dev libjansson-dev uthash-dev libmicrohttpd-dev libgd-dev libjemalloc-dev
+    libseccomp-dev"
 run="mate-backgrounds" # thirty photos for the quickstart
 test="libcmocka-dev rustc python3 jq curl procps valgrind"
 bench="redis-server libhiredis-dev rabbitmq-server librabbitmq-dev nats-server libnats-dev beanstalkd postgresql libpq-dev

@@ -4,10 +4,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,6 +19,7 @@
 #include "schemas/errors.h"
 #include "workerd/exec.h"
 #include "workerd/host.h"
+#include "workerd/jail.h"
 #include "workerd/load.h"
 #include "workerd/pipe.h"
 
@@ -32,8 +33,9 @@ static struct {
     char *name, *config;
     int file; /* the handler's, as its version has it; -1: none was given, or it was loaded */
     uint32_t timeout_ms;
+    struct jail jail;
     void *process;
-    int worker_done; /* an eventfd */
+    atomic_bool worker_done;
 
     /* the reading side: main thread only */
     struct pipe pipe;
@@ -138,6 +140,7 @@ static void run_task(struct host_task *t, void *thread)
     const struct sluice_handler *h = &self.handler;
     struct sluice_verdict verdict = {.size = sizeof verdict};
     int code = SLUICE_VERDICT_RETRY;
+    jail_task(&self.jail);
     if (h->handle_batch != NULL)
         h->handle_batch(&self.host.seen, self.process, thread, &t->seen, 1, &code, &verdict);
     else
@@ -165,7 +168,9 @@ static void *work(void *unused)
         run_task(t, thread);
     if (h->thread_fini != NULL)
         h->thread_fini(&self.host.seen, self.process, thread);
-    eventfd_write(self.worker_done, 1);
+    /* By the one descriptor that there must be: others a handler may have closed, and who reads would not hear of it. */
+    atomic_store(&self.worker_done, true);
+    shutdown(CHILD_PIPE_FD, SHUT_RD);
     return NULL;
 }
 
@@ -273,8 +278,7 @@ static struct view next_packet(void)
 /* Takes packets until the worker is done. */
 static void listen_to_supervisor(void)
 {
-    struct pollfd fds[] = {{.fd = self.pipe.fd, .events = POLLIN},
-                           {.fd = self.worker_done, .events = POLLIN}};
+    struct pollfd fd = {.fd = self.pipe.fd, .events = POLLIN};
     struct view packet;
     struct err e;
     for (;;) {
@@ -283,12 +287,13 @@ static void listen_to_supervisor(void)
             take_packet(packet);
         if (code != 0)
             give_up(e.text);
-        while (poll(fds, ARRAY_LEN(fds), -1) < 0)
+        while (poll(&fd, 1, -1) < 0)
             continue;
-        if (fds[1].revents != 0)
+        if (pipe_fill(&self.pipe, &e) == 0)
+            continue;
+        if (atomic_load(&self.worker_done))
             return;
-        if (pipe_fill(&self.pipe, &e) != 0)
-            _exit(PIPE_FAILED); /* the supervisor is gone */
+        _exit(PIPE_FAILED); /* the supervisor is gone */
     }
 }
 
@@ -306,7 +311,6 @@ static void settle_in(const char *name)
     fcntl(CHILD_PIPE_FD, F_SETFD, FD_CLOEXEC);
     self.file = fcntl(CHILD_FILE_FD, F_SETFD, FD_CLOEXEC) == 0 ? CHILD_FILE_FD : -1;
     close_range(CHILD_FILE_FD + 1, ~0u, 0);
-    self.worker_done = eventfd(0, EFD_CLOEXEC);
     list_init(&self.queue);
     pipe_init(&self.pipe, CHILD_PIPE_FD, true);
 }
@@ -334,10 +338,20 @@ static int start_handler(struct err *e)
     self.name = packet_string(p.start.name);
     self.config = packet_string(p.start.config);
     self.timeout_ms = p.start.timeout_ms;
+    self.jail = (struct jail){.memory_bytes = p.start.memory_bytes,
+                              .file_bytes = p.start.file_bytes,
+                              .cpu_ms = p.start.cpu_ms,
+                              .open_files = p.start.open_files,
+                              .tasks = p.start.tasks,
+                              .user = packet_string(p.start.user),
+                              .profile = (enum jail_profile)p.start.seccomp};
     host_init(&self.host, self.name, self.config, send_packet);
     char *path = packet_string(p.start.exec.data == NULL ? p.start.path : p.start.dir);
-    int code = p.start.exec.data == NULL ? load_file(path, e)
-                                         : exec_load(p.start.exec, path, self.timeout_ms, &self.handler, e);
+    int code = jail_enter(&self.jail, e);
+    if (code == 0)
+        code = p.start.exec.data == NULL ? load_file(path, e)
+                                         : exec_load(p.start.exec, path, self.timeout_ms, &self.jail,
+                                                     &self.handler, e);
     mem_free(path);
     if (self.file >= 0)
         close(self.file);

@@ -28,7 +28,7 @@ enum { HOUR_MS = 3600 * 1000 };
 #define TOP_KEYS(X)                                           \
     X(broker, broker, TEXT, OPTIONAL, NULL, 0, 0)             \
     X(name, name, TEXT, OPTIONAL, NULL, 0, 0)                 \
-    X(http, http, ADDRESS, OPTIONAL, NULL, 0, 0)                 \
+    X(http, http, ADDRESS, OPTIONAL, NULL, 0, 0)              \
     X(log_level, log_level, LEVEL, OPTIONAL, "info", 0, 0)    \
     X(reload_on_change, reload_on_change, SWITCH, OPTIONAL, "off", 0, 0) \
     X(grace, grace_ms, DURATION, OPTIONAL, "20s", 0, HOUR_MS) \
@@ -54,7 +54,14 @@ enum { HOUR_MS = 3600 * 1000 };
     X(breaker_pause, breaker.pause_ms, DURATION, OPTIONAL, "5s", 10, HOUR_MS)               \
     X(breaker_pause_max, breaker.pause_ms_max, DURATION, OPTIONAL, "1m", 10, 12 * HOUR_MS)  \
     X(canary, canary_percent, COUNT, OPTIONAL, "0", 0, 99)                                  \
-    X(canary_time, canary_ms, DURATION, OPTIONAL, "1m", 100, 24 * HOUR_MS)
+    X(canary_time, canary_ms, DURATION, OPTIONAL, "1m", 100, 24 * HOUR_MS)                           \
+    X(memory, jail.memory_bytes, SIZE, OPTIONAL, "2GiB", 32 * MIB, MIB << 20)               \
+    X(cpu_time, jail.cpu_ms, DURATION, OPTIONAL, NULL, 1000, 12 * HOUR_MS)                  \
+    X(open_files, jail.open_files, COUNT, OPTIONAL, "1024", 16, 1 << 20)                    \
+    X(file_size, jail.file_bytes, SIZE, OPTIONAL, NULL, 1024, MIB << 20)                    \
+    X(processes_limit, jail.tasks, COUNT, OPTIONAL, "512", 4, 1 << 15)                      \
+    X(user, jail.user, USER, OPTIONAL, NULL, 0, 0)                                          \
+    X(seccomp, jail.profile, PROFILE, OPTIONAL, "default", 0, 0)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
 
@@ -97,7 +104,7 @@ static const cyaml_schema_value_t top_schema = {
 
 /* ---- from the string to the value ---- */
 
-enum kind { TEXT, NAME, ADDRESS, LEVEL, SWITCH, COUNT, DURATION, SIZE };
+enum kind { TEXT, NAME, ADDRESS, USER, LEVEL, SWITCH, PROFILE, COUNT, DURATION, SIZE };
 
 struct key {
     const char *name;
@@ -128,13 +135,18 @@ static int out_of_range(const struct key *k, const char *text, struct err *e)
 static int take_value(const struct key *k, const char *text, void *to, struct err *e)
 {
     uint64_t n = 0;
+    if (text == NULL && k->kind >= COUNT)
+        return 0; /* no limit */
     switch (k->kind) {
     case NAME:
+    case USER:
     case TEXT:
     case ADDRESS:
         *(char **)to = mem_strdup(text);
         if (text != NULL && text[0] == '\0')
             return err_set(e, E_CONFIG, "a value is needed");
+        if (k->kind == USER && text != NULL)
+            return jail_user_check(text, e);
         if (k->kind == ADDRESS && text != NULL)
             return web_address_check(text, e);
         return k->kind == NAME && text != NULL ? name_check(k->name, view_of_str(text), e) : 0;
@@ -145,6 +157,8 @@ static int take_value(const struct key *k, const char *text, void *to, struct er
         if (!*(bool *)to && strcmp(text, "off") != 0)
             return err_set(e, E_CONFIG, "'%s' is neither on nor off", text);
         return 0;
+    case PROFILE:
+        return jail_profile_parse(text, to, e);
     case COUNT:
         if (count_parse(text, k->min, k->max, &n, e) != 0)
             return E_CONFIG;
@@ -313,6 +327,14 @@ static int check_pauses(const struct handler_config *h, struct yaml_file *f, str
     return blame(f, at, "shorter than breaker_pause");
 }
 
+static int check_profile(const struct handler_config *h, struct yaml_file *f, struct yaml_place at)
+{
+    at.key = "seccomp";
+    if (h->exec == NULL || h->jail.profile != JAIL_STRICT)
+        return 0;
+    return blame(f, at, "under 'strict' no program can be started, and 'exec' is one; a handler with a 'file' can be strict");
+}
+
 static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at)
 {
     at.key = "name";
@@ -339,6 +361,7 @@ static int take_handlers(struct config *c, const char *path, struct yaml_file *f
         bad |= take_free(h, f, at) != 0;
         bad |= check_unique(c, f, at) != 0;
         bad = bad || check_pauses(h, f, at) != 0;
+        bad = bad || check_profile(h, f, at) != 0;
         code = bad ? E_CONFIG : code;
         h->dir = directory_of(path);
         resolve(&h->file, h->dir);
@@ -403,6 +426,7 @@ void config_free(struct config *c)
         mem_free(h->topic);
         mem_free(h->group);
         mem_free(h->config);
+        mem_free(h->jail.user);
     }
     mem_free(c->handlers);
     mem_free(c->broker);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "workerd/breaker.h"
+#include "workerd/jail.h"
 
 enum {
     CONFIG_HANDLERS_MAX = 256,
@@ -38,6 +39,7 @@ struct handler_config {
     struct breaker_config breaker;
     uint32_t canary_percent; /* of the keys, for a new version at first; 0: it gets all at once */
     uint32_t canary_ms;
+    struct jail jail;
     char *config; /* JSON, "{}" if there is none */
 };
 

@@ -29,6 +29,7 @@ static struct {
     char *words, *dir;
     const char **argv; /* points into words */
     uint32_t timeout_ms;
+    const struct jail *jail;
     struct nursery nursery;
 } self = {.nursery = NURSERY_NONE};
 
@@ -212,6 +213,17 @@ static int wait_for_end(struct work *w)
     }
 }
 
+/* With what a signal says of the limits. */
+static void put_error(struct sluice_verdict *v, const char *error, int status)
+{
+    struct buf text = {0};
+    const struct process_end end = {.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0};
+    buf_putf(&text, "%s", error);
+    jail_explain(self.jail, &end, &text);
+    snprintf(v->error, sizeof v->error, "%s", buf_str(&text));
+    buf_free(&text);
+}
+
 static int judge(const struct work *w, int status, struct sluice_verdict *v)
 {
     char error[EXEC_ERROR_MAX];
@@ -223,7 +235,7 @@ static int judge(const struct work *w, int status, struct sluice_verdict *v)
         snprintf(v->error, sizeof v->error, "%s%s%.300s", w->why, last[0] != '\0' ? ": " : "", last);
         return SLUICE_VERDICT_RETRY;
     }
-    snprintf(v->error, sizeof v->error, "%.*s", (int)sizeof v->error - 1, exec_error(error, status, w->speech.last));
+    put_error(v, exec_error(error, status, w->speech.last), status);
     if (verdict != EXEC_PARK)
         return SLUICE_VERDICT_RETRY;
     snprintf(v->reason, sizeof v->reason, EXEC_PARK_REASON);
@@ -257,6 +269,7 @@ static int init(const struct sluice_host *host, void **process, char *error, siz
     struct err e;
     (void)process;
     setenv("SLUICE_CONFIG", host->config, true);
+    jail_task(self.jail); /* the nursery hands it on to each command, whose time begins at nothing */
     if (nursery_start(&self.nursery, self.argv, self.dir, 1, &e) == 0)
         return 0;
     snprintf(error, size, "%s", e.text);
@@ -272,7 +285,8 @@ static void fini(const struct sluice_host *host, void *process)
     mem_free(self.argv);
 }
 
-int exec_load(struct view words, const char *dir, uint32_t timeout_ms, struct sluice_handler *out, struct err *e)
+int exec_load(struct view words, const char *dir, uint32_t timeout_ms, const struct jail *jail, struct sluice_handler *out,
+              struct err *e)
 {
     if (words.size == 0 || words.data[words.size - 1] != '\0')
         return err_set(e, E_CONFIG, "a command without words");
@@ -282,6 +296,7 @@ int exec_load(struct view words, const char *dir, uint32_t timeout_ms, struct sl
     self.words = mem_dup(words.data, words.size);
     self.dir = mem_strdup(dir);
     self.timeout_ms = timeout_ms;
+    self.jail = jail;
     self.argv = mem_array(words.size + 1, sizeof *self.argv); /* a word has a byte or more */
     size_t count = 0;
     for (const char *word = self.words; word != NULL; word = next_word(view_of(self.words, words.size), word))

@@ -20,13 +20,16 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "workerd/jail.h"
 
 /* Whether the command can be run, as far as that can be said without running it. `words`: each with its closing zero; `dir`: where it
    will run. Of a line for the shell ("/bin/sh", "-c", LINE) the first word is looked for, if it is plain. Returns 0, or CONFIG with a
    text that names what is missing. Starts a shell for a moment. */
 int exec_check(struct view words, const char *dir, struct err *e);
 
-/* Fills in the handler that runs it. One per process. Returns as exec_check. */
-int exec_load(struct view words, const char *dir, uint32_t timeout_ms, struct sluice_handler *out, struct err *e);
+/* Fills in the handler that runs it. One per process. `jail`: under which this process is already, as each command will be, whose CPU
+   time is its own; it stays the caller's and where it is. Returns as exec_check. */
+int exec_load(struct view words, const char *dir, uint32_t timeout_ms, const struct jail *jail, struct sluice_handler *out,
+              struct err *e);
 
 #endif

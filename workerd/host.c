@@ -13,6 +13,7 @@
 enum {
     EXTEND_MS_MAX = 12 * 3600 * 1000, /* the longest lease */
     ARENA_BYTES_MAX = 4096,           /* a TASK has nothing that needs more */
+    TEXT_BYTES_MAX = 4096,            /* of a line for the log; what is behind it is cut */
 };
 
 static struct host *host_of(const struct sluice_host *seen)
@@ -28,6 +29,11 @@ static struct host_task *task_of(const struct sluice_task *seen)
 static struct sluice_slice slice_of(struct view v)
 {
     return (struct sluice_slice){v.data, v.size};
+}
+
+static struct view line_of(const char *text)
+{
+    return view_of(text, text != NULL ? strnlen(text, TEXT_BYTES_MAX) : 0);
 }
 
 /* ---- the functions, of the types and in the order of handler.h ---- */
@@ -51,8 +57,8 @@ static void host_log(const struct sluice_host *host, int level, const char *text
         return;
     if (level < SLUICE_LOG_DEBUG || level > SLUICE_LOG_ERROR)
         level = SLUICE_LOG_INFO;
-    host_of(host)->send(&(struct plugin_packet){.kind = PLUGIN_LOG,
-                                                .log = {.level = (uint8_t)level, .text = view_of_str(text)}});
+    host_of(host)->send(
+        &(struct plugin_packet){.kind = PLUGIN_LOG, .log = {.level = (uint8_t)level, .text = line_of(text)}});
 }
 
 static uint64_t host_deadline(const struct sluice_host *host, const struct sluice_task *task)
@@ -222,7 +228,7 @@ static int host_progress(const struct sluice_host *host, const struct sluice_tas
         return SLUICE_HOST_INVALID;
     host_of(host)->send(&(struct plugin_packet){
         .kind = PLUGIN_PROGRESS,
-        .progress = {.id = task_of(task)->id, .percent = percent, .note = view_of_str(note)}});
+        .progress = {.id = task_of(task)->id, .percent = percent, .note = line_of(note)}});
     return SLUICE_HOST_OK;
 }
 

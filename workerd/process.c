@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "workerd/child.h"
+#include "workerd/family.h"
 
 extern char **environ;
 
@@ -38,8 +41,25 @@ static int open_ends(struct ends *ends)
     return 0;
 }
 
+/* Our environment with a mark of its own. The array is the caller's to free, the strings are not. */
+static char **marked_environment(char *mark)
+{
+    static const char name[] = FAMILY_ENV "=";
+    size_t n = 0, kept = 0;
+    while (environ[n] != NULL)
+        n++;
+    char **all = mem_array(n + 2, sizeof *all);
+    for (size_t i = 0; i < n; i++) {
+        if (strncmp(environ[i], name, sizeof name - 1) != 0)
+            all[kept++] = environ[i];
+    }
+    all[kept] = mark;
+    return all;
+}
+
 /* The child begins as if from a shell, whatever we did to signals. */
-static int spawn(pid_t *pid, const char *exe, const char *name, int file, const struct ends *ends)
+static int spawn(pid_t *pid, const char *exe, const char *name, const char *mark, int file,
+                 const struct ends *ends)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -62,20 +82,31 @@ static int spawn(pid_t *pid, const char *exe, const char *name, int file, const 
     posix_spawnattr_setflags(&attributes,
                              POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     const char *argv[] = {"sluice-workerd", "--child", name, NULL};
-    int code = posix_spawn(pid, exe, &files, &attributes, (char *const *)argv, environ);
+    char variable[sizeof FAMILY_ENV "=" + FAMILY_MARK_MAX];
+    snprintf(variable, sizeof variable, FAMILY_ENV "=%s", mark);
+    char **environment = marked_environment(variable);
+    int code = posix_spawn(pid, exe, &files, &attributes, (char *const *)argv, environment);
+    mem_free(environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     return code;
 }
 
+static uint64_t peak(const struct rusage *usage)
+{
+    return (uint64_t)usage->ru_maxrss * 1024;
+}
+
 int process_start(struct process *p, const char *exe, const char *name, int file, struct err *e)
 {
     struct ends ends;
+    char mark[FAMILY_MARK_MAX];
     pid_t pid = 0;
     int pidfd = -1;
     int code = open_ends(&ends);
+    family_mark(mark);
     if (code == 0)
-        code = spawn(&pid, exe, name, file, &ends);
+        code = spawn(&pid, exe, name, mark, file, &ends);
     if (code == 0 && (pidfd = pidfd_open(pid, 0)) < 0) {
         code = errno;
         kill(pid, SIGKILL);
@@ -88,38 +119,64 @@ int process_start(struct process *p, const char *exe, const char *name, int file
     }
     close(ends.pipe[1]);
     close(ends.output[1]);
-    *p = (struct process){.pid = pid, .pidfd = pidfd, .pipe = ends.pipe[0], .output = ends.output[0]};
+    struct rusage ours = {0};
+    getrusage(RUSAGE_SELF, &ours);
+    family_join(pid, mark);
+    *p = (struct process){.pid = pid,
+                          .pidfd = pidfd,
+                          .pipe = ends.pipe[0],
+                          .output = ends.output[0],
+                          .born_bytes = peak(&ours)};
     return 0;
 }
 
-/* The pid cannot be anybody else's before it is reaped, nor can the group's. */
+/* The pid cannot be anybody else's before it is reaped, nor can the group's. The process may have left it. */
 void process_kill(const struct process *p)
 {
-    if (p->pid > 0)
-        kill(-p->pid, SIGKILL);
+    if (p->pid <= 0)
+        return;
+    kill(-p->pid, SIGKILL);
+    kill(p->pid, SIGKILL);
 }
 
-static void describe(char text[PROCESS_END_TEXT_MAX], const siginfo_t *info)
+static void describe(struct process_end *end, int status)
 {
-    if (info->si_code == CLD_EXITED) {
-        snprintf(text, PROCESS_END_TEXT_MAX, "exited with %d", info->si_status);
+    end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    end->clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (end->signal == 0) {
+        snprintf(end->text, sizeof end->text, "exited with %d", WEXITSTATUS(status));
         return;
     }
-    const char *name = sigabbrev_np(info->si_status);
+    const char *name = sigabbrev_np(end->signal);
     if (name != NULL)
-        snprintf(text, PROCESS_END_TEXT_MAX, "killed by SIG%s", name);
+        snprintf(end->text, sizeof end->text, "killed by SIG%s", name);
     else
-        snprintf(text, PROCESS_END_TEXT_MAX, "killed by signal %d", info->si_status);
+        snprintf(end->text, sizeof end->text, "killed by signal %d", end->signal);
 }
 
-bool process_reap(const struct process *p, char text[PROCESS_END_TEXT_MAX], bool *clean)
+bool process_ended(const struct process *p)
 {
     siginfo_t info = {0};
-    if (waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+    return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
+bool process_reap(const struct process *p, struct process_end *end)
+{
+    struct rusage usage = {0};
+    int status = 0;
+    if (!process_ended(p))
         return false;
     process_kill(p);
-    waitid(P_PID, (id_t)p->pid, &info, WEXITED);
-    describe(text, &info);
-    *clean = info.si_code == CLD_EXITED && info.si_status == 0;
+    wait4(p->pid, &status, 0, &usage);
+    family_leave(p->pid);
+    describe(end, status);
+    end->peak_bytes = peak(&usage) > p->born_bytes ? peak(&usage) : 0;
     return true;
+}
+
+void process_drop(const struct process *p)
+{
+    process_kill(p);
+    waitpid(p->pid, NULL, 0);
+    family_leave(p->pid);
 }

@@ -1,6 +1,7 @@
 /*
- * One child process as the system sees it: started with the pipe at descriptor 3 and its output caught,
- * watched by descriptor, killed with all it started, and asked how it ended.
+ * One child process as the system sees it: started with the pipe at descriptor 3, its output caught and a
+ * mark in its environment (family.h), watched by descriptor, killed with all it started, and asked how it
+ * ended.
  *
  * It is started by posix_spawn: a process with threads and sockets of a messaging library in it must not
  * fork.
@@ -9,15 +10,17 @@
 #define WORKERD_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
 
 struct process {
-    pid_t pid;  /* 0: none */
-    int pidfd;  /* readable once it ended */
-    int pipe;   /* the supervisor's end of a stream socket; does not wait */
-    int output; /* what it writes to stdout and stderr; does not wait */
+    pid_t pid;           /* 0: none */
+    int pidfd;           /* readable once it ended */
+    int pipe;            /* the supervisor's end of a stream socket; does not wait */
+    int output;          /* what it writes to stdout and stderr; does not wait */
+    uint64_t born_bytes; /* memory that is on its account from before its exec: ours */
 };
 
 /* Starts `exe --child NAME` in a process group of its own; `file` (-1: none) is lent and becomes its CHILD_FILE_FD. Returns 0, or an errno with a text. The
@@ -29,8 +32,21 @@ void process_kill(const struct process *p);
 
 enum { PROCESS_END_TEXT_MAX = 64 };
 
-/* If it has ended: kills what is left of its group, tells how in `text` ("killed by SIGSEGV", "exited with
-   3"), and returns true; the pid is then nobody's. `clean`: it exited with 0. */
-bool process_reap(const struct process *p, char text[PROCESS_END_TEXT_MAX], bool *clean);
+struct process_end {
+    char text[PROCESS_END_TEXT_MAX]; /* "killed by SIGSEGV", "exited with 3" */
+    bool clean;                      /* exited with 0 */
+    int signal;                      /* that killed it; 0: it exited */
+    uint64_t peak_bytes; /* the most memory that it, or one it waited for, had at once; 0: not known */
+};
+
+/* Whether it has ended; nothing of it is touched. */
+bool process_ended(const struct process *p);
+
+/* If it has ended: kills what is left of its group, tells how it was, and returns true; the pid is then
+   nobody's. What left its group is for family_sweep. */
+bool process_reap(const struct process *p, struct process_end *end);
+
+/* SIGKILL, waits, and it is nobody's. */
+void process_drop(const struct process *p);
 
 #endif

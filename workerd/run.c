@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "schemas/errors.h"
 #include "workerd/command.h"
+#include "workerd/family.h"
 #include "workerd/figures.h"
 #include "workerd/pool.h"
 #include "workerd/refusal.h"
@@ -83,6 +84,7 @@ struct run {
     uint64_t now_ms;
     uint64_t hard_ms, grace_end_ms; /* of the drain */
     bool hard;                      /* running tasks were told to stop */
+    uint64_t sweep_ms;              /* when to look for what escaped from children */
 
     const char *config_path;
     const struct config *in_force; /* the one that was taken last */
@@ -864,7 +866,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t due_ms(const struct run *r)
 {
-    uint64_t due = earlier(earlier(drain_due_ms(r), figures_due_ms(r)), files_due_ms(r));
+    uint64_t due = earlier(earlier(drain_due_ms(r), figures_due_ms(r)), earlier(files_due_ms(r), r->sweep_ms));
     if (r->refused_n > 0)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
@@ -935,6 +937,8 @@ void run_turn(struct run *r)
     r->now_ms = clock_mono_ms();
     take_answers(r);
     step_children(r);
+    if (r->sweep_ms <= r->now_ms)
+        r->sweep_ms = r->now_ms + family_sweep();
     if (r->fds[1].revents != 0)
         take_signals(r);
     look_at_files(r);
@@ -1005,6 +1009,7 @@ void run_free(struct run *r)
         forget_tasks(&r->handlers[i]);
     for (size_t i = 0; i < r->config->handlers_n; i++)
         pool_close(&r->handlers[i].pool);
+    family_end();
     for (struct loaded *l; (l = r->loaded) != NULL; mem_free(l)) {
         r->loaded = l->next;
         reload_free(l->config);

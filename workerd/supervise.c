@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,6 +12,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "schemas/errors.h"
+#include "workerd/family.h"
 
 enum {
     LINE_MAX_BYTES = 1800, /* what fits a line of the log; longer ones are continued on the next */
@@ -21,6 +21,14 @@ enum {
     FILLS_MAX = 16, /* reads of the pipe in one step, so that no child holds up the others */
     ALLOWANCE_MS_MAX = 1000,
     HANG_UP_MS_MAX = 1000,
+    LOOK_MS = 250,
+    /* What a process may say in a second: what is beyond does not get into the log, then is not read. */
+    TALLY_MS = 1000,
+    LINES_MAX = 1000,
+    OUTPUT_BYTES_MAX = 4 << 20,
+    /* What can lie in a pipe when its writer has ended; more is of somebody who outlived it. */
+    REST_READS_MAX = 16,
+    REST_FILLS_MAX = 256,
     ARENA_BYTES_MAX = 1 << 20,
 };
 
@@ -34,7 +42,7 @@ void child_init(struct child *c, const struct handler_config *config, const char
                         .file = -1,
                         .state = CHILD_DOWN,
                         .kill_ms = UINT64_MAX};
-    c->restart_ms = UINT64_MAX;
+    c->restart_ms = c->look_ms = UINT64_MAX;
     list_init(&c->tasks);
     pipe_init(&c->pipe, -1, false);
     c->process = (struct process){.pidfd = -1, .pipe = -1, .output = -1};
@@ -56,12 +64,32 @@ static void remember(struct child *c, const char *line)
     b->size -= cut;
 }
 
+/* Whether there is room in the log for one more line of it in this second. */
+static bool may_say(struct child *c)
+{
+    bool may = c->lines < LINES_MAX;
+    c->lines += may;
+    c->lines_lost += !may;
+    return may;
+}
+
+static void tally_anew(struct child *c, uint64_t now_ms)
+{
+    if (c->lines_lost > 0)
+        log_warn("output left out handler=%s pid=%d lines=%" PRIu32, c->config->name, (int)c->process.pid,
+                 c->lines_lost);
+    c->lines = c->lines_lost = 0;
+    c->output_bytes = 0;
+    c->tally_ms = now_ms + TALLY_MS;
+}
+
 static void line_end(struct child *c)
 {
     if (c->line.size == 0)
         return;
     const char *line = buf_str(&c->line);
-    log_info("output handler=%s pid=%d %s", c->config->name, (int)c->process.pid, line);
+    if (may_say(c))
+        log_info("output handler=%s pid=%d %s", c->config->name, (int)c->process.pid, line);
     remember(c, line);
     buf_clear(&c->line);
 }
@@ -82,6 +110,7 @@ static bool read_output(struct child *c)
     char bytes[OUTPUT_READ_BYTES];
     ssize_t n = read(c->process.output, bytes, sizeof bytes);
     if (n > 0) {
+        c->output_bytes += (size_t)n;
         take_output(c, bytes, (size_t)n);
         return true;
     }
@@ -106,14 +135,55 @@ static void running_changed(struct child *c, uint64_t now_ms)
 {
     struct task *t = child_running(c);
     buf_clear(&c->last_words);
+    c->progress[0] = '\0';
     c->kill_ms = t != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
     if (t != NULL)
         t->began_ms = now_ms;
 }
 
+static bool says_too_much(const struct child *c)
+{
+    return c->output_bytes >= OUTPUT_BYTES_MAX;
+}
+
 uint64_t child_due_ms(const struct child *c)
 {
-    return c->state == CHILD_DOWN ? c->restart_ms : c->kill_ms;
+    if (c->state == CHILD_DOWN)
+        return c->restart_ms;
+    uint64_t due = c->kill_ms < c->look_ms ? c->kill_ms : c->look_ms;
+    return (says_too_much(c) || c->lines_lost > 0) && c->tally_ms < due ? c->tally_ms : due;
+}
+
+/* ---- what it and all below it take ---- */
+
+static bool is_limited(const struct child *c)
+{
+    return c->config->jail.tasks != 0 || c->config->jail.memory_bytes != 0;
+}
+
+static void look_on(struct child *c, uint64_t now_ms)
+{
+    c->look_ms = is_limited(c) ? now_ms + LOOK_MS : UINT64_MAX;
+}
+
+static void kill_for(struct child *c, const char *why);
+
+/* Looks go on while it works, or something that it started does. */
+static void look(struct child *c, uint64_t now_ms)
+{
+    const struct jail *j = &c->config->jail;
+    struct family_size size = family_size(c->process.pid);
+    char why[sizeof c->killed_for], text[UNITS_TEXT_MAX];
+    c->look_ms = UINT64_MAX;
+    if (j->tasks != 0 && size.tasks > j->tasks) {
+        snprintf(why, sizeof why, "more than %" PRIu32 " processes and threads: processes_limit", j->tasks);
+        kill_for(c, why);
+    } else if (j->memory_bytes != 0 && size.memory_bytes > j->memory_bytes) {
+        snprintf(why, sizeof why, "more than %s of memory", size_format(text, j->memory_bytes));
+        kill_for(c, why);
+    } else if (c->state == CHILD_STARTING || c->tasks_n > 0 || size.processes > 0) {
+        look_on(c, now_ms);
+    }
 }
 
 /* ---- the process ---- */
@@ -130,7 +200,14 @@ static void send_start(struct child *c)
                                                    .name = view_of_str(h->name),
                                                    .config = view_of_str(h->config),
                                                    .threads = 1,
-                                                   .timeout_ms = h->timeout_ms}},
+                                                   .timeout_ms = h->timeout_ms,
+                                                   .memory_bytes = h->jail.memory_bytes,
+                                                   .file_bytes = h->jail.file_bytes,
+                                                   .cpu_ms = h->jail.cpu_ms,
+                                                   .open_files = h->jail.open_files,
+                                                   .tasks = h->jail.tasks,
+                                                   .user = view_of_str(h->jail.user),
+                                                   .seccomp = (uint8_t)h->jail.profile}},
                  &e) != 0)
         child_kill(c, e.text);
 }
@@ -156,6 +233,7 @@ void child_start(struct child *c, uint64_t now_ms)
     c->hung_up = false;
     c->was_up = false;
     c->was_useful = false;
+    c->version[0] = c->progress[0] = '\0';
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
         log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
@@ -165,6 +243,8 @@ void child_start(struct child *c, uint64_t now_ms)
     pipe_init(&c->pipe, c->process.pipe, false);
     c->state = CHILD_STARTING;
     c->kill_ms = now_ms + CHILD_START_MS_MAX;
+    look_on(c, now_ms);
+    tally_anew(c, now_ms);
     buf_clear(&c->last_words);
     send_start(c);
 }
@@ -201,10 +281,8 @@ static void close_process(struct child *c)
 
 void child_free(struct child *c)
 {
-    if (c->process.pid != 0) {
-        process_kill(&c->process);
-        waitpid(c->process.pid, NULL, 0);
-    }
+    if (c->process.pid != 0)
+        process_drop(&c->process);
     close_process(c);
     buf_free(&c->line);
     buf_free(&c->last_words);
@@ -241,6 +319,7 @@ static void take_ready(struct child *c, const struct plugin_packet *p)
                  LOG_STR(text));
         c->kill_ms = UINT64_MAX;
         c->was_up = true;
+        snprintf(c->version, sizeof c->version, "%s", text);
         if (c->state == CHILD_STARTING)
             c->state = CHILD_UP;
     } else {
@@ -269,7 +348,7 @@ static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_
     bool first = t == child_running(c);
     list_remove(&t->place);
     c->tasks_n--;
-    c->was_useful = true;
+    c->was_useful |= p->verdict.verdict != PLUGIN_BACK;
     if (first)
         running_changed(c, now_ms);
     c->events->verdict(c, t, p);
@@ -287,7 +366,8 @@ static void take_log(struct child *c, const struct plugin_packet *p)
 {
     char *text = packet_string(p->log.text);
     enum log_level level = p->log.level <= LOG_ERROR ? (enum log_level)p->log.level : LOG_INFO;
-    log_line(level, "log handler=%s pid=%d %s", c->config->name, (int)c->process.pid, text);
+    if (may_say(c))
+        log_line(level, "log handler=%s pid=%d %s", c->config->name, (int)c->process.pid, text);
     remember(c, text);
     mem_free(text);
 }
@@ -296,7 +376,12 @@ static void take_progress(struct child *c, const struct plugin_packet *p)
 {
     const struct task *t = find_task(c, p->progress.id);
     struct log_text note;
-    if (t != NULL)
+    if (t == NULL)
+        return;
+    if (t == child_running(c))
+        snprintf(c->progress, sizeof c->progress, "%" PRIu32 " %% %.*s", p->progress.percent,
+                 (int)p->progress.note.size, (const char *)p->progress.note.data);
+    if (may_say(c))
         log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32
                  " note=%s",
                  c->config->name, (int)c->process.pid, t->partition, t->offset, p->progress.percent,
@@ -360,8 +445,9 @@ static bool read_packets(struct child *c, unsigned fills, uint64_t now_ms)
                 code = pipe_next(&c->pipe, &packet, &e);
         }
         if (code != 0) {
-            log_error("child does not keep to the protocol handler=%s pid=%d error=%s", c->config->name,
-                      (int)c->process.pid, LOG_STR(e.text));
+            if (c->killed_for[0] == '\0') /* else it was said, or does not matter */
+                log_error("child does not keep to the protocol handler=%s pid=%d error=%s", c->config->name,
+                          (int)c->process.pid, LOG_STR(e.text));
             kill_for(c, "it sent damaged packets");
             return false;
         }
@@ -380,16 +466,34 @@ static struct task *blamed_task(const struct child *c, bool expected)
     return t == NULL || expected || (ours && t->id != c->blamed) ? NULL : t;
 }
 
-static void clear_away(struct child *c, const char *end, bool clean, uint64_t now_ms)
+/* What stands with the message: what ended the process, what that has to do with its limits, the
+   handler's version, its last words. */
+static void describe_end(const struct child *c, const struct process_end *end, struct buf *how)
 {
-    bool expected = c->state == CHILD_STOPPING && clean;
+    if (c->killed_for[0] != '\0') {
+        buf_putf(how, "%s", c->killed_for);
+    } else {
+        buf_putf(how, "%s", end->text);
+        jail_explain(&c->config->jail, end, how);
+    }
+    if (c->version[0] != '\0')
+        buf_putf(how, " (version %s%s%s)", c->version, c->progress[0] != '\0' ? ", at " : "", c->progress);
+}
+
+static void clear_away(struct child *c, const struct process_end *end, uint64_t now_ms)
+{
+    bool expected = c->state == CHILD_STOPPING && end->clean;
     struct task *blamed = blamed_task(c, expected);
-    const char *why = c->killed_for[0] != '\0' ? c->killed_for : end;
     struct buf how = {0};
-    buf_putf(&how, "%s%s%s", why, c->last_words.size > 0 ? ": " : "", buf_str(&c->last_words));
+    describe_end(c, end, &how);
     log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64,
-             c->config->name, (int)c->process.pid, LOG_STR(why), now_ms - c->started_ms);
+             c->config->name, (int)c->process.pid, LOG_STR(buf_str(&how)), now_ms - c->started_ms);
+    if (c->last_words.size > 0)
+        buf_putf(&how, ": %s", buf_str(&c->last_words));
+    tally_anew(c, now_ms);
     close_process(c);
+    family_sweep();
+    c->look_ms = UINT64_MAX;
     c->kill_ms = UINT64_MAX;
     if (c->state == CHILD_STOPPING)
         c->state = CHILD_GONE;
@@ -403,16 +507,17 @@ static void clear_away(struct child *c, const char *end, bool clean, uint64_t no
 
 static void reap(struct child *c, uint64_t now_ms)
 {
-    char end[PROCESS_END_TEXT_MAX];
-    bool clean;
+    struct process_end end;
+    if (!process_ended(&c->process))
+        return;
+    process_kill(&c->process); /* what is left of its group might go on talking */
     /* What it sent before it ended counts: a verdict that is in the pipe was given. */
-    while (read_packets(c, FILLS_MAX, now_ms))
-        continue;
-    while (c->process.output >= 0 && read_output(c))
+    read_packets(c, REST_FILLS_MAX, now_ms);
+    for (int i = 0; i < REST_READS_MAX && c->process.output >= 0 && read_output(c); i++)
         continue;
     line_end(c);
-    if (process_reap(&c->process, end, &clean))
-        clear_away(c, end, clean, now_ms);
+    if (process_reap(&c->process, &end))
+        clear_away(c, &end, now_ms);
 }
 
 static void on_time(struct child *c, uint64_t now_ms)
@@ -422,6 +527,10 @@ static void on_time(struct child *c, uint64_t now_ms)
         return;
     }
     char why[sizeof c->killed_for], limit[UNITS_TEXT_MAX];
+    if (c->look_ms <= now_ms)
+        look(c, now_ms);
+    if (c->kill_ms > now_ms)
+        return;
     if (c->hung_up)
         snprintf(why, sizeof why, "it closed its pipe");
     else if (c->state == CHILD_STARTING)
@@ -436,11 +545,13 @@ void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS])
     short writes = pipe_pending(&c->pipe) ? POLLOUT : 0;
     fds[0] = (struct pollfd){.fd = c->process.pidfd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = c->hung_up ? -1 : c->pipe.fd, .events = (short)(POLLIN | writes)};
-    fds[2] = (struct pollfd){.fd = c->process.output, .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = says_too_much(c) ? -1 : c->process.output, .events = POLLIN};
 }
 
 void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t now_ms)
 {
+    if (c->tally_ms <= now_ms)
+        tally_anew(c, now_ms);
     if (fds[1].revents & ~POLLOUT)
         read_packets(c, FILLS_MAX, now_ms);
     if (fds[2].revents != 0)
@@ -489,6 +600,8 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
     list_push_back(&c->tasks, &t->place);
     if (c->tasks_n++ == 0)
         running_changed(c, now_ms);
+    if (c->look_ms == UINT64_MAX)
+        look_on(c, now_ms);
     return 0;
 }
 

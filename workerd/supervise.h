@@ -40,6 +40,8 @@ enum {
     CHILD_BACKOFF_MS_MAX = 10000,
     CHILD_STEADY_MS = 10000, /* after such a life, or a verdict, the backoff begins anew */
     CHILD_START_MS_MAX = 60000,
+    CHILD_VERSION_MAX = 64, /* bytes; longer ones are cut */
+    CHILD_PROGRESS_MAX = 80,
 };
 
 struct child;
@@ -81,6 +83,13 @@ struct child {
     char killed_for[ERR_TEXT_MAX]; /* why we killed it, or "" */
     uint64_t blamed;               /* the id of the task we killed it for; 0: none */
     bool hung_up;                  /* nobody is at the other end of the pipe */
+
+    char version[CHILD_VERSION_MAX];   /* of the handler, as it said when it was ready */
+    char progress[CHILD_PROGRESS_MAX]; /* of the running task: "50 % resizing", or "" */
+    uint64_t look_ms;                  /* when to look at what it and all below it take; UINT64_MAX: never */
+    uint64_t tally_ms;                 /* when the tallies below begin anew */
+    size_t output_bytes;               /* that were read */
+    uint32_t lines, lines_lost;        /* of the log, and for which there was no room */
 
     struct buf line;       /* of its output, not yet whole */
     struct buf last_words; /* the last of its output since the running task began */

@@ -21,6 +21,7 @@
 #include "cli/lines.h"
 #include "cli/out.h"
 #include "schemas/records.h"
+#include "workerd/family.h"
 #include "workerd/pipe.h"
 #include "workerd/process.h"
 
@@ -45,7 +46,7 @@ struct trial {
     struct pipe pipe;
     struct arena arena; /* of the packet at hand */
     uint64_t deadline_ms;
-    char end[PROCESS_END_TEXT_MAX]; /* how the process ended */
+    struct process_end end; /* how the process ended */
 };
 
 /* ---- the process ---- */
@@ -77,8 +78,7 @@ enum heard { HEARD_PACKET, HEARD_END, HEARD_LATE };
 
 static bool take_end(struct trial *t)
 {
-    bool clean;
-    if (!process_reap(&t->process, t->end, &clean))
+    if (!process_reap(&t->process, &t->end))
         return false;
     if (t->process.output >= 0)
         pass_output(t);
@@ -156,7 +156,7 @@ static int start(struct trial *t)
             talk("%s: it did not start within a minute", t->path);
             return STATUS_TIMEOUT;
         case HEARD_END:
-            talk("%s: the process ended while it started: %s", t->path, t->end);
+            talk("%s: the process ended while it started: %s", t->path, t->end.text);
             return STATUS_ERROR;
         case HEARD_PACKET:
             break;
@@ -184,9 +184,9 @@ static void stop(struct trial *t)
     say(t, &(struct plugin_packet){.kind = PLUGIN_STOP});
     while (heard == HEARD_PACKET)
         heard = hear(t, &p);
-    if (heard == HEARD_END && strcmp(t->end, "exited with 0") == 0)
+    if (heard == HEARD_END && t->end.clean)
         return;
-    talk("%s: at its end: %s", t->path, heard == HEARD_END ? t->end : "it did not end in time");
+    talk("%s: at its end: %s", t->path, heard == HEARD_END ? t->end.text : "it did not end in time");
     t->all_acked = false;
 }
 
@@ -307,7 +307,7 @@ static int try_line(struct trial *t, struct view value)
             print(t, &(struct result){.verdict = "timeout", .error = view_of_str(duration_format(why, t->task_ms))});
             return STATUS_OK;
         case HEARD_END:
-            print(t, &(struct result){.verdict = "crash", .error = view_of_str(t->end)});
+            print(t, &(struct result){.verdict = "crash", .error = view_of_str(t->end.text)});
             return STATUS_OK;
         case HEARD_PACKET:
             break;
@@ -387,6 +387,7 @@ int handler_run(const struct args *a)
     if (status == STATUS_OK)
         status = try_lines(&t);
     stop(&t);
+    family_end();
     arena_free(&t.arena);
     buf_free(&t.headers);
     lines_free(&t.lines);

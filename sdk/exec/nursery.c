@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -41,6 +42,7 @@ struct nurse {
     const char *const *argv;
     const char *dir;
     sigset_t mask;      /* of the commands */
+    struct rlimit cpu;  /* of the commands: our own soft limit the kernel moves on when it is reached */
     struct place {
         pid_t pid;      /* 0: free */
         bool signalled; /* it was told to end */
@@ -90,6 +92,7 @@ static _Noreturn void become(const struct nurse *n, pid_t nurse_pid, const int f
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != nurse_pid)
         _exit(NOT_FOUND); /* it died before the line above */
+    setrlimit(RLIMIT_CPU, &n->cpu);
     if (dup2(fds[0], STDIN_FILENO) >= 0 && dup2(fds[1], STDERR_FILENO) >= 0) {
         if (n->dir == NULL || chdir(n->dir) == 0) {
             listen_to_signals(n);
@@ -209,6 +212,7 @@ static _Noreturn void nurse(struct nurse *n)
     sigemptyset(&ended);
     sigaddset(&ended, SIGCHLD);
     n->signals_fd = signalfd(-1, &ended, SFD_CLOEXEC | SFD_NONBLOCK);
+    getrlimit(RLIMIT_CPU, &n->cpu);
     keep_env(n);
     struct pollfd fds[] = {{.fd = n->fd, .events = POLLIN}, {.fd = n->signals_fd, .events = POLLIN}};
     for (bool parent = true; parent;) {

@@ -252,7 +252,7 @@ static void a_crash_costs_its_message_one_delivery_and_the_others_none(void **st
     must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
     assert_int_equal(sluice_dlq_count(d), 1);
     assert_int_equal(sluice_dlq_at(d, 0)->message.offset, 5);
-    assert_string_equal(sluice_dlq_at(d, 0)->last_error, "killed by SIGSEGV");
+    assert_string_equal(sluice_dlq_at(d, 0)->last_error, "killed by SIGSEGV (version 1.2.3)");
     sluice_dlq_free(d);
     UNTIL_COUNTED("sluice_acked_messages_total", 19);
     UNTIL_COUNTED("sluice_nacked_messages_total", 2); /* max_deliveries */
@@ -345,7 +345,7 @@ static void a_key_whose_message_crashes_its_handler_waits_and_comes_in_order_aft
     UNTIL_COUNTED("sluice_parked_messages_total", 1);
     UNTIL_COUNTED("sluice_acked_messages_total", 100);
     assert_int_equal(dead_letters(error, sizeof error), 1);
-    assert_string_equal(error, "killed by SIGSEGV");
+    assert_string_equal(error, "killed by SIGSEGV (version 1.2.3)");
     assert_true(counted("sluice_nacked_messages_total") == 3);
     assert_logged(""); /* the rest of its key waits */
     mend_and_redrive();

@@ -1028,6 +1028,13 @@ void see_packet(struct see *v, struct plugin_packet *s)
         U32(start.timeout_ms);
         BYTES(start.exec);
         BYTES(start.dir);
+        U64(start.memory_bytes);
+        U64(start.file_bytes);
+        U32(start.cpu_ms);
+        U32(start.open_files);
+        U32(start.tasks);
+        BYTES(start.user);
+        U8(start.seccomp);
         break;
     case PLUGIN_TASK:
         U64(task.id);

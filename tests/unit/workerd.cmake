@@ -10,6 +10,12 @@ foreach(kind obedient newer worse no-symbol other-abi no-entry)
         PREFIX "" OUTPUT_NAME ${kind} LIBRARY_OUTPUT_DIRECTORY ${SLUICE_TEST_HANDLERS})
 endforeach()
 
+add_library(test-handler-rogue MODULE ${CMAKE_CURRENT_SOURCE_DIR}/workerd_rogue.c)
+target_include_directories(test-handler-rogue PRIVATE ${PROJECT_SOURCE_DIR}/sdk/include)
+target_link_libraries(test-handler-rogue PRIVATE dep::threads)
+set_target_properties(test-handler-rogue PROPERTIES
+    PREFIX "" OUTPUT_NAME rogue LIBRARY_OUTPUT_DIRECTORY ${SLUICE_TEST_HANDLERS})
+
 # These start the daemon's own file as a child, so it has to be there.
 set(handlers TEST_HANDLERS=${SLUICE_TEST_HANDLERS})
 sluice_unit_test(workerd-breaker SOURCES workerd_breaker.c LINKS workerd)
@@ -30,6 +36,8 @@ sluice_unit_test(workerd-run SOURCES workerd_run.c LINKS workerd ENV ${handlers}
 sluice_unit_test(workerd-daemon SOURCES workerd_daemon.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS workerd
     ENV ${handlers})
 target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib)
+sluice_unit_test(workerd-jail SOURCES workerd_jail.c LINKS workerd ENV ${handlers})
+add_dependencies(unit-workerd-jail sluice-workerd test-handler-rogue)
 foreach(test child pool run daemon)
     add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-no-symbol
         test-handler-other-abi test-handler-no-entry)

@@ -37,10 +37,8 @@ static int start(void **state)
 static int end(void **state)
 {
     (void)state;
-    if (process.pid != 0) {
-        process_kill(&process);
-        waitpid(process.pid, NULL, 0);
-    }
+    if (process.pid != 0)
+        process_drop(&process);
     pipe_free(&pipe_to);
     close(process.pidfd);
     close(process.output);
@@ -128,14 +126,13 @@ static void assert_text(struct view v, const char *expected)
 /* Waits for the end of the process and tells how it was. */
 static const char *how_it_ended(void)
 {
-    static char text[PROCESS_END_TEXT_MAX];
-    bool clean;
+    static struct process_end how;
     struct pollfd p = {.fd = process.pidfd, .events = POLLIN};
     assert_int_equal(poll(&p, 1, -1), 1);
-    assert_true(process_reap(&process, text, &clean));
-    assert_int_equal(clean, strcmp(text, "exited with 0") == 0);
+    assert_true(process_reap(&process, &how));
+    assert_int_equal(how.clean, strcmp(how.text, "exited with 0") == 0);
     process.pid = 0;
-    return text;
+    return how.text;
 }
 
 static void wait_at_gate(void)

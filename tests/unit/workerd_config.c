@@ -59,6 +59,12 @@ static void everything_that_is_said_is_taken(void **state)
                "    breaker_pause_max: 10m\n"
                "    canary: 10\n"
                "    canary_time: 5m\n"
+               "    memory: 64MiB\n"
+               "    cpu_time: 5s\n"
+               "    open_files: 100\n"
+               "    file_size: 1GiB\n"
+               "    processes_limit: 10\n"
+               "    seccomp: strict\n"
                "    config:\n"
                "      box: 320x240\n"
                "      quality: 85\n"
@@ -94,6 +100,12 @@ static void everything_that_is_said_is_taken(void **state)
     assert_int_equal(h->canary_percent, 10);
     assert_int_equal(h->canary_ms, 300000);
     assert_true(c.reload_on_change);
+    assert_int_equal(h->jail.memory_bytes, 64 << 20);
+    assert_int_equal(h->jail.cpu_ms, 5000);
+    assert_int_equal(h->jail.open_files, 100);
+    assert_int_equal(h->jail.file_bytes, 1 << 30);
+    assert_int_equal(h->jail.tasks, 10);
+    assert_int_equal(h->jail.profile, JAIL_STRICT);
     assert_string_equal(h->config,
                         "{\"box\":\"320x240\",\"quality\":85,\"ratio\":0.5,\"strict\":true,\"none\":null,"
                         "\"quoted\":\"85\",\"list\":[1,\"two\",{\"three\":3}]}");
@@ -134,6 +146,13 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->canary_percent, 0);
     assert_int_equal(h->canary_ms, 60000);
     assert_false(c.reload_on_change);
+    assert_true(h->jail.memory_bytes == UINT64_C(2) << 30);
+    assert_int_equal(h->jail.cpu_ms, 0);
+    assert_int_equal(h->jail.open_files, 1024);
+    assert_int_equal(h->jail.file_bytes, 0);
+    assert_int_equal(h->jail.tasks, 512);
+    assert_null(h->jail.user);
+    assert_int_equal(h->jail.profile, JAIL_DEFAULT);
     assert_string_equal(h->config, "{}");
     config_free(&c);
 }
@@ -210,6 +229,11 @@ static const struct {
     {GOOD "    breaker_window: 1\n", ":5: breaker_window: "},
     {GOOD "    breaker_percent: 101\n", ":5: breaker_percent: "},
     {GOOD "    breaker_pause: 2m\n", ":2: breaker_pause_max: shorter than breaker_pause"},
+    {GOOD "    seccomp: none\n", ":5: seccomp: 'none' is no profile: strict, default or off"},
+    {GOOD "  - name: b\n    topic: t\n    exec: a\n    seccomp: strict\n",
+     ":8: seccomp: under 'strict' no program can be started, and 'exec' is one"},
+    {GOOD "    cpu_time: 10ms\n", ":5: cpu_time: '10ms' is not between 1s and 12h"},
+    {GOOD "    user: no-such-user\n", ":5: user: 'no-such-user': "},
     {GOOD "    timeout: [5s]\n", ":5: timeout must be one value"},
     {GOOD "  - name: b\n    file: b.so\n", ":5: key 'topic' is missing"},
     {GOOD "    exec: a\n", ":5: exec: one of 'file' and 'exec' is needed, and not both"},

@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -51,6 +52,7 @@ static const struct sluice_host host = {.size = sizeof host, .function = functio
 enum { TIMEOUT_MS = 10000 };
 
 static struct sluice_handler handler;
+static struct jail jail; /* none */
 static struct sluice_verdict verdict;
 
 static void load(const char *line)
@@ -59,7 +61,7 @@ static void load(const char *line)
     struct err e;
     void *process;
     buf_putf(&words, "/bin/sh%c-c%c%s%c", 0, 0, line, 0);
-    if (exec_load(buf_view(&words), "/usr", TIMEOUT_MS, &handler, &e) != 0)
+    if (exec_load(buf_view(&words), "/usr", TIMEOUT_MS, &jail, &handler, &e) != 0)
         fail_msg("%s", e.text);
     buf_free(&words);
     assert_int_equal(handler.process_init(&host, &process, e.text, sizeof e.text), 0);
@@ -111,6 +113,22 @@ static void an_exit_status_is_the_verdict(void **state)
     assert_int_equal(run(""), SLUICE_VERDICT_RETRY);
     assert_string_equal(verdict.error, "killed by SIGSEGV");
     unload();
+}
+
+/* Each command has the time for itself; the limit is by whole seconds. */
+static void a_command_that_computes_for_too_long_is_ended_with_the_reason(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    getrlimit(RLIMIT_CPU, &before);
+    jail.cpu_ms = 1000;
+    load("read -r go; [ $go = on ] || exit 0; while :; do :; done");
+    setrlimit(RLIMIT_CPU, &before); /* this process goes on */
+    assert_int_equal(run("on\n"), SLUICE_VERDICT_RETRY);
+    assert_string_equal(verdict.error, "killed by SIGXCPU (its cpu_time of 1s was over)");
+    assert_int_equal(run("no\n"), SLUICE_VERDICT_ACK);
+    unload();
+    jail.cpu_ms = 0;
 }
 
 static void it_knows_its_task_its_configuration_and_its_directory(void **state)
@@ -208,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_exit_status_is_the_verdict),
+        cmocka_unit_test(a_command_that_computes_for_too_long_is_ended_with_the_reason),
         cmocka_unit_test(it_knows_its_task_its_configuration_and_its_directory),
         cmocka_unit_test(a_large_value_is_read_while_the_command_talks),
         cmocka_unit_test(a_cancelled_command_is_told_to_end_and_the_next_one_runs),

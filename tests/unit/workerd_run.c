@@ -579,7 +579,7 @@ static void a_crash_tells_its_last_words(void **state)
     struct message *m = add("abort x > 0");
     start();
     UNTIL(m->over);
-    assert_string_equal(m->error, "killed by SIGABRT: something is rotten | assertion failed: x > 0");
+    assert_string_equal(m->error, "killed by SIGABRT (version 1.2.3): something is rotten | assertion failed: x > 0");
     assert_int_equal(m->delay_ms, OUTCOME_BACKOFF);
 }
 
@@ -631,7 +631,7 @@ static void a_handler_that_hangs_is_killed_after_its_timeout(void **state)
     UNTIL(hangs->over && behind->over);
     assert_true(clock_mono_ms() - began >= 200);
     assert_int_equal(hangs->nacked, 1);
-    assert_string_equal(hangs->error, "timeout after 200ms");
+    assert_string_equal(hangs->error, "timeout after 200ms (version 1.2.3)");
     assert_int_equal(behind->acked, 1);
     assert_int_equal(behind->nacked, 0);
     drain();
@@ -645,7 +645,7 @@ static void a_handler_that_closes_its_pipe_is_killed_and_charged(void **state)
     start();
     UNTIL(deaf->over && behind->over);
     assert_int_equal(deaf->nacked, 1);
-    assert_string_equal(deaf->error, "it closed its pipe");
+    assert_string_equal(deaf->error, "it closed its pipe (version 1.2.3)");
     assert_int_equal(behind->nacked, 0);
 }
 
