@@ -350,12 +350,14 @@ static void a_creation_that_ended_anywhere_is_finished_by_the_next_opening(void 
     assert_in_range(failures, 10, 1000);
 }
 
-static void mark_creating(void)
+static void lay_empty(const char *name)
 {
-    int fd = open(kit_path(dir, "creating"), O_CREAT | O_WRONLY, 0600);
+    int fd = open(kit_path(dir, name), O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
     close(fd);
 }
+
+static void mark_creating(void) { lay_empty("creating"); }
 
 static bool is_there(const char *name)
 {
@@ -394,6 +396,30 @@ static void a_creation_that_a_power_cut_tore_is_made_anew(void **state)
     shut();
     assert_ok(open_store(&err));
     kit_is(store, FAM_LOG_COMPACTED, "a", "1");
+}
+
+static void a_creation_that_cannot_be_made_anew_is_refused_by_what_fails(void **state)
+{
+    (void)state;
+    char words[300];
+    shut();
+    mark_creating();
+    assert_int_equal(mkdir(kit_path(dir, "MANIFEST-000099"), 0700), 0);
+    snprintf(words, sizeof words, "cannot remove '%s/MANIFEST-000099'", dir);
+    assert_refused(E_STORE_FAILED, words);
+    assert_int_equal(rmdir(kit_path(dir, "MANIFEST-000099")), 0);
+    lay_empty("MANIFEST-000099");
+    disk_call_fails(DISK_SYNC, dir, EIO, 1); /* the first is of the mark */
+    snprintf(words, sizeof words, "cannot sync '%s'", dir);
+    assert_refused(E_STORE_FAILED, words);
+    assert_true(disk_mended() > 0);
+    disk_call_fails(DISK_OPEN, "/.", ENFILE, 2); /* those before look what there is */
+    snprintf(words, sizeof words, "cannot read '%s'", dir);
+    assert_refused(E_STORE_FAILED, words);
+    assert_true(disk_mended() > 0);
+    assert_true(is_there("creating"));
+    assert_ok(open_store(&err));
+    assert_false(is_there("creating"));
 }
 
 /* Whoever put the mark there: rows are never removed for it, and damage is damage. */
@@ -501,6 +527,7 @@ int main(int argc, char **args)
         TEST(a_creation_whose_end_cannot_be_noted_is_refused),
         TEST(a_creation_that_ended_anywhere_is_finished_by_the_next_opening),
         TEST(a_creation_that_a_power_cut_tore_is_made_anew),
+        TEST(a_creation_that_cannot_be_made_anew_is_refused_by_what_fails),
         TEST(a_database_that_holds_rows_is_no_creation),
         cmocka_unit_test(what_rocksdb_says_has_a_code),
     };
