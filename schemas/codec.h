@@ -627,7 +627,7 @@ struct plugin_packet {
             struct view state;
         } task;
         struct { uint64_t id; } cancel;
-        struct { struct view name, version, error; uint16_t code; uint32_t abi; } ready;
+        struct { struct view name, version, error; uint16_t code; uint32_t abi; bool batches; } ready;
         struct {
             uint64_t id;
             uint8_t verdict;

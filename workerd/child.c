@@ -23,7 +23,16 @@
 #include "workerd/load.h"
 #include "workerd/pipe.h"
 
-enum { START_FAILED = 1, PIPE_FAILED = 2, DECODED_BYTES_MAX = 4096 };
+enum { START_FAILED = 1, PIPE_FAILED = 2, DECODED_BYTES_MAX = 4096, TOGETHER_BYTES = 1 << 20 };
+
+/* Tasks that the handler gets at once; one, if it is none for batches. */
+struct call {
+    struct list_node node; /* the queue */
+    struct list tasks;     /* of struct host_task */
+    size_t count;
+    uint32_t missing;             /* tasks that are still to come; it does not run before */
+    _Atomic uint64_t deadline_ms; /* monotonic; UINT64_MAX until it runs */
+};
 
 /* One per process, so it is static: the host's functions reach it from any thread. */
 static struct {
@@ -37,6 +46,12 @@ static struct {
     void *process;
     atomic_bool worker_done;
 
+    /* the worker's: what a call for several is made with */
+    struct sluice_task *seen;
+    int *codes;
+    struct sluice_verdict *verdicts;
+    size_t room;
+
     /* the reading side: main thread only */
     struct pipe pipe;
 
@@ -46,8 +61,8 @@ static struct {
     /* shared, under lock */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct list queue;         /* of struct host_task */
-    struct host_task *running; /* its owner is the worker */
+    struct list queue;    /* of struct call */
+    struct call *running; /* its owner is the worker */
     bool stopping;
 } self = {
     .write_lock = PTHREAD_MUTEX_INITIALIZER,
@@ -64,16 +79,22 @@ static _Noreturn void give_up(const char *what)
 
 /* ---- sending ---- */
 
-static void send_packet(const struct plugin_packet *packet)
+/* `more` follow at once: it leaves with them, as long as that is not too much. */
+static void send_with(const struct plugin_packet *packet, bool more)
 {
     struct err e;
     pthread_mutex_lock(&self.write_lock);
     int code = pipe_put(&self.pipe, packet, &e);
-    if (code == 0)
+    if (code == 0 && (!more || pipe_mark(&self.pipe) >= TOGETHER_BYTES))
         code = pipe_flush(&self.pipe, &e);
     pthread_mutex_unlock(&self.write_lock);
     if (code != 0)
         give_up(e.text);
+}
+
+static void send_packet(const struct plugin_packet *packet)
+{
+    send_with(packet, false);
 }
 
 static void send_ready(int code, const char *error)
@@ -83,7 +104,8 @@ static void send_ready(int code, const char *error)
                                                   .version = view_of_str(self.handler.version),
                                                   .error = view_of_str(error),
                                                   .code = (uint16_t)code,
-                                                  .abi = SLUICE_HANDLER_ABI}});
+                                                  .abi = SLUICE_HANDLER_ABI,
+                                                  .batches = self.handler.handle_batch != NULL}});
 }
 
 /* The text of an array that the handler filled, perhaps to the brim. */
@@ -94,7 +116,7 @@ static struct view text_in(const char *array, size_t size)
 }
 
 /* With what the task is to publish and to remember, if it is done. */
-static void send_verdict(const struct host_task *t, int code, struct sluice_verdict *v)
+static void send_verdict(const struct host_task *t, int code, struct sluice_verdict *v, bool more)
 {
     static const uint8_t verdicts[] = {[SLUICE_VERDICT_ACK] = PLUGIN_ACK,
                                        [SLUICE_VERDICT_RETRY] = PLUGIN_RETRY,
@@ -113,43 +135,140 @@ static void send_verdict(const struct host_task *t, int code, struct sluice_verd
                                           .error = text_in(v->error, sizeof v->error)}};
     if (code == SLUICE_VERDICT_ACK)
         effects_tell(&t->effects, &p);
-    send_packet(&p);
+    send_with(&p, more);
+}
+
+/* ---- calls ---- */
+
+static struct host_task *task_at(struct list_node *n)
+{
+    return container_of(n, struct host_task, node);
+}
+
+/* With all tasks that are still in it. */
+static void call_free(struct call *c)
+{
+    LIST_EACH_SAFE (n, &c->tasks)
+        host_task_free(task_at(n));
+    mem_free(c);
+}
+
+static struct call *call_at(struct list_node *n)
+{
+    return n != NULL ? container_of(n, struct call, node) : NULL;
+}
+
+/* Under lock. Puts a task into the call that waits for it, or begins one. */
+static void queue_task(struct host_task *t)
+{
+    struct call *c = call_at(list_last(&self.queue));
+    if (c == NULL || c->missing == 0) {
+        c = mem_zalloc(sizeof *c);
+        list_init(&c->tasks);
+        atomic_init(&c->deadline_ms, UINT64_MAX);
+        list_push_back(&self.queue, &c->node);
+    }
+    c->count++;
+    c->missing = t->follow;
+    t->deadline_ms = &c->deadline_ms;
+    list_push_back(&c->tasks, &t->node);
+}
+
+/* Under lock. */
+static struct host_task *find_in(const struct call *c, uint64_t id)
+{
+    LIST_EACH (n, &c->tasks) {
+        if (task_at(n)->id == id)
+            return task_at(n);
+    }
+    return NULL;
+}
+
+/* Under lock. Takes a task that did not begin out of its call; NULL: there is none of that id. */
+static struct host_task *unqueue_task(uint64_t id)
+{
+    LIST_EACH (n, &self.queue) {
+        struct call *c = call_at(n);
+        struct host_task *t = find_in(c, id);
+        if (t == NULL)
+            continue;
+        list_remove(&t->node);
+        if (--c->count == 0 && c->missing == 0) {
+            list_remove(&c->node);
+            call_free(c);
+        }
+        return t;
+    }
+    return NULL;
 }
 
 /* ---- the worker thread ---- */
 
-/* Waits for a task and makes it the running one; NULL: there will be none. */
-static struct host_task *next_task(void)
+/* Waits for a call whose tasks are all there and makes it the running one; NULL: there will be none. */
+static struct call *next_call(void)
 {
-    struct host_task *t = NULL;
+    struct call *c;
     pthread_mutex_lock(&self.lock);
-    while (list_empty(&self.queue) && !self.stopping)
+    while (((c = call_at(list_first(&self.queue))) == NULL || c->missing > 0) && !self.stopping)
         pthread_cond_wait(&self.wake, &self.lock);
-    struct list_node *n = list_pop_front(&self.queue);
-    if (n != NULL) {
-        t = container_of(n, struct host_task, node);
-        atomic_store(&t->deadline_ms, clock_mono_ms() + self.timeout_ms);
-        self.running = t;
+    if (c != NULL) {
+        list_remove(&c->node);
+        atomic_store(&c->deadline_ms, clock_mono_ms() + self.timeout_ms);
+        self.running = c;
     }
     pthread_mutex_unlock(&self.lock);
-    return t;
+    return c;
 }
 
-static void run_task(struct host_task *t, void *thread)
+static void run_single(struct host_task *t, void *thread)
 {
-    const struct sluice_handler *h = &self.handler;
     struct sluice_verdict verdict = {.size = sizeof verdict};
-    int code = SLUICE_VERDICT_RETRY;
+    int code = self.handler.handle(&self.host.seen, self.process, thread, &t->seen, &verdict);
+    send_verdict(t, code, &verdict, false);
+}
+
+static void make_room(size_t count)
+{
+    if (count <= self.room)
+        return;
+    self.seen = mem_resize(self.seen, count, sizeof *self.seen);
+    self.codes = mem_resize(self.codes, count, sizeof *self.codes);
+    self.verdicts = mem_resize(self.verdicts, count, sizeof *self.verdicts);
+    self.room = count;
+}
+
+static void run_batch(const struct call *c, void *thread)
+{
+    size_t i = 0;
+    make_room(c->count);
+    memset(self.verdicts, 0, c->count * sizeof *self.verdicts);
+    LIST_EACH (n, &c->tasks) {
+        self.seen[i] = task_at(n)->seen;
+        self.codes[i] = SLUICE_VERDICT_RETRY;
+        self.verdicts[i++].size = sizeof *self.verdicts;
+    }
+    self.handler.handle_batch(&self.host.seen, self.process, thread, self.seen, c->count, self.codes,
+                              self.verdicts);
+    i = 0;
+    LIST_EACH (n, &c->tasks) {
+        send_verdict(task_at(n), self.codes[i], &self.verdicts[i], i + 1 < c->count);
+        i++;
+    }
+}
+
+static void run_call(struct call *c, void *thread)
+{
     jail_task(&self.jail);
-    if (h->handle_batch != NULL)
-        h->handle_batch(&self.host.seen, self.process, thread, &t->seen, 1, &code, &verdict);
-    else
-        code = h->handle(&self.host.seen, self.process, thread, &t->seen, &verdict);
-    send_verdict(t, code, &verdict);
+    if (self.handler.handle_batch != NULL) {
+        run_batch(c, thread);
+    } else {
+        LIST_EACH (n, &c->tasks)
+            run_single(task_at(n), thread);
+    }
     pthread_mutex_lock(&self.lock);
     self.running = NULL;
     pthread_mutex_unlock(&self.lock);
-    host_task_free(t);
+    call_free(c);
 }
 
 static void *work(void *unused)
@@ -164,8 +283,8 @@ static void *work(void *unused)
         _exit(START_FAILED);
     }
     send_ready(0, NULL);
-    for (struct host_task *t; (t = next_task()) != NULL;)
-        run_task(t, thread);
+    for (struct call *c; (c = next_call()) != NULL;)
+        run_call(c, thread);
     if (h->thread_fini != NULL)
         h->thread_fini(&self.host.seen, self.process, thread);
     /* By the one descriptor that there must be: others a handler may have closed, and who reads would not hear of it. */
@@ -193,8 +312,9 @@ static void take_task(struct view packet)
     pthread_mutex_lock(&self.lock);
     bool stopping = self.stopping;
     if (!stopping)
-        list_push_back(&self.queue, &t->node);
-    pthread_cond_signal(&self.wake);
+        queue_task(t);
+    if (t->follow == 0)
+        pthread_cond_signal(&self.wake);
     pthread_mutex_unlock(&self.lock);
     if (stopping)
         give_back(t);
@@ -202,16 +322,11 @@ static void take_task(struct view packet)
 
 static void cancel_task(uint64_t id)
 {
-    struct host_task *waiting = NULL;
     pthread_mutex_lock(&self.lock);
-    if (self.running != NULL && self.running->id == id)
-        atomic_store(&self.running->cancelled, true);
-    LIST_EACH (n, &self.queue) {
-        if (container_of(n, struct host_task, node)->id == id)
-            waiting = container_of(n, struct host_task, node);
-    }
-    if (waiting != NULL)
-        list_remove(&waiting->node);
+    struct host_task *running = self.running != NULL ? find_in(self.running, id) : NULL;
+    if (running != NULL)
+        atomic_store(&running->cancelled, true);
+    struct host_task *waiting = unqueue_task(id);
     pthread_mutex_unlock(&self.lock);
     if (waiting != NULL)
         give_back(waiting);
@@ -226,8 +341,12 @@ static void stop(void)
     list_splice(&rest, &self.queue);
     pthread_cond_signal(&self.wake);
     pthread_mutex_unlock(&self.lock);
-    LIST_EACH_SAFE (n, &rest)
-        give_back(container_of(n, struct host_task, node));
+    LIST_EACH_SAFE (n, &rest) {
+        struct call *c = call_at(n);
+        for (struct list_node *first; (first = list_pop_front(&c->tasks)) != NULL;)
+            give_back(task_at(first));
+        call_free(c);
+    }
 }
 
 static void decode(struct view packet, struct plugin_packet *out)

@@ -3,7 +3,8 @@
  *
  *     main thread: reads the pipe                      worker thread: runs the handler
  *       START   load, init                               thread_init, READY
- *       TASK    into the queue               ----->      handle, VERDICT, the next one
+ *       TASK    into the queue; a call of         -->     handle or handle_batch, VERDICT each, the next
+ *               several once all are there
  *       CANCEL  running: its flag; else VERDICT back
  *       STOP    the queue: VERDICT back each; the worker finishes what it runs
  *       end     the supervisor is gone: so are we

@@ -23,6 +23,7 @@ enum {
     CLOSE_MS_MAX = 2000,
     BACKOFF_MS_MIN = 100,
     BACKOFF_MS_MAX = 10000,
+    LOOK_MS = 10000, /* a group may be made anew with another order: so often that is looked at */
 };
 
 /* One session at the broker. Closed when it is no longer the current one, no receive is under way and no
@@ -53,6 +54,9 @@ struct receiver {
     pthread_t thread;
     uint32_t places; /* under lock: what was asked for; 0: nothing */
     struct fetched answer;
+    /* its own */
+    bool ordered;     /* the group keeps the order of keys, and may hand out several of one at once */
+    uint64_t look_ms; /* when that is looked at again: it may be another group of that name */
 };
 
 struct client {
@@ -275,12 +279,31 @@ static void make_tasks(struct receiver *r, struct session *s, struct sluice_batc
             .leased_ms = now,
             .state_version = d->state_version,
             .state = view_of_bytes(d->state),
+            .ordered = r->ordered,
         };
         list_push_back(&r->answer.tasks, &t->task.place);
     }
 }
 
 /* ---- a receiving thread ---- */
+
+/* What cannot be known is taken as ordered: that costs no more than that messages of a key go one after the
+   other. */
+static void look_at_group(struct receiver *r, struct session *s)
+{
+    const struct handler_config *h = &r->client->config->handlers[r->handler];
+    uint64_t now = clock_mono_ms();
+    struct sluice_group_list *l;
+    if (now < r->look_ms)
+        return;
+    r->look_ms = now + LOOK_MS;
+    r->ordered = true;
+    if (sluice_groups(s->sluice, h->topic, h->group, &l, NULL) != 0)
+        return;
+    if (l->count == 1)
+        r->ordered = l->groups[0].options.order == SLUICE_ORDER_KEY; /* `run_max` may be altered at any time */
+    sluice_groups_free(l);
+}
 
 /* Under lock, which is released meanwhile. One receive; returns its code. */
 static int receive_once(struct receiver *r, uint32_t places, struct sluice_error *err)
@@ -292,6 +315,7 @@ static int receive_once(struct receiver *r, uint32_t places, struct sluice_error
         return 0;
     struct sluice_batch *batch = NULL;
     pthread_mutex_unlock(&c->lock);
+    look_at_group(r, s);
     int code = sluice_receive(s->sluice, h->topic, h->group,
                               &(struct sluice_receive_options){.size = sizeof(struct sluice_receive_options),
                                                                .max_messages = places,

@@ -61,7 +61,10 @@ enum { HOUR_MS = 3600 * 1000 };
     X(file_size, jail.file_bytes, SIZE, OPTIONAL, NULL, 1024, MIB << 20)                    \
     X(processes_limit, jail.tasks, COUNT, OPTIONAL, "512", 4, 1 << 15)                      \
     X(user, jail.user, USER, OPTIONAL, NULL, 0, 0)                                          \
-    X(seccomp, jail.profile, PROFILE, OPTIONAL, "default", 0, 0)
+    X(seccomp, jail.profile, PROFILE, OPTIONAL, "default", 0, 0)                            \
+    X(batch_max, batch.max, COUNT, OPTIONAL, "100", 1, CONFIG_BATCH_MAX)                    \
+    X(batch_bytes, batch.bytes, SIZE, OPTIONAL, "1MiB", 1, MIB << 6)                        \
+    X(batch_window, batch.window_ms, DURATION, OPTIONAL, "0ms", 0, 60000)
 
 /* ---- the file as libcyaml loads it: every value a string ---- */
 

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "workerd/batch.h"
 #include "workerd/breaker.h"
 #include "workerd/jail.h"
 
@@ -21,6 +22,7 @@ enum {
     CONFIG_HANDLERS_MAX = 256,
     CONFIG_PROCESSES_MAX = 256, /* of one handler */
     CONFIG_PIPELINE_MAX = 256,  /* tasks of one process */
+    CONFIG_BATCH_MAX = 4096,    /* tasks of one call */
 };
 
 struct handler_config {
@@ -40,6 +42,7 @@ struct handler_config {
     uint32_t canary_percent; /* of the keys, for a new version at first; 0: it gets all at once */
     uint32_t canary_ms;
     struct jail jail;
+    struct batch_limits batch; /* of a handler that takes several tasks at once */
     char *config; /* JSON, "{}" if there is none */
 };
 

@@ -64,7 +64,7 @@ static void host_log(const struct sluice_host *host, int level, const char *text
 static uint64_t host_deadline(const struct sluice_host *host, const struct sluice_task *task)
 {
     (void)host;
-    uint64_t deadline = atomic_load(&task_of(task)->deadline_ms), now = clock_mono_ms();
+    uint64_t deadline = atomic_load(task_of(task)->deadline_ms), now = clock_mono_ms();
     return deadline > now ? deadline - now : 0;
 }
 
@@ -214,8 +214,8 @@ static int host_extend(const struct sluice_host *host, const struct sluice_task 
     struct host_task *t = task_of(task);
     if (ms == 0 || ms > EXTEND_MS_MAX)
         return SLUICE_HOST_INVALID;
-    uint64_t wanted = clock_mono_ms() + ms, now = atomic_load(&t->deadline_ms);
-    while (wanted > now && !atomic_compare_exchange_weak(&t->deadline_ms, &now, wanted))
+    uint64_t wanted = clock_mono_ms() + ms, now = atomic_load(t->deadline_ms);
+    while (wanted > now && !atomic_compare_exchange_weak(t->deadline_ms, &now, wanted))
         continue;
     host_of(host)->send(&(struct plugin_packet){.kind = PLUGIN_EXTEND, .extend = {.id = t->id, .ms = ms}});
     return SLUICE_HOST_OK;
@@ -284,6 +284,7 @@ struct host_task *host_task_new(uint8_t *bytes, size_t size)
     struct host_task *t = mem_zalloc(sizeof *t);
     t->bytes = bytes;
     t->id = p.task.id;
+    t->follow = p.task.batch;
     t->headers = p.task.headers;
     t->state_version = p.task.state_version;
     t->state = p.task.state;
@@ -291,7 +292,6 @@ struct host_task *host_task_new(uint8_t *bytes, size_t size)
     t->group = packet_string(p.task.group);
     t->idempotency_key = packet_string(p.task.idempotency_key);
     atomic_init(&t->cancelled, false);
-    atomic_init(&t->deadline_ms, UINT64_MAX);
     t->seen = (struct sluice_task){
         .size = sizeof t->seen,
         .topic = t->topic,

@@ -34,13 +34,14 @@ struct host_task {
     struct list_node node; /* the child's queue */
     struct sluice_task seen;
     uint64_t id;
+    uint32_t follow; /* tasks of the same call that come behind it */
     struct view headers;
     struct view state; /* as it was when the task was handed out */
     uint64_t state_version;
     struct effects effects; /* under the host's lock until the entry point has returned */
     atomic_bool cancelled;
-    _Atomic uint64_t deadline_ms; /* monotonic; UINT64_MAX until it runs */
-    uint8_t *bytes;               /* the packet, ours */
+    _Atomic uint64_t *deadline_ms; /* of the call that it is part of: monotonic; UINT64_MAX until that runs */
+    uint8_t *bytes;                /* the packet, ours */
     char *topic, *group, *idempotency_key;
 };
 

@@ -76,6 +76,17 @@ int pipe_put(struct pipe *p, const struct plugin_packet *packet, struct err *e)
     return 0;
 }
 
+size_t pipe_mark(const struct pipe *p)
+{
+    return p->out.size - p->out_at;
+}
+
+void pipe_rewind(struct pipe *p, size_t mark)
+{
+    assert(mark <= pipe_mark(p));
+    p->out.size = p->out_at + mark;
+}
+
 bool pipe_pending(const struct pipe *p)
 {
     return p->out_at < p->out.size;

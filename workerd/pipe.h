@@ -39,6 +39,10 @@ void pipe_free(struct pipe *p);
 /* Queues a packet. Returns 0, TOO_LARGE or NO_MEMORY. */
 int pipe_put(struct pipe *p, const struct plugin_packet *packet, struct err *e);
 
+/* What was put since pipe_mark, with no pipe_flush between, is taken back. */
+size_t pipe_mark(const struct pipe *p);
+void pipe_rewind(struct pipe *p, size_t mark);
+
 /* Sends what is queued, as much as the socket takes now, all of it if the pipe blocks. Returns 0, or CLOSED
    when nobody is at the other end any more. */
 int pipe_flush(struct pipe *p, struct err *e);

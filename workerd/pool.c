@@ -357,14 +357,16 @@ static void judge_canary(struct pool *p, uint64_t now_ms)
 
 /* ---- tasks ---- */
 
-uint32_t pool_places(const struct pool *p)
+uint32_t pool_places(const struct pool *p, uint64_t held_bytes)
 {
     if (p->paused)
         return 0;
-    uint32_t n = p->scale.wanted == 0 ? 1 : 0;
+    uint32_t n = p->scale.wanted == 0 ? 1 : 0, up = 0;
+    for (size_t i = 0; i < p->n; i++)
+        up += takes(p->children[i]);
     for (size_t i = 0; i < p->n; i++) {
         const struct child *c = p->children[i];
-        n += takes(c) ? c->config->pipeline : (uint32_t)c->tasks_n;
+        n += takes(c) ? child_places(c, held_bytes / up) : (uint32_t)c->tasks_n;
     }
     return n;
 }
@@ -374,8 +376,7 @@ struct child *pool_least_busy(const struct pool *p, bool trial)
     struct child *best = NULL;
     for (size_t i = 0; i < p->n; i++) {
         struct child *c = p->children[i];
-        if (takes(c) && c->trial == trial && c->tasks_n < c->config->pipeline &&
-            (best == NULL || c->tasks_n < best->tasks_n))
+        if (takes(c) && c->trial == trial && child_takes(c) && (best == NULL || c->tasks_n < best->tasks_n))
             best = c;
     }
     return best;
@@ -389,12 +390,6 @@ bool pool_hopeful(const struct pool *p)
             return true;
     }
     return false;
-}
-
-void pool_cancel(struct pool *p, const struct task *t)
-{
-    for (size_t i = 0; i < p->n; i++)
-        child_cancel(p->children[i], t);
 }
 
 /* ---- how many ---- */
@@ -607,11 +602,8 @@ bool pool_is_gone(const struct pool *p)
 
 void pool_hurry(struct pool *p)
 {
-    for (size_t i = 0; i < p->n; i++) {
-        const struct task *t = child_running(p->children[i]);
-        if (t != NULL)
-            child_cancel(p->children[i], t);
-    }
+    for (size_t i = 0; i < p->n; i++)
+        child_cancel_running(p->children[i]);
 }
 
 void pool_kill(struct pool *p, const char *why)

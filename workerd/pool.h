@@ -135,14 +135,12 @@ bool pool_on_trial(const struct pool *p, const struct task *t);
 
 /* ---- tasks ---- */
 
-/* How many tasks may be in hand; 1 with no process at all, 0 while paused. */
-uint32_t pool_places(const struct pool *p);
+/* How many tasks may be in hand, if those that are have `held_bytes`; 1 with no process at all, 0 while paused. */
+uint32_t pool_places(const struct pool *p, uint64_t held_bytes);
 /* The child, of the version in force or of the one on trial, that can take a task and has the fewest, or NULL. */
 struct child *pool_least_busy(const struct pool *p, bool trial);
 /* Whether what waits can be kept: a child takes tasks, or will once it has started. */
 bool pool_hopeful(const struct pool *p);
-/* child_cancel for whoever has it. */
-void pool_cancel(struct pool *p, const struct task *t);
 
 /* ---- the loop ---- */
 

@@ -15,9 +15,11 @@
 #include "base/macros.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
+#include "workerd/batch.h"
 #include "workerd/command.h"
 #include "workerd/family.h"
 #include "workerd/figures.h"
+#include "workerd/order.h"
 #include "workerd/pool.h"
 #include "workerd/refusal.h"
 #include "workerd/reload.h"
@@ -31,6 +33,8 @@ enum {
     HARD_MS_MAX = 1000,    /* before its end running tasks are told to stop */
     FIGURES_MS = 100,      /* between two looks at the figures */
     OWN_FDS = 2,
+    SUSPECTS_MS_MAX = 30000, /* how long they are kept with no process up, */
+    OTHERS_MS_MAX = 1000,    /* and others beside them */
 };
 
 struct handler {
@@ -41,9 +45,15 @@ struct handler {
     struct list waiting; /* tasks without a child, by `place` */
     struct list held;    /* all tasks without an outcome, the one extended longest ago first */
     size_t held_n;
+    uint64_t held_bytes; /* as batches count them */
     bool asked;
     struct breaker breaker;
     uint64_t probe; /* the id of the task that is the breaker's probe; 0: none */
+    struct order order;       /* of those held */
+    struct batch_found found; /* tasks that ended their process */
+    uint32_t last_suspects;
+    uint64_t halved_ms; /* when the last batch was; 0: never */
+    uint64_t window_ms; /* when a batch that may still grow goes as it is; UINT64_MAX: there is none */
     struct run_counts counts;
     struct figures_times times;
     uint64_t restarts;
@@ -75,6 +85,7 @@ struct run {
     size_t tasks_n;       /* not freed */
     size_t effects_bytes; /* of all tasks */
     struct conflicts conflicts;
+    struct task *call[CONFIG_BATCH_MAX]; /* the next, while it is made */
 
     /* outcomes for the source, and those it had no room for */
     struct outcome **sending, **refused;
@@ -148,12 +159,30 @@ static void hold(struct handler *h, struct task *t)
     else
         list_push_back(&h->held, &t->held);
     h->held_n++;
+    h->held_bytes += batch_bytes_of(t);
 }
 
 static void unhold(struct handler *h, struct task *t)
 {
     list_remove(&t->held);
     h->held_n--;
+    h->held_bytes -= batch_bytes_of(t);
+}
+
+static void release(struct handler *h, struct task *t);
+
+/* Of its key's line those behind a task that was not done go back to the broker too: it would refuse what
+   is said of them, and hand them out again behind this one. */
+static void release_behind(struct handler *h, struct task *t)
+{
+    for (struct task *last; (last = order_last(t)) != NULL && last != t;) {
+        last->lost = true;
+        order_remove(&h->order, last);
+        if (last->child != NULL)
+            child_cancel(last->child, last);
+        else
+            release(h, last);
+    }
 }
 
 /* The last word on a task: it is out of our hands once this is answered. Takes the texts. */
@@ -161,6 +190,9 @@ static void settle(struct handler *h, struct task *t, enum outcome_verb verb, ui
                    char *error)
 {
     list_remove(&t->place);
+    if (verb != OUTCOME_ACK)
+        release_behind(h, t);
+    order_remove(&h->order, t);
     unhold(h, t);
     conclude(h, t, verb, counter, reason, error);
 }
@@ -173,10 +205,26 @@ static void release(struct handler *h, struct task *t)
     settle(h, t, OUTCOME_RELEASE, &h->counts.given_back, NULL, NULL);
 }
 
+/* The last of a key first: the broker takes a run back from its end. */
 static void release_waiting(struct handler *h)
 {
-    for (struct list_node *n; (n = list_first(&h->waiting)) != NULL;)
+    for (struct list_node *n; (n = list_last(&h->waiting)) != NULL;)
         release(h, container_of(n, struct task, place));
+}
+
+/* With no process up they go to others. But suspects would come back mixed with others, and nothing would be
+   known of them; and a process that is started again for them is up so soon that others are kept too. */
+static void release_unless_soon(struct handler *h)
+{
+    uint64_t now = h->run->now_ms;
+    if (h->run->state >= RUN_DRAINING || h->halved_ms == 0)
+        release_waiting(h);
+    for (struct list_node *n = list_last(&h->waiting), *before; n != NULL; n = before) {
+        struct task *t = container_of(n, struct task, place);
+        before = n->prev != &h->waiting.head ? n->prev : NULL;
+        if (now >= h->halved_ms + (t->suspects != 0 ? SUSPECTS_MS_MAX : OTHERS_MS_MAX))
+            release(h, t);
+    }
 }
 
 static void log_failure(struct handler *h, const struct task *t, const char *outcome)
@@ -280,11 +328,14 @@ static void on_extended(struct run *r, struct task *t, int code)
 {
     if (code == 0 || code == E_QUEUE_FULL || t->settle.under_way || t->settled || t->lost)
         return;
-    const struct handler *h = handler_of(r, t);
+    struct handler *h = handler_of(r, t);
     log_info("lease lost handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
              h->config->name, h->config->topic, t->partition, t->offset, error_name(code));
     t->lost = true;
-    pool_cancel(&handler_of(r, t)->pool, t);
+    if (t->child != NULL)
+        child_cancel(t->child, t);
+    else
+        release(h, t);
 }
 
 /* Its outcome is given again soon. Until then its lease is kept, and its place: nothing is fetched in its
@@ -377,9 +428,14 @@ static void on_fetched(struct run *r, struct fetched *f)
     for (struct list_node *n; (n = list_pop_front(&f->tasks)) != NULL;) {
         struct task *t = container_of(n, struct task, place);
         t->id = ++r->last_id;
+        t->came_ms = r->now_ms;
+        if (t->attempt > 1 && batch_found_has(&h->found, t))
+            t->suspects = ++h->last_suspects;
+        order_add(&h->order, t);
         list_push_back(&h->waiting, &t->place);
         list_push_back(&h->held, &t->held);
         h->held_n++;
+        h->held_bytes += batch_bytes_of(t);
         r->tasks_n++;
         if (t->attempt > 1)
             log_info("redelivered handler=%s topic=%s partition=%" PRIu32 " offset=%" PRIu64
@@ -470,12 +526,17 @@ static void on_started(struct child *c, int code, const char *text)
     r->state = RUN_FAILED;
 }
 
+/* Those that wait stand in the order in which they were fetched, also when they come back. */
 static void on_back(struct handler *h, struct task *t)
 {
-    if (t->lost || h->run->state == RUN_DRAINING)
+    if (t->lost || h->run->state == RUN_DRAINING) {
         release(h, t);
-    else
-        list_push_front(&h->waiting, &t->place);
+        return;
+    }
+    struct list_node *at = h->waiting.head.next;
+    while (at != &h->waiting.head && container_of(at, struct task, place)->id < t->id)
+        at = at->next;
+    list_insert_before(at, &t->place);
 }
 
 static void on_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
@@ -512,12 +573,39 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
     }
 }
 
+/* The process ended in a call of several tasks: one of them did it, and none is charged before it is known
+   which. */
+static void halve(struct handler *h, struct child *c, size_t n, const char *how)
+{
+    struct task **tasks = h->run->call;
+    size_t i = 0;
+    LIST_EACH (at, &c->tasks) {
+        if (i == n)
+            break;
+        tasks[i++] = container_of(at, struct task, place);
+    }
+    batch_halve(tasks, n, &h->last_suspects);
+    h->counts.halved++;
+    h->halved_ms = h->run->now_ms;
+    child_again(c);
+    log_warn("batch failed, its halves are tried apart handler=%s tasks=%zu error=%s", h->config->name, n,
+             LOG_STR(how));
+}
+
 static void on_ended(struct child *c, struct task *blamed, const char *how)
 {
     struct handler *h = c->user;
     h->restarts += c->state == CHILD_DOWN;
-    if (blamed != NULL) {
+    size_t running = blamed != NULL ? child_running_n(c) : 0;
+    if (running > 1) {
+        if (h->run->state < RUN_DRAINING)
+            halve(h, c, running, how);
+    } else if (blamed != NULL) {
         h->finished++;
+        if (c->batches)
+            batch_found_add(&h->found, blamed);
+        if (blamed->suspects != 0)
+            h->halved_ms = h->run->now_ms; /* for the others */
         blamed->delay_ms = OUTCOME_BACKOFF;
         settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
         log_failure(h, blamed, "crash");
@@ -544,42 +632,90 @@ static const struct child_events child_events = {
 
 /* ---- dispatch ---- */
 
+/* It could not be put into the pipe. */
+static void not_sent(struct handler *h, struct task *t, const struct err *e)
+{
+    if (e->code == E_TOO_LARGE) { /* with its state: no other child could take it either */
+        h->finished++;
+        t->delay_ms = OUTCOME_BACKOFF;
+        settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(view_of_str(e->text)));
+        log_failure(h, t, "too large");
+        judge(h, t, BREAKER_MUTE);
+    } else {
+        log_warn("cannot hand over a task handler=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+                 h->config->name, t->partition, t->offset, LOG_STR(e->text));
+        release(h, t);
+    }
+}
+
+/* Takes them out of those that wait; if one of them cannot be sent the others wait again. */
+static void send_call(struct handler *h, struct child *c, const struct batch *b)
+{
+    struct err e;
+    size_t failed;
+    for (size_t i = 0; i < b->n; i++)
+        list_remove(&b->tasks[i]->place);
+    if (child_send(c, b->tasks, b->n, h->run->now_ms, &failed, &e) == 0)
+        return;
+    for (size_t i = b->n; i-- > 0;) {
+        if (i != failed)
+            on_back(h, b->tasks[i]);
+    }
+    not_sent(h, b->tasks[failed], &e);
+}
+
+/* Whose tasks a call is made of. */
+struct version {
+    const struct pool *pool;
+    bool trial;
+};
+
+static bool is_for(const void *of, const struct task *t)
+{
+    const struct version *v = of;
+    return pool_on_trial(v->pool, t) == v->trial;
+}
+
+/* Gives calls to children of one version until there is nothing to give or no place. A child that works gets the next call before it is
+   through with this one only if that call will not grow by waiting. */
+static void dispatch_to(struct handler *h, bool trial)
+{
+    static const struct batch_limits single = {.max = 1, .bytes = UINT64_MAX};
+    struct run *r = h->run;
+    struct version v = {&h->pool, trial};
+    struct child *c;
+    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool, trial)) != NULL) {
+        struct batch b = {.tasks = r->call, .is_for = is_for, .of = &v};
+        batch_pick(&h->waiting, c->batches ? &c->config->batch : &single, c, &b);
+        if (b.n == 0 || (!b.full && c->tasks_n > 0))
+            return;
+        if (!b.full && b.due_ms > r->now_ms) {
+            h->window_ms = b.due_ms < h->window_ms ? b.due_ms : h->window_ms;
+            return;
+        }
+        send_call(h, c, &b);
+    }
+}
+
 static void dispatch(struct handler *h)
 {
-    LIST_EACH_SAFE (n, &h->waiting) {
-        struct task *t = container_of(n, struct task, place);
-        struct child *c = pool_least_busy(&h->pool, pool_on_trial(&h->pool, t));
-        struct err e;
-        if (c == NULL)
-            continue;
-        list_remove(n);
-        int code = child_send(c, t, h->run->now_ms, &e);
-        if (code == E_TOO_LARGE) { /* with its state: no other child could take it either */
-            h->finished++;
-            t->delay_ms = OUTCOME_BACKOFF;
-            settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(view_of_str(e.text)));
-            log_failure(h, t, "too large");
-            judge(h, t, BREAKER_MUTE);
-        } else if (code != 0) {
-            log_warn("cannot hand over a task handler=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
-                     h->config->name, t->partition, t->offset, LOG_STR(e.text));
-            release(h, t);
-        }
-    }
+    h->window_ms = UINT64_MAX;
+    for (int trial = 0; trial <= 1; trial++)
+        dispatch_to(h, trial != 0);
     if (!pool_hopeful(&h->pool))
-        release_waiting(h);
+        release_unless_soon(h);
 }
 
 /* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child
    has nothing to do. Not while what tasks publish, and the broker has not taken, fills the memory. */
 static void ask(struct handler *h)
 {
-    uint32_t all = pool_places(&h->pool);
+    uint32_t all = pool_places(&h->pool, h->held_bytes);
     if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
         return;
     uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
     const struct child *c = pool_least_busy(&h->pool, false);
-    if (room == 0 || (left < all / 4 && c != NULL && c->tasks_n > 0))
+    if (room == 0 || (left < all / 4 && (c == NULL || c->tasks_n > 0)))
         return;
     h->asked = true;
     h->run->source->ask(h->run->source, h->index, left < room ? left : room);
@@ -676,9 +812,10 @@ static void log_counts(const struct run *r)
     for (size_t i = 0; i < r->config->handlers_n; i++) {
         const struct run_counts *n = &r->handlers[i].counts;
         log_info("drained handler=%s done=%" PRIu64 " retried=%" PRIu64 " parked=%" PRIu64 " crashed=%" PRIu64
-                 " given_back=%" PRIu64 " lost=%" PRIu64 " conflicts=%" PRIu64,
+                 " given_back=%" PRIu64 " lost=%" PRIu64 " conflicts=%" PRIu64
+                 " halved=%" PRIu64,
                  r->config->handlers[i].name, n->done, n->retried, n->parked, n->crashed, n->given_back,
-                 n->lost, n->conflicts);
+                 n->lost, n->conflicts, n->halved);
     }
 }
 
@@ -871,7 +1008,7 @@ static uint64_t due_ms(const struct run *r)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
         due = earlier(due, earlier(earlier(extension_due_ms(&r->handlers[i]), pool_due_ms(&r->handlers[i].pool)),
-                                   breaker_due_ms(&r->handlers[i].breaker)));
+                                   earlier(breaker_due_ms(&r->handlers[i].breaker), r->handlers[i].window_ms)));
     return due;
 }
 
@@ -987,6 +1124,7 @@ struct run *run_new(const struct run_options *o)
         entropy_fill(&seed, sizeof seed);
         breaker_init(&h->breaker, &h->config->breaker, seed, r->now_ms);
         file_watch_begin(&h->file, h->config->file);
+        h->window_ms = UINT64_MAX;
         pool_init(&h->pool, h->config, o->exe, &child_events, h, r->now_ms);
     }
     return r;
@@ -998,6 +1136,7 @@ static void forget_tasks(struct handler *h)
     for (struct list_node *n; (n = list_pop_front(&h->held)) != NULL;) {
         struct task *t = container_of(n, struct task, held);
         list_remove(&t->place);
+        order_remove(&h->order, t);
         t->settled = true;
         free_if_over(h->run, t);
     }
@@ -1005,8 +1144,10 @@ static void forget_tasks(struct handler *h)
 
 void run_free(struct run *r)
 {
-    for (size_t i = 0; i < r->config->handlers_n; i++)
+    for (size_t i = 0; i < r->config->handlers_n; i++) {
         forget_tasks(&r->handlers[i]);
+        order_free(&r->handlers[i].order);
+    }
     for (size_t i = 0; i < r->config->handlers_n; i++)
         pool_close(&r->handlers[i].pool);
     family_end();

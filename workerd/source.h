@@ -25,6 +25,9 @@
 #include "base/list.h"
 #include "workerd/effects.h"
 
+struct child;
+struct order_line;
+
 enum event_kind {
     EVENT_FETCHED,
     EVENT_SETTLED,
@@ -63,11 +66,18 @@ struct task {
     uint64_t leased_ms;              /* monotonic: when its lease began */
     uint64_t state_version;          /* of its key's state in the group; 0: none came with it */
     struct view state;               /* lent */
+    bool ordered; /* others of its key may be held too, and are to be worked on in their order */
 
     /* the supervisor's */
     uint64_t id;            /* names it in the pipe; from 1 */
     struct list_node place; /* among those waiting, or those of a child */
     struct list_node held;  /* among all of the handler that have no outcome yet */
+    struct child *child;    /* that has it and has not answered; NULL: none */
+    uint32_t call;          /* the call of the handler that it is part of, there */
+    uint32_t suspects; /* those that are tried with it and with no others (batch.h); 0: it is no suspect */
+    uint64_t came_ms;  /* when it was fetched */
+    struct order_line *line; /* those of its key (order.h); NULL: it is not ordered */
+    struct list_node in_line;
     struct outcome settle, extend;
     char *reason, *error;    /* texts of `settle`; may be NULL */
     uint32_t delay_ms;       /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */

@@ -30,6 +30,7 @@ enum {
     REST_READS_MAX = 16,
     REST_FILLS_MAX = 256,
     ARENA_BYTES_MAX = 1 << 20,
+    CALLS_AHEAD = 2, /* batches of one child: one runs, the next is there when it is over */
 };
 
 void child_init(struct child *c, const struct handler_config *config, const char *exe,
@@ -130,15 +131,23 @@ static uint32_t allowance_ms(const struct child *c)
     return tenth < ALLOWANCE_MS_MAX ? tenth : ALLOWANCE_MS_MAX;
 }
 
-/* The first task of the list, if there is one, runs from now on. */
+static bool same_call(const struct child *c, const struct list_node *n, uint32_t call)
+{
+    return n != &c->tasks.head && container_of(n, struct task, place)->call == call;
+}
+
+/* The first call of the list, if there is one, runs from now on. */
 static void running_changed(struct child *c, uint64_t now_ms)
 {
     struct task *t = child_running(c);
     buf_clear(&c->last_words);
     c->progress[0] = '\0';
     c->kill_ms = t != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
-    if (t != NULL)
-        t->began_ms = now_ms;
+    LIST_EACH (n, &c->tasks) {
+        if (!same_call(c, n, t->call))
+            break;
+        container_of(n, struct task, place)->began_ms = now_ms;
+    }
 }
 
 static bool says_too_much(const struct child *c)
@@ -212,11 +221,20 @@ static void send_start(struct child *c)
         child_kill(c, e.text);
 }
 
+void child_again(struct child *c)
+{
+    if (c->state != CHILD_DOWN)
+        return;
+    c->restart_ms = 0;
+    c->backoff_ms = c->backoff_before_ms;
+}
+
 /* After a failure to start, or an end: the next try. */
 static void back_off(struct child *c, uint64_t now_ms)
 {
     bool steady = c->was_useful || (c->started_ms != 0 && now_ms - c->started_ms >= CHILD_STEADY_MS);
     uint32_t doubled = 2 * c->backoff_ms;
+    c->backoff_before_ms = c->backoff_ms;
     if (steady || c->backoff_ms == 0)
         c->backoff_ms = CHILD_BACKOFF_MS_MIN;
     else
@@ -230,9 +248,7 @@ void child_start(struct child *c, uint64_t now_ms)
     assert(c->state == CHILD_DOWN);
     struct err e;
     c->killed_for[0] = '\0';
-    c->hung_up = false;
-    c->was_up = false;
-    c->was_useful = false;
+    c->hung_up = c->was_up = c->was_useful = false;
     c->version[0] = c->progress[0] = '\0';
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
@@ -286,6 +302,7 @@ void child_free(struct child *c)
     close_process(c);
     buf_free(&c->line);
     buf_free(&c->last_words);
+    buf_free(&c->idempotency);
 }
 
 void child_stop(struct child *c)
@@ -320,6 +337,7 @@ static void take_ready(struct child *c, const struct plugin_packet *p)
         c->kill_ms = UINT64_MAX;
         c->was_up = true;
         snprintf(c->version, sizeof c->version, "%s", text);
+        c->batches = p->ready.batches && c->config->batch.max > 1;
         if (c->state == CHILD_STARTING)
             c->state = CHILD_UP;
     } else {
@@ -340,25 +358,45 @@ static struct task *find_task(const struct child *c, uint64_t id)
     return NULL;
 }
 
+/* Takes it out of the list. */
+static void take_out(struct child *c, struct task *t)
+{
+    if (!same_call(c, t->place.prev, t->call) && !same_call(c, t->place.next, t->call))
+        c->calls_n--;
+    list_remove(&t->place);
+    t->child = NULL;
+    c->tasks_n--;
+}
+
+size_t child_running_n(const struct child *c)
+{
+    size_t n = 0;
+    LIST_EACH (at, &c->tasks) {
+        if (!same_call(c, at, child_running(c)->call))
+            break;
+        n++;
+    }
+    return n;
+}
+
 static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
 {
     struct task *t = find_task(c, p->verdict.id);
     if (t == NULL)
         return;
-    bool first = t == child_running(c);
-    list_remove(&t->place);
-    c->tasks_n--;
+    bool first = t == child_running(c), last = first && !same_call(c, t->place.next, t->call);
+    take_out(c, t);
     c->was_useful |= p->verdict.verdict != PLUGIN_BACK;
-    if (first)
+    if (last)
         running_changed(c, now_ms);
     c->events->verdict(c, t, p);
 }
 
 static void take_extend(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
 {
-    const struct task *t = child_running(c);
+    const struct task *t = find_task(c, p->extend.id);
     uint64_t wanted = now_ms + p->extend.ms + allowance_ms(c);
-    if (t != NULL && t->id == p->extend.id && wanted > c->kill_ms)
+    if (t != NULL && child_runs(c, t) && wanted > c->kill_ms)
         c->kill_ms = wanted;
 }
 
@@ -378,7 +416,7 @@ static void take_progress(struct child *c, const struct plugin_packet *p)
     struct log_text note;
     if (t == NULL)
         return;
-    if (t == child_running(c))
+    if (child_runs(c, t))
         snprintf(c->progress, sizeof c->progress, "%" PRIu32 " %% %.*s", p->progress.percent,
                  (int)p->progress.note.size, (const char *)p->progress.note.data);
     if (may_say(c))
@@ -499,9 +537,11 @@ static void clear_away(struct child *c, const struct process_end *end, uint64_t 
         c->state = CHILD_GONE;
     else
         back_off(c, now_ms);
+    LIST_EACH (n, &c->tasks)
+        container_of(n, struct task, place)->child = NULL;
     c->events->ended(c, blamed, buf_str(&how));
     assert(list_empty(&c->tasks));
-    c->tasks_n = 0;
+    c->tasks_n = c->calls_n = 0;
     buf_free(&how);
 }
 
@@ -571,13 +611,26 @@ void child_flush(struct child *c)
 
 /* ---- tasks ---- */
 
-int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
+uint32_t child_places(const struct child *c, uint64_t bytes)
 {
-    assert(c->state == CHILD_UP && !list_linked(&t->place));
+    const struct batch_limits *b = &c->config->batch;
+    uint32_t calls = c->batches && bytes < CALLS_AHEAD * b->bytes ? CALLS_AHEAD * b->max : 0;
+    return calls > c->config->pipeline ? calls : c->config->pipeline;
+}
+
+bool child_takes(const struct child *c)
+{
+    return c->state == CHILD_UP && c->killed_for[0] == '\0' &&
+           (c->tasks_n < c->config->pipeline || (c->batches && c->calls_n < CALLS_AHEAD));
+}
+
+/* One of a call, of which so many follow. */
+static int put_task(struct child *c, const struct task *t, size_t follow, struct err *e)
+{
     const struct handler_config *h = c->config;
-    struct buf idempotency = {0};
-    buf_putf(&idempotency, "%s/%" PRIu32 "/%" PRIu64 "/%s", h->topic, t->partition, t->offset, h->group);
-    int code = pipe_put(&c->pipe,
+    buf_clear(&c->idempotency);
+    buf_putf(&c->idempotency, "%s/%" PRIu32 "/%" PRIu64 "/%s", h->topic, t->partition, t->offset, h->group);
+    return pipe_put(&c->pipe,
                         &(struct plugin_packet){.kind = PLUGIN_TASK,
                                                 .task = {.id = t->id,
                                                          .topic = view_of_str(h->topic),
@@ -592,13 +645,33 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
                                                          .headers = t->headers,
                                                          .state_version = t->state_version,
                                                          .state = t->state,
-                                                         .idempotency_key = buf_view(&idempotency)}},
+                                                         .idempotency_key = buf_view(&c->idempotency),
+                                                         .batch = (uint32_t)follow}},
                         e);
-    buf_free(&idempotency);
-    if (code != 0)
+}
+
+int child_send(struct child *c, struct task *const *tasks, size_t n, uint64_t now_ms, size_t *failed,
+               struct err *e)
+{
+    assert(c->state == CHILD_UP && n > 0 && (n == 1 || c->batches));
+    size_t mark = pipe_mark(&c->pipe);
+    for (*failed = 0; *failed < n; ++*failed) {
+        int code = put_task(c, tasks[*failed], n - 1 - *failed, e);
+        if (code == 0)
+            continue;
+        pipe_rewind(&c->pipe, mark);
         return code;
-    list_push_back(&c->tasks, &t->place);
-    if (c->tasks_n++ == 0)
+    }
+    c->last_call++;
+    c->calls_n++;
+    c->tasks_n += n;
+    for (size_t i = 0; i < n; i++) {
+        assert(!list_linked(&tasks[i]->place));
+        tasks[i]->child = c;
+        tasks[i]->call = c->last_call;
+        list_push_back(&c->tasks, &tasks[i]->place);
+    }
+    if (child_running(c) == tasks[0])
         running_changed(c, now_ms);
     if (c->look_ms == UINT64_MAX)
         look_on(c, now_ms);
@@ -608,7 +681,7 @@ int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e)
 void child_cancel(struct child *c, const struct task *t)
 {
     struct err e;
-    if (find_task(c, t->id) == NULL)
+    if (t->child != c)
         return;
     if (pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = t->id}}, &e) != 0)
         log_warn("cannot cancel a task handler=%s error=%s", c->config->name, LOG_STR(e.text));
@@ -618,7 +691,16 @@ void child_recall(struct child *c)
 {
     LIST_EACH (n, &c->tasks) {
         const struct task *t = container_of(n, struct task, place);
-        if (t != child_running(c))
+        if (!child_runs(c, t))
             child_cancel(c, t);
+    }
+}
+
+void child_cancel_running(struct child *c)
+{
+    LIST_EACH (n, &c->tasks) {
+        if (!child_runs(c, container_of(n, struct task, place)))
+            break;
+        child_cancel(c, container_of(n, struct task, place));
     }
 }

@@ -8,9 +8,9 @@
  *       +---- backoff -----+---------------+                            v
  *       +----------------------- child_stop -------------------------> GONE
  *
- * It runs its tasks in the order in which they were sent: the first that is not answered is the running
- * one, and is to blame when the process ends. A running task that takes longer than its timeout ends the
- * process.
+ * It runs its tasks in the order in which they were sent, one or several as one call of the handler: the
+ * first that is not answered is the running one, with the others of its call, and is to blame when the
+ * process ends. A call that takes longer than the timeout ends the process.
  *
  * One thread, that of the loop in run.c, which asks each child for descriptors and the next time that
  * matters, sleeps, and lets each take its step.
@@ -54,7 +54,8 @@ struct child_events {
     /* The verdict on a task, which is out of the child's list already. Texts are lent. */
     void (*verdict)(struct child *c, struct task *t, const struct plugin_packet *p);
     /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL)
-       is the one whose fault it was. `how` says why, with its last words. */
+       is the one whose fault it was, or the first of the call that it was (child_running_n). `how` says why,
+       with its last words. */
     void (*ended)(struct child *c, struct task *blamed, const char *how);
 };
 
@@ -73,13 +74,16 @@ struct child {
     struct pipe pipe;
     struct list tasks; /* by `place`: sent and not answered, in order */
     size_t tasks_n;
+    size_t calls_n;     /* that these are part of */
+    uint32_t last_call; /* that was sent */
+    bool batches;       /* it takes several tasks as one call; known in UP */
 
     uint64_t started_ms;
     bool was_up;           /* since it was started */
     bool was_useful;       /* it has given a verdict since */
     uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */
-    uint32_t backoff_ms;
+    uint32_t backoff_ms, backoff_before_ms; /* the last pause, and the one before that end */
     char killed_for[ERR_TEXT_MAX]; /* why we killed it, or "" */
     uint64_t blamed;               /* the id of the task we killed it for; 0: none */
     bool hung_up;                  /* nobody is at the other end of the pipe */
@@ -91,8 +95,9 @@ struct child {
     size_t output_bytes;               /* that were read */
     uint32_t lines, lines_lost;        /* of the log, and for which there was no room */
 
-    struct buf line;       /* of its output, not yet whole */
-    struct buf last_words; /* the last of its output since the running task began */
+    struct buf idempotency; /* the key of the task that is put */
+    struct buf line;        /* of its output, not yet whole */
+    struct buf last_words;  /* the last of its output since the running task began */
 };
 
 void child_init(struct child *c, const struct handler_config *config, const char *exe,
@@ -103,11 +108,21 @@ void child_free(struct child *c);
 /* Starts it, and again whenever it ends. */
 void child_start(struct child *c, uint64_t now_ms);
 
-/* Hands over a task, in UP. Returns 0, or TOO_LARGE or NO_MEMORY, and then it is not in the list. */
-int child_send(struct child *c, struct task *t, uint64_t now_ms, struct err *e);
+/* How many tasks it may hold if those that are held for it have `bytes` already: its pipeline, and what its next calls may be as
+   long as they are not full by that. */
+uint32_t child_places(const struct child *c, uint64_t bytes);
+/* Whether it may be given (more of) them now. */
+bool child_takes(const struct child *c);
+
+/* Hands over tasks as one call, in UP. More than one only if it takes batches. Returns 0, or TOO_LARGE or
+   NO_MEMORY: then none was, and `*failed` is the first that cannot be. */
+int child_send(struct child *c, struct task *const *tasks, size_t n, uint64_t now_ms, size_t *failed,
+               struct err *e);
 
 /* If it has the task: that should stop, or come back with PLUGIN_BACK if it has not begun. */
 void child_cancel(struct child *c, const struct task *t);
+/* All that run. */
+void child_cancel_running(struct child *c);
 
 /* What it has not begun comes back; what runs goes on. */
 void child_recall(struct child *c);
@@ -116,6 +131,9 @@ void child_recall(struct child *c);
 void child_stop(struct child *c);
 /* Ends it at once; no task is to blame. */
 void child_kill(struct child *c, const char *why);
+/* In `ended`: it is started again without delay, and this end does not count for later ones, as it was not the handler as a whole
+   that failed. */
+void child_again(struct child *c);
 
 /* Descriptors to poll, CHILD_FDS of them; those not in use are -1. */
 void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS]);
@@ -128,6 +146,15 @@ void child_flush(struct child *c);
 static inline struct task *child_running(const struct child *c)
 {
     return list_empty(&c->tasks) ? NULL : container_of(list_first(&c->tasks), struct task, place);
+}
+
+/* The running one and how many behind it are part of the same call. */
+size_t child_running_n(const struct child *c);
+
+static inline bool child_runs(const struct child *c, const struct task *t)
+{
+    const struct task *running = child_running(c);
+    return running != NULL && t->child == c && t->call == running->call;
 }
 
 #endif

@@ -73,6 +73,7 @@ NUMBER(held_of, h->held)
 NUMBER(opened_of, h->breaker_opened)
 NUMBER(canary_of, h->canary_percent)
 NUMBER(dropped_of, h->versions_dropped)
+NUMBER(halved_of, h->counts.halved)
 #undef NUMBER
 
 /* One sample a handler. */
@@ -90,6 +91,8 @@ static const struct family {
     {"sluice_worker_breaker_opened_total", "times that the breaker opened", METRIC_COUNTER, opened_of},
     {"sluice_worker_canary_percent", "of the keys that are with a new version on trial", METRIC_GAUGE, canary_of},
     {"sluice_worker_versions_dropped_total", "new versions that did not start, or failed more than the old one", METRIC_COUNTER, dropped_of},
+    {"sluice_worker_halved_batches_total", "batches whose process ended, and whose halves were tried apart",
+     METRIC_COUNTER, halved_of},
 };
 
 static const struct outcome_name {

@@ -14,15 +14,15 @@
 
 enum { ARGS_MAX = 32, METRICS_MAX = 1 << 20 };
 
-static int program(const char *bin, char path[PATH_MAX], struct err *e)
+int broker_program(const char *bin, const char *name, char path[PATH_MAX], struct err *e)
 {
     char own[PATH_MAX - 32];
     ssize_t n = bin != NULL ? snprintf(own, sizeof own, "%s/", bin) : readlink("/proc/self/exe", own, sizeof own - 1);
     if (n <= 0 || n >= (ssize_t)sizeof own)
-        return err_set(e, ENOENT, "it is not known where sluice-broker is: name the directory with --bin");
+        return err_set(e, ENOENT, "it is not known where %s is: name the directory with --bin", name);
     own[n] = '\0';
     *strrchr(own, '/') = '\0';
-    snprintf(path, PATH_MAX, "%s/sluice-broker", own);
+    snprintf(path, PATH_MAX, "%s/%.30s", own, name);
     return access(path, X_OK) == 0 ? 0 : err_set(e, ENOENT, "%s: %s", path, strerror(errno));
 }
 
@@ -41,7 +41,7 @@ int broker_start(struct broker *b, const char *bin, const char *dir, const char 
 {
     char path[PATH_MAX], data[PATH_MAX];
     *b = (struct broker){0};
-    int code = program(bin, path, e);
+    int code = broker_program(bin, "sluice-broker", path, e);
     if (code != 0)
         return code;
     if (snprintf(b->dir, sizeof b->dir, "%s", dir) >= (int)sizeof b->dir || snprintf(data, sizeof data, "%s/data", dir) >= (int)sizeof data)

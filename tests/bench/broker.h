@@ -15,6 +15,9 @@ struct broker {
 int broker_start(struct broker *b, const char *bin, const char *dir, const char *const *more, struct err *e);
 void broker_stop(struct broker *b);
 
+/* Where a program is that stands beside the broker: in `bin`, NULL: beside this program. */
+int broker_program(const char *bin, const char *name, char path[PATH_MAX], struct err *e);
+
 /* A sample of /metrics by its whole name, labels included, or without them the sum over all that differ in labels only; NaN when
  * there is none. */
 double broker_metric(const struct broker *b, const char *name);

@@ -29,7 +29,7 @@ static struct broker_proc broker;
 static struct workerd_proc daemon_proc, *w = &daemon_proc;
 static struct sluice *client;
 static char config_path[80];
-static const char *const topics[] = {"good", "bad", "shell"};
+static const char *const topics[] = {"good", "bad", "shell", "batch"};
 
 static void must(int code, const struct sluice_error *e)
 {
@@ -167,7 +167,9 @@ static void bad(unsigned i)
                                        "nap 1", "abort x", "ack", "ack", "ack", "nap 1", "exit 3", "ack", "nap 1", "ack", "park no", "ack"};
     const char *what = does[i % ARRAY_LEN(does)];
     publish("bad", i, what);
-    to_park += strcmp(what, "ack") != 0 && strncmp(what, "nap", 3) != 0;
+    publish("batch", i, what);
+    if (strcmp(what, "ack") != 0 && strncmp(what, "nap", 3) != 0)
+        to_park += 2;
 }
 
 static void load(unsigned ms)
@@ -306,7 +308,7 @@ static int set_up(void **state)
         if (strcmp(topics[i], "shell") == 0)
             fprintf(f, "    exec: [sh, -c, \"cat > /dev/null\"]\n");
         else
-            fprintf(f, "    file: %s/obedient.so\n", handlers);
+            fprintf(f, "    file: %s/%s.so\n", handlers, strcmp(topics[i], "batch") == 0 ? "batches" : "obedient");
     }
     fclose(f);
     workerd_proc_start(w, (const char *const[]){"-c", config_path, NULL});

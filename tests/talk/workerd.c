@@ -18,6 +18,7 @@ static struct workerd_proc daemon_proc, *w = &daemon_proc;
 static struct gate gate;
 static struct sluice *client;
 static char config_path[64];
+static const char *handler_file;
 
 /* ---- the broker and what is in it ---- */
 
@@ -55,6 +56,7 @@ static int set_up_with(const char *const *args)
     open_client();
     must(sluice_topic_create(client, "t", NULL, NULL, &e), &e);
     gate_reset(&gate);
+    handler_file = "obedient.so";
     w->pid = 0;
     return 0;
 }
@@ -131,11 +133,11 @@ static void start_daemon(const char *more)
             "grace: 30s\n"
             "handlers:\n"
             "  - name: tester\n"
-            "    file: %s/obedient.so\n"
+            "    file: %s/%s\n"
             "    topic: t\n"
             "    group: g\n"
             "%s",
-            broker.url, getenv("TEST_HANDLERS"), more);
+            broker.url, getenv("TEST_HANDLERS"), handler_file, more);
     fclose(f);
     workerd_proc_start(w, (const char *const[]){"-c", config_path, NULL});
 }
@@ -286,7 +288,8 @@ static void remake_group(int park)
          &e);
 }
 
-/* ---- a message that kills its handler until it is mended: the first of key "bad", whose others are logged */
+/* ---- a message that kills its handler until it is mended: the first of key "bad", whose others are
+   logged */
 
 static char fix_path[96], log_path[96];
 
@@ -368,6 +371,75 @@ static void a_key_goes_on_past_a_message_that_crashes_its_handler(void **state)
     mend_and_redrive();
     UNTIL_COUNTED("sluice_acked_messages_total", 105);
     assert_logged("1\n2\n3\n4\n0\n");
+    stop_daemon();
+}
+
+static void one_of_a_batch_that_crashes_costs_itself_deliveries_and_the_others_none(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    struct sluice_dlq *d;
+    handler_file = "batches.so";
+    for (int i = 0; i < 64; i++)
+        publish(NULL, i == 41 ? "segv" : "ack");
+    start_ready("    processes: 2\n");
+    UNTIL_DONE();
+    must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
+    assert_int_equal(sluice_dlq_count(d), 1);
+    assert_int_equal(sluice_dlq_at(d, 0)->message.offset, 41);
+    assert_non_null(strstr(sluice_dlq_at(d, 0)->last_error, "killed by SIGSEGV"));
+    sluice_dlq_free(d);
+    UNTIL_COUNTED("sluice_acked_messages_total", 63);
+    UNTIL_COUNTED("sluice_nacked_messages_total", 2); /* max_deliveries */
+    assert_true(counted("sluice_redelivered_messages_total") == 1);
+    assert_true(counted("sluice_delivered_messages_total") == 65);
+    stop_daemon();
+    assert_non_null(strstr(w->said, "crashed=2 given_back=0 lost=0"));
+}
+
+/* Of a key the runs are 0 1 2 .., again from somewhere before after a crash, and none is left out. */
+static void assert_runs_in_order(const char *key, int last)
+{
+    char at[8];
+    int number, before = -1;
+    FILE *f = fopen(log_path, "r");
+    assert_non_null(f);
+    while (fscanf(f, "%1s%d", at, &number) == 2) {
+        if (strcmp(at, key) != 0)
+            continue;
+        assert_true(number <= before + 1);
+        before = number;
+    }
+    fclose(f);
+    assert_int_equal(before, last);
+}
+
+static void runs_of_a_key_stay_in_order_in_several_processes_that_crash(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    char value[300], key[2] = "";
+    snprintf(log_path, sizeof log_path, "%s/log", gate.dir);
+    unlink(log_path);
+    handler_file = "batches.so";
+    must(sluice_group_alter(
+             client, "t", "g",
+             &(struct sluice_group_options){.size = sizeof(struct sluice_group_options), .run_max = 4},
+             SLUICE_GROUP_RUN_MAX, &e),
+         &e);
+    for (int i = 0; i < 90; i++) {
+        key[0] = (char)('a' + i % 3);
+        snprintf(value, sizeof value, "log %s %s%d", log_path, key, i / 3);
+        publish(key, value);
+        if (i == 40)
+            publish("b", "segv");
+    }
+    start_ready("    processes: 3\n    batch_max: 8\n");
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 90);
+    assert_runs_in_order("a", 29);
+    assert_runs_in_order("b", 29);
+    assert_runs_in_order("c", 29);
     stop_daemon();
 }
 
@@ -558,6 +630,8 @@ int main(void)
         TALK(a_crash_costs_its_message_one_delivery_and_the_others_none),
         TALK(a_key_whose_message_crashes_its_handler_waits_and_comes_in_order_after_the_fix),
         TALK(a_key_goes_on_past_a_message_that_crashes_its_handler),
+        TALK(one_of_a_batch_that_crashes_costs_itself_deliveries_and_the_others_none),
+        TALK(runs_of_a_key_stay_in_order_in_several_processes_that_crash),
         TALK(twenty_kills_of_the_broker_park_no_task_that_is_good),
         TALK(a_lease_outlives_its_term_while_its_child_works),
         TALK(a_killed_broker_is_met_again_and_nothing_is_done_twice),

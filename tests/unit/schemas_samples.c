@@ -1065,6 +1065,7 @@ void see_packet(struct see *v, struct plugin_packet *s)
         BYTES(ready.error);
         U16(ready.code);
         U32(ready.abi);
+        BOOL(ready.batches);
         break;
     case PLUGIN_VERDICT:
         U64(verdict.id);

@@ -1,6 +1,6 @@
 # Handlers for the tests: one that does what its messages say, and some that cannot be loaded.
 set(SLUICE_TEST_HANDLERS ${CMAKE_BINARY_DIR}/tests/handlers)
-foreach(kind obedient newer worse no-symbol other-abi no-entry)
+foreach(kind obedient newer worse batches no-symbol other-abi no-entry)
     string(REPLACE "-" "_" name ${kind})
     string(TOUPPER ${name} macro)
     add_library(test-handler-${kind} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/workerd_handler.c)
@@ -33,13 +33,14 @@ sluice_unit_test(workerd-child SOURCES workerd_child.c LINKS workerd ENV ${handl
 sluice_unit_test(workerd-pool SOURCES workerd_pool.c LINKS workerd ENV ${handlers})
 sluice_unit_test(workerd-scale SOURCES workerd_scale.c LINKS workerd m)
 sluice_unit_test(workerd-run SOURCES workerd_run.c LINKS workerd ENV ${handlers})
+sluice_unit_test(workerd-batch SOURCES workerd_batch.c LINKS workerd ENV ${handlers})
 sluice_unit_test(workerd-daemon SOURCES workerd_daemon.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS workerd
     ENV ${handlers})
 target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib)
 sluice_unit_test(workerd-jail SOURCES workerd_jail.c LINKS workerd ENV ${handlers})
 add_dependencies(unit-workerd-jail sluice-workerd test-handler-rogue)
-foreach(test child pool run daemon)
-    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-no-symbol
+foreach(test batch child pool run daemon)
+    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-batches test-handler-no-symbol
         test-handler-other-abi test-handler-no-entry)
 endforeach()
 add_dependencies(unit-workerd-photo handler-thumbnail handler-filter handler-moderate)

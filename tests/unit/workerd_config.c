@@ -65,6 +65,9 @@ static void everything_that_is_said_is_taken(void **state)
                "    file_size: 1GiB\n"
                "    processes_limit: 10\n"
                "    seccomp: strict\n"
+               "    batch_max: 500\n"
+               "    batch_bytes: 64KiB\n"
+               "    batch_window: 20ms\n"
                "    config:\n"
                "      box: 320x240\n"
                "      quality: 85\n"
@@ -106,6 +109,9 @@ static void everything_that_is_said_is_taken(void **state)
     assert_int_equal(h->jail.file_bytes, 1 << 30);
     assert_int_equal(h->jail.tasks, 10);
     assert_int_equal(h->jail.profile, JAIL_STRICT);
+    assert_int_equal(h->batch.max, 500);
+    assert_int_equal(h->batch.bytes, 64 << 10);
+    assert_int_equal(h->batch.window_ms, 20);
     assert_string_equal(h->config,
                         "{\"box\":\"320x240\",\"quality\":85,\"ratio\":0.5,\"strict\":true,\"none\":null,"
                         "\"quoted\":\"85\",\"list\":[1,\"two\",{\"three\":3}]}");
@@ -153,6 +159,9 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->jail.tasks, 512);
     assert_null(h->jail.user);
     assert_int_equal(h->jail.profile, JAIL_DEFAULT);
+    assert_int_equal(h->batch.max, 100);
+    assert_int_equal(h->batch.bytes, 1 << 20);
+    assert_int_equal(h->batch.window_ms, 0);
     assert_string_equal(h->config, "{}");
     config_free(&c);
 }
@@ -220,6 +229,8 @@ static const struct {
      ":6: processes_max: there is 'processes' already, which is a fixed number"},
     {GOOD "    target_drain: 1ms\n", ":5: target_drain: '1ms' is not between 100ms and "},
     {GOOD "    pipeline: 257\n", ":5: pipeline: "},
+    {GOOD "    batch_max: 0\n", ":5: batch_max: "},
+    {GOOD "    batch_window: 2m\n", ":5: batch_window: '2m' is not between 0ms and 1m"},
     {GOOD "    timeout: 5\n", ":5: timeout: '5' has no unit"},
     {GOOD "    timeout: 1ms\n", ":5: timeout: '1ms' is not between 10ms and 12h"},
     {GOOD "    lease: 500ms\n", ":5: lease: '500ms' is not between 1s and 12h"},

@@ -1,5 +1,6 @@
 /*
- * The handlers of these tests. The obedient one does what the value of its message says:
+ * The handlers of these tests. The obedient one does what the value of its message says; "batches" does that
+ * too, for each of a call:
  *
  *     ack | bad N                  its verdict; `bad` returns N, which is none
  *     needs PATH                   as retry until there is a file at PATH; then as ack
@@ -22,6 +23,7 @@
  *     count [PATH]                 the state of its key is a number, which it makes one more; waits at the gate between
  *     forget                       takes that state away
  *     unknown                      acks if the host knows no "teleport", and refuses to extend by nothing
+ *     place                        parks with its place in the call as the error, "2 of 5"
  *
  * Its configuration: {"fail_unless": PATH} makes its start fail while that file is missing, and creates it.
  */
@@ -148,6 +150,8 @@ static int unknown(const struct sluice_host *host, const struct sluice_task *tas
                : SLUICE_VERDICT_PARK;
 }
 
+static size_t place = 1, places = 1; /* of the task in its call */
+
 static int obey(const struct sluice_host *host, void *process, void *thread, const struct sluice_task *task,
                 struct sluice_verdict *v)
 {
@@ -243,11 +247,26 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
         snprintf(v->reason, sizeof v->reason, VERSION);
     } else if (strcmp(word, "task") == 0) {
         describe(task, v);
+    } else if (strcmp(word, "place") == 0) {
+        snprintf(v->error, sizeof v->error, "%zu of %zu", place, places);
     } else {
         snprintf(v->reason, sizeof v->reason, "%s", rest);
     }
     return SLUICE_VERDICT_PARK;
 }
+
+#ifdef HANDLER_BATCHES
+static void obey_all(const struct sluice_host *host, void *process, void *thread,
+                     const struct sluice_task *tasks, size_t count, int *codes,
+                     struct sluice_verdict *verdicts)
+{
+    places = count;
+    for (size_t i = 0; i < count; i++) {
+        place = i + 1;
+        codes[i] = obey(host, process, thread, &tasks[i], &verdicts[i]);
+    }
+}
+#endif
 
 SLUICE_HANDLER = {
     .size = sizeof(struct sluice_handler),
@@ -256,6 +275,9 @@ SLUICE_HANDLER = {
     .version = VERSION,
     .process_init = init,
     .handle = HAS_ENTRY ? obey : NULL,
+#ifdef HANDLER_BATCHES
+    .handle_batch = obey_all,
+#endif
 };
 
 #endif

@@ -100,6 +100,27 @@ static void a_packet_larger_than_the_limit_is_not_taken(void **state)
     assert_false(pipe_pending(&ours));
 }
 
+static void what_is_taken_back_is_not_sent(void **state)
+{
+    (void)state;
+    uint8_t *large = mem_zalloc(4 << 20);
+    put_task(&ours, 1, "first", 5);
+    assert_int_equal(pipe_flush(&ours, NULL), 0);
+    put_task(&ours, 2, large, 4 << 20);
+    assert_int_equal(pipe_flush(&ours, NULL), 0);
+    assert_true(pipe_pending(&ours)); /* some of it went */
+    size_t mark = pipe_mark(&ours);
+    for (uint64_t i = 3; i < 100; i++)
+        put_task(&ours, i, "changed my mind", 15);
+    pipe_rewind(&ours, mark);
+    put_task(&ours, 100, "last", 4);
+    assert_int_equal(next(&ours, &theirs).task.id, 1);
+    assert_int_equal(next(&ours, &theirs).task.id, 2);
+    assert_int_equal(next(&ours, &theirs).task.id, 100);
+    assert_false(pipe_pending(&ours));
+    mem_free(large);
+}
+
 static void no_memory_is_taken_for_a_size_that_cannot_be(void **state)
 {
     (void)state;
@@ -144,6 +165,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(packets_come_out_as_they_went_in_and_in_order, open_pipe, close_pipe),
         cmocka_unit_test_setup_teardown(a_packet_may_be_larger_than_the_socket_holds, open_pipe, close_pipe),
         cmocka_unit_test_setup_teardown(a_packet_larger_than_the_limit_is_not_taken, open_pipe, close_pipe),
+        cmocka_unit_test_setup_teardown(what_is_taken_back_is_not_sent, open_pipe, close_pipe),
         cmocka_unit_test_setup_teardown(no_memory_is_taken_for_a_size_that_cannot_be, open_pipe, close_pipe),
         cmocka_unit_test_setup_teardown(the_end_is_told_after_what_was_sent_before_it, open_pipe, close_pipe),
     };

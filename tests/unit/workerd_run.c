@@ -259,6 +259,7 @@ static int set_up(void **state)
             .group = group,
             .processes = 1,
             .pipeline = 4,
+            .batch = {.max = 100, .bytes = 1 << 20},
             .timeout_ms = 60000,
             .lease_ms = 60000,
             .config = no_config,

@@ -111,7 +111,7 @@ static void metrics_are_those_that_were_published_last(void **state)
 {
     (void)state;
     handlers[0].counts =
-        (struct run_counts){.done = 1, .retried = 2, .parked = 3, .crashed = 4, .given_back = 5, .lost = 6};
+        (struct run_counts){.done = 1, .retried = 2, .parked = 3, .crashed = 4, .given_back = 5, .lost = 6, .halved = 13};
     handlers[0].restarts = 7;
     handlers[0].up = 8;
     handlers[0].busy = 9;
@@ -153,6 +153,7 @@ static void metrics_are_those_that_were_published_last(void **state)
         "sluice_worker_wanted_processes{handler=\"email\"} 10\n",
         "sluice_worker_held_tasks{handler=\"email\"} 11\n",
         "sluice_worker_breaker_opened_total{handler=\"email\"} 12\n",
+        "sluice_worker_halved_batches_total{handler=\"email\"} 13\n",
         "sluice_worker_breaker{handler=\"email\",state=\"closed\"} 0\n",
         "sluice_worker_breaker{handler=\"email\",state=\"open\"} 1\n",
         "sluice_worker_breaker{handler=\"bill\",state=\"closed\"} 1\n",
