@@ -27,6 +27,7 @@ enum {
 /* One per process, as the child that runs it is. */
 static struct {
     char *words, *dir;
+    char label[64]; /* what people are told that it is */
     const char **argv; /* points into words */
     uint32_t timeout_ms;
     const struct jail *jail;
@@ -83,17 +84,24 @@ static int ask_shell(const char *word, struct err *e)
     return status == 0 ? 0 : err_set(e, E_CONFIG, "%s: the shell finds no such command", word);
 }
 
-/* The first word of a line, if it is plain: nothing that the shell would have to look into. */
-static int check_line(const char *line, const char *dir, struct err *e)
+/* The first word of a line, if it is plain: nothing that the shell would have to look into. Returns what is behind it, or NULL. */
+static const char *take_word(const char *line, char word[PATH_MAX])
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-/[";
-    char word[PATH_MAX];
     line += strspn(line, " \t\n");
     size_t size = strspn(line, plain);
-    if (size == 0 || size >= sizeof word || strchr(" \t\n", line[size]) == NULL)
-        return 0;
+    if (size == 0 || size >= PATH_MAX || strchr(" \t\n;|&", line[size]) == NULL)
+        return NULL;
     memcpy(word, line, size);
     word[size] = '\0';
+    return line + size;
+}
+
+static int check_line(const char *line, const char *dir, struct err *e)
+{
+    char word[PATH_MAX];
+    if (take_word(line, word) == NULL)
+        return 0;
     return strchr(word, '/') != NULL ? check_path(word, dir, e) : ask_shell(word, e);
 }
 
@@ -104,15 +112,53 @@ static const char *next_word(struct view words, const char *word)
     return next < (const char *)words.data + words.size ? next : NULL;
 }
 
-int exec_check(struct view words, const char *dir, struct err *e)
+/* What a shell is to run; NULL: the command is none of those. */
+static const char *shell_line(struct view words)
 {
     const char *program = (const char *)words.data, *option = next_word(words, program);
-    const char *line = option != NULL && strcmp(program, "/bin/sh") == 0 && strcmp(option, "-c") == 0
-                           ? next_word(words, option)
-                           : NULL;
+    return option != NULL && strcmp(program, "/bin/sh") == 0 && strcmp(option, "-c") == 0 ? next_word(words, option) : NULL;
+}
+
+int exec_check(struct view words, const char *dir, struct err *e)
+{
+    const char *program = (const char *)words.data, *line = shell_line(words);
     if (line != NULL)
         return check_line(line, dir, e);
     return strchr(program, '/') != NULL ? check_path(program, dir, e) : look_in_path(program, e);
+}
+
+/* ---- what it is called ---- */
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static bool is_file_in(const char *dir, const char *word)
+{
+    char whole[PATH_MAX];
+    struct stat st;
+    int n = snprintf(whole, sizeof whole, "%s%s%s", word[0] == '/' ? "" : dir, word[0] == '/' ? "" : "/", word);
+    return n < (int)sizeof whole && stat(whole, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* The program, with its script if it has one. Never the other words: a password may be among them. */
+static void put_label(struct view words, const char *dir)
+{
+    const char *word = (const char *)words.data, *line = shell_line(words), *next = next_word(words, word);
+    char program[PATH_MAX], script[PATH_MAX] = "";
+    if (line != NULL && (line = take_word(line, program)) != NULL) {
+        if (take_word(line, script) == NULL)
+            script[0] = '\0';
+    } else {
+        snprintf(program, sizeof program, "%s", word);
+        snprintf(script, sizeof script, "%s", next != NULL ? next : "");
+    }
+    if (script[0] != '\0' && is_file_in(dir, script))
+        snprintf(self.label, sizeof self.label, "%.31s %.31s", base_name(program), base_name(script));
+    else
+        snprintf(self.label, sizeof self.label, "%.63s", base_name(program));
 }
 
 /* ---- one message ---- */
@@ -301,10 +347,11 @@ int exec_load(struct view words, const char *dir, uint32_t timeout_ms, const str
     size_t count = 0;
     for (const char *word = self.words; word != NULL; word = next_word(view_of(self.words, words.size), word))
         self.argv[count++] = word;
+    put_label(words, dir);
     *out = (struct sluice_handler){.size = sizeof *out,
                                    .abi = SLUICE_HANDLER_ABI,
-                                   .name = "exec",
-                                   .version = "exec",
+                                   .name = self.label,
+                                   .version = self.label,
                                    .process_init = init,
                                    .process_fini = fini,
                                    .handle = handle};

@@ -184,6 +184,48 @@ static void a_cancelled_command_is_told_to_end_and_the_next_one_runs(void **stat
     unload();
 }
 
+static void one_that_does_not_listen_is_killed(void **state)
+{
+    (void)state;
+    load("read -r what; [ $what = go ] && exit 0; trap '' TERM; sleep 30");
+    is_cancelled = true;
+    uint64_t began = clock_mono_ms();
+    assert_int_equal(run("stay\n"), SLUICE_VERDICT_RETRY);
+    assert_true(clock_mono_ms() - began < TIMEOUT_MS);
+    assert_true(strncmp(verdict.error, "cancelled", 9) == 0);
+    is_cancelled = false;
+    assert_int_equal(run("go\n"), SLUICE_VERDICT_ACK);
+    unload();
+}
+
+static const struct {
+    const char *words[4], *label;
+} labels[] = {
+    {{"true"}, "true"},
+    {{"/bin/true", "secret"}, "true"},
+    {{"/bin/sh", "/etc/passwd", "secret"}, "sh passwd"},
+    {{"/bin/sh", "-c", "/bin/cat secret"}, "cat"},
+    {{"/bin/sh", "-c", "exit 3"}, "exit"},
+    {{"/bin/sh", "-c", "sh /etc/passwd secret"}, "sh passwd"},
+    {{"/bin/sh", "-c", "true; secret"}, "true"},
+    {{"/bin/sh", "-c", "TOKEN=secret cat"}, "sh"},
+};
+
+static void it_is_called_by_its_program(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        struct buf words = {0};
+        for (const char *const *word = labels[i].words; *word != NULL; word++)
+            buf_append(&words, *word, strlen(*word) + 1);
+        assert_int_equal(exec_load(buf_view(&words), "/usr", TIMEOUT_MS, &jail, &handler, NULL), 0);
+        assert_string_equal(handler.version, labels[i].label);
+        assert_string_equal(handler.name, labels[i].label);
+        handler.process_fini(&host, NULL);
+        buf_free(&words);
+    }
+}
+
 static const struct {
     const char *words[4], *error; /* error NULL: it is there */
 } checks[] = {
@@ -230,6 +272,8 @@ int main(void)
         cmocka_unit_test(it_knows_its_task_its_configuration_and_its_directory),
         cmocka_unit_test(a_large_value_is_read_while_the_command_talks),
         cmocka_unit_test(a_cancelled_command_is_told_to_end_and_the_next_one_runs),
+        cmocka_unit_test(one_that_does_not_listen_is_killed),
+        cmocka_unit_test(it_is_called_by_its_program),
         cmocka_unit_test(what_is_missing_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -653,7 +653,7 @@ static void a_handler_that_closes_its_pipe_is_killed_and_charged(void **state)
 static void a_handler_sees_its_deadline_before_it_is_killed(void **state)
 {
     (void)state;
-    handlers[0].timeout_ms = 1000;
+    handlers[0].timeout_ms = 3000; /* and a tenth more before it is killed */
     struct message *m = add("patient");
     start();
     UNTIL(m->over);
@@ -709,6 +709,38 @@ static void a_task_whose_lease_is_lost_is_cancelled(void **state)
     runs->extend_code = E_LEASE_LOST;
     UNTIL(runs->over); /* it comes back as it is told */
     assert_int_equal(runs->nacked, 1);
+}
+
+static void a_program_whose_lease_is_lost_is_told_to_end_and_then_killed(void **state)
+{
+    (void)state;
+    char line[512];
+    struct buf words = {0};
+    snprintf(line, sizeof line,
+             "read -r what; trap \": >%s; [ $what = stays ] || exit 1\" TERM; : >%s; while :; do sleep 0.05; done", needed,
+             needed);
+    buf_putf(&words, "/bin/sh%c-c%c%s%c", 0, 0, line, 0);
+    handlers[0].file = NULL;
+    handlers[0].exec = (char *)words.data;
+    handlers[0].exec_size = words.size;
+    handlers[0].dir = gate.dir;
+    handlers[0].lease_ms = 300;
+    start();
+    for (int i = 0; i < 2; i++) {
+        struct message *m = add(i == 0 ? "goes\n" : "stays\n");
+        UNTIL(access(needed, F_OK) == 0); /* it runs, and listens */
+        unlink(needed);
+        assert_false(m->over);
+        m->extend_code = E_LEASE_LOST;
+        UNTIL(m->over);
+        assert_int_equal(strncmp(m->error, "cancelled", 9), 0);
+        assert_int_equal(unlink(needed), 0); /* it was told */
+    }
+    assert_int_equal(run_counts(run, 0)->crashed, 0); /* only the program ended */
+    drain();
+    run_free(run);
+    run = NULL;
+    buf_free(&words);
 }
 
 /* ---- the breaker ---- */
@@ -1030,6 +1062,9 @@ static void what_is_wrong_with_a_new_version_leaves_the_old_one_in_force(void **
 static void a_process_that_starts_later_is_of_the_version_in_force(void **state)
 {
     (void)state;
+    char nobody[] = "nobody"; /* who may not look into the directory, either */
+    handlers[0].jail.user = geteuid() == 0 ? nobody : NULL;
+    handlers[0].jail.profile = JAIL_DEFAULT;
     start_installed();
     install("newer"); /* nobody said that it is to be tried */
     add("segv");
@@ -1321,6 +1356,7 @@ int main(void)
         RUN(a_handler_may_ask_for_more_time),
         RUN(leases_are_extended_while_a_child_works),
         RUN(a_task_whose_lease_is_lost_is_cancelled),
+        RUN(a_program_whose_lease_is_lost_is_told_to_end_and_then_killed),
         RUN(an_outage_burns_a_bounded_number_of_deliveries_and_then_all_is_done),
         RUN(when_the_breaker_opens_what_runs_goes_on),
         RUN(what_runs_when_a_breaker_opens_goes_on_and_what_waits_is_given_back),
