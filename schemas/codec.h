@@ -156,7 +156,7 @@ enum held_state { HELD_ANY = 0, HELD_RETRYING = 1, HELD_PARKED = 2 };
 enum seek_to { SEEK_TO_START = 1, SEEK_TO_END, SEEK_TO_OFFSETS, SEEK_TO_GROUP };
 enum member_state { MEMBER_ACTIVE = 1, MEMBER_AWAY, MEMBER_FENCED };
 enum worker_state { WORKER_LIVE = 1, WORKER_GONE };
-enum worker_handler_state { WORKER_RUNNING = 1, WORKER_PAUSED, WORKER_RESTING, WORKER_STOPPING };
+enum worker_handler_state { WORKER_RUNNING = 1, WORKER_PAUSED, WORKER_RESTING, WORKER_STOPPING, WORKER_STARTING };
 enum worker_act { WORKER_SCALE = 1, WORKER_PAUSE, WORKER_RESUME };
 enum { PLACE_REVOKED = 1 }; /* of an assigned partition: give it up */
 enum gap_why { GAP_RETENTION = 1, GAP_HARD_CAP, GAP_PURGED, GAP_DAMAGED };

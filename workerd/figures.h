@@ -38,11 +38,11 @@ struct figures_handler {
     uint64_t versions_dropped;                /* ever */
     struct run_counts counts;
     uint64_t restarts; /* processes that ended without being told to */
-    uint32_t up, busy, wanted;
+    uint32_t up, busy, wanted, had; /* had: what was wanted before it last changed */
     uint64_t held; /* tasks without an outcome */
     uint32_t least, most;     /* processes */
     bool paused;              /* people said so */
-    const char *why;          /* as many are wanted; static */
+    const char *why, *moved;  /* as many are wanted; it last changed; static */
     char error[ERR_TEXT_MAX]; /* of the last failure; "" before */
     struct command_taken taken;
     enum breaker_state breaker;

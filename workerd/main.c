@@ -170,10 +170,14 @@ static int serve(const char *path, const struct config *c)
     if (state == RUN_FAILED)
         log_error("%s", run_error(r));
     bool clean = state == RUN_DONE && run_clean(r);
+    bool leaves = clean || (state == RUN_FAILED && run_cannot_start(r));
     run_free(r);
     watch_stop(watch);
-    if (clean) {
+    if (leaves) {
+        client_source(client)->stop(client_source(client));
         registry_stop(registry);
+    }
+    if (clean) {
         client_free(client);
         inbox_free(&inbox);
     } else {

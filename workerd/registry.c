@@ -110,6 +110,7 @@ static int state_of(const struct figures *f, const struct figures_handler *h)
     return f->state >= RUN_DRAINING       ? SLUICE_WORKER_STOPPING
            : h->paused                    ? SLUICE_WORKER_PAUSED
            : h->breaker != BREAKER_CLOSED ? SLUICE_WORKER_RESTING
+           : h->version[0] == '\0'        ? SLUICE_WORKER_STARTING
                                           : SLUICE_WORKER_RUNNING;
 }
 

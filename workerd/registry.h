@@ -27,7 +27,8 @@ struct registry *registry_start(const struct config *config, struct client *clie
 /* Copies the figures. The loop's thread. */
 void registry_publish(struct registry *r, const struct figures *f);
 
-/* Tells the broker, if it can be reached, that we leave, and ends the thread: it takes 3 s at most. After the loop has ended, before client_free.
+/* Tells the broker, if it was reached, that we leave, and ends the thread: it takes 3 s at most. After the loop has ended and the source was
+   stopped, before client_free.
    NULL is fine. */
 void registry_stop(struct registry *r);
 

@@ -519,6 +519,8 @@ static void on_started(struct child *c, int code, const char *text)
 {
     struct handler *h = c->user;
     struct run *r = h->run;
+    if (code != 0)
+        snprintf(h->error, sizeof h->error, "%s", text);
     pool_started(&h->pool, c, code, text, r->now_ms);
     if (code != E_CONFIG || r->state != RUN_STARTING || c->old)
         return;
@@ -944,7 +946,6 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
     f->least = h->pool.min;
     f->most = h->pool.max;
     f->paused = h->pool.paused;
-    f->why = scale_why_text(h->pool.last.why);
     f->taken = h->taken;
     memcpy(f->error, h->error, sizeof f->error);
     f->breaker = h->breaker.state;
@@ -961,6 +962,9 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
         memcpy(f->versions, f->version, sizeof f->version);
     f->versions_dropped = processes.dropped;
     f->wanted = processes.wanted;
+    f->had = processes.had;
+    f->moved = scale_why_text(processes.moved);
+    f->why = scale_why_text(processes.why);
     f->up = processes.up;
     f->busy = processes.busy;
 }
@@ -1171,6 +1175,11 @@ enum run_state run_state(const struct run *r)
 const char *run_error(const struct run *r)
 {
     return r->error.text;
+}
+
+bool run_cannot_start(const struct run *r)
+{
+    return r->error.code == E_CONFIG;
 }
 
 bool run_clean(const struct run *r)

@@ -79,6 +79,7 @@ void run_reload(struct run *r);
 
 enum run_state run_state(const struct run *r);
 const char *run_error(const struct run *r); /* in FAILED */
+bool run_cannot_start(const struct run *r); /* in FAILED: a handler's file is at fault, and nobody is in a hurry */
 
 /* In DONE: every outcome and every ask was answered. If not, the broker did not answer in time or was never
    reached. */

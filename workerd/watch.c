@@ -68,6 +68,7 @@ typedef double number_fn(const struct figures_handler *h);
 NUMBER(processes_of, h->up)
 NUMBER(busy_of, h->busy)
 NUMBER(wanted_of, h->wanted)
+NUMBER(had_of, h->had)
 NUMBER(restarts_of, h->restarts)
 NUMBER(held_of, h->held)
 NUMBER(opened_of, h->breaker_opened)
@@ -85,6 +86,7 @@ static const struct family {
     {"sluice_worker_processes", "processes that are up", METRIC_GAUGE, processes_of},
     {"sluice_worker_busy_processes", "processes that have a task", METRIC_GAUGE, busy_of},
     {"sluice_worker_wanted_processes", "processes that there should be", METRIC_GAUGE, wanted_of},
+    {"sluice_worker_had_processes", "processes that there should be before that last changed", METRIC_GAUGE, had_of},
     {"sluice_worker_restarts_total", "processes that ended without being told to", METRIC_COUNTER,
      restarts_of},
     {"sluice_worker_held_tasks", "tasks that are leased and have no outcome", METRIC_GAUGE, held_of},
@@ -104,6 +106,7 @@ static const struct outcome_name {
 #name, offsetof(struct run_counts, name) \
     }
     OUTCOME(done), OUTCOME(retried), OUTCOME(parked), OUTCOME(crashed), OUTCOME(given_back), OUTCOME(lost),
+    OUTCOME(conflicts),
 #undef OUTCOME
 };
 
@@ -158,6 +161,18 @@ static void put_info(const struct figures *f, struct buf *out)
     }
 }
 
+static void put_reasons(const struct figures *f, struct buf *out)
+{
+    static const char name[] = "sluice_worker_scale_info";
+    metric_family(out, name, METRIC_GAUGE, "1; why so many processes are wanted, and why that last changed, are its labels");
+    for (size_t i = 0; i < f->handlers_n; i++) {
+        const struct figures_handler *h = &f->handlers[i];
+        const struct metric_label labels[] = {label("handler", h->name), label("why", h->why),
+                                              label("moved", h->moved)};
+        metric_sample(out, name, labels, ARRAY_LEN(labels), 1);
+    }
+}
+
 /* A histogram of Prometheus: each bucket holds what those below it hold. */
 static void put_times(const struct figures *f, struct buf *out)
 {
@@ -198,6 +213,7 @@ static void get_metrics(struct web_request *r)
             metric_sample(&out, families[n].name, &of, 1, families[n].of(&f.handlers[i]));
         }
     }
+    put_reasons(&f, &out);
     put_breakers(&f, &out);
     put_times(&f, &out);
     web_reply(r, STATUS_OK, "text/plain; version=0.0.4; charset=utf-8", out.data, out.size);
@@ -216,9 +232,10 @@ static void get_scale(struct web_request *r)
         const struct figures_handler *h = &f.handlers[i];
         wanted += h->wanted;
         json_object_set_new(handlers, h->name,
-                            json_pack("{s:s, s:s, s:I, s:I, s:I}", "topic", h->topic, "group", h->group,
+                            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "topic", h->topic, "group", h->group,
                                       "wanted", (json_int_t)h->wanted, "up", (json_int_t)h->up, "busy",
-                                      (json_int_t)h->busy));
+                                      (json_int_t)h->busy, "had", (json_int_t)h->had, "why", h->why, "moved",
+                                      h->moved));
     }
     json_t *whole = json_pack("{s:I, s:o}", "wanted", wanted, "handlers", handlers);
     char *text = json_dumps(whole, JSON_COMPACT);

@@ -24,8 +24,8 @@ static int check_handler(const struct wire_worker_handler *h, struct err *e)
         code = check_at_most("worker_report.handlers.error", h->error.size, "of bytes", WIRE_WORKER_TEXT_MAX, e);
     if (code == E_OK)
         code = check_at_most("worker_report.handlers.taken_text", h->taken_text.size, "of bytes", WIRE_WORKER_TEXT_MAX, e);
-    if (code == E_OK && (h->state < WORKER_RUNNING || h->state > WORKER_STOPPING))
-        return err_set(e, E_INVALID_ARGUMENT, "worker_report.handlers.state is %u: 1 running, 2 paused, 3 resting, 4 stopping", h->state);
+    if (code == E_OK && (h->state < WORKER_RUNNING || h->state > WORKER_STARTING))
+        return err_set(e, E_INVALID_ARGUMENT, "worker_report.handlers.state is %u: 1 running, 2 paused, 3 resting, 4 stopping, 5 starting", h->state);
     return code;
 }
 

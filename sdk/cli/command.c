@@ -301,9 +301,9 @@ static const struct option worker_options[] = {ON, END};
 static const char worker_ls_details[] =
     "What each worker daemon says of its handlers, once a second. PROCS is how many processes are up,\n"
     "of how many there may be; RATE is messages done a second, ERRORS failures since the daemon\n"
-    "started. STATE is running; paused, by people; resting, because all it did failed; stopping; or\n"
-    "gone, a daemon that is not heard of any more. \"asked\" beside it: what people asked of it is on\n"
-    "its way.";
+    "started. STATE is starting, until a process was up; running; paused, by people; resting, because\n"
+    "all it did failed; stopping; or gone, a daemon that is not heard of any more. \"asked\" beside it:\n"
+    "what people asked of it is on its way.";
 static const char worker_scale_details[] =
     "Sets between how many processes each daemon runs for a handler, named or as TOPIC/GROUP, until\n"
     "the daemon ends. Waits until each daemon says that it took it, for as long as --timeout, and says\n"

@@ -14,10 +14,11 @@
 static const char *state_name(const struct sluice_worker *w, const struct sluice_worker_handler *h)
 {
     static const char *const names[] = {
-        [SLUICE_WORKER_RUNNING] = "running", [SLUICE_WORKER_PAUSED] = "paused", [SLUICE_WORKER_RESTING] = "resting", [SLUICE_WORKER_STOPPING] = "stopping"};
+        [SLUICE_WORKER_RUNNING] = "running", [SLUICE_WORKER_PAUSED] = "paused", [SLUICE_WORKER_RESTING] = "resting", [SLUICE_WORKER_STOPPING] = "stopping",
+        [SLUICE_WORKER_STARTING] = "starting"};
     if (w->gone)
         return "gone";
-    return h->state >= SLUICE_WORKER_RUNNING && h->state <= SLUICE_WORKER_STOPPING ? names[h->state] : "unknown";
+    return h->state >= SLUICE_WORKER_RUNNING && h->state <= SLUICE_WORKER_STARTING ? names[h->state] : "unknown";
 }
 
 static const char *or_null(const char *text)

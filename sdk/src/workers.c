@@ -3,7 +3,7 @@
 #include "sdk/listing.h"
 
 /* What the header names is what the wire means. */
-_Static_assert((int)SLUICE_WORKER_STOPPING == (int)WORKER_STOPPING && (int)SLUICE_WORKER_RUNNING == (int)WORKER_RUNNING &&
+_Static_assert((int)SLUICE_WORKER_STARTING == (int)WORKER_STARTING && (int)SLUICE_WORKER_RUNNING == (int)WORKER_RUNNING &&
                    (int)SLUICE_WORKER_SCALE == (int)WORKER_SCALE && (int)SLUICE_WORKER_RESUME == (int)WORKER_RESUME,
                "states and acts");
 

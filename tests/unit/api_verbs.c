@@ -503,7 +503,7 @@ static void what_worker_daemons_say_is_checked_and_bounded(void **state)
         assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
     }
     h = good;
-    h.state = WORKER_STOPPING + 1;
+    h.state = WORKER_STARTING + 1;
     assert_int_equal(report(&f, &w), E_INVALID_ARGUMENT);
     end(&f);
 }

@@ -26,8 +26,10 @@ static void publish(void)
 static int set_up(void **state)
 {
     (void)state;
-    handlers[0] = (struct figures_handler){.name = "email", .topic = "orders", .group = "mail", .wanted = 2};
-    handlers[1] = (struct figures_handler){.name = "bill", .topic = "orders", .group = "bill", .wanted = 1};
+    handlers[0] = (struct figures_handler){
+        .name = "email", .topic = "orders", .group = "mail", .wanted = 2, .why = "steady", .moved = "first"};
+    handlers[1] = (struct figures_handler){
+        .name = "bill", .topic = "orders", .group = "bill", .wanted = 1, .why = "first", .moved = "first"};
     figures = (struct figures){.state = RUN_STARTING, .handlers_n = 2, .handlers = handlers};
     return watch_start(&watch, "127.0.0.1:0", NULL);
 }
@@ -111,11 +113,14 @@ static void metrics_are_those_that_were_published_last(void **state)
 {
     (void)state;
     handlers[0].counts =
-        (struct run_counts){.done = 1, .retried = 2, .parked = 3, .crashed = 4, .given_back = 5, .lost = 6, .halved = 13};
+        (struct run_counts){.done = 1, .retried = 2, .parked = 3, .crashed = 4, .given_back = 5, .lost = 6, .halved = 13,
+                            .conflicts = 15};
     handlers[0].restarts = 7;
     handlers[0].up = 8;
     handlers[0].busy = 9;
     handlers[0].wanted = 10;
+    handlers[0].had = 14;
+    handlers[0].moved = "lag";
     handlers[0].held = 11;
     handlers[0].breaker = BREAKER_OPEN;
     handlers[0].breaker_opened = 12;
@@ -146,11 +151,14 @@ static void metrics_are_those_that_were_published_last(void **state)
         "sluice_worker_tasks_total{handler=\"email\",outcome=\"crashed\"} 4\n",
         "sluice_worker_tasks_total{handler=\"email\",outcome=\"given_back\"} 5\n",
         "sluice_worker_tasks_total{handler=\"email\",outcome=\"lost\"} 6\n",
+        "sluice_worker_tasks_total{handler=\"email\",outcome=\"conflicts\"} 15\n",
         "sluice_worker_tasks_total{handler=\"bill\",outcome=\"done\"} 0\n",
         "sluice_worker_restarts_total{handler=\"email\"} 7\n",
         "sluice_worker_processes{handler=\"email\"} 8\n",
         "sluice_worker_busy_processes{handler=\"email\"} 9\n",
         "sluice_worker_wanted_processes{handler=\"email\"} 10\n",
+        "sluice_worker_had_processes{handler=\"email\"} 14\n",
+        "sluice_worker_scale_info{handler=\"email\",why=\"steady\",moved=\"lag\"} 1\n",
         "sluice_worker_held_tasks{handler=\"email\"} 11\n",
         "sluice_worker_breaker_opened_total{handler=\"email\"} 12\n",
         "sluice_worker_halved_batches_total{handler=\"email\"} 13\n",
@@ -183,8 +191,8 @@ static void scalers_of_pods_read_what_is_wanted(void **state)
     publish();
     assert_get("/scale.json", 200,
                "{\"wanted\":3,\"handlers\":{"
-               "\"email\":{\"topic\":\"orders\",\"group\":\"mail\",\"wanted\":2,\"up\":1,\"busy\":1},"
-               "\"bill\":{\"topic\":\"orders\",\"group\":\"bill\",\"wanted\":1,\"up\":0,\"busy\":0}}}");
+               "\"email\":{\"topic\":\"orders\",\"group\":\"mail\",\"wanted\":2,\"up\":1,\"busy\":1,\"had\":0,\"why\":\"steady\",\"moved\":\"first\"},"
+               "\"bill\":{\"topic\":\"orders\",\"group\":\"bill\",\"wanted\":1,\"up\":0,\"busy\":0,\"had\":0,\"why\":\"first\",\"moved\":\"first\"}}}");
 }
 
 static void an_address_that_cannot_be_had_is_named(void **state)

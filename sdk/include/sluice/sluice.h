@@ -920,7 +920,8 @@ enum sluice_worker_handler_state {
     SLUICE_WORKER_RUNNING = 1,
     SLUICE_WORKER_PAUSED,         /* people said so */
     SLUICE_WORKER_RESTING,        /* by itself: all that it did failed; `error` says how */
-    SLUICE_WORKER_STOPPING
+    SLUICE_WORKER_STOPPING,
+    SLUICE_WORKER_STARTING        /* none of its processes was up yet; `error` says why, if one tried */
 };
 struct sluice_worker_handler {
     size_t size;
