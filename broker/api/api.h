@@ -75,6 +75,8 @@ struct lag_walk {
     struct api *api;
     void (*page)(struct lag_walk *w);
     struct buf after; /* "topic/group" of the last row */
+    bool changes;     /* the maker's, before the first page: only groups that changed since the walk of changes before */
+    uint64_t changed, changed_end; /* up to where that is known; where this walk ends, 0 when it begins */
 };
 void api_lag_begin(struct api *a, struct lag_walk *w, void (*page)(struct lag_walk *w));
 void api_lag_next(struct lag_walk *w);

@@ -4,6 +4,10 @@
 static void page_done(struct op *op)
 {
     struct lag_walk *w = container_of(op, struct lag_walk, op);
+    if (w->changes) {
+        w->changed = op->changed;
+        w->changed_end = op->changed_end;
+    }
     w->page(w);
 }
 
@@ -33,7 +37,10 @@ static void step(struct lag_walk *w)
     api_op_end(&w->op);
     w->op = (struct op){.done = page_done, .bytes = sizeof w->op, .request = {.verb = VERB_GROUP_LAG}};
     api_op_begin(&w->op);
-    if (w->after.size > 0)
+    w->op.changes = w->changes;
+    w->op.changed = w->changed;
+    w->op.changed_end = w->changed_end;
+    if (w->after.size > 0 && !w->changes)
         w->op.request.list.after = buf_view(&w->after);
 }
 
@@ -47,5 +54,5 @@ void api_lag_end(struct lag_walk *w)
 {
     api_op_end(&w->op);
     buf_free(&w->after);
-    *w = (struct lag_walk){.api = w->api, .page = w->page};
+    *w = (struct lag_walk){.api = w->api, .page = w->page, .changed = w->changed};
 }

@@ -292,13 +292,19 @@ void engine_turn_end(struct engine *en)
     assert(en->in_turn);
     queue_stirred(en);
     sched_turn_end(en);
-    for (struct list_node *n; (n = list_pop_front(&en->dirty_partitions)) != NULL;)
-        log_write(en, container_of(n, struct partition, dirty));
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_partitions)) != NULL;) {
+        struct partition *p = container_of(n, struct partition, dirty);
+        log_write(en, p);
+        lag_changed_topic(en, p->topic);
+    }
     away_turn_end(en);
     for (struct list_node *n; (n = list_pop_front(&en->dirty_leases)) != NULL;)
         lease_write(en, container_of(n, struct lease, dirty));
-    for (struct list_node *n; (n = list_pop_front(&en->dirty_parts)) != NULL;)
-        done_write(en, container_of(n, struct group_part, dirty));
+    for (struct list_node *n; (n = list_pop_front(&en->dirty_parts)) != NULL;) {
+        struct group_part *p = container_of(n, struct group_part, dirty);
+        done_write(en, p);
+        lag_changed(en, p->group);
+    }
     for (struct list_node *n; (n = list_pop_front(&en->dirty_lanes)) != NULL;)
         lane_write(en, container_of(n, struct lane, dirty));
     dedup_write(en);
@@ -437,6 +443,7 @@ int engine_open(struct engine **out, struct store *store, const struct engine_li
     list_init(&en->fx.done);
     list_init(&en->dirty_partitions);
     list_init(&en->dirty_parts);
+    list_init(&en->lag_changed);
     list_init(&en->dirty_keys);
     list_init(&en->leaving);
     list_init(&en->dirty_leases);

@@ -119,6 +119,7 @@ void group_free(struct engine *en, struct group *g)
     timer_clear(en, &g->later);
     timer_clear(en, &g->sweep);
     list_remove(&g->stirred);
+    list_remove(&g->changed);
     timer_clear(en, &g->idle);
     if (g->stream != NULL)
         members_free(en, g->stream);
@@ -372,6 +373,7 @@ void group_control(struct engine *en, struct op *op, struct session *s)
     case GROUP_PAUSE:
     case GROUP_RESUME:
         g->paused = c->act == GROUP_PAUSE;
+        lag_changed(en, g);
         group_write(en, g);
         group_stir(en, g);
         break;

@@ -72,6 +72,8 @@ struct group {
     uint32_t filling;           /* replays that fill it from its beginning: nothing new is read before they end */
     bool hinted;                /* receivers were told, or none was ever empty-handed */
     struct rate acks;
+    struct list_node changed;   /* in engine.lag_changed */
+    uint64_t change;            /* its number there; 0: its lag is as it was at the start */
     struct list_node stirred;   /* in engine.stirred: look for work to hand out and to read ahead */
 };
 
@@ -144,6 +146,9 @@ void lost_describe(struct engine *en, struct op *op, const struct group *g, stru
 void rate_count(struct rate *r, uint64_t mono_ms, uint32_t n);
 uint64_t rate_milli(const struct rate *r, uint64_t mono_ms); /* per 1,000 s, over the last minute */
 void lag_list(struct engine *en, struct op *op);
+/* What a row of it says is not what it was, but for what goes by time alone. Of a topic: of all its groups. */
+void lag_changed(struct engine *en, struct group *g);
+void lag_changed_topic(struct engine *en, const struct topic *t);
 void group_backlog(const struct engine *en, const struct group *g, struct group_backlog *out);
 void times_mark(struct partition *p, uint64_t offset, uint64_t time_ms); /* at an append */
 void lag_scanned(struct group_part *p, uint64_t bytes); /* the log's bytes before its cursor; UINT64_MAX: not known */

@@ -126,6 +126,7 @@ static void retry_due(struct engine *en, struct timer *t)
 {
     struct entry *e = container_of(t, struct entry, timer);
     e->part->group->retrying--;
+    lag_changed(en, e->part->group);
     if (list_linked(&e->of_key)) {
         e->state = ENTRY_WAITING;
         e->part->group->waiting++;
@@ -138,6 +139,7 @@ void entry_retry_arm(struct engine *en, struct entry *e, uint64_t delay_ms)
 {
     e->state = ENTRY_RETRYING;
     e->part->group->retrying++;
+    lag_changed(en, e->part->group);
     if (PLANTED(retry_early))
         delay_ms /= 2;
     timer_set(en, &e->timer, en->now.mono_ms + delay_ms, retry_due);

@@ -16,6 +16,8 @@ void rate_count(struct rate *r, uint64_t mono_ms, uint32_t n)
 uint64_t rate_milli(const struct rate *r, uint64_t mono_ms)
 {
     uint64_t now = mono_ms / 1000, sum = 0;
+    if (now - r->second >= RATE_SECONDS) /* most groups of many rest */
+        return 0;
     for (uint64_t back = 0; back < RATE_SECONDS && back <= now; back++) {
         uint64_t second = now - back;
         if (second <= r->second && r->second - second < RATE_SECONDS)
@@ -271,11 +273,71 @@ static bool asked(struct engine *en, struct op *op, struct group **page, size_t 
     return any;
 }
 
+/* ---------------------------------------------------------------- who changed
+ *
+ *      group (3)  group (7)  group (8) | group (11)  group (12)        by their numbers, which rise; those before | somebody was told of
+ *
+ * Who asks for changes says up to which number it knows all and is told of those behind, so it costs what changed and not what there is; several may
+ * ask. A group that changes goes to the end, unless nobody was told of it since it went there last: so a message costs a comparison. One whose
+ * rate falls by itself changes whenever it is told, until that is 0.
+ */
+void lag_changed(struct engine *en, struct group *g)
+{
+    if (g->change > en->lag_told)
+        return;
+    list_remove(&g->changed);
+    list_push_back(&en->lag_changed, &g->changed);
+    g->change = ++en->lag_changes;
+}
+
+void lag_changed_topic(struct engine *en, const struct topic *t)
+{
+    for (size_t i = 0; i < t->groups_n; i++)
+        lag_changed(en, t->groups[i]);
+}
+
+static struct group *before(const struct engine *en, const struct list_node *n)
+{
+    return n->prev != &en->lag_changed.head ? container_of(n->prev, struct group, changed) : NULL;
+}
+
+static struct group **changes_page(struct engine *en, struct op *op, size_t *n, bool *more)
+{
+    uint32_t limit = op->request.list.limit;
+    size_t most = limit == 0 || limit > en->limits->page_max ? en->limits->page_max : limit;
+    struct group **page = op_take(en, op, most < en->groups_n ? most : en->groups_n, sizeof(struct group *));
+    const struct list_node *at = &en->lag_changed.head;
+    if (op->changed_end == 0)
+        op->changed_end = en->lag_changes;
+    for (const struct group *g; (g = before(en, at)) != NULL && g->change > op->changed;)
+        at = &g->changed;
+    for (*n = 0; at != &en->lag_changed.head && *n < most; at = at->next) {
+        struct group *g = container_of(at, struct group, changed);
+        if (g->change > op->changed_end)
+            break;
+        page[(*n)++] = g;
+    }
+    *more = at != &en->lag_changed.head && container_of(at, struct group, changed)->change <= op->changed_end;
+    return page;
+}
+
+/* The rows of these groups leave. */
+static void told(struct engine *en, struct op *op, struct group **page, const struct wire_lag *rows, size_t n, bool more)
+{
+    op->changed = more ? page[n - 1]->change : op->changed_end;
+    if (op->changed > en->lag_told)
+        en->lag_told = op->changed;
+    for (size_t i = 0; i < n; i++) {
+        if (rows[i].ack_rate_milli > 0)
+            lag_changed(en, page[i]);
+    }
+}
+
 void lag_list(struct engine *en, struct op *op)
 {
     size_t n;
     bool more;
-    struct group **page = groups_page(en, op, &n, &more);
+    struct group **page = op->changes ? changes_page(en, op, &n, &more) : groups_page(en, op, &n, &more);
     if (page == NULL || (op->asks == NULL && asked(en, op, page, n)))
         return;
     for (uint32_t i = 0; i < op->asks_n; i++)
@@ -283,6 +345,8 @@ void lag_list(struct engine *en, struct op *op)
     struct wire_lag *rows = op_take(en, op, n, sizeof *rows);
     for (size_t i = 0; i < n; i++)
         lag_of(en, op, page[i], &rows[i]);
+    if (op->changes)
+        told(en, op, page, rows, n, more);
     op->reply.body = BODY_LAG;
     op->reply.lag = (struct wire_lag_reply){.rows = rows, .rows_n = (uint32_t)n, .more = more};
     answer_now(en, op);

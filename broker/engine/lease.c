@@ -38,6 +38,7 @@ void lease_take(struct engine *en, struct lease *l, struct entry *e, uint64_t ex
     list_push_back(&l->entries, &e->link);
     l->entries_n++;
     l->group->leased++;
+    lag_changed(en, l->group);
     quota_leased(l->session);
     mark_dirty(&en->dirty_leases, &l->dirty);
 }
@@ -51,6 +52,7 @@ void lease_leave(struct engine *en, struct entry *e)
     e->lease = NULL;
     l->entries_n--;
     l->group->leased--;
+    lag_changed(en, l->group);
     if (l->session != NULL)
         quota_settled(en, l->session);
     mark_dirty(&en->dirty_leases, &l->dirty);

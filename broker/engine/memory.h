@@ -76,6 +76,8 @@ struct engine {
     struct list tasks;          /* by id; those that run and the last that ended */
     uint32_t tasks_n, tasks_running, tasks_stepped; /* stepped: in turn tasks_turn */
     uint64_t tasks_turn;
+    struct list lag_changed;    /* groups, the one that changed last comes last (lag.c) */
+    uint64_t lag_changes, lag_told; /* the last number given there; the last that somebody was told of */
     struct pending for_written, for_durable;
     struct dedup dedup;
     uint64_t ready, loading;    /* messages: in all groups */

@@ -79,6 +79,10 @@ struct op {
     uint32_t fetch_bytes;        /* READ_FETCH: bound over all parts */
     struct op_ask *asks;         /* READ_INDEX: in `arena`. Not NULL when the engine gets the operation: it is back with them */
     uint32_t asks_n;
+    /* group_lag by the broker itself, between its maker and the engine: only groups whose lag changed, in the order in which it did */
+    bool changes;
+    uint64_t changed;            /* those behind this one; the engine sets it to the last of the page */
+    uint64_t changed_end;        /* and up to this one; 0: as of now, which the engine sets */
     struct buf payload;          /* what was read; the reply's data points into it. The maker frees it */
 };
 

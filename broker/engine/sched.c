@@ -35,6 +35,7 @@ static void count(struct engine *en, struct topic *t, int64_t batches, int64_t m
     t->waiting.batches += (uint64_t)batches;
     t->waiting.messages += (uint64_t)messages;
     en->sched.batches += (uint64_t)batches;
+    lag_changed_topic(en, t);
     en->sched.messages += (uint64_t)messages;
     if (t->waiting.batches == 0) {
         row_remove(en, FAM_SCHED, &k);

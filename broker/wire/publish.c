@@ -18,7 +18,8 @@ enum {
     SUB_PROTOCOL = 0x21,
     QUEUE_MAX = 16,            /* publications that wait for one subscriber */
     HINTS_BYTES_MAX = 4 << 20, /* waiting for the thread */
-    ALL_ROWS_EVERY = 60        /* rounds */
+    ROWS_MAX = 1000,           /* of one publication, which is then well below what a subscriber hears */
+    ALL_ROWS_MS = 60000
 };
 
 /* What comes to the thread: a hint, or the page of lag that it asked for. */
@@ -46,7 +47,7 @@ struct publisher {
     struct lag_walk walk;
     struct note page;
     bool walking;
-    unsigned round;
+    uint64_t all_rows_ms; /* when all are to be published again */
     struct map published; /* group -> hash of its last row */
 };
 
@@ -83,16 +84,20 @@ static uint64_t row_hash(const struct wire_lag *row)
 static void publish_rows(struct publisher *p, const struct wire_lag_reply *lag)
 {
     struct wire_lag *changed = mem_array(lag->rows_n, sizeof *changed);
-    struct wire_reply reply = {.body = BODY_LAG, .lag = {.rows = changed, .more = lag->more}};
+    uint32_t changed_n = 0;
     for (uint32_t i = 0; i < lag->rows_n; i++) {
         void *hash = (void *)(uintptr_t)row_hash(&lag->rows[i]);
         if (map_put(&p->published, lag->rows[i].group_id, hash) != hash)
-            changed[reply.lag.rows_n++] = lag->rows[i];
+            changed[changed_n++] = lag->rows[i];
     }
-    if (reply.lag.rows_n > 0) {
+    for (uint32_t at = 0; at < changed_n; at += ROWS_MAX) {
+        uint32_t n = changed_n - at < ROWS_MAX ? changed_n - at : ROWS_MAX;
+        struct wire_reply reply = {.body = BODY_LAG,
+                                   .lag = {.rows = changed + at, .rows_n = n, .more = lag->more || at + n < changed_n}};
         send_all(p, frame_publish(&reply, PUB_LAG, VIEW_LIT("lag")));
-        COUNT_BY(p->counters, lag_rows, reply.lag.rows_n);
     }
+    if (changed_n > 0)
+        COUNT_BY(p->counters, lag_rows, changed_n);
     mem_free(changed);
 }
 
@@ -108,8 +113,12 @@ static void round_begin(struct publisher *p)
 {
     if (p->walking || atomic_load(&p->subscribers) == 0 || atomic_load(&p->stop))
         return;
-    if (atomic_exchange(&p->newcomer, false) || p->round++ % ALL_ROWS_EVERY == 0)
+    uint64_t now_ms = clock_mono_ms();
+    p->walk.changes = !atomic_exchange(&p->newcomer, false) && now_ms < p->all_rows_ms;
+    if (!p->walk.changes) {
+        p->all_rows_ms = now_ms + ALL_ROWS_MS;
         map_free(&p->published);
+    }
     p->walking = true;
     api_lag_next(&p->walk);
 }

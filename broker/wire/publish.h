@@ -1,8 +1,8 @@
 /* The publisher: hints and lag, on PUB, for whoever listens. A subscriber that misses all of it loses time, never a message.
  *
- * One thread, so that the loop does not wait for subscribers. A subscriber that does not read loses what comes while 16 wait for it. The lag is asked for page by page from the engine, only
- * while there are subscribers, and only rows that changed since they were last published go out; when a subscriber came, and once
- * a minute, all do.
+ * One thread, so that the loop does not wait for subscribers. A subscriber that does not read loses what comes while 16 wait for it. The lag is
+ * asked for page by page from the engine, only while there are subscribers, of groups that changed since, and only rows that say something else
+ * than when they were last published go out; when a subscriber came, and once a minute, all do. So a group that rests costs nothing.
  */
 #ifndef WIRE_PUBLISH_H
 #define WIRE_PUBLISH_H

@@ -283,8 +283,63 @@ void model_recount(struct world *w)
     w->totals->recounts++;
 }
 
+/* ---- who hears of changes alone knows what who asks for all does */
+
+static void *lag_hash(const struct wire_lag *l)
+{
+    const uint64_t facts[] = {l->lag_messages, l->in_flight, l->delayed, l->parked, l->ack_rate_milli, l->scale_value, l->lost};
+    return (void *)(uintptr_t)(key_hash(view_of(facts, sizeof facts)) | 1);
+}
+
+/* Takes what changed since the last time; `told` (may be NULL) gets the groups. */
+static void take_changes(struct world *w, struct map *told)
+{
+    uint64_t end = 0;
+    for (bool more = true; more && !w->failed;) {
+        const struct wire_request request = {.verb = VERB_GROUP_LAG, .list.limit = 1 + (uint32_t)rng_below(&w->rng, 5)};
+        struct op *op = world_ask_changes(w, &request, true, w->lags_changed, end);
+        if (op == NULL)
+            return;
+        for (uint32_t i = 0; i < op->reply.lag.rows_n; i++) {
+            map_put(&w->lags, op->reply.lag.rows[i].group_id, lag_hash(&op->reply.lag.rows[i]));
+            if (told != NULL)
+                map_put(told, op->reply.lag.rows[i].group_id, op);
+        }
+        more = op->reply.lag.more;
+        if (more && (op->reply.lag.rows_n == 0 || op->changed <= w->lags_changed))
+            world_fail(w, "a page of changes goes nowhere");
+        w->lags_changed = op->changed;
+        end = op->changed_end;
+        world_answered(op);
+    }
+}
+
+/* What changed while we asked, the second time tells. */
+static void lag_changes(struct world *w)
+{
+    struct map told = {0};
+    take_changes(w, NULL);
+    struct op *op = w->failed ? NULL : world_ask(w, &(struct wire_request){.verb = VERB_GROUP_LAG});
+    if (op == NULL)
+        return;
+    take_changes(w, &told);
+    for (uint32_t i = 0; i < op->reply.lag.rows_n && !w->failed; i++) {
+        const struct wire_lag *l = &op->reply.lag.rows[i];
+        if (map_get(&told, l->group_id) != NULL)
+            continue;
+        void *before = map_put(&w->lags, l->group_id, lag_hash(l));
+        if (before != NULL && before != lag_hash(l))
+            world_fail(w, "the lag of group %u changed, and nobody was told", l->group_id);
+    }
+    map_free(&told);
+    world_answered(op);
+}
+
 void model_lag(struct world *w)
 {
+    lag_changes(w);
+    if (w->failed)
+        return;
     uint64_t turn = w->model->turn;
     struct op *op = world_ask(w, &(struct wire_request){.verb = VERB_GROUP_LAG});
     if (op == NULL)

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "base/map.h"
 #include "base/rng.h"
 #include "broker/loop.h"
 #include "schemas/errors.h"
@@ -68,6 +69,8 @@ struct world {
     uint64_t pipes;
     struct client *clients;
     struct model *model;
+    struct map lags;           /* group -> hash of its lag as it was told last, since the broker started */
+    uint64_t lags_changed;     /* up to here changes were told */
     int scratch;               /* how far a topic that comes and goes is; admin requests are client 0's */
     bool admin_busy;
 };
@@ -83,6 +86,7 @@ void world_sync(struct world *w);
 bool world_all_written(const struct world *w);
 /* The broker's own question, which needs no session: answered within a turn. The caller frees with op_answered. NULL: it was not. */
 struct op *world_ask(struct world *w, const struct wire_request *request);
+struct op *world_ask_changes(struct world *w, const struct wire_request *request, bool changes, uint64_t changed, uint64_t changed_end);
 void world_answered(struct op *op);
 
 struct view key_name(int key);

@@ -74,6 +74,8 @@ static void broker_open(struct world *w)
                              .drop_pipe = on_drop_pipe,
                              .user = w};
     w->synced = UINT64_MAX; /* opening syncs what it answers */
+    map_free(&w->lags);
+    w->lags_changed = 0;
     if (loop_open(&w->loop, &o, w->now, &e) != E_OK) {
         world_fail(w, "the broker does not open: %s", e.text);
         return;
@@ -160,9 +162,17 @@ static void on_asked(struct op *op)
 
 struct op *world_ask(struct world *w, const struct wire_request *request)
 {
+    return world_ask_changes(w, request, false, 0, 0);
+}
+
+struct op *world_ask_changes(struct world *w, const struct wire_request *request, bool changes, uint64_t changed, uint64_t changed_end)
+{
     struct op *op = mem_zalloc(sizeof *op);
     arena_init(&op->arena, 1 << 20);
     op->request = *request;
+    op->changes = changes;
+    op->changed = changed;
+    op->changed_end = changed_end;
     op->bytes = 100;
     op->done = on_asked;
     if (loop_submit(w->loop, op) != E_OK)
@@ -420,6 +430,7 @@ bool world_run(uint64_t seed, uint32_t events, bool trace, struct sim_totals *to
     store_close(w->mem);
     model_free(w);
     mem_free(w->turn_time);
+    map_free(&w->lags);
     bool good = !w->failed;
     mem_free(w);
     return good;

@@ -239,6 +239,89 @@ static void the_rate_is_that_of_the_last_minute(void **state)
     assert_int_equal(rate_milli(&young, 0), 1000);
 }
 
+/* The groups whose lag changed behind *from, as "g h"; *from goes on. Pages of two. */
+static const char *changed(struct kit *k, uint64_t *from, struct wire_lag *last)
+{
+    static char names[100];
+    uint64_t end = 0;
+    names[0] = '\0';
+    for (bool more = true; more;) {
+        struct call *c = mem_zalloc(sizeof *c);
+        list_push_back(&k->calls, &c->link);
+        arena_init(&c->op.arena, SIZE_MAX);
+        c->op.request = (struct wire_request){.verb = VERB_GROUP_LAG, .list.limit = 2};
+        c->op.changes = true;
+        c->op.changed = *from;
+        c->op.changed_end = end;
+        kit_begin(k);
+        engine_op(k->engine, &c->op);
+        kit_end(k);
+        kit_quiet(k);
+        const struct wire_lag_reply *lag = &kit_reply(c)->lag;
+        for (uint32_t i = 0; i < lag->rows_n; i++) {
+            size_t n = strlen(names);
+            snprintf(names + n, sizeof names - n, "%s%.*s", n > 0 ? " " : "", (int)lag->rows[i].group.size,
+                     (const char *)lag->rows[i].group.data);
+            *last = lag->rows[i];
+        }
+        more = lag->more;
+        *from = c->op.changed;
+        end = c->op.changed_end;
+    }
+    return names;
+}
+
+static void who_knows_all_up_to_a_change_is_told_of_those_behind_it(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    struct wire_lag row;
+    uint64_t mine = 0, other = 0;
+    uint32_t t = kit_topic(k, "t", 1), u = kit_topic(k, "u", 1), g = kit_group(k, "t", "g", NULL);
+    kit_group(k, "t", "h", NULL);
+    kit_group(k, "u", "i", NULL);
+    assert_string_equal(changed(k, &mine, &row), "g h i");
+    assert_string_equal(changed(k, &mine, &row), "");
+    kit_produce(k, u, "a");
+    assert_string_equal(changed(k, &mine, &row), "i");
+    assert_int_equal(row.lag_messages, 1);
+    kit_produce(k, t, "a");
+    kit_receive(k, A, g, 1);
+    kit_settle_delay(k, A, g, SETTLE_NACK, "0", 2000);
+    assert_string_equal(changed(k, &mine, &row), "g h"); /* once each, though g changed thrice */
+    assert_int_equal(kit_lag(k, "t", "g").delayed, 1);
+    assert_string_equal(changed(k, &mine, &row), "");
+    kit_pass(k, 2500); /* its time has come, and nobody did anything */
+    assert_string_equal(changed(k, &mine, &row), "g");
+    assert_int_equal(row.delayed, 0);
+    assert_int_equal(row.scale_value, 1);
+    assert_string_equal(changed(k, &other, &row), "i h g"); /* what one was told does not concern another */
+    assert_string_equal(changed(k, &mine, &row), "");
+    kit_free(k);
+}
+
+static void a_group_whose_rate_falls_by_itself_changes_until_it_is_nothing(void **state)
+{
+    (void)state;
+    struct kit *k = kit_new();
+    struct wire_lag row;
+    uint64_t from = 0;
+    uint32_t t = kit_topic(k, "t", 1), g = kit_group(k, "t", "g", NULL);
+    kit_produce(k, t, "a");
+    kit_receive(k, A, g, 1);
+    kit_ack(k, A, g, "0");
+    for (int s = 0; s < 50; s += 10) {
+        assert_string_equal(changed(k, &from, &row), "g");
+        assert_true(row.ack_rate_milli > 0);
+        kit_pass(k, 10000);
+    }
+    kit_pass(k, 11000);
+    assert_string_equal(changed(k, &from, &row), "g");
+    assert_int_equal(row.ack_rate_milli, 0);
+    assert_string_equal(changed(k, &from, &row), "");
+    kit_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +336,8 @@ int main(void)
         cmocka_unit_test(a_damaged_log_leaves_an_estimate),
         cmocka_unit_test(long_work_a_pause_and_a_new_start_are_no_stall),
         cmocka_unit_test(the_rate_is_that_of_the_last_minute),
+        cmocka_unit_test(who_knows_all_up_to_a_change_is_told_of_those_behind_it),
+        cmocka_unit_test(a_group_whose_rate_falls_by_itself_changes_until_it_is_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
