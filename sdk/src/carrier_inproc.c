@@ -1,10 +1,11 @@
 /*
- * Frames to a broker in the same process: a raw REQ socket with one dialer, which dials again by itself.
+ * Frames to a broker in the same process: a raw REQ socket with one dialer, which dials again by itself; or a SUB, to hear.
  *
  * nng's REQ would repeat requests by its own rules; raw it sends what it is given, once, with the request id in the message's
  * header. Packets go out one after another: the next is handed over when a pipe has taken the one before.
  */
 #include <nng/nng.h>
+#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -57,17 +58,21 @@ static void arrived(struct event *e)
 {
     struct arrival *a = container_of(e, struct arrival, event);
     struct inproc *c = a->to;
-    if (a->msg != NULL && (c->closed || nng_msg_header_len(a->msg) != sizeof(uint32_t))) {
+    size_t head = c->carrier.hears ? 0 : sizeof(uint32_t);
+    if (a->msg != NULL)
+        carrier_handed_over(&c->carrier);
+    if (a->msg != NULL && (c->closed || nng_msg_header_len(a->msg) != head)) {
         nng_msg_free(a->msg);
     } else if (a->msg != NULL) {
         struct ref *frame = ref_wrap(nng_msg_body(a->msg), nng_msg_len(a->msg), free_message, a->msg);
-        wire_answer(c->carrier.wire, get_u32be(nng_msg_header(a->msg)), frame);
+        uint32_t tag = head > 0 ? get_u32be(nng_msg_header(a->msg)) : 0;
+        c->carrier.events->frame(c->carrier.user, tag, frame);
     } else if (!c->closed && a->ev == NNG_PIPE_EV_ADD_PRE) {
         c->pipe = a->pipe;
-        wire_up(c->carrier.wire);
+        c->carrier.events->up(c->carrier.user);
     } else if (!c->closed) {
         c->pipe.id = 0;
-        wire_down(c->carrier.wire);
+        c->carrier.events->down(c->carrier.user);
     }
     mem_free(a);
 }
@@ -93,7 +98,12 @@ static void received(void *arg)
     struct inproc *c = arg;
     if (nng_aio_result(c->receive) != 0)
         return; /* closed */
-    push(c, (struct arrival){.msg = nng_aio_get_msg(c->receive)});
+    nng_msg *m = nng_aio_get_msg(c->receive);
+    bool too_large = c->carrier.hears && nng_msg_len(m) > HEARD_BYTES_MAX;
+    if (!too_large && carrier_hand_over(&c->carrier))
+        push(c, (struct arrival){.msg = m});
+    else
+        nng_msg_free(m);
     nng_recv_aio(c->socket, c->receive);
 }
 
@@ -216,20 +226,22 @@ static const struct carrier_ops ops = {
     .trouble = inproc_trouble,
 };
 
-int carrier_inproc_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
-                        struct sluice_error *err)
+int carrier_inproc_open(struct carrier **out, const struct carrier_options *o, struct sluice_error *err)
 {
-    const char *url = o->broker;
+    const char *url = o->url;
     struct inproc *c = mem_zalloc(sizeof *c);
-    c->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
+    c->carrier = (struct carrier){.ops = &ops, .events = o->events, .user = o->user, .loop = o->loop, .hears = o->hears};
     c->last = &c->first;
     pthread_mutex_init(&c->lock, NULL);
-    int rv = nng_req0_open_raw(&c->socket);
+    int rv = o->hears ? nng_sub0_open(&c->socket) : nng_req0_open_raw(&c->socket);
     if (rv != 0) {
         inproc_free(&c->carrier);
         return carrier_failed(err, rv, url);
     }
-    rv = nng_aio_alloc(&c->receive, received, c);
+    if (o->hears)
+        rv = nng_socket_set(c->socket, NNG_OPT_SUB_SUBSCRIBE, o->topic.data, o->topic.size);
+    if (rv == 0)
+        rv = nng_aio_alloc(&c->receive, received, c);
     if (rv == 0)
         rv = nng_aio_alloc(&c->send, sent, c);
     if (rv == 0)

@@ -188,12 +188,13 @@ static void dial_later(struct socket *s)
     if (s->stopped)
         return;
     time_is_up_in(s, rng_between(&s->rng, s->pause_ms / 2, s->pause_ms));
-    s->pause_ms = 2 * s->pause_ms < RECONNECT_MAX_MS ? 2 * s->pause_ms : RECONNECT_MAX_MS;
+    uint32_t most = carrier_pause_max(&s->carrier);
+    s->pause_ms = 2 * s->pause_ms < most ? 2 * s->pause_ms : most;
 }
 
 static void missed(struct socket *s)
 {
-    wire_missed(s->carrier.wire);
+    s->carrier.events->missed(s->carrier.user);
     dial_later(s);
 }
 
@@ -205,8 +206,8 @@ static void connected(struct socket *s)
     s->trouble = "what listens there does not answer";
     s->watch.events = POLLIN;
     time_is_up_in(s, GREET_MS);
-    outlet_init(&s->out, s->ipc);
-    inlet_init(&s->in, s->ipc);
+    outlet_init(&s->out, s->ipc, s->carrier.hears);
+    inlet_init(&s->in, s->ipc, s->carrier.hears);
     write_out(s);
 }
 
@@ -348,7 +349,7 @@ static void socket_gone(struct event *e)
     s->state = IDLE;
     if (was_up) {
         s->trouble = "the connection was lost";
-        wire_down(s->carrier.wire);
+        s->carrier.events->down(s->carrier.user);
     }
     dial_later(s);
 }
@@ -387,12 +388,14 @@ static bool take_frames(struct socket *s)
         switch (inlet_take(&s->in, &in)) {
         case INLET_GREETING:
             s->state = UP;
-            s->pause_ms = RECONNECT_MIN_MS;
+            if (!s->carrier.hears) /* who hears has nothing yet */
+                s->pause_ms = RECONNECT_MIN_MS;
             timer_stop(s->carrier.loop, &s->timer);
-            wire_up(s->carrier.wire);
+            s->carrier.events->up(s->carrier.user);
             break;
         case INLET_FRAME:
-            wire_answer(s->carrier.wire, in->tag, inbound_ref(in));
+            s->pause_ms = RECONNECT_MIN_MS;
+            s->carrier.events->frame(s->carrier.user, in->tag, inbound_ref(in));
             break;
         case INLET_NOTHING:
             return true;
@@ -509,6 +512,7 @@ static void socket_close(struct carrier *c)
 {
     struct socket *s = of(c);
     s->closed = true;
+    timer_stop(c->loop, &s->timer);
     end_socket(s);
     if (s->lookup != NULL)
         lookup_leave(s->lookup);
@@ -571,15 +575,14 @@ static int use_host(struct socket *s, const nng_url *u)
     return 0;
 }
 
-int carrier_socket_open(struct carrier **out, const struct sluice_options *o, struct wire *w,
-                        struct loop *loop, struct sluice_error *err)
+int carrier_socket_open(struct carrier **out, const struct carrier_options *o, struct sluice_error *err)
 {
     nng_url *u;
-    int rv = nng_url_parse(&u, o->broker);
+    int rv = nng_url_parse(&u, o->url);
     if (rv != 0)
-        return carrier_failed(err, rv, o->broker);
+        return carrier_failed(err, rv, o->url);
     struct socket *s = mem_zalloc(sizeof *s);
-    s->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
+    s->carrier = (struct carrier){.ops = &ops, .events = o->events, .user = o->user, .loop = o->loop, .hears = o->hears};
     s->ipc = strcmp(u->u_scheme, "ipc") == 0;
     s->fd = -1;
     s->gone.run = socket_gone;
@@ -594,9 +597,9 @@ int carrier_socket_open(struct carrier **out, const struct sluice_options *o, st
     nng_url_free(u);
     if (rv != 0) {
         socket_free(&s->carrier);
-        return carrier_failed(err, rv, o->broker);
+        return carrier_failed(err, rv, o->url);
     }
-    timer_set(loop, &s->timer, loop->now_ns); /* the first round dials */
+    timer_set(o->loop, &s->timer, o->loop->now_ns); /* the first round dials */
     *out = &s->carrier;
     return 0;
 }

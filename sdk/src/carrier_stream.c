@@ -107,10 +107,13 @@ static void frame_arrived(struct event *e)
 {
     struct inbound *in = container_of(e, struct inbound, event);
     struct stream *s = in->to;
-    if (s->closed)
+    carrier_handed_over(&s->carrier);
+    if (s->closed) {
         mem_free(in);
-    else
-        wire_answer(s->carrier.wire, in->tag, inbound_ref(in));
+        return;
+    }
+    s->pause_ms = RECONNECT_MIN_MS;
+    s->carrier.events->frame(s->carrier.user, in->tag, inbound_ref(in));
 }
 
 static void listen_on(struct connection *x)
@@ -134,6 +137,10 @@ static bool take_frames(struct connection *x)
             loop_post(x->stream->carrier.loop, &x->greeted);
             break;
         case INLET_FRAME:
+            if (!carrier_hand_over(&x->stream->carrier)) {
+                mem_free(in);
+                break;
+            }
             in->event.run = frame_arrived;
             in->to = x->stream;
             loop_post(x->stream->carrier.loop, &in->event);
@@ -189,7 +196,8 @@ static void dial_later(struct stream *s)
     struct loop *loop = s->carrier.loop;
     timer_set(loop, &s->redial,
               loop->now_ns + rng_between(&s->rng, s->pause_ms / 2, s->pause_ms) * NS_PER_MS);
-    s->pause_ms = 2 * s->pause_ms < RECONNECT_MAX_MS ? 2 * s->pause_ms : RECONNECT_MAX_MS;
+    uint32_t most = carrier_pause_max(&s->carrier);
+    s->pause_ms = 2 * s->pause_ms < most ? 2 * s->pause_ms : most;
 }
 
 static void redial(struct timer *t)
@@ -218,10 +226,11 @@ static void greeted(struct event *e)
     }
     if (s->closed)
         return;
-    s->pause_ms = RECONNECT_MIN_MS;
+    if (!s->carrier.hears) /* who hears has nothing yet */
+        s->pause_ms = RECONNECT_MIN_MS;
     s->trouble = "the connection was lost";
     timer_stop(s->carrier.loop, &s->greet);
-    wire_up(s->carrier.wire);
+    s->carrier.events->up(s->carrier.user);
 }
 
 static void broken(struct event *e)
@@ -234,7 +243,7 @@ static void broken(struct event *e)
         bool late = !timer_is_set(&s->greet);
         timer_stop(s->carrier.loop, &s->greet);
         if (x->up)
-            wire_down(s->carrier.wire);
+            s->carrier.events->down(s->carrier.user);
         else if (!x->in.heard && !late)
             s->trouble = "what listens there is no broker, or refuses us";
         dial_later(s);
@@ -252,8 +261,8 @@ static struct connection *connection_new(struct stream *s, nng_stream *bytes)
     x->bytes = bytes;
     x->greeted.run = greeted;
     x->broken.run = broken;
-    outlet_init(&x->out, false);
-    inlet_init(&x->in, false);
+    outlet_init(&x->out, false, s->carrier.hears);
+    inlet_init(&x->in, false, s->carrier.hears);
     pthread_mutex_init(&x->lock, NULL);
     if (nng_aio_alloc(&x->rx, received, x) != 0 || nng_aio_alloc(&x->tx, sent, x) != 0) {
         connection_free(x);
@@ -296,7 +305,7 @@ static void dialled(struct event *e)
     if (s->connection != NULL)
         timer_set(s->carrier.loop, &s->greet, s->carrier.loop->now_ns + GREET_MS * NS_PER_MS);
     else
-        wire_missed(s->carrier.wire);
+        s->carrier.events->missed(s->carrier.user);
     if (s->connection == NULL)
         dial_later(s);
 }
@@ -350,6 +359,8 @@ static void stream_close(struct carrier *c)
 {
     struct stream *s = of(c);
     s->closed = true;
+    timer_stop(c->loop, &s->redial);
+    timer_stop(c->loop, &s->greet);
     nng_stream_dialer_close(s->dialer);
     nng_aio_stop(s->dial);
     if (s->connection != NULL)
@@ -395,18 +406,17 @@ static int use_file(struct stream *s, const char *option, const char *path, stru
     return rv == 0 ? 0 : fail(err, E_INVALID_ARGUMENT, "%s: %s", path, nng_strerror(rv));
 }
 
-static int use_tls(struct stream *s, const struct sluice_options *o, struct sluice_error *err)
+static int use_tls(struct stream *s, const struct carrier_options *o, struct sluice_error *err)
 {
     int code = use_file(s, NNG_OPT_TLS_CA_FILE, o->tls_ca_file, err);
     return code == 0 ? use_file(s, NNG_OPT_TLS_CERT_KEY_FILE, o->tls_cert_file, err) : code;
 }
 
-int carrier_stream_open(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
-                        struct sluice_error *err)
+int carrier_stream_open(struct carrier **out, const struct carrier_options *o, struct sluice_error *err)
 {
-    const char *url = o->broker;
+    const char *url = o->url;
     struct stream *s = mem_zalloc(sizeof *s);
-    s->carrier = (struct carrier){.ops = &ops, .wire = w, .loop = loop};
+    s->carrier = (struct carrier){.ops = &ops, .events = o->events, .user = o->user, .loop = o->loop, .hears = o->hears};
     s->dialled.run = dialled;
     s->redial.fire = redial;
     s->greet.fire = greet_late;

@@ -49,6 +49,8 @@ void client_drop(struct sluice *s)
     budget_free(&s->budget);
     mem_free(s->url);
     mem_free(s->name);
+    mem_free(s->tls_ca_file);
+    mem_free(s->tls_cert_file);
     mem_free(s);
 }
 
@@ -203,6 +205,7 @@ static void session_ready(void *user)
     pthread_mutex_lock(&s->lock);
     memcpy(s->http, s->session.http, sizeof s->http);
     pthread_mutex_unlock(&s->lock);
+    ear_told(&s->ear, s->session.publish);
     opened(s, NULL);
 }
 
@@ -222,6 +225,7 @@ static void session_dead(void *user, const struct sluice_error *why)
     producer_fail(&s->producer, why);
     consumer_fail(&s->consumer, why);
     settler_fail(&s->settler, why);
+    ear_told(&s->ear, "");
     opened(s, why);
 }
 
@@ -387,7 +391,10 @@ static struct sluice *client_new(const struct sluice_options *o)
     s->name = o->name != NULL ? mem_strdup(o->name) : default_name();
     s->options.broker = s->url;
     s->options.name = s->name;
-    s->options.tls_ca_file = s->options.tls_cert_file = NULL; /* the caller's; used once, while it waits */
+    s->tls_ca_file = o->tls_ca_file != NULL ? mem_strdup(o->tls_ca_file) : NULL;
+    s->tls_cert_file = o->tls_cert_file != NULL ? mem_strdup(o->tls_cert_file) : NULL;
+    s->options.tls_ca_file = s->tls_ca_file;
+    s->options.tls_cert_file = s->tls_cert_file;
     budget_init(&s->budget, o->memory_max, room_freed);
     catalog_init(&s->catalog);
     pthread_mutex_init(&s->lock, NULL);
@@ -397,6 +404,7 @@ static struct sluice *client_new(const struct sluice_options *o)
     producer_init(&s->producer, s);
     consumer_init(&s->consumer, s);
     settler_init(&s->settler, s);
+    ear_init(&s->ear, s);
     return s;
 }
 
@@ -405,9 +413,11 @@ static void client_end(struct sluice *s)
 {
     if (s->wire != NULL)
         wire_close(s->wire);
+    ear_close(&s->ear);
     loop_finish(&s->loop);
     if (s->wire != NULL)
         wire_free(s->wire);
+    ear_free(&s->ear);
     producer_free(&s->producer);
     consumer_free(&s->consumer);
     client_drop(s);

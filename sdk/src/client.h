@@ -18,6 +18,7 @@
 #include "sdk/budget.h"
 #include "sdk/catalog.h"
 #include "sdk/consumer.h"
+#include "sdk/ear.h"
 #include "sdk/error.h"
 #include "sdk/loop.h"
 #include "sdk/producer.h"
@@ -32,7 +33,7 @@ struct client_counters {
 struct sluice {
     /* never changes once open */
     struct sluice_options options; /* with defaults in place */
-    char *url, *name;
+    char *url, *name, *tls_ca_file, *tls_cert_file; /* files: NULL for none */
     struct wire *wire;
     /* any thread */
     atomic_uint refs;
@@ -49,6 +50,7 @@ struct sluice {
     struct producer producer;
     struct consumer consumer;
     struct settler settler;
+    struct ear ear;
     struct closing *closing; /* sluice_close is under way */
     struct opening *opening; /* sluice_open waits for the first hello */
     bool missed;             /* an attempt to reach the broker came to nothing */

@@ -8,6 +8,8 @@
 enum {
     SP_REQ = 0x30,
     SP_REP = 0x31,
+    SP_PUB = 0x20,
+    SP_SUB = 0x21,
     LENGTH_SIZE = 8,
     ID_SIZE = 4,
     HEAD_MAX = 1 + LENGTH_SIZE + ID_SIZE,
@@ -15,12 +17,18 @@ enum {
 };
 _Static_assert((int)HEAD_MAX <= (int)CARRIER_ROOM, "a head fits before a frame");
 
-static const uint8_t our_greeting[SP_SIZE] = {0, 'S', 'P', 0, 0, SP_REQ, 0, 0};
-static const uint8_t their_greeting[SP_SIZE] = {0, 'S', 'P', 0, 0, SP_REP, 0, 0};
+/* Who asks; who hears. */
+static const uint8_t our_greeting[2][SP_SIZE] = {{0, 'S', 'P', 0, 0, SP_REQ, 0, 0}, {0, 'S', 'P', 0, 0, SP_SUB, 0, 0}};
+static const uint8_t their_greeting[2][SP_SIZE] = {{0, 'S', 'P', 0, 0, SP_REP, 0, 0}, {0, 'S', 'P', 0, 0, SP_PUB, 0, 0}};
 
 static size_t head_size(bool ipc)
 {
     return (ipc ? 1 : 0) + LENGTH_SIZE + ID_SIZE;
+}
+
+static size_t head_size_in(const struct inlet *i)
+{
+    return head_size(i->ipc) - (i->hears ? ID_SIZE : 0);
 }
 
 /* ---------------------------------------------------------------- out */
@@ -30,10 +38,10 @@ static size_t whole_size(const struct outlet *o, const struct packet *p)
     return head_size(o->ipc) + p->size + p->end.size;
 }
 
-void outlet_init(struct outlet *o, bool ipc)
+void outlet_init(struct outlet *o, bool ipc, bool hears)
 {
     outlet_clear(o);
-    *o = (struct outlet){.ipc = ipc};
+    *o = (struct outlet){.ipc = ipc, .hears = hears};
     o->last = &o->first;
 }
 
@@ -64,7 +72,7 @@ size_t outlet_pieces(struct outlet *o, struct iovec *pieces, size_t max)
 {
     size_t n = 0, head = head_size(o->ipc), went = o->went;
     if (o->greeted < SP_SIZE)
-        pieces[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)(our_greeting + o->greeted),
+        pieces[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)(our_greeting[o->hears] + o->greeted),
                                      .iov_len = SP_SIZE - o->greeted};
     for (struct packet *p = o->first; p != NULL && n < max; p = p->next) {
         size_t begin = head + p->size, at = went > begin ? went - begin : 0;
@@ -104,10 +112,10 @@ struct ref *inbound_ref(struct inbound *in)
     return ref_wrap(in->frame, in->size, free_inbound, in);
 }
 
-void inlet_init(struct inlet *i, bool ipc)
+void inlet_init(struct inlet *i, bool ipc, bool hears)
 {
     mem_free(i->in);
-    *i = (struct inlet){.ipc = ipc, .ahead = i->ahead != NULL ? i->ahead : mem_alloc(READ_AHEAD)};
+    *i = (struct inlet){.ipc = ipc, .hears = hears, .ahead = i->ahead != NULL ? i->ahead : mem_alloc(READ_AHEAD)};
 }
 
 void inlet_free(struct inlet *i)
@@ -137,24 +145,37 @@ void inlet_came(struct inlet *i, size_t bytes)
     i->end += bytes;
 }
 
-/* Takes a head off what came, and makes the frame that follows. False: it makes no sense. */
+/* Takes a head off what came, and makes the frame that follows, or passes it over. False: it makes no sense. */
 static bool take_head(struct inlet *i)
 {
-    const uint8_t *at = i->ahead + i->at;
-    size_t head = head_size(i->ipc);
-    uint64_t length = get_u64be(at + head - ID_SIZE - LENGTH_SIZE);
-    if ((i->ipc && *at != 1) || length < ID_SIZE || length - ID_SIZE > REPLY_BYTES_MAX)
+    const uint8_t *at = i->ahead + i->at, *id = at + (i->ipc ? 1 : 0) + LENGTH_SIZE;
+    size_t id_size = i->hears ? 0 : ID_SIZE;
+    uint64_t length = get_u64be(id - LENGTH_SIZE);
+    if ((i->ipc && *at != 1) || length < id_size || length - id_size > REPLY_BYTES_MAX)
         return false;
-    size_t size = (size_t)length - ID_SIZE;
+    i->at += head_size_in(i);
+    if (i->hears && length > HEARD_BYTES_MAX) {
+        i->pass = length;
+        return true;
+    }
+    size_t size = (size_t)length - id_size;
     struct inbound *in = mem_try(sizeof *in + FRAME_ALIGN + size);
     if (in == NULL)
         return false;
-    *in = (struct inbound){.tag = get_u32be(at + head - ID_SIZE), .size = size};
-    uintptr_t body = (uintptr_t)in->bytes + FRAME_SIZE;
+    *in = (struct inbound){.tag = i->hears ? 0 : get_u32be(id), .size = size};
+    uintptr_t body = (uintptr_t)in->bytes + (i->hears ? PUB_FRAME_SIZE : FRAME_SIZE);
     in->frame = in->bytes + (FRAME_ALIGN - body % FRAME_ALIGN) % FRAME_ALIGN;
     i->in = in;
-    i->at += head;
     return true;
+}
+
+/* False: there is still some of it to come. */
+static bool pass_over(struct inlet *i)
+{
+    size_t there = i->end - i->at, part = i->pass < there ? (size_t)i->pass : there;
+    i->at += part;
+    i->pass -= part;
+    return i->pass == 0;
 }
 
 /* What is left, less than a head or a greeting, goes to the front. */
@@ -171,7 +192,7 @@ enum inlet_got inlet_take(struct inlet *i, struct inbound **frame)
 {
     if (!i->heard) {
         size_t n = i->end - i->at < SP_SIZE ? i->end - i->at : SP_SIZE;
-        if (memcmp(i->ahead + i->at, their_greeting, n) != 0)
+        if (memcmp(i->ahead + i->at, their_greeting[i->hears], n) != 0)
             return INLET_NONSENSE;
         if (n < SP_SIZE)
             return nothing_more(i);
@@ -179,10 +200,12 @@ enum inlet_got inlet_take(struct inlet *i, struct inbound **frame)
         i->heard = true;
         return INLET_GREETING;
     }
-    if (i->in == NULL && i->end - i->at < head_size(i->ipc))
-        return nothing_more(i);
-    if (i->in == NULL && !take_head(i))
-        return INLET_NONSENSE;
+    while (i->in == NULL) {
+        if (!pass_over(i) || i->end - i->at < head_size_in(i))
+            return nothing_more(i);
+        if (!take_head(i))
+            return INLET_NONSENSE;
+    }
     struct inbound *in = i->in;
     size_t rest = in->size - in->got, part = i->end - i->at < rest ? i->end - i->at : rest;
     memcpy(in->frame + in->got, i->ahead + i->at, part);

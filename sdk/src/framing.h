@@ -1,6 +1,7 @@
 /*
  * The bytes around frames on a connection, which are nng's, so that the other side may be any REP socket: eight each way that name
- * the protocol, then messages, each its length and a request id before the frame. Over ipc a byte 1 stands before the length.
+ * the protocol, then messages, each its length and a request id before the frame. Over ipc a byte 1 stands before the length. Of a
+ * PUB, which we hear as a SUB, there is no id.
  *
  *     0 'S' 'P' 0  protocol u16 BE  0 0       [1]  length of the rest u64 BE   request id u32 BE   frame
  *
@@ -17,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/ref.h"
+#include "schemas/codec.h"
 #include "sdk/carrier.h"
 #include "sdk/loop.h"
 
@@ -28,14 +30,14 @@ enum {
 /* ---------------------------------------------------------------- out */
 
 struct outlet {
-    bool ipc;
+    bool ipc, hears;
     size_t greeted; /* bytes of the greeting that went */
     struct packet *first, **last;
     size_t went; /* bytes of the first packet, and its head */
 };
 
 /* A new connection's: the greeting is to go first. */
-void outlet_init(struct outlet *o, bool ipc);
+void outlet_init(struct outlet *o, bool ipc, bool hears);
 
 /* Frees what did not go. All zero is good. */
 void outlet_clear(struct outlet *o);
@@ -65,14 +67,16 @@ struct inbound {
 struct ref *inbound_ref(struct inbound *in);
 
 struct inlet {
-    bool ipc, heard;    /* their greeting */
+    bool ipc, hears;
+    bool heard;         /* their greeting */
+    uint64_t pass;      /* bytes to come of a message that is too large to be heard */
     uint8_t *ahead;     /* READ_AHEAD bytes */
     size_t at, end;     /* what is in it */
     struct inbound *in; /* the frame that is coming, or NULL */
 };
 
 /* A new connection's; frees what is left of the one before. All zero is a good one before. */
-void inlet_init(struct inlet *i, bool ipc);
+void inlet_init(struct inlet *i, bool ipc, bool hears);
 void inlet_free(struct inlet *i);
 
 /* Where the next bytes are to go: 1 or 2 pieces. A large frame goes right to its place. */

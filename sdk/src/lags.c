@@ -1,11 +1,12 @@
 /* How far groups are behind. */
 #include "sdk/listing.h"
+#include "sdk/publication.h"
 
-static void put_lag(struct listing *l, const struct wire_lag *w, struct sluice_lag *out)
+void lag_row(struct arena *memory, const struct wire_lag *w, struct sluice_lag *out)
 {
     *out = (struct sluice_lag){
-        .topic = text_keep(&l->memory, w->topic),
-        .group = text_keep(&l->memory, w->group),
+        .topic = text_keep(memory, w->topic),
+        .group = text_keep(memory, w->group),
         .lag_messages = w->lag_messages,
         .lag_bytes = w->lag_bytes,
         .in_flight = w->in_flight,
@@ -27,7 +28,7 @@ static bool lag_page(struct listing *l, const struct wire_reply *reply)
     const struct wire_lag_reply *page = &reply->lag;
     struct sluice_lag *rows = listing_rows(l, page->rows_n, sizeof *rows);
     for (uint32_t i = 0; i < page->rows_n; i++)
-        put_lag(l, &page->rows[i], &rows[i]);
+        lag_row(&l->memory, &page->rows[i], &rows[i]);
     l->more = page->more;
     if (l->more && page->rows_n > 0)
         listing_after_group(l, rows[page->rows_n - 1].topic, rows[page->rows_n - 1].group);

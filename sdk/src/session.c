@@ -8,6 +8,7 @@
 #include "base/entropy.h"
 #include "base/mem.h"
 #include "base/planted.h"
+#include "sdk/address.h"
 #include "sdk/error.h"
 
 enum {
@@ -32,8 +33,7 @@ static void lane_is_ready(struct lane *l)
         list_push_back(&s->ready[l->kind == LANE_ORDERED ? READY_PRODUCE : READY_FIRST], &l->ready);
 }
 
-static void say(struct session *s, int level, const char *fmt, ...) PRINTF_LIKE(3, 4);
-static void say(struct session *s, int level, const char *fmt, ...)
+void session_say(struct session *s, int level, const char *fmt, ...)
 {
     if (s->log == NULL)
         return;
@@ -360,7 +360,7 @@ static void look_for_silence(struct timer *t)
     if (s->out == 0)
         return;
     if (wire_due(s->wire) <= s->loop->now_ns) {
-        say(s, SLUICE_WARN, "%s: no answer for %d s, dialling again", s->url, SILENCE_MS / 1000);
+        session_say(s, SLUICE_WARN, "%s: no answer for %d s, dialling again", s->url, SILENCE_MS / 1000);
         wire_drop(s->wire);
     }
     timer_set(s->loop, t, s->loop->now_ns + LOOK_MS * NS_PER_MS);
@@ -474,7 +474,7 @@ static void greeting_timer(struct timer *t)
     if (s->refused_for_now) {
         say_hello(s);
     } else {
-        say(s, SLUICE_WARN, "%s: no answer to hello for %d s, dialling again", s->url, HELLO_MS / 1000);
+        session_say(s, SLUICE_WARN, "%s: no answer to hello for %d s, dialling again", s->url, HELLO_MS / 1000);
         wire_drop(s->wire);
     }
 }
@@ -515,10 +515,11 @@ static void greeted(struct session *s, const struct answer *a)
         s->limits = reply->hello.limits;
         text_copy(s->http, sizeof s->http, reply->hello.http);
         host_dialled(s->http, sizeof s->http, s->url);
+        address_published(s->url, reply->hello.publish, reply->hello.publish_n, s->publish, sizeof s->publish);
         text_copy(s->product, sizeof s->product, reply->hello.product);
         s->state = SESSION_READY;
         s->reconnects += s->made;
-        say(s, SLUICE_INFO, "%s: %s", s->url, s->made ? "session resumed" : "session open");
+        session_say(s, SLUICE_INFO, "%s: %s", s->url, s->made ? "session resumed" : "session open");
         s->made = true;
         s->refused.code = 0;
         LIST_EACH (n, &s->lanes)
@@ -542,7 +543,7 @@ static void pipe_down(struct session *s)
     wire_reset(s->wire);
     timer_stop(s->loop, &s->greeting);
     if (s->state == SESSION_READY)
-        say(s, SLUICE_WARN, "%s: connection lost, dialling again", s->url);
+        session_say(s, SLUICE_WARN, "%s: connection lost, dialling again", s->url);
     s->state = SESSION_DIALLING;
     LIST_EACH (n, &s->lanes) {
         struct lane *l = container_of(n, struct lane, all);
@@ -565,7 +566,7 @@ static void pipe_down(struct session *s)
 
 static void unreadable(struct session *s, const struct err *e)
 {
-    say(s, SLUICE_ERROR, "%s: an answer cannot be read: %s", s->url, e->text);
+    session_say(s, SLUICE_ERROR, "%s: an answer cannot be read: %s", s->url, e->text);
     if (++s->bad_answers < BAD_ANSWERS_MAX) {
         wire_drop(s->wire); /* and ask again */
         return;
@@ -608,7 +609,7 @@ static void on_answer(void *user, void *owner, struct ref *frame)
     }
     s->bad_answers = 0;
     if (a->reply.code == E_NO_SESSION && r != NULL) {
-        say(s, SLUICE_WARN, "%s: the broker does not know this pipe, dialling again", s->url);
+        session_say(s, SLUICE_WARN, "%s: the broker does not know this pipe, dialling again", s->url);
         wire_drop(s->wire);
     }
     if (a->reply.code == E_SESSION_EXPIRED && r != NULL) {

@@ -146,6 +146,7 @@ struct session {
     /* what hello told */
     struct wire_limits limits;
     char http[128], product[64];
+    char publish[512]; /* where its publications can be heard from here; "": nowhere */
 };
 
 void session_init(struct session *s, struct loop *loop, struct budget *budget,
@@ -168,6 +169,9 @@ void session_submit(struct session *s, struct request *r);
 
 /* As session_submit, from any thread. */
 void session_post(struct session *s, struct request *r);
+
+/* A line for the user's log. */
+void session_say(struct session *s, int level, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Sends what can be sent. */
 void session_send(struct session *s);

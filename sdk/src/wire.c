@@ -1,7 +1,6 @@
 #include "sdk/wire.h"
 
 #include <assert.h>
-#include <signal.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -28,24 +27,7 @@ struct wire {
     uint64_t sent;
 };
 
-typedef int carrier_open_fn(struct carrier **out, const struct sluice_options *o, struct wire *w, struct loop *loop,
-                            struct sluice_error *err);
-
-static carrier_open_fn *carrier_for(const char *url)
-{
-    static const struct {
-        const char *scheme;
-        carrier_open_fn *open;
-    } carriers[] = {
-        {"tcp:", carrier_socket_open},  {"tcp4:", carrier_socket_open},    {"tcp6:", carrier_socket_open},
-        {"ipc:", carrier_socket_open},  {"inproc:", carrier_inproc_open},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(carriers); i++) {
-        if (strncasecmp(url, carriers[i].scheme, strlen(carriers[i].scheme)) == 0)
-            return carriers[i].open;
-    }
-    return carrier_stream_open; /* tls+tcp; nothing else is known to it */
-}
+static const struct carrier_events carrier_events;
 
 int wire_open(struct wire **out, const struct sluice_options *o, struct loop *loop, const struct wire_events *events,
               void *user, struct sluice_error *err)
@@ -53,12 +35,13 @@ int wire_open(struct wire **out, const struct sluice_options *o, struct loop *lo
     struct wire *w = mem_zalloc(sizeof *w);
     w->events = events;
     w->user = user;
-    /* What nng carries starts nng's threads, the first in a process, and they are to take no signals. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = carrier_for(o->broker)(&w->carrier, o, w, loop, err);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const struct carrier_options carrier = {.url = o->broker,
+                                            .tls_ca_file = o->tls_ca_file,
+                                            .tls_cert_file = o->tls_cert_file,
+                                            .events = &carrier_events,
+                                            .user = w,
+                                            .loop = loop};
+    int code = carrier_open(&w->carrier, &carrier, err);
     if (code != 0) {
         mem_free(w);
         return code;
@@ -79,13 +62,6 @@ void wire_free(struct wire *w)
 }
 
 /* ---------------------------------------------------------------- out */
-
-void packet_free(struct packet *p)
-{
-    ref_drop(p->hold);
-    mem_free(p->memory);
-    mem_free(p);
-}
 
 /* What is shorter is copied sooner than gathered. */
 enum { APART_MIN = 4096 };
@@ -187,23 +163,27 @@ const char *wire_trouble(const struct wire *w)
 
 /* ---------------------------------------------------------------- in */
 
-void wire_up(struct wire *w)
+static void up(void *user)
 {
+    struct wire *w = user;
     w->events->up(w->user);
 }
 
-void wire_missed(struct wire *w)
+static void missed(void *user)
 {
+    struct wire *w = user;
     w->events->missed(w->user);
 }
 
-void wire_down(struct wire *w)
+static void down(void *user)
 {
+    struct wire *w = user;
     w->events->down(w->user);
 }
 
-void wire_answer(struct wire *w, uint32_t tag, struct ref *frame)
+static void answer(void *user, uint32_t tag, struct ref *frame)
 {
+    struct wire *w = user;
     struct slot *slot = &w->slots[tag % WIRE_SLOTS];
     if (slot->owner == NULL || slot->tag != tag) {
         ref_drop(frame); /* of a pipe that is gone */
@@ -213,3 +193,5 @@ void wire_answer(struct wire *w, uint32_t tag, struct ref *frame)
     slot->owner = NULL;
     w->events->answer(w->user, owner, frame);
 }
+
+static const struct carrier_events carrier_events = {.up = up, .down = down, .missed = missed, .frame = answer};

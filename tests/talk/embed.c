@@ -1,6 +1,7 @@
 /* A broker inside the process that uses it, by way of libsluice-embed alone. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -88,6 +89,43 @@ static void with_a_directory_it_finds_again_what_it_kept(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void lag_came(void *user, const struct sluice_lag *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        atomic_store((atomic_uint *)user, (unsigned)rows[i].lag_messages + 1);
+}
+
+static void await(atomic_uint *value, unsigned wanted)
+{
+    for (int ms = 0; atomic_load(value) != wanted && ms < 10000; ms++)
+        usleep(1000);
+    assert_int_equal(atomic_load(value), wanted);
+}
+
+static void the_lag_is_heard_within_the_process(void **state)
+{
+    (void)state;
+    struct sluice_broker *b = NULL;
+    struct sluice_broker_options o = {.size = sizeof o, .listen = "inproc://embedded", .publish = "inproc://published"};
+    assert_int_equal(sluice_broker_start(&b, &o, &err), 0);
+    struct sluice *s = open_client();
+    struct sluice_lag_subscription *sub;
+    atomic_uint lag = 0; /* and one */
+    assert_int_equal(sluice_topic_create(s, "t", NULL, NULL, &err), 0);
+    assert_int_equal(sluice_group_create(s, "t", "g", NULL, NULL, &err), 0);
+    for (unsigned i = 0; i < 3; i++) { /* one goes, and another comes */
+        atomic_store(&lag, 0);
+        assert_int_equal(sluice_lag_subscribe(s, lag_came, &lag, &sub, &err), 0);
+        await(&lag, i + 1);
+        publish(s, "x");
+        await(&lag, i + 2);
+        if (i < 2)
+            sluice_lag_unsubscribe(sub);
+    }
+    assert_int_equal(sluice_close(s, 1000, NULL, &err), 0);
+    sluice_broker_stop(b);
+}
+
 static void a_second_broker_in_the_process_is_refused(void **state)
 {
     (void)state;
@@ -112,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_service_can_be_tested_with_a_broker_in_its_own_process),
         cmocka_unit_test(with_a_directory_it_finds_again_what_it_kept),
+        cmocka_unit_test(the_lag_is_heard_within_the_process),
         cmocka_unit_test(a_second_broker_in_the_process_is_refused),
         cmocka_unit_test(a_setting_that_is_not_known_is_refused_by_name),
     };

@@ -2,6 +2,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/tls/tls.h>
+#include <stdatomic.h>
 
 #include <sluice/sluice.h>
 #include <sys/socket.h>
@@ -152,7 +153,7 @@ static void start_tls(const char *authority)
 {
     static char cert_set[256], key_set[256], ca_set[256];
     static const char *const args[] = {
-        "--listen", "tls+tcp://127.0.0.1:0", "--set", cert_set, "--set", key_set, "--set", ca_set, NULL};
+        "--listen", "tls+tcp://127.0.0.1:0", "--publish", "tls+tcp://127.0.0.1:0", "--set", cert_set, "--set", key_set, "--set", ca_set, NULL};
     snprintf(cert_set, sizeof cert_set, "tls.cert=%s", cert);
     snprintf(key_set, sizeof key_set, "tls.key=%s", key);
     snprintf(ca_set, sizeof ca_set, "tls.ca=%s", authority);
@@ -184,9 +185,8 @@ static void with_an_authority_only_those_it_signed_come_in(void **state)
 }
 
 /* Opens a session by libsluice, within `ms`. */
-static int open_by_library(const char *ca_file, const char *cert_file, uint32_t ms, struct sluice_error *err)
+static int library_client(struct sluice **s, const char *ca_file, const char *cert_file, uint32_t ms, struct sluice_error *err)
 {
-    struct sluice *s;
     char url[BROKER_URL_MAX]; /* certificates are for names, not for addresses */
     snprintf(url, sizeof url, "tls+tcp://localhost:%s", strrchr(b.other, ':') + 1);
     struct sluice_options o = {.size = sizeof o,
@@ -194,7 +194,13 @@ static int open_by_library(const char *ca_file, const char *cert_file, uint32_t 
                                .connect_timeout_ms = ms,
                                .tls_ca_file = ca_file,
                                .tls_cert_file = cert_file};
-    int code = sluice_open(&s, &o, err);
+    return sluice_open(s, &o, err);
+}
+
+static int open_by_library(const char *ca_file, const char *cert_file, uint32_t ms, struct sluice_error *err)
+{
+    struct sluice *s;
+    int code = library_client(&s, ca_file, cert_file, ms, err);
     if (code == 0)
         sluice_close(s, 1000, NULL, NULL);
     return code;
@@ -229,6 +235,31 @@ static void a_client_of_the_library_shows_its_certificate_where_one_is_asked_for
     if (open_by_library(ca, both, 10000, &err) != 0)
         fail_msg("%s", err.text);
     remove(both);
+    broker_end(&b);
+}
+
+static void lag_came(void *user, const struct sluice_lag *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        atomic_store((atomic_uint *)user, (unsigned)rows[i].lag_messages + 1);
+}
+
+static void a_client_by_tls_hears_the_lag_by_tls(void **state)
+{
+    (void)state;
+    start_tls("");
+    struct sluice *s;
+    struct sluice_error err;
+    struct sluice_lag_subscription *sub;
+    atomic_uint lag = 0; /* and one */
+    const struct sluice_message m = {.size = sizeof m, .topic = "t", .value = SLUICE_STR("x")};
+    if (library_client(&s, ca, NULL, 10000, &err) != 0 || sluice_topic_create(s, "t", NULL, NULL, &err) != 0 ||
+        sluice_group_create(s, "t", "g", NULL, NULL, &err) != 0 || sluice_lag_subscribe(s, lag_came, &lag, &sub, &err) != 0)
+        fail_msg("%s", err.text);
+    EVENTUALLY(10000, atomic_load(&lag) == 1);
+    assert_int_equal(sluice_publish(s, &m, NULL, &err), 0);
+    EVENTUALLY(10000, atomic_load(&lag) == 2);
+    sluice_close(s, 1000, NULL, NULL);
     broker_end(&b);
 }
 
@@ -275,6 +306,7 @@ int main(void)
         cmocka_unit_test(with_an_authority_only_those_it_signed_come_in),
         cmocka_unit_test(a_client_of_the_library_believes_only_whom_its_authorities_signed),
         cmocka_unit_test(a_client_of_the_library_shows_its_certificate_where_one_is_asked_for),
+        cmocka_unit_test(a_client_by_tls_hears_the_lag_by_tls),
         cmocka_unit_test(who_does_not_speak_tls_keeps_nobody_out),
         cmocka_unit_test(a_certificate_that_does_not_read_is_named),
     };

@@ -702,6 +702,37 @@ SLUICE_API int sluice_group_lag(struct sluice *s, const char *topic, const char 
                                 struct sluice_error *err);
 SLUICE_API void sluice_lag_free(struct sluice_lag_list *l);
 
+/* ---------------------------------------------------------------- lag, as it is published
+ *
+ * The broker publishes how far groups are behind, of those that changed, some times a second (limits.lag_publish_ms) and of all once a
+ * minute. Who looks at the lag again and again, to scale workers by it or to draw it, hears it without asking. (Kafka's clients ask every
+ * broker for it in turn; here it comes by itself, as hints do.)
+ *
+ *     static void heard(void *user, const struct sluice_lag *rows, size_t count)
+ *     {
+ *         for (size_t i = 0; i < count; i++)
+ *             printf("%s/%s: %llu\n", rows[i].topic, rows[i].group, (unsigned long long)rows[i].lag_messages);
+ *     }
+ *     struct sluice_lag_subscription *sub;
+ *     sluice_lag_subscribe(s, heard, NULL, &sub, &err);
+ *
+ * These are hints. What was published while nobody was connected, or while the function took long, is not repeated, and a broker may publish
+ * nothing at all (--no-publish), or where this client cannot get (a client by TLS hears by TLS only). So who hears nothing asks
+ * sluice_group_lag: missing all of it costs time, never a message. What comes damaged is dropped.
+ */
+struct sluice_lag_subscription;
+/* `rows`, lent for the call: groups that changed, in any order. NULL, count 0: the connection was lost; until rows come again what was heard may
+ * be old. On a thread of the library. */
+typedef void sluice_lag_fn(void *user, const struct sluice_lag *rows, size_t count);
+/* From now on, even before it returns, `fn` is called with what is published; first with all groups, soon after a connection of its own came
+ * about, which is made in the background and again whenever it is lost. All subscriptions of a client share that one, and one more subscription
+ * makes it anew. The session need not be connected. Errors: INVALID_ARGUMENT, and what ended the session. */
+SLUICE_API int sluice_lag_subscribe(struct sluice *s, sluice_lag_fn *fn, void *user, struct sluice_lag_subscription **out,
+                                    struct sluice_error *err);
+/* [blocks, but may be called in a callback] `fn` is not called any more when it returns; in its own call: after that. Frees the subscription;
+ * so does sluice_close for those that are left, which are not to be touched after that. NULL is good. */
+SLUICE_API void sluice_lag_unsubscribe(struct sluice_lag_subscription *sub);
+
 /* ---------------------------------------------------------------- dead letters */
 
 struct sluice_dead_letter {
