@@ -1,5 +1,6 @@
 /*
- * How far groups are behind, asked of the broker in a thread of its own, one question after the other.
+ * How far groups are behind: as the broker publishes it, or, where that is silent, asked of it, in a thread of its own, one question after
+ * the other. heard.h says which.
  */
 #ifndef WORKERD_GAUGE_H
 #define WORKERD_GAUGE_H

@@ -485,6 +485,8 @@ static void on_command(struct run *r, struct command *c)
 
 static void on_lagged(struct run *r, const struct lagged *l)
 {
+    struct run_counts *c = &r->handlers[l->handler].counts;
+    *(l->published ? &c->lag_published : &c->lag_asked) += l->known;
     pool_lag(&r->handlers[l->handler].pool, l->known ? &l->lag : NULL, r->now_ms);
 }
 

@@ -108,7 +108,8 @@ struct lag {
 struct lagged {
     struct event event; /* LAGGED */
     uint32_t handler;
-    bool known; /* false: the broker did not say */
+    bool known;     /* false: the broker did not say */
+    bool published; /* it came by itself; false: the broker was asked */
     struct lag lag;
 };
 

@@ -75,6 +75,8 @@ NUMBER(opened_of, h->breaker_opened)
 NUMBER(canary_of, h->canary_percent)
 NUMBER(dropped_of, h->versions_dropped)
 NUMBER(halved_of, h->counts.halved)
+NUMBER(published_of, h->counts.lag_published)
+NUMBER(asked_of, h->counts.lag_asked)
 #undef NUMBER
 
 /* One sample a handler. */
@@ -95,6 +97,8 @@ static const struct family {
     {"sluice_worker_versions_dropped_total", "new versions that did not start, or failed more than the old one", METRIC_COUNTER, dropped_of},
     {"sluice_worker_halved_batches_total", "batches whose process ended, and whose halves were tried apart",
      METRIC_COUNTER, halved_of},
+    {"sluice_worker_lag_published_total", "answers for scaling that the broker's publications gave", METRIC_COUNTER, published_of},
+    {"sluice_worker_lag_asked_total", "answers for scaling that the broker was asked for", METRIC_COUNTER, asked_of},
 };
 
 static const struct outcome_name {

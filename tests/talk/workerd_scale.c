@@ -26,11 +26,10 @@ static void must(int code, const struct sluice_error *e)
         fail_msg("%s: %s", sluice_code_name(code), e->text);
 }
 
-static int set_up(void **state)
+static int set_up_with(const char *const *args)
 {
-    (void)state;
     struct sluice_error e;
-    broker_start(&broker, NULL);
+    broker_start(&broker, args);
     must(sluice_open(&client,
                      &(struct sluice_options){.size = sizeof(struct sluice_options), .broker = broker.url},
                      &e),
@@ -43,6 +42,7 @@ static int set_up(void **state)
     assert_non_null(f);
     fprintf(f,
             "broker: %s\n"
+            "http: 127.0.0.1:0\n"
             "handlers:\n"
             "  - name: tester\n"
             "    file: %s/obedient.so\n"
@@ -57,6 +57,19 @@ static int set_up(void **state)
     workerd_proc_start(w, (const char *const[]){"-c", config_path, NULL});
     workerd_proc_ready(w);
     return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_with(NULL);
+}
+
+static int set_up_silent(void **state)
+{
+    (void)state;
+    static const char *const args[] = {"--no-publish", NULL};
+    return set_up_with(args);
 }
 
 static int tear_down(void **state)
@@ -118,6 +131,23 @@ static void from_zero_the_first_message_is_handled_soon(void **state)
     }
 }
 
+/* How often the lag was told in that way. */
+static unsigned told(const char *way)
+{
+    char http[64], name[80];
+    struct http_reply r;
+    const char *at = strstr(w->printed, "\"http\":\"");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "\"http\":\"%63[^\"]", http), 1);
+    http_get(http, "GET", "/metrics", &r);
+    assert_int_equal(r.status, 200);
+    snprintf(name, sizeof name, "\nsluice_worker_lag_%s_total{handler=\"tester\"} ", way);
+    assert_non_null(at = strstr(r.body, name));
+    unsigned n = (unsigned)strtoul(at + strlen(name), NULL, 10);
+    http_reply_free(&r);
+    return n;
+}
+
 /* A decision as the log has it. */
 struct said {
     unsigned wanted, had, enough;
@@ -156,6 +186,9 @@ static void a_burst_is_met_and_gone_with_one_change_of_direction(void **state)
     assert_non_null(workerd_proc_says(w, at, "why=lag"));
     unsigned reaction = (unsigned)(clock_mono_ms() - began);
     EVENTUALLY(60000, lag() == 0);
+    print_message("told %u times by publications, %u times when asked\n", told("published"), told("asked"));
+    assert_in_range(told("published"), 3, 1000000); /* it changed for seconds */
+    assert_non_null(strstr(w->said, "lag from=publications"));
     unsigned drained = (unsigned)(clock_mono_ms() - began);
     print_message("burst of %d, %d ms each: reaction after %u ms, drained after %u ms of %d\n", BURST,
                   BURST_NAP_MS, reaction, drained, TARGET_MS);
@@ -184,6 +217,23 @@ static void a_burst_is_met_and_gone_with_one_change_of_direction(void **state)
     assert_non_null(strstr(w->said, "retried=0 parked=0 crashed=0 given_back=0 lost=0"));
 }
 
+static void where_nothing_is_published_the_broker_is_asked(void **state)
+{
+    (void)state;
+    char value[16];
+    snprintf(value, sizeof value, "nap %d", BURST_NAP_MS);
+    const char *at = zero(NULL);
+    publish(value, BURST / 100);
+    EVENTUALLY(60000, lag() == 0);
+    at = zero(at);
+    publish(value, BURST);
+    uint64_t began = clock_mono_ms();
+    assert_non_null(workerd_proc_says(w, at, "why=lag"));
+    print_message("nothing published: reaction after %u ms\n", (unsigned)(clock_mono_ms() - began));
+    EVENTUALLY(10000, told("asked") > 0);
+    assert_int_equal(told("published"), 0);
+}
+
 /* ---- */
 
 static int make_gate(void **state)
@@ -208,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TALK(from_zero_the_first_message_is_handled_soon),
         TALK(a_burst_is_met_and_gone_with_one_change_of_direction),
+        cmocka_unit_test_setup_teardown(where_nothing_is_published_the_broker_is_asked, set_up_silent, tear_down),
     };
     return cmocka_run_group_tests(tests, make_gate, remove_gate);
 }

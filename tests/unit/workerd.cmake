@@ -26,6 +26,7 @@ sluice_unit_test(workerd-reload SOURCES workerd_reload.c LINKS workerd)
 sluice_unit_test(workerd-config SOURCES workerd_config.c LINKS workerd)
 sluice_unit_test(workerd-watch SOURCES workerd_watch.c LINKS workerd talk)
 sluice_unit_test(workerd-exec SOURCES workerd_exec.c LINKS workerd)
+sluice_unit_test(workerd-heard SOURCES workerd_heard.c LINKS workerd)
 sluice_unit_test(workerd-pipe SOURCES workerd_pipe.c LINKS workerd)
 sluice_unit_test(workerd-photo SOURCES workerd_photo.c LINKS workerd photo
     ENV PHOTO_HANDLERS=${CMAKE_BINARY_DIR}/lib/handlers)
