@@ -1,0 +1,220 @@
+/* Which child gets which tasks, and what children say of them. */
+#include "workerd/loop.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "schemas/errors.h"
+#include "workerd/text.h"
+
+/* ---- what children tell ---- */
+
+static void on_started(struct child *c, int code, const char *text)
+{
+    struct handler *h = c->user;
+    struct run *r = h->run;
+    if (code != 0)
+        snprintf(h->error, sizeof h->error, "%s", text);
+    pool_started(&h->pool, c, code, text, r->now_ms);
+    if (code != E_CONFIG || r->state != RUN_STARTING || c->old)
+        return;
+    err_set(&r->error, E_CONFIG, "handler '%s': %s", h->config->name, text);
+    r->state = RUN_FAILED;
+}
+
+/* Those that wait stand in the order in which they were fetched, also when they come back. */
+static void on_back(struct handler *h, struct task *t)
+{
+    if (t->lost || h->run->state == RUN_DRAINING) {
+        task_release(h, t);
+        return;
+    }
+    struct list_node *at = h->waiting.head.next;
+    while (at != &h->waiting.head && container_of(at, struct task, place)->id < t->id)
+        at = at->next;
+    list_insert_before(at, &t->place);
+}
+
+static void on_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
+{
+    struct handler *h = c->user;
+    if (p->verdict.verdict != PLUGIN_BACK && t->began_ms != 0)
+        figures_time(&h->times, h->run->now_ms - t->began_ms);
+    h->finished += p->verdict.verdict != PLUGIN_BACK;
+    switch (p->verdict.verdict) {
+    case PLUGIN_ACK:
+        t->effects = effects_of(p);
+        h->run->effects_bytes += t->effects != NULL ? t->effects->bytes : 0;
+        task_settle(h, t, OUTCOME_ACK, &h->counts.done, NULL, NULL);
+        if (t->effects == NULL) /* else the broker's answer is part of the verdict */
+            task_judge(h, t, BREAKER_OK);
+        pool_verdict(&h->pool, c, false);
+        return;
+    case PLUGIN_PARK:
+        task_settle(h, t, OUTCOME_PARK, &h->counts.parked, text_clean(p->verdict.reason),
+               text_clean(p->verdict.error));
+        task_log_failure(h, t, "park");
+        task_judge(h, t, BREAKER_MUTE);
+        pool_verdict(&h->pool, c, true);
+        return;
+    case PLUGIN_BACK:
+        on_back(h, t);
+        return;
+    default:
+        t->delay_ms = p->verdict.has_delay ? p->verdict.delay_ms : OUTCOME_BACKOFF;
+        task_settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(p->verdict.error));
+        task_log_failure(h, t, "retry");
+        task_judge(h, t, BREAKER_FAILED);
+        pool_verdict(&h->pool, c, true);
+    }
+}
+
+/* The process ended in a call of several tasks: one of them did it, and none is charged before it is known
+   which. */
+static void halve(struct handler *h, struct child *c, size_t n, const char *how)
+{
+    struct task **tasks = h->run->call;
+    size_t i = 0;
+    LIST_EACH (at, &c->tasks) {
+        if (i == n)
+            break;
+        tasks[i++] = container_of(at, struct task, place);
+    }
+    batch_halve(tasks, n, &h->last_suspects);
+    h->counts.halved++;
+    h->halved_ms = h->run->now_ms;
+    child_again(c);
+    log_warn("batch failed, its halves are tried apart handler=%s tasks=%zu error=%s", h->config->name, n,
+             LOG_STR(how));
+}
+
+static void on_ended(struct child *c, struct task *blamed, const char *how)
+{
+    struct handler *h = c->user;
+    h->restarts += c->state == CHILD_DOWN;
+    size_t running = blamed != NULL ? child_running_n(c) : 0;
+    if (running > 1) {
+        if (h->run->state < RUN_DRAINING)
+            halve(h, c, running, how);
+    } else if (blamed != NULL) {
+        h->finished++;
+        if (c->batches)
+            batch_found_add(&h->found, blamed);
+        if (blamed->suspects != 0)
+            h->halved_ms = h->run->now_ms; /* for the others */
+        blamed->delay_ms = OUTCOME_BACKOFF;
+        task_settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
+        task_log_failure(h, blamed, "crash");
+        task_judge(h, blamed, BREAKER_FAILED);
+        pool_verdict(&h->pool, c, true);
+    } else if (c->state == CHILD_DOWN && c->was_up) {
+        pool_verdict(&h->pool, c, true); /* it ended with nothing to do, by itself */
+    } else if (c->state == CHILD_DOWN && !c->trial && !c->old) {
+        task_judge(h, NULL, BREAKER_FAILED);
+    }
+    pool_ended(&h->pool, c, how);
+    /* The others go to the head of the queue, in their order. */
+    for (struct list_node *n; (n = list_last(&c->tasks)) != NULL;) {
+        list_remove(n);
+        on_back(h, container_of(n, struct task, place));
+    }
+}
+
+const struct child_events dispatch_events = {
+    .started = on_started,
+    .verdict = on_verdict,
+    .ended = on_ended,
+};
+
+/* ---- dispatch ---- */
+
+/* It could not be put into the pipe. */
+static void not_sent(struct handler *h, struct task *t, const struct err *e)
+{
+    if (e->code == E_TOO_LARGE) { /* with its state: no other child could take it either */
+        h->finished++;
+        t->delay_ms = OUTCOME_BACKOFF;
+        task_settle(h, t, OUTCOME_NACK, &h->counts.retried, NULL, text_clean(view_of_str(e->text)));
+        task_log_failure(h, t, "too large");
+        task_judge(h, t, BREAKER_MUTE);
+    } else {
+        log_warn("cannot hand over a task handler=%s partition=%" PRIu32 " offset=%" PRIu64 " error=%s",
+                 h->config->name, t->partition, t->offset, LOG_STR(e->text));
+        task_release(h, t);
+    }
+}
+
+/* Takes them out of those that wait; if one of them cannot be sent the others wait again. */
+static void send_call(struct handler *h, struct child *c, const struct batch *b)
+{
+    struct err e;
+    size_t failed;
+    for (size_t i = 0; i < b->n; i++)
+        list_remove(&b->tasks[i]->place);
+    if (child_send(c, b->tasks, b->n, h->run->now_ms, &failed, &e) == 0)
+        return;
+    for (size_t i = b->n; i-- > 0;) {
+        if (i != failed)
+            on_back(h, b->tasks[i]);
+    }
+    not_sent(h, b->tasks[failed], &e);
+}
+
+/* Whose tasks a call is made of. */
+struct version {
+    const struct pool *pool;
+    bool trial;
+};
+
+static bool is_for(const void *of, const struct task *t)
+{
+    const struct version *v = of;
+    return pool_on_trial(v->pool, t) == v->trial;
+}
+
+/* Gives calls to children of one version until there is nothing to give or no place. A child that works gets the next call before it is
+   through with this one only if that call will not grow by waiting. */
+static void dispatch_to(struct handler *h, bool trial)
+{
+    static const struct batch_limits single = {.max = 1, .bytes = UINT64_MAX};
+    struct run *r = h->run;
+    struct version v = {&h->pool, trial};
+    struct child *c;
+    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool, trial)) != NULL) {
+        struct batch b = {.tasks = r->call, .is_for = is_for, .of = &v};
+        batch_pick(&h->waiting, c->batches ? &c->config->batch : &single, c, &b);
+        if (b.n == 0 || (!b.full && c->tasks_n > 0))
+            return;
+        if (!b.full && b.due_ms > r->now_ms) {
+            h->window_ms = b.due_ms < h->window_ms ? b.due_ms : h->window_ms;
+            return;
+        }
+        send_call(h, c, &b);
+    }
+}
+
+void dispatch_tasks(struct handler *h)
+{
+    h->window_ms = UINT64_MAX;
+    for (int trial = 0; trial <= 1; trial++)
+        dispatch_to(h, trial != 0);
+    if (!pool_hopeful(&h->pool))
+        tasks_release_unless_soon(h);
+}
+
+/* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child
+   has nothing to do. Not while what tasks publish, and the broker has not taken, fills the memory. */
+void dispatch_ask(struct handler *h)
+{
+    uint32_t all = pool_places(&h->pool, h->held_bytes);
+    if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
+        return;
+    uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
+    const struct child *c = pool_least_busy(&h->pool, false);
+    if (room == 0 || (left < all / 4 && (c == NULL || c->tasks_n > 0)))
+        return;
+    h->asked = true;
+    h->run->source->ask(h->run->source, h->index, left < room ? left : room);
+}
