@@ -1,14 +1,17 @@
 #include "workerd/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +20,8 @@
 #include "workerd/family.h"
 
 extern char **environ;
+
+enum { SHORT_SLICE_NS = 100000 }; /* the shortest there is */
 
 /* What is open between the two: [0] is ours, [1] the child's. */
 struct ends {
@@ -128,6 +133,44 @@ int process_start(struct process *p, const char *exe, const char *name, int file
                           .output = ends.output[0],
                           .born_bytes = peak(&ours)};
     return 0;
+}
+
+/* The kernel lets who runs go on for a slice, however nice it is, while others wait; of some milliseconds by default. Linux before 6.12
+   does not know of others, which is no loss worth a word. (The layout is the kernel's; not every libc has it.) */
+static void ask_for_slice(pid_t thread, int nice, uint64_t slice_ns)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } attributes = {.size = sizeof attributes, .policy = SCHED_OTHER, .nice = nice, .runtime_ns = slice_ns};
+    syscall(SYS_sched_setattr, thread, &attributes, 0);
+}
+
+static bool nice_thread(pid_t thread, int nice, bool shortly)
+{
+    if (setpriority(PRIO_PROCESS, (id_t)thread, nice) != 0)
+        return false;
+    ask_for_slice(thread, getpriority(PRIO_PROCESS, (id_t)thread), shortly ? SHORT_SLICE_NS : 0);
+    return true;
+}
+
+bool process_nice(const struct process *p, int by)
+{
+    char path[32];
+    int nice = getpriority(PRIO_PROCESS, 0) + by;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)p->pid);
+    DIR *dir = opendir(path);
+    bool done = dir != NULL;
+    for (const struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
+        if (d->d_name[0] != '.')
+            done &= nice_thread((pid_t)strtol(d->d_name, NULL, 10), nice, by > 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return done;
 }
 
 /* The pid cannot be anybody else's before it is reaped, nor can the group's. The process may have left it. */

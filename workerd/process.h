@@ -27,6 +27,11 @@ struct process {
    descriptors are the caller's to close, after process_reap. */
 int process_start(struct process *p, const char *exe, const char *name, int file, struct err *e);
 
+/* From now on all its threads, and what they start, are so much nicer than we are (nice(2)), and are interrupted sooner when others
+   want to run; by 0: as we are. False: this system does not let us;
+   to take niceness back needs privilege, or an RLIMIT_NICE. */
+bool process_nice(const struct process *p, int by);
+
 /* Sends SIGKILL to its whole group. */
 void process_kill(const struct process *p);
 

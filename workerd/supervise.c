@@ -229,6 +229,19 @@ void child_again(struct child *c)
     c->backoff_ms = c->backoff_before_ms;
 }
 
+static bool lived_long(const struct child *c, uint64_t now_ms)
+{
+    return now_ms - c->started_ms >= CHILD_TROUBLE_MS;
+}
+
+/* It goes well again. Who may not say so to the system leaves it where it is until it is started anew. */
+static void step_forward(struct child *c)
+{
+    c->behind = false;
+    if (process_nice(&c->process, 0))
+        log_info("child runs as the others do handler=%s pid=%d", c->config->name, (int)c->process.pid);
+}
+
 /* After a failure to start, or an end: the next try. */
 static void back_off(struct child *c, uint64_t now_ms)
 {
@@ -248,7 +261,7 @@ void child_start(struct child *c, uint64_t now_ms)
     assert(c->state == CHILD_DOWN);
     struct err e;
     c->killed_for[0] = '\0';
-    c->hung_up = c->was_up = c->was_useful = false;
+    c->hung_up = c->was_up = c->was_useful = c->behind = false;
     c->version[0] = c->progress[0] = '\0';
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
@@ -256,6 +269,10 @@ void child_start(struct child *c, uint64_t now_ms)
         back_off(c, now_ms);
         return;
     }
+    c->behind = c->falls > 1 && process_nice(&c->process, CHILD_TROUBLE_NICE);
+    if (c->behind && c->falls == 2)
+        log_warn("child runs behind the others handler=%s pid=%d why=\"it ended twice within a minute\"",
+                 c->config->name, (int)c->process.pid);
     pipe_init(&c->pipe, c->process.pipe, false);
     c->state = CHILD_STARTING;
     c->kill_ms = now_ms + CHILD_START_MS_MAX;
@@ -387,6 +404,8 @@ static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_
     bool first = t == child_running(c), last = first && !same_call(c, t->place.next, t->call);
     take_out(c, t);
     c->was_useful |= p->verdict.verdict != PLUGIN_BACK;
+    if (c->behind && lived_long(c, now_ms))
+        step_forward(c);
     if (last)
         running_changed(c, now_ms);
     c->events->verdict(c, t, p);
@@ -528,6 +547,7 @@ static void clear_away(struct child *c, const struct process_end *end, uint64_t 
              c->config->name, (int)c->process.pid, LOG_STR(buf_str(&how)), now_ms - c->started_ms);
     if (c->last_words.size > 0)
         buf_putf(&how, ": %s", buf_str(&c->last_words));
+    c->falls = lived_long(c, now_ms) ? 1 : c->falls + 1;
     tally_anew(c, now_ms);
     close_process(c);
     family_sweep();

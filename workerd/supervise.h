@@ -40,6 +40,10 @@ enum {
     CHILD_BACKOFF_MS_MAX = 10000,
     CHILD_STEADY_MS = 10000, /* after such a life, or a verdict, the backoff begins anew */
     CHILD_START_MS_MAX = 60000,
+    /* Who fell twice, and lived for less than that in between, runs behind the others for as long: its restarts and what it takes
+       before it falls are not to cost its neighbours their time. */
+    CHILD_TROUBLE_MS = 60000,
+    CHILD_TROUBLE_NICE = 10,
     CHILD_VERSION_MAX = 64, /* bytes; longer ones are cut */
     CHILD_PROGRESS_MAX = 80,
 };
@@ -81,6 +85,8 @@ struct child {
     uint64_t started_ms;
     bool was_up;           /* since it was started */
     bool was_useful;       /* it has given a verdict since */
+    bool behind;           /* it runs behind the others */
+    uint32_t falls;        /* ends that nobody asked for, one soon after the other */
     uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */
     uint32_t backoff_ms, backoff_before_ms; /* the last pause, and the one before that end */

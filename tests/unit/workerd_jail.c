@@ -7,8 +7,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -19,6 +21,7 @@
 #include "schemas/errors.h"
 #include "workerd/family.h"
 #include "workerd/run.h"
+#include "workerd/supervise.h"
 
 #ifdef __SANITIZE_ADDRESS__
 enum { SANITIZED = 1 };
@@ -425,6 +428,80 @@ static void two_hundred_crashes_leave_no_descriptor_process_or_memory_behind(voi
     assert_true(mallinfo2().uordblks <= memory + 64 * 1024);
 }
 
+/* ---- and costs its neighbours no time ---- */
+
+static char said[64];
+
+static void never_mind_start(struct child *c, int code, const char *text)
+{
+    (void)c, (void)code, (void)text;
+}
+
+static void hear_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
+{
+    (void)c, (void)t;
+    snprintf(said, sizeof said, "%.*s", (int)p->verdict.error.size, (const char *)p->verdict.error.data);
+}
+
+static void hear_end(struct child *c, struct task *blamed, const char *how)
+{
+    (void)blamed, (void)how;
+    snprintf(said, sizeof said, "ended");
+    while (list_pop_front(&c->tasks) != NULL)
+        continue;
+}
+
+/* Starts it if it is down; what it says to a message, or "ended". The child's time is `now_ms` all the while. */
+static const char *ask_child(struct child *c, const char *value, uint64_t now_ms)
+{
+    static uint64_t id;
+    struct task t = {.id = ++id, .attempt = 1, .value = view_of(value, strlen(value))}, *tasks[] = {&t};
+    struct err e;
+    size_t failed;
+    said[0] = '\0';
+    if (c->state == CHILD_DOWN)
+        child_start(c, now_ms);
+    for (bool sent = false; said[0] == '\0';) {
+        struct pollfd fds[CHILD_FDS];
+        if (c->state == CHILD_UP && !sent)
+            assert_int_equal(child_send(c, tasks, 1, now_ms, &failed, &e), 0);
+        sent |= c->state == CHILD_UP;
+        child_flush(c);
+        child_poll(c, fds);
+        assert_true(poll(fds, CHILD_FDS, PATIENCE_MS) > 0);
+        child_step(c, fds, now_ms);
+    }
+    return said;
+}
+
+/* A minute is what it takes to be believed, so time is the test's. */
+static void a_handler_that_falls_again_and_again_runs_behind_the_others_until_it_goes_well(void **state)
+{
+    (void)state;
+    static const struct child_events events = {.started = never_mind_start, .verdict = hear_verdict, .ended = hear_end};
+    struct child c;
+    char as_we[32], behind_us[32];
+    int ours = getpriority(PRIO_PROCESS, 0), more = ours + CHILD_TROUBLE_NICE < 19 ? ours + CHILD_TROUBLE_NICE : 19;
+    snprintf(as_we, sizeof as_we, "%d to %d", ours, ours);
+    snprintf(behind_us, sizeof behind_us, "%d to %d", more, more);
+    child_init(&c, &handlers[0], exe, &events, NULL);
+    uint64_t now = 1000;
+    assert_string_equal(ask_child(&c, "nice", now), as_we);
+    assert_string_equal(ask_child(&c, "segv", now += CHILD_TROUBLE_MS), "ended");
+    assert_string_equal(ask_child(&c, "nice", now += 100), as_we); /* once is no habit */
+    assert_string_equal(ask_child(&c, "segv", now += CHILD_TROUBLE_MS - 1), "ended");
+    assert_string_equal(ask_child(&c, "nice", now += 100), behind_us);
+    assert_string_equal(ask_child(&c, "nice", now += CHILD_TROUBLE_MS - 1), behind_us);
+    ask_child(&c, "nice", now += 1);
+    if (geteuid() == 0)
+        assert_string_equal(ask_child(&c, "nice", now), as_we);
+    else
+        print_message("this is not root: not seen is that a process runs as the others again, which takes privilege\n");
+    assert_string_equal(ask_child(&c, "segv", now), "ended");
+    assert_string_equal(ask_child(&c, "nice", now), as_we);
+    child_free(&c);
+}
+
 /* ---- and does nothing to who is not its own ---- */
 
 /* A process without a mark that the end of its parent makes a child of ours. */
@@ -537,6 +614,7 @@ int main(void)
         RUN(whatever_a_handler_does_costs_its_message_one_delivery_and_nothing_else),
         RUN(a_handler_without_a_profile_that_has_itself_traced_is_seen_to_end),
         RUN(two_hundred_crashes_leave_no_descriptor_process_or_memory_behind),
+        RUN(a_handler_that_falls_again_and_again_runs_behind_the_others_until_it_goes_well),
         RUN(a_process_of_somebody_else_that_comes_to_us_is_left_alone_and_reaped_when_it_ends),
         RUN(a_handler_of_its_own_user_has_nothing_of_the_daemons),
     };

@@ -18,10 +18,11 @@
  *     files | grow PATH          opens files until it may not, and parks; writes one until it may not
  *     socket | spawn | thread    a new socket, program, thread, and acks
  *     try CALL                   parks with what came of a call: ptrace, unshare, clone, kill, device, fifo
- *     who                        parks with who it is
+ *     who | nice                 parks with who it is, with how nice each of its threads is
  *
  * PATH is a FIFO: a byte is written to it first, and its writers are whoever lives.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -202,6 +203,19 @@ static void who(struct sluice_verdict *v)
              tasks.rlim_cur < 100000 ? "limited" : "not limited");
 }
 
+static void niceness(struct sluice_verdict *v)
+{
+    DIR *dir = opendir("/proc/self/task");
+    int least = 19, most = -20;
+    for (const struct dirent *d; (d = readdir(dir)) != NULL;) {
+        int n = d->d_name[0] != '.' ? getpriority(PRIO_PROCESS, (id_t)atoi(d->d_name)) : 0;
+        least = d->d_name[0] != '.' && n < least ? n : least;
+        most = d->d_name[0] != '.' && n > most ? n : most;
+    }
+    closedir(dir);
+    snprintf(v->error, sizeof v->error, "%d to %d", least, most);
+}
+
 static int harm(const struct sluice_host *host, void *process, void *of_thread,
                 const struct sluice_task *task, struct sluice_verdict *v)
 {
@@ -312,6 +326,10 @@ static int harm(const struct sluice_host *host, void *process, void *of_thread,
     if (IS("try")) {
         int code = one_call(rest);
         snprintf(v->error, sizeof v->error, "%s: %s", rest, code == 0 ? "done" : strerrorname_np(errno));
+        return SLUICE_VERDICT_PARK;
+    }
+    if (IS("nice")) {
+        niceness(v);
         return SLUICE_VERDICT_PARK;
     }
     if (IS("who")) {
