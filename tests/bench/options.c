@@ -41,7 +41,7 @@ static const struct option {
     {"--hist", "FILE", "latencies: us, percentile, count", AT(hist), TEXT, 0, 0},
     {"--runs", "N", "runs of which the median is taken; 5", AT(runs), COUNT, 1, 64},
     {"--quick", NULL, "3 runs, shorter, and with less data", AT(quick), FLAG, 0, 0},
-    {"--only", "ID,..", "of suite: these rows", AT(only), TEXT, 0, 0},
+    {"--only", "ID,..", "of suite: these rows; of neighbours: these kinds", AT(only), TEXT, 0, 0},
     {"--points", "FILE,..", "of plot: files of two numbers a line (or --hist FILE,..)", AT(points), TEXT, 0, 0},
     {"--title", "TEXT", "of plot", AT(title), TEXT, 0, 0},
     {"--peers", "NAME,..", "of compare and suite: these peers", AT(peers), TEXT, 0, 0},

@@ -15,7 +15,7 @@ struct options {
     const char *hist;             /* a file for the histogram; of plot: histograms, comma separated */
     const char *points, *title;   /* of plot */
     const char *peers;            /* of compare and suite, comma separated; NULL: all */
-    const char *only;             /* of suite: ids of rows, comma separated, "P3,P6"; NULL: all */
+    const char *only;             /* of suite: ids of rows, comma separated, "P3,P6"; of neighbours: "leak,segv"; NULL: all */
     bool json, quick, compressible;
     int durability;               /* enum sluice_durability; 0: disk */
     uint64_t size, batch, window, connections, partitions, keys, messages, runs, seed;
