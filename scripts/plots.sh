@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws the plots of docs/performance.md, docs/plots/*.svg, from runs of its own: some five minutes. Nothing else should run meanwhile.
+# Draws the plots of docs/performance.md, docs/plots/*.svg, from runs of its own: some fifteen minutes. Nothing else should run meanwhile.
 set -eu
 cd "$(dirname "$0")/.."
 
