@@ -243,7 +243,7 @@ static void a_lost_one_is_repeated_as_it_was(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct fate lost = {.times = 3, .action = FAKE_LOSE};
+    static struct fate lost = {.times = 3, .action = FAKE_LOSE};
     unsigned n = go_on_until(&lost);
     await_settled(n);
     unsigned repeated = 0;
@@ -264,7 +264,7 @@ static void messages_of_an_answer_that_comes_too_late_for_the_settle_are_deliver
 {
     (void)state;
     open_with((struct sluice_options){.request_timeout_ms = 300});
-    struct fate held = {.times = 1, .action = FAKE_HOLD};
+    static struct fate held = {.times = 1, .action = FAKE_HOLD};
     unsigned given = 0, next = 0;
     fake_set_script(fake, befall, &held);
     give(&given);
@@ -305,8 +305,8 @@ static void with_the_session_all_of_it_ends(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    sem_t over;
-    struct fate held = {.times = 1, .action = FAKE_HOLD, .over = &over};
+    static sem_t over;
+    static struct fate held = {.times = 1, .action = FAKE_HOLD, .over = &over};
     unsigned given = 0, next = 0;
     pthread_t thread;
     assert_int_equal(sem_init(&over, 0, 0), 0);

@@ -73,7 +73,8 @@ struct fake *fake_open(const struct fake_options *o); /* NULL: defaults */
 void fake_close(struct fake *f);
 const char *fake_url(struct fake *f);
 
-/* NULL: does everything. */
+/* NULL: does everything. What `user` points to is used until another is set: not of a test's stack, which ends
+   before its client does. */
 void fake_set_script(struct fake *f, fake_script *script, void *user);
 
 /* Asks the script again about everything it held back. */

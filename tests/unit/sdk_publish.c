@@ -259,7 +259,7 @@ static void what_comes_while_a_request_is_out_goes_in_the_next_one(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     publish_async("first", 0);
     fake_await(fake, VERB_PRODUCE, 2);
@@ -286,7 +286,7 @@ static void many_partitions_do_not_make_smaller_batches_of_messages_without_keys
     open_with((struct sluice_options){.request_timeout_ms = 1000000}); /* nothing is sent because its time is up */
     publish_wide(NULL, 0); /* the topic is known */
     await_told(1);
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     publish_wide(NULL, 0);
     fake_await(fake, VERB_PRODUCE, 3);
@@ -335,7 +335,7 @@ static void a_message_with_a_key_waits_for_those_of_its_partition_only(void **st
     open_with((struct sluice_options){0});
     publish_wide(NULL, 0);
     await_told(1);
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     publish_wide(NULL, 1);
     fake_await(fake, VERB_PRODUCE, 3);
@@ -484,6 +484,7 @@ static void a_window_cut_anywhere_is_repeated_in_order_and_done_once(void **stat
         assert_int_equal(told.n, 40);
         assert_int_equal(fake_stored(fake, "t", 0), stored + 40);
         check_in_order(stored, 40);
+        fake_set_script(fake, NULL, NULL);
     }
 }
 
@@ -526,7 +527,7 @@ static enum fake_action hold_then_refuse_first(void *user, const struct wire_req
 static void behind_one_that_was_refused_what_was_under_way_when_the_connection_was_lost_is_repeated(void **state)
 {
     (void)state;
-    bool released = false;
+    static bool released = false;
     open_with((struct sluice_options){.batch_records_max = 1});
     size_t stored = fake_stored(fake, "t", 0);
     fake_set_script(fake, hold_then_refuse_first, &released);
@@ -547,7 +548,7 @@ static void a_batch_refused_for_good_fails_alone_and_gives_its_number_to_the_nex
 {
     (void)state;
     open_with((struct sluice_options){.batch_records_max = 1});
-    struct trouble refuse = {.times = 1, .action = FAKE_ANSWER, .code = E_LIMIT};
+    static struct trouble refuse = {.times = 1, .action = FAKE_ANSWER, .code = E_LIMIT};
     fake_set_script(fake, make_trouble, &refuse);
     publish_numbers(10);
     assert_int_equal(sluice_flush(client, 20000, &err), 0);
@@ -568,7 +569,7 @@ static void a_refusal_that_lasts_is_the_error_when_time_is_up(void **state)
 {
     (void)state;
     open_with((struct sluice_options){.request_timeout_ms = 1000});
-    struct trouble refuse = {
+    static struct trouble refuse = {
         .times = 1000000, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1500};
     fake_set_script(fake, make_trouble, &refuse);
     struct sluice_message m = message("x");
@@ -589,7 +590,7 @@ static void a_timeout_leaves_the_outcome_unknown_and_the_lane_goes_on_once_it_is
 {
     (void)state;
     open_with((struct sluice_options){.request_timeout_ms = 100});
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     struct sluice_message m = message("slow");
     assert_int_equal(sluice_publish(client, &m, NULL, &err), SLUICE_TIMEOUT);
@@ -625,7 +626,7 @@ static void the_memory_cap_refuses_and_recovers(void **state)
     (void)state;
     enum { CAP = 1 << 20 };
     open_with((struct sluice_options){.memory_max = CAP});
-    struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     static char value[10000];
     struct sluice_message m = message("x");
@@ -661,7 +662,7 @@ static void blocking_publish_waits_at_the_memory_cap(void **state)
 {
     (void)state;
     open_with((struct sluice_options){.memory_max = 1 << 20});
-    struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     static char value[10000];
     struct sluice_message m = message("x");
@@ -679,7 +680,7 @@ static void blocking_publish_gives_up_at_the_memory_cap_when_its_time_is_up(void
     (void)state;
     open_with(
         (struct sluice_options){.memory_max = 1 << 20, .request_timeout_ms = 100, .batch_records_max = 1});
-    struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     static char value[120000];
     struct sluice_message m = message("x");
@@ -712,7 +713,7 @@ static void close_reports_what_was_not_delivered_and_tells_each(void **state)
 {
     (void)state;
     open_with((struct sluice_options){.batch_records_max = 3});
-    struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1000000, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     for (uintptr_t i = 0; i < 100; i++)
         publish_async("x", i);
@@ -745,7 +746,7 @@ static void flush_says_when_some_is_still_out(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     publish_async("x", 0);
     assert_int_equal(sluice_flush(client, 20, &err), SLUICE_TIMEOUT);
@@ -826,7 +827,7 @@ static void duplicates_are_left_out_of_their_batch_and_the_rest_is_sent_under_it
 {
     (void)state;
     open_with((struct sluice_options){.linger_ms = 60000});
-    struct known known = {.at = {0, 3, 4}, .n = 3, .times = 1};
+    static struct known known = {.at = {0, 3, 4}, .n = 3, .times = 1};
     fake_set_script(fake, some_are_known, &known);
     for (uintptr_t i = 0; i < 6; i++) {
         char value[16], id[16];
@@ -866,7 +867,7 @@ static void what_follows_a_batch_with_duplicates_stays_behind_it(void **state)
 {
     (void)state;
     open_with((struct sluice_options){.batch_records_max = 4});
-    struct known known = {.at = {1}, .n = 1, .times = 3}; /* the rest of a batch may have more of them */
+    static struct known known = {.at = {1}, .n = 1, .times = 3}; /* the rest of a batch may have more of them */
     fake_set_script(fake, some_are_known, &known);
     for (uintptr_t i = 0; i < 40; i++) {
         char value[16];
@@ -921,7 +922,7 @@ static void an_own_repeat_after_a_lost_answer_is_no_duplicate(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble lose = {.times = 1, .action = FAKE_DO_LOSE};
+    static struct trouble lose = {.times = 1, .action = FAKE_DO_LOSE};
     fake_set_script(fake, make_trouble, &lose);
     struct sluice_message m = message("x");
     struct sluice_receipt receipt;

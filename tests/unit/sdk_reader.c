@@ -273,7 +273,7 @@ static void a_read_survives_lost_connections(void **state)
 {
     (void)state;
     fill(100);
-    atomic_int n = 0;
+    static atomic_int n = 0;
     fake_set_script(fake, lose_every_third, &n);
     struct sluice_reader *r = open_reader(SLUICE_FROM_START, 0, 300);
     assert_int_equal(read_all(r, 0), 100);

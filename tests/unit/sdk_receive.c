@@ -203,7 +203,7 @@ static void a_slots_counter_rises_with_each_request_and_not_with_its_repeat(void
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble lose = {.verb = VERB_RECEIVE, .times = 1, .action = FAKE_LOSE};
+    static struct trouble lose = {.verb = VERB_RECEIVE, .times = 1, .action = FAKE_LOSE};
     fake_set_script(fake, make_trouble, &lose);
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
@@ -317,7 +317,7 @@ static void a_poll_ended_for_others_is_made_again_while_its_caller_waits(void **
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble again = {.verb = VERB_RECEIVE, .times = 2, .action = FAKE_ANSWER, .code = E_AGAIN};
+    static struct trouble again = {.verb = VERB_RECEIVE, .times = 2, .action = FAKE_ANSWER, .code = E_AGAIN};
     fake_set_script(fake, make_trouble, &again);
     struct call c;
     start(&c, "g", 1, 60000);
@@ -332,7 +332,8 @@ static void a_refused_poll_fails_only_the_callers_of_the_group_that_was_refused(
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct trouble refuse = {.verb = VERB_RECEIVE, .times = 1, .action = FAKE_ANSWER, .code = E_WRONG_MODE};
+    static struct trouble refuse = {
+        .verb = VERB_RECEIVE, .times = 1, .action = FAKE_ANSWER, .code = E_WRONG_MODE};
     fake_set_script(fake, make_trouble, &refuse);
     struct sluice_batch *b;
     struct sluice_receive_options o = wanting(1, 0);
@@ -676,7 +677,7 @@ static void what_is_settled_while_a_request_is_out_goes_in_the_next_one(void **s
     for (int i = 0; i < 20; i++)
         fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 20, 0);
-    struct trouble hold = {.verb = VERB_SETTLE, .times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.verb = VERB_SETTLE, .times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     settled.n = 0;
     for (size_t i = 0; i < 20; i++) {
@@ -699,7 +700,8 @@ static void a_settle_refused_for_load_is_repeated_with_the_same_number(void **st
     open_with((struct sluice_options){0});
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
-    struct trouble refuse = {.verb = VERB_SETTLE, .times = 2, .action = FAKE_ANSWER, .code = E_OVERLOADED};
+    static struct trouble refuse = {
+        .verb = VERB_SETTLE, .times = 2, .action = FAKE_ANSWER, .code = E_OVERLOADED};
     fake_set_script(fake, make_trouble, &refuse);
     assert_int_equal(sluice_ack(b, 0, &err), 0);
     assert_int_equal(fake_count(fake, VERB_SETTLE), 3);
@@ -714,7 +716,7 @@ static void a_settle_refused_until_its_time_is_up_may_be_tried_again(void **stat
     open_with((struct sluice_options){.request_timeout_ms = 150});
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
-    struct trouble refuse = {
+    static struct trouble refuse = {
         .verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
     fake_set_script(fake, make_trouble, &refuse);
     assert_int_equal(sluice_ack(b, 0, &err), SLUICE_DISK_FULL);
@@ -744,7 +746,7 @@ static void a_settle_refused_for_one_of_its_calls_does_not_fail_the_others(void 
     for (int i = 0; i < 5; i++)
         fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 5, 0);
-    atomic_int alone = 0;
+    static atomic_int alone = 0;
     fake_set_script(fake, refuse_together, &alone);
     settled.n = 0;
     for (size_t i = 0; i < 5; i++) {

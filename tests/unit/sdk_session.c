@@ -160,7 +160,7 @@ static enum fake_action refuse_hello(void *user, const struct wire_request *r, s
 static void a_hello_that_is_refused_for_load_is_said_again(void **state)
 {
     (void)state;
-    atomic_int times = 3;
+    static atomic_int times = 3;
     fake_set_script(fake, refuse_hello, &times);
     open_client();
     assert_int_equal(fake_count(fake, VERB_HELLO), 4);
@@ -176,7 +176,7 @@ static enum fake_action refuse_hello_for_long(void *user, const struct wire_requ
 static void who_is_asked_to_stay_away_stays_away_for_half_of_it_at_least(void **state)
 {
     (void)state;
-    atomic_int times = 1;
+    static atomic_int times = 1;
     fake_set_script(fake, refuse_hello_for_long, &times);
     uint64_t asked = clock_mono_ms();
     open_client();

@@ -236,7 +236,7 @@ static void units_share_requests_and_each_has_its_own_result(void **state)
     enum { UNITS = 40 };
     atomic_store(&told, 0);
     atomic_store(&conflicts, 0);
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     for (int i = 0; i < UNITS; i++) {
         struct sluice_unit *u = begin();
@@ -267,7 +267,7 @@ static void each_of_the_units_of_a_request_is_told_where_its_own_messages_are(vo
 {
     (void)state;
     atomic_store(&told, 0);
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     for (uintptr_t i = 0; i < 4; i++) {
         static const char *const values[] = {"a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"};
@@ -300,7 +300,7 @@ static void a_late_unit_is_refused_alone(void **state)
     fake_give(fake, "g", "one", false);
     fake_give(fake, "g", "two", false);
     struct sluice_batch *b = receive("g", 2);
-    struct trouble late = {.times = 1, .action = FAKE_ANSWER, .code = E_LEASE_LOST};
+    static struct trouble late = {.times = 1, .action = FAKE_ANSWER, .code = E_LEASE_LOST};
     fake_set_script(fake, make_trouble, &late);
     struct sluice_unit *u = begin();
     assert_int_equal(sluice_unit_ack(u, b, 0, &err), 0);
@@ -369,7 +369,7 @@ static void a_unit_that_the_broker_cannot_take_does_not_take_others_along(void *
     atomic_store(&conflicts, 0);
     fake_give(fake, "g", "one", false);
     struct sluice_batch *b = receive("g", 1);
-    struct trouble hold = {.times = 1, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 1, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     for (int i = 0; i < 3; i++) {
         struct sluice_unit *u = begin();
@@ -379,7 +379,7 @@ static void a_unit_that_the_broker_cannot_take_does_not_take_others_along(void *
             fake_await(fake, VERB_SETTLE, 1);
     }
     settle_down();
-    struct trouble refuse = {.times = 1, .action = FAKE_ANSWER, .whole = E_INVALID_ARGUMENT};
+    static struct trouble refuse = {.times = 1, .action = FAKE_ANSWER, .whole = E_INVALID_ARGUMENT};
     fake_set_script(fake, NULL, NULL);
     fake_release(fake);
     fake_set_script(fake, make_trouble, &refuse);
@@ -394,7 +394,7 @@ static void a_unit_that_the_broker_cannot_take_does_not_take_others_along(void *
 static void a_unit_is_repeated_under_its_number_and_done_once(void **state)
 {
     (void)state;
-    struct trouble lose = {.times = 1, .action = FAKE_DO_LOSE};
+    static struct trouble lose = {.times = 1, .action = FAKE_DO_LOSE};
     fake_set_script(fake, make_trouble, &lose);
     struct sluice_unit *u = begin();
     publish(u, "k", "x");
@@ -411,7 +411,7 @@ static void messages_of_a_unit_with_an_unknown_end_stay_settled(void **state)
     open_with((struct sluice_options){.request_timeout_ms = 200});
     fake_give(fake, "g", "one", false);
     struct sluice_batch *b = receive("g", 1);
-    struct trouble hold = {.times = 100, .action = FAKE_HOLD};
+    static struct trouble hold = {.times = 100, .action = FAKE_HOLD};
     fake_set_script(fake, make_trouble, &hold);
     struct sluice_unit *u = begin();
     assert_int_equal(sluice_unit_ack(u, b, 0, &err), 0);
