@@ -300,8 +300,10 @@ static void look_at_group(struct receiver *r, struct session *s)
     r->ordered = true;
     if (sluice_groups(s->sluice, h->topic, h->group, &l, NULL) != 0)
         return;
-    if (l->count == 1)
+    if (l->count == 1) {
         r->ordered = l->groups[0].options.order == SLUICE_ORDER_KEY; /* `run_max` may be altered at any time */
+        r->answer.in_flight_max = l->groups[0].options.in_flight_max;
+    }
     sluice_groups_free(l);
 }
 

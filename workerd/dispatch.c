@@ -9,6 +9,8 @@
 #include "schemas/errors.h"
 #include "workerd/text.h"
 
+enum { MEMORY_SHARE = 8 }; /* of the memory for batches that may be taken by what is fetched ahead */
+
 /* ---- what children tell ---- */
 
 static void on_started(struct child *c, int code, const char *text)
@@ -204,11 +206,52 @@ void dispatch_tasks(struct handler *h)
         tasks_release_unless_soon(h);
 }
 
-/* Asks for as many tasks as there are places, once that is worth a request: a quarter of all, or a child
-   has nothing to do. Not while what tasks publish, and the broker has not taken, fills the memory. */
+/* ---- how many are held ---- */
+
+/* How many may be, if there are places for so many. */
+static uint32_t held_most(const struct handler *h, uint32_t places)
+{
+    const struct config *c = h->run->config;
+    uint64_t share = c->memory_bytes_max / MEMORY_SHARE / c->handlers_n;
+    uint32_t most = ahead_most(
+        &h->ahead, &(struct ahead_limits){.bytes = share < AHEAD_BYTES_MAX ? share : AHEAD_BYTES_MAX,
+                                          .in_flight_max = h->in_flight_max});
+    return most > places ? most : places;
+}
+
+/* The last of those that wait and were in no child yet, nor are to be tried by themselves. */
+static struct task *last_ahead(const struct handler *h)
+{
+    for (struct list_node *n = h->waiting.head.prev; n != &h->waiting.head; n = n->prev) {
+        struct task *t = container_of(n, struct task, place);
+        if (t->call == 0 && t->suspects == 0)
+            return t;
+    }
+    return NULL;
+}
+
+void dispatch_trim(struct handler *h)
+{
+    uint64_t now = h->run->now_ms;
+    uint32_t places = pool_capacity(&h->pool), most;
+    struct task *t;
+    h->trim_ms = UINT64_MAX;
+    ahead_count(&h->ahead, h->finished, now);
+    if (list_empty(&h->waiting) || h->held_n <= places)
+        return;
+    uint64_t long_ms = container_of(list_first(&h->waiting), struct task, place)->came_ms + AHEAD_LONG_MS;
+    for (most = held_most(h, places); h->held_n > most && now >= long_ms && (t = last_ahead(h)) != NULL;)
+        task_release(h, t);
+    if (h->held_n > places && last_ahead(h) != NULL)
+        h->trim_ms = now >= long_ms ? now + AHEAD_MS : long_ms; /* then less may be done in the time */
+}
+
+/* Asks for as many as may be held, once that is worth a request: a quarter of all, or a child has nothing to do. Not while what tasks
+   publish, and the broker has not taken, fills the memory. */
 void dispatch_ask(struct handler *h)
 {
-    uint32_t all = pool_places(&h->pool, h->held_bytes);
+    uint32_t places = pool_places(&h->pool, h->held_bytes);
+    uint32_t all = places > 0 && pool_takes(&h->pool) ? held_most(h, places) : places;
     if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
         return;
     uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);

@@ -7,6 +7,7 @@
 
 #include <poll.h>
 
+#include "workerd/ahead.h"
 #include "workerd/batch.h"
 #include "workerd/figures.h"
 #include "workerd/order.h"
@@ -26,6 +27,9 @@ struct handler {
     size_t held_n;
     uint64_t held_bytes; /* as batches count them */
     bool asked;
+    struct ahead ahead;
+    uint32_t in_flight_max; /* of the group, as it was last heard; 0: no limit */
+    uint64_t trim_ms;       /* when to look whether too much waits; UINT64_MAX: it does not */
     struct breaker breaker;
     uint64_t probe; /* the id of the task that is the breaker's probe; 0: none */
     struct order order;       /* of those held */
@@ -115,7 +119,9 @@ void outcomes_flush(struct run *r);
 
 extern const struct child_events dispatch_events;
 void dispatch_tasks(struct handler *h);
-/* Asks the source for as many tasks as there are places. */
+/* Gives back what was fetched ahead (ahead.h) and has waited for too long. */
+void dispatch_trim(struct handler *h);
+/* Asks the source for as many tasks as there are places, or as are to be held ahead of them. */
 void dispatch_ask(struct handler *h);
 
 #endif

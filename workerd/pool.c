@@ -371,6 +371,25 @@ uint32_t pool_places(const struct pool *p, uint64_t held_bytes)
     return n;
 }
 
+uint32_t pool_capacity(const struct pool *p)
+{
+    uint32_t n = p->scale.wanted == 0 ? 1 : 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct child *c = p->children[i];
+        n += !c->leaving && c->state <= CHILD_UP ? child_places(c, 0) : (uint32_t)c->tasks_n;
+    }
+    return n;
+}
+
+bool pool_takes(const struct pool *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (takes(p->children[i]))
+            return true;
+    }
+    return false;
+}
+
 struct child *pool_least_busy(const struct pool *p, bool trial)
 {
     struct child *best = NULL;

@@ -137,6 +137,10 @@ bool pool_on_trial(const struct pool *p, const struct task *t);
 
 /* How many tasks may be in hand, if those that are have `held_bytes`; 1 with no process at all, 0 while paused. */
 uint32_t pool_places(const struct pool *p, uint64_t held_bytes);
+/* The same of all that there are, also of those that do not take tasks now and will again. */
+uint32_t pool_capacity(const struct pool *p);
+/* Whether any child takes tasks, if it has a place. */
+bool pool_takes(const struct pool *p);
 /* The child, of the version in force or of the one on trial, that can take a task and has the fewest, or NULL. */
 struct child *pool_least_busy(const struct pool *p, bool trial);
 /* Whether what waits can be kept: a child takes tasks, or will once it has started. */

@@ -363,7 +363,8 @@ static uint64_t due_ms(const struct run *r)
         due = earlier(due, r->again_ms);
     for (size_t i = 0; i < r->config->handlers_n; i++)
         due = earlier(due, earlier(earlier(tasks_extension_due_ms(&r->handlers[i]), pool_due_ms(&r->handlers[i].pool)),
-                                   earlier(breaker_due_ms(&r->handlers[i].breaker), r->handlers[i].window_ms)));
+                                   earlier(breaker_due_ms(&r->handlers[i].breaker),
+                                           earlier(r->handlers[i].window_ms, r->handlers[i].trim_ms))));
     return due;
 }
 
@@ -442,6 +443,7 @@ void run_turn(struct run *r)
         tasks_step_breaker(&r->handlers[i]);
         scale(&r->handlers[i]);
         dispatch_tasks(&r->handlers[i]);
+        dispatch_trim(&r->handlers[i]);
         tasks_extend(&r->handlers[i]);
     }
     outcomes_flush(r);
@@ -479,7 +481,8 @@ struct run *run_new(const struct run_options *o)
         entropy_fill(&seed, sizeof seed);
         breaker_init(&h->breaker, &h->config->breaker, seed, r->now_ms);
         file_watch_begin(&h->file, h->config->file);
-        h->window_ms = UINT64_MAX;
+        h->window_ms = h->trim_ms = UINT64_MAX;
+        ahead_begin(&h->ahead, r->now_ms);
         pool_init(&h->pool, h->config, o->exe, &dispatch_events, h, r->now_ms);
     }
     return r;

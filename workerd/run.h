@@ -9,8 +9,8 @@
  *                          v                                                  v
  *                       release (no child is up, or we drain) -----------> settling ---> gone
  *
- * No more is fetched than the children have places for, and nothing while the handler's breaker is open; how many
- * children there are is the pool's matter (pool.h). Leases of all that is held are extended at a third of their
+ * No more is fetched than the children have places for, or get done in a moment (ahead.h), and nothing while the
+ * handler's breaker is open; how many children there are is the pool's matter (pool.h). Leases of all that is held are extended at a third of their
  * term; what ends that is the verdict, or the timeout of the running task.
  *
  * One thread: it makes every call, and the source's answers reach it through the inbox.

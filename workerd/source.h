@@ -95,7 +95,8 @@ enum { OUTCOME_BACKOFF = UINT32_MAX };
 struct fetched {
     struct event event; /* FETCHED */
     uint32_t handler;
-    struct list tasks; /* by `place`; may be empty */
+    struct list tasks;      /* by `place`; may be empty */
+    uint32_t in_flight_max; /* what its group may have in flight, over all who receive; 0: no limit */
 };
 
 /* How far a group is behind. */

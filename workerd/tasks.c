@@ -332,12 +332,14 @@ void tasks_fetched(struct run *r, struct fetched *f)
 {
     struct handler *h = &r->handlers[f->handler];
     h->asked = false;
+    h->in_flight_max = f->in_flight_max;
     for (struct list_node *n; (n = list_pop_front(&f->tasks)) != NULL;) {
         struct task *t = container_of(n, struct task, place);
         t->id = ++r->last_id;
         t->came_ms = r->now_ms;
         if (t->attempt > 1 && batch_found_has(&h->found, t))
             t->suspects = ++h->last_suspects;
+        ahead_fetched(&h->ahead, batch_bytes_of(t));
         order_add(&h->order, t);
         list_push_back(&h->waiting, &t->place);
         list_push_back(&h->held, &t->held);

@@ -14,7 +14,7 @@
 #include "workerd_proc.h"
 
 static struct broker_proc broker;
-static struct workerd_proc daemon_proc, *w = &daemon_proc;
+static struct workerd_proc daemon_proc, *w = &daemon_proc, second;
 static struct gate gate;
 static struct sluice *client;
 static char config_path[64];
@@ -84,6 +84,7 @@ static int tear_down(void **state)
 {
     (void)state;
     workerd_proc_kill(w);
+    workerd_proc_kill(&second);
     sluice_close(client, 1000, NULL, NULL);
     broker_end(&broker);
     return 0;
@@ -533,6 +534,37 @@ static void what_a_killed_daemon_held_goes_to_another(void **state)
     stop_daemon();
 }
 
+/* The first fetches ahead, as all is quick, until it meets what is not. */
+static void two_daemons_share_what_takes_long_though_one_fetched_it_ahead(void **state)
+{
+    (void)state;
+    enum { QUICK = 5000, SLOW = 6 };
+    struct sluice_error e;
+    char quick[] = "ack";
+    for (int i = 0; i < QUICK + SLOW; i++) {
+        const struct sluice_message m = {.size = sizeof(struct sluice_message),
+                                         .topic = "t",
+                                         .value = sluice_str(i < QUICK ? quick : hold())};
+        must(sluice_publish_async(client, &m, NULL, NULL, &e), &e);
+    }
+    must(sluice_flush(client, 60000, &e), &e);
+    start_ready("    pipeline: 1\n");
+    EVENTUALLY(60000, gate_reached(&gate) && lag().lag_messages == SLOW);
+    workerd_proc_start(&second, (const char *const[]){"-c", config_path, NULL});
+    workerd_proc_ready(&second);
+    EVENTUALLY(60000, gate_reached(&gate)); /* it got one of them, */
+    EVENTUALLY(60000, lag().in_flight == 2); /* and nobody keeps another back */
+    assert_int_equal(lag().lag_messages, SLOW);
+    for (int i = 0; i < SLOW; i++)
+        gate_pass(&gate);
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", QUICK + SLOW);
+    assert_true(counted("sluice_nacked_messages_total") == 0);
+    kill(second.pid, SIGTERM);
+    assert_int_equal(workerd_proc_end(&second), 0);
+    stop_daemon();
+}
+
 static void sigterm_finishes_what_runs_and_gives_back_the_rest(void **state)
 {
     (void)state;
@@ -637,6 +669,7 @@ int main(void)
         TALK(a_killed_broker_is_met_again_and_nothing_is_done_twice),
         TALK_SHORT_GRACE(a_daemon_that_was_away_too_long_opens_a_new_session),
         TALK_SHORT_GRACE(what_a_killed_daemon_held_goes_to_another),
+        TALK(two_daemons_share_what_takes_long_though_one_fetched_it_ahead),
         TALK(sigterm_finishes_what_runs_and_gives_back_the_rest),
         TALK(a_second_signal_ends_it_at_once),
         cmocka_unit_test_teardown(a_missing_group_is_named_and_waited_for, tear_down),

@@ -18,6 +18,7 @@ set_target_properties(test-handler-rogue PROPERTIES
 
 # These start the daemon's own file as a child, so it has to be there.
 set(handlers TEST_HANDLERS=${SLUICE_TEST_HANDLERS})
+sluice_unit_test(workerd-ahead SOURCES workerd_ahead.c LINKS workerd)
 sluice_unit_test(workerd-breaker SOURCES workerd_breaker.c LINKS workerd)
 sluice_unit_test(workerd-command SOURCES workerd_command.c LINKS workerd)
 sluice_unit_test(workerd-effects SOURCES workerd_effects.c LINKS workerd)

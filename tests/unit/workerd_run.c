@@ -57,6 +57,8 @@ static struct {
     bool stopped;
     bool again;   /* what is nacked comes again at once */
     bool keyless; /* messages have no key */
+    bool endless; /* what is acknowledged comes again */
+    uint32_t in_flight_max;
     struct event connected;
     /* The state of the one key that all messages have; version 0: none. */
     uint64_t state_version;
@@ -94,6 +96,7 @@ static void answer_ask(uint32_t handler)
     if (!fake.stopped && list_empty(&f->tasks))
         return;
     fake.asked[handler] = 0;
+    f->in_flight_max = fake.in_flight_max;
     inbox_push(&fake.inbox, &f->event.node, 0);
 }
 
@@ -162,7 +165,7 @@ static void take_outcome(struct outcome *o)
     snprintf(m->reason, sizeof m->reason, "%s", t->reason != NULL ? t->reason : "");
     snprintf(m->error, sizeof m->error, "%s", t->error != NULL ? t->error : "");
     m->leased = false;
-    m->over = o->verb == OUTCOME_ACK || o->verb == OUTCOME_PARK || (o->verb == OUTCOME_NACK && !fake.again);
+    m->over = (o->verb == OUTCOME_ACK && !fake.endless) || o->verb == OUTCOME_PARK || (o->verb == OUTCOME_NACK && !fake.again);
     fake.leased[m->handler]--;
 }
 
@@ -267,7 +270,8 @@ static int set_up(void **state)
     }
     gate_reset(&gate);
     unlink(needed);
-    config = (struct config){.grace_ms = 60000, .handlers = handlers, .handlers_n = 1};
+    config = (struct config){
+        .grace_ms = 60000, .memory_bytes_max = 256 << 20, .handlers = handlers, .handlers_n = 1};
     run = NULL;
     turn_ms_max = 0;
     config_path = NULL;
@@ -374,22 +378,119 @@ static void a_message_of_any_size_reaches_its_handler(void **state)
     mem_free(value);
 }
 
-static void no_more_is_leased_than_the_children_have_places_for(void **state)
+/* What two of them do in the time that counts is less than they have places for. */
+static void of_slow_tasks_no_more_is_leased_than_the_children_have_places_for(void **state)
 {
     (void)state;
+    enum { N = 40 };
     handlers[0].processes = 2;
     handlers[0].pipeline = 3;
-    for (int i = 0; i < 200; i++)
-        add("ack");
+    for (int i = 0; i < N; i++)
+        add("nap 20");
     start();
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < N; i++)
         UNTIL(fake.messages[i].over);
     drain();
-    assert_int_equal(run_counts(run, 0)->done, 200);
+    assert_int_equal(run_counts(run, 0)->done, N);
     assert_in_range(fake.leased_most[0], 3, 6);
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < N; i++)
         assert_int_equal(fake.messages[i].grants, 1);
 }
+
+/* ---- fetched ahead ---- */
+
+enum { ENDLESS = 200 };
+
+/* A process that is given one at a time, and tasks without end that take next to nothing. The first message is for later. */
+static struct message *start_fast(const char *value)
+{
+    fake.endless = fake.again = fake.keyless = true;
+    handlers[0].pipeline = 1;
+    struct message *later = add(hold);
+    later->over = true;
+    for (int i = 0; i < ENDLESS; i++)
+        add(value);
+    start();
+    return later;
+}
+
+static unsigned nacks(void)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < fake.count; i++)
+        n += fake.messages[i].nacked;
+    return n;
+}
+
+static unsigned releases(void)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < fake.count; i++)
+        n += fake.messages[i].released;
+    return n;
+}
+
+static void of_fast_tasks_some_are_fetched_ahead_of_the_places(void **state)
+{
+    (void)state;
+    start_fast("ack");
+    UNTIL(fake.leased_most[0] >= 4);
+    fake.in_flight_max = 4; /* of which a quarter is one */
+    uint64_t done = run_counts(run, 0)->done;
+    UNTIL(run_counts(run, 0)->done > done + ENDLESS);
+    fake.leased_most[0] = 0;
+    done = run_counts(run, 0)->done;
+    UNTIL(run_counts(run, 0)->done > done + ENDLESS);
+    assert_int_equal(fake.leased_most[0], 1);
+    drain();
+    assert_int_equal(nacks(), 0);
+}
+
+static void what_was_fetched_ahead_of_a_task_that_takes_long_goes_to_others(void **state)
+{
+    (void)state;
+    handlers[0].lease_ms = 300;
+    struct message *slow = start_fast("ack");
+    UNTIL(fake.leased_most[0] >= 4);
+    slow->over = false;
+    UNTIL(gate_reached(&gate));
+    UNTIL(fake.leased[0] == 1); /* the one that runs */
+    UNTIL(slow->extended >= 2);
+    assert_int_equal(fake.leased[0], 1);
+    assert_int_equal(fake.asked[0], 0);
+    fake.endless = false;
+    gate_pass(&gate);
+    for (size_t i = 0; i < fake.count; i++)
+        UNTIL(fake.messages[i].over);
+    assert_int_equal(slow->acked, 1);
+    assert_int_equal(nacks(), 0);
+    drain();
+    assert_int_equal(run_counts(run, 0)->given_back, releases());
+    assert_int_equal(run_counts(run, 0)->lost + run_counts(run, 0)->crashed, 0);
+}
+
+static void of_what_was_fetched_ahead_an_outage_burns_no_delivery(void **state)
+{
+    (void)state;
+    enum { WINDOW = 10 };
+    char value[80];
+    snprintf(value, sizeof value, "needs %s", needed);
+    close(open(needed, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    handlers[0].breaker = (struct breaker_config){
+        .on = true, .window = WINDOW, .percent = 80, .pause_ms = 20, .pause_ms_max = 80};
+    start_fast(value);
+    UNTIL(fake.leased_most[0] >= 4);
+    unlink(needed);
+    UNTIL(run_breaker(run, 0)->opened >= 1 && fake.leased[0] == 0);
+    fake.leased_most[0] = 0;
+    UNTIL(run_breaker(run, 0)->opened >= 4);
+    assert_int_equal(fake.leased_most[0], 1); /* a probe at a time */
+    assert_in_range(nacks(), 1, WINDOW + 1 + run_breaker(run, 0)->opened);
+    close(open(needed, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    UNTIL(run_breaker(run, 0)->state == BREAKER_CLOSED);
+    drain();
+}
+
 
 static void outcomes_that_find_no_room_are_given_again(void **state)
 {
@@ -1296,6 +1397,21 @@ static void a_paused_handler_finishes_what_it_has_and_gives_back_what_still_come
     UNTIL(took(6, false));
 }
 
+static void what_was_fetched_ahead_goes_back_when_its_handler_is_paused(void **state)
+{
+    (void)state;
+    start_fast("ack");
+    UNTIL(fake.leased_most[0] >= 4);
+    give(COMMAND_PAUSE, 5);
+    UNTIL(took(5, true));
+    UNTIL(fake.leased[0] == 0);
+    assert_int_equal(fake.asked[0], 0);
+    assert_int_equal(nacks(), 0);
+    uint64_t done = run_counts(run, 0)->done;
+    give(COMMAND_RESUME, 6);
+    UNTIL(run_counts(run, 0)->done > done + ENDLESS);
+}
+
 static void a_drain_with_nothing_to_do_is_short(void **state)
 {
     (void)state;
@@ -1336,7 +1452,10 @@ int main(void)
         RUN(what_a_handler_says_of_a_task_reaches_the_broker),
         RUN(texts_of_handlers_are_made_fit_to_be_stored),
         RUN(a_message_of_any_size_reaches_its_handler),
-        RUN(no_more_is_leased_than_the_children_have_places_for),
+        RUN(of_slow_tasks_no_more_is_leased_than_the_children_have_places_for),
+        RUN(of_fast_tasks_some_are_fetched_ahead_of_the_places),
+        RUN(what_was_fetched_ahead_of_a_task_that_takes_long_goes_to_others),
+        RUN(of_what_was_fetched_ahead_an_outage_burns_no_delivery),
         RUN(outcomes_that_find_no_room_are_given_again),
         RUN(outputs_and_state_reach_the_broker_with_the_ack),
         RUN(what_is_not_acknowledged_publishes_nothing),
@@ -1379,6 +1498,7 @@ int main(void)
         RUN(a_file_that_changed_is_tried_without_a_word),
         RUN(a_drain_finishes_what_runs_and_gives_back_what_did_not_start),
         RUN(a_drain_ends_with_its_grace),
+        RUN(what_was_fetched_ahead_goes_back_when_its_handler_is_paused),
         RUN(a_drain_with_nothing_to_do_is_short),
     };
     return cmocka_run_group_tests(tests, make_gate, remove_gate);
