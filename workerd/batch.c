@@ -27,7 +27,7 @@ static bool left_out(const struct batch *b, const struct task *t)
 static bool may_go(const struct batch *b, const struct task *t, const struct child *to)
 {
     const struct task *before = order_before(t);
-    return before == NULL || (before->child != NULL && before->child == to) ||
+    return before == NULL || (before->child != NULL && before->child == to && !b->several) ||
            (before->child == NULL && picked(b, before));
 }
 
@@ -36,12 +36,24 @@ static struct task *task_at(struct list_node *n)
     return container_of(n, struct task, place);
 }
 
+/* Who takes single tasks has no other way to keep the order in what was one call, of a version of before. */
+static bool was_called_with(const struct batch *b, const struct task *t)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->tasks[i]->call == t->call)
+            return true;
+    }
+    return false;
+}
+
 /* All that are suspects with `t`, or none if one of them may not go. */
 static void pick_suspects(const struct list *waiting, const struct task *t, const struct child *to,
                           struct batch *b)
 {
     LIST_EACH (n, waiting) {
         if (task_at(n)->suspects != t->suspects || left_out(b, task_at(n)))
+            continue;
+        if (b->singles && was_called_with(b, task_at(n)))
             continue;
         if (!may_go(b, task_at(n), to)) {
             b->n = 0;
@@ -73,30 +85,82 @@ static void pick_more(const struct list *waiting, struct list_node *first, const
     }
 }
 
+/* The first that may go, all of them. */
+static void pick_first_suspects(const struct list *waiting, const struct child *to, struct batch *b)
+{
+    for (struct list_node *n = list_first(waiting); n != NULL && b->n == 0; n = list_after(waiting, n)) {
+        if (task_at(n)->suspects != 0 && !left_out(b, task_at(n)))
+            pick_suspects(waiting, task_at(n), to, b);
+    }
+}
+
+/* The next call of all that wait, in their order. */
+static void pick_next(const struct list *waiting, const struct batch_limits *l, const struct child *to, struct batch *b)
+{
+    for (struct list_node *n = list_first(waiting); n != NULL && b->n == 0; n = list_after(waiting, n)) {
+        if (left_out(b, task_at(n)))
+            continue;
+        if (task_at(n)->suspects == 0 && may_go(b, task_at(n), to))
+            pick_more(waiting, n, l, to, b);
+        else if (task_at(n)->suspects != 0 && !b->several)
+            pick_suspects(waiting, task_at(n), to, b);
+    }
+}
+
 void batch_pick(const struct list *waiting, const struct batch_limits *l, const struct child *to,
                 struct batch *b)
 {
     b->n = 0;
-    b->full = false;
+    b->full = b->alone = false;
     b->due_ms = UINT64_MAX;
-    for (struct list_node *n = list_first(waiting); n != NULL && b->n == 0; n = list_after(waiting, n)) {
-        if (left_out(b, task_at(n)))
-            continue;
-        if (task_at(n)->suspects != 0)
-            pick_suspects(waiting, task_at(n), to, b);
-        else if (may_go(b, task_at(n), to))
-            pick_more(waiting, n, l, to, b);
-    }
+    if (b->several && !b->others)
+        pick_first_suspects(waiting, to, b);
+    b->alone = b->n > 0 && !b->idle;
+    if (b->alone)
+        b->n = 0;
+    else if (b->n == 0)
+        pick_next(waiting, l, to, b);
     if (b->n > 0 && !b->full)
         b->due_ms = b->tasks[0]->came_ms + l->window_ms;
+}
+
+/* So many of them, from the first on, are of its call. */
+static size_t of_first_call(struct task *const *tasks, size_t n)
+{
+    size_t same = 1;
+    while (same < n && tasks[same]->call == tasks[0]->call)
+        same++;
+    return same;
+}
+
+size_t batch_call(struct task **tasks, size_t n, bool singles)
+{
+    size_t found = 1;
+    for (size_t i = 1; i < n && !singles; i++) {
+        struct task *t = tasks[i];
+        if (t->call != tasks[0]->call)
+            continue;
+        for (size_t at = i; at > found; at--)
+            tasks[at] = tasks[at - 1];
+        tasks[found++] = t;
+    }
+    return found;
 }
 
 void batch_halve(struct task *const *tasks, size_t n, uint32_t *last)
 {
     assert(n >= 2);
     uint32_t first = ++*last, second = ++*last;
+    size_t calls = 0, seen = 0, half = (n + 1) / 2;
+    for (size_t i = 0; i < n; i += of_first_call(tasks + i, n - i))
+        calls++;
+    if (calls > 1) {
+        half = 0;
+        for (; seen < (calls + 1) / 2; seen++)
+            half += of_first_call(tasks + half, n - half);
+    }
     for (size_t i = 0; i < n; i++)
-        tasks[i]->suspects = i < (n + 1) / 2 ? first : second;
+        tasks[i]->suspects = i < half ? first : second;
 }
 
 /* ---- those that were found ---- */

@@ -10,6 +10,10 @@
  * others, and others go on beside them. A task that was found is remembered: when it comes again, it comes
  * alone.
  *
+ * A process with several threads has several calls at once, and when it ends each of them may have done it.
+ * Their halves are tried as they were, several at once, until it is one call, which is halved as above. There
+ * suspects have a process to themselves: they go before all others, and to one that has nothing.
+ *
  * Pure functions over the tasks that wait.
  */
 #ifndef WORKERD_BATCH_H
@@ -28,8 +32,13 @@ struct batch {
     struct task **tasks; /* room for `max` of them, or as many as there are suspects together: the caller's */
     bool (*is_for)(const void *of, const struct task *t); /* the caller's: others are left out; NULL: none is */
     const void *of;
+    bool singles; /* the caller's: who gets it takes one task a call */
+    bool several; /* the caller's: and has several calls at once, */
+    bool idle;    /* but none now */
+    bool others;  /* the caller's: suspects wait for another of that kind */
     size_t n;
     bool full;       /* waiting brings no more */
+    bool alone;      /* nothing is picked, as suspects want it to be idle */
     uint64_t due_ms; /* if not full: when it goes as it is */
 };
 
@@ -38,12 +47,17 @@ size_t batch_bytes_of(const struct task *t);
 
 /* Picks from those that wait (by `place`) the next call for `to`, and leaves them where they are. It
    begins with the first that may go: a task of which another of its key is in front may not, unless that
-   one is in the same call or `to` has it already. Suspects go with all of theirs or not at all. b->n is 0 if
-   there is nothing to do. */
+   one is in the same call, or `to` has it already and one call at a time. Suspects go with all of theirs or not at all; where they
+   are of several calls (batch_call) these are for the same process. b->n is 0 if there is nothing to do. */
 void batch_pick(const struct list *waiting, const struct batch_limits *l, const struct child *to,
                 struct batch *b);
 
-/* Makes the halves of what ended its process, 2 tasks or more, suspects of their own. `last` numbers them. */
+/* Puts the first of some suspects, and those of the same call when their process ended, in front of the others; returns how many they
+   are. */
+size_t batch_call(struct task **tasks, size_t n, bool singles);
+
+/* Makes the halves of what ended its process, 2 tasks or more, suspects of their own: of the calls that it had, in their order, or if
+   it was one, of that. `last` numbers them. */
 void batch_halve(struct task *const *tasks, size_t n, uint32_t *last);
 
 /* ---- those that were found ---- */

@@ -34,9 +34,23 @@ struct call {
     _Atomic uint64_t deadline_ms; /* monotonic; UINT64_MAX until it runs */
 };
 
+/* A thread that runs calls. */
+struct worker {
+    pthread_t id;
+    uint32_t number;      /* from 1 */
+    void *thread;         /* the handler's */
+    struct call *running; /* its own; the pointer under lock */
+
+    /* what a call for several is made with */
+    struct sluice_task *seen;
+    int *codes;
+    struct sluice_verdict *verdicts;
+    size_t room;
+};
+
 /* One per process, so it is static: the host's functions reach it from any thread. */
 static struct {
-    /* set before the worker thread starts */
+    /* set before the worker threads start */
     struct sluice_handler handler;
     struct host host;
     char *name, *config;
@@ -44,13 +58,13 @@ static struct {
     uint32_t timeout_ms;
     struct jail jail;
     void *process;
-    atomic_bool worker_done;
+    struct worker *workers;
+    uint32_t threads;
+    atomic_bool workers_done;
 
-    /* the worker's: what a call for several is made with */
-    struct sluice_task *seen;
-    int *codes;
-    struct sluice_verdict *verdicts;
-    size_t room;
+    /* of the handler's threads one at a time begins, or ends: under its lock */
+    pthread_mutex_t turn;
+    uint32_t begun, ended;
 
     /* the reading side: main thread only */
     struct pipe pipe;
@@ -61,10 +75,10 @@ static struct {
     /* shared, under lock */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct list queue;    /* of struct call */
-    struct call *running; /* its owner is the worker */
+    struct list queue; /* of struct call */
     bool stopping;
 } self = {
+    .turn = PTHREAD_MUTEX_INITIALIZER,
     .write_lock = PTHREAD_MUTEX_INITIALIZER,
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .wake = PTHREAD_COND_INITIALIZER,
@@ -202,10 +216,10 @@ static struct host_task *unqueue_task(uint64_t id)
     return NULL;
 }
 
-/* ---- the worker thread ---- */
+/* ---- the worker threads ---- */
 
-/* Waits for a call whose tasks are all there and makes it the running one; NULL: there will be none. */
-static struct call *next_call(void)
+/* Waits for a call whose tasks are all there and makes it the worker's; false: there will be none. */
+static bool next_call(struct worker *w)
 {
     struct call *c;
     pthread_mutex_lock(&self.lock);
@@ -214,10 +228,10 @@ static struct call *next_call(void)
     if (c != NULL) {
         list_remove(&c->node);
         atomic_store(&c->deadline_ms, clock_mono_ms() + self.timeout_ms);
-        self.running = c;
+        w->running = c;
     }
     pthread_mutex_unlock(&self.lock);
-    return c;
+    return c != NULL;
 }
 
 static void run_single(struct host_task *t, void *thread)
@@ -227,70 +241,113 @@ static void run_single(struct host_task *t, void *thread)
     send_verdict(t, code, &verdict, false);
 }
 
-static void make_room(size_t count)
+static void make_room(struct worker *w, size_t count)
 {
-    if (count <= self.room)
+    if (count <= w->room)
         return;
-    self.seen = mem_resize(self.seen, count, sizeof *self.seen);
-    self.codes = mem_resize(self.codes, count, sizeof *self.codes);
-    self.verdicts = mem_resize(self.verdicts, count, sizeof *self.verdicts);
-    self.room = count;
+    w->seen = mem_resize(w->seen, count, sizeof *w->seen);
+    w->codes = mem_resize(w->codes, count, sizeof *w->codes);
+    w->verdicts = mem_resize(w->verdicts, count, sizeof *w->verdicts);
+    w->room = count;
 }
 
-static void run_batch(const struct call *c, void *thread)
+static void run_batch(struct worker *w, const struct call *c)
 {
     size_t i = 0;
-    make_room(c->count);
-    memset(self.verdicts, 0, c->count * sizeof *self.verdicts);
+    make_room(w, c->count);
+    memset(w->verdicts, 0, c->count * sizeof *w->verdicts);
     LIST_EACH (n, &c->tasks) {
-        self.seen[i] = task_at(n)->seen;
-        self.codes[i] = SLUICE_VERDICT_RETRY;
-        self.verdicts[i++].size = sizeof *self.verdicts;
+        w->seen[i] = task_at(n)->seen;
+        w->codes[i] = SLUICE_VERDICT_RETRY;
+        w->verdicts[i++].size = sizeof *w->verdicts;
     }
-    self.handler.handle_batch(&self.host.seen, self.process, thread, self.seen, c->count, self.codes,
-                              self.verdicts);
+    self.handler.handle_batch(&self.host.seen, self.process, w->thread, w->seen, c->count, w->codes, w->verdicts);
     i = 0;
     LIST_EACH (n, &c->tasks) {
-        send_verdict(task_at(n), self.codes[i], &self.verdicts[i], i + 1 < c->count);
+        send_verdict(task_at(n), w->codes[i], &w->verdicts[i], i + 1 < c->count);
         i++;
     }
 }
 
-static void run_call(struct call *c, void *thread)
+static void run_call(struct worker *w)
 {
+    struct call *c = w->running;
     jail_task(&self.jail);
     if (self.handler.handle_batch != NULL) {
-        run_batch(c, thread);
+        run_batch(w, c);
     } else {
         LIST_EACH (n, &c->tasks)
-            run_single(task_at(n), thread);
+            run_single(task_at(n), w->thread);
     }
     pthread_mutex_lock(&self.lock);
-    self.running = NULL;
+    w->running = NULL;
     pthread_mutex_unlock(&self.lock);
     call_free(c);
 }
 
-static void *work(void *unused)
+/* One that cannot begin ends the process, and is the only one to say so. */
+static void begin_thread(struct worker *w)
 {
-    (void)unused;
     const struct sluice_handler *h = &self.handler;
-    void *thread = NULL;
-    char error[ERR_TEXT_MAX] = "thread_init failed";
+    char error[ERR_TEXT_MAX] = "thread_init failed", text[ERR_TEXT_MAX + 40];
+    pthread_mutex_lock(&self.turn);
     if (h->thread_init != NULL &&
-        h->thread_init(&self.host.seen, self.process, &thread, error, sizeof error) != 0) {
-        send_ready(E_INTERNAL, error);
+        h->thread_init(&self.host.seen, self.process, &w->thread, error, sizeof error) != 0) {
+        snprintf(text, sizeof text, "thread %u of %u: %s", w->number, self.threads, error);
+        send_ready(E_INTERNAL, self.threads > 1 ? text : error);
         _exit(START_FAILED);
     }
-    send_ready(0, NULL);
-    for (struct call *c; (c = next_call()) != NULL;)
-        run_call(c, thread);
-    if (h->thread_fini != NULL)
-        h->thread_fini(&self.host.seen, self.process, thread);
+    if (++self.begun == self.threads)
+        send_ready(0, NULL);
+    pthread_mutex_unlock(&self.turn);
+}
+
+static void end_thread(struct worker *w)
+{
+    pthread_mutex_lock(&self.turn);
+    if (self.handler.thread_fini != NULL)
+        self.handler.thread_fini(&self.host.seen, self.process, w->thread);
+    bool last = ++self.ended == self.threads;
+    pthread_mutex_unlock(&self.turn);
+    if (!last)
+        return;
     /* By the one descriptor that there must be: others a handler may have closed, and who reads would not hear of it. */
-    atomic_store(&self.worker_done, true);
+    atomic_store(&self.workers_done, true);
     shutdown(CHILD_PIPE_FD, SHUT_RD);
+}
+
+static void *work(void *worker)
+{
+    begin_thread(worker);
+    while (next_call(worker))
+        run_call(worker);
+    end_thread(worker);
     return NULL;
+}
+
+/* Returns 0, or a code with a text. */
+static int start_threads(struct err *e)
+{
+    self.workers = mem_array(self.threads, sizeof *self.workers);
+    for (uint32_t i = 0; i < self.threads; i++) {
+        self.workers[i].number = i + 1;
+        if (pthread_create(&self.workers[i].id, NULL, work, &self.workers[i]) != 0)
+            return err_set(e, E_NO_MEMORY, "thread %u of %u cannot be started: the limits of memory or processes are too low",
+                           i + 1, self.threads);
+    }
+    return 0;
+}
+
+static void join_threads(void)
+{
+    for (uint32_t i = 0; i < self.threads; i++) {
+        struct worker *w = &self.workers[i];
+        pthread_join(w->id, NULL);
+        mem_free(w->seen);
+        mem_free(w->codes);
+        mem_free(w->verdicts);
+    }
+    mem_free(self.workers);
 }
 
 /* ---- the main thread: packets ---- */
@@ -323,9 +380,12 @@ static void take_task(struct view packet)
 static void cancel_task(uint64_t id)
 {
     pthread_mutex_lock(&self.lock);
-    struct host_task *running = self.running != NULL ? find_in(self.running, id) : NULL;
-    if (running != NULL)
-        atomic_store(&running->cancelled, true);
+    for (uint32_t i = 0; i < self.threads; i++) {
+        const struct call *c = self.workers[i].running;
+        struct host_task *running = c != NULL ? find_in(c, id) : NULL;
+        if (running != NULL)
+            atomic_store(&running->cancelled, true);
+    }
     struct host_task *waiting = unqueue_task(id);
     pthread_mutex_unlock(&self.lock);
     if (waiting != NULL)
@@ -339,7 +399,7 @@ static void stop(void)
     pthread_mutex_lock(&self.lock);
     self.stopping = true;
     list_splice(&rest, &self.queue);
-    pthread_cond_signal(&self.wake);
+    pthread_cond_broadcast(&self.wake);
     pthread_mutex_unlock(&self.lock);
     LIST_EACH_SAFE (n, &rest) {
         struct call *c = call_at(n);
@@ -394,7 +454,7 @@ static struct view next_packet(void)
     }
 }
 
-/* Takes packets until the worker is done. */
+/* Takes packets until the workers are done. */
 static void listen_to_supervisor(void)
 {
     struct pollfd fd = {.fd = self.pipe.fd, .events = POLLIN};
@@ -410,7 +470,7 @@ static void listen_to_supervisor(void)
             continue;
         if (pipe_fill(&self.pipe, &e) == 0)
             continue;
-        if (atomic_load(&self.worker_done))
+        if (atomic_load(&self.workers_done))
             return;
         _exit(PIPE_FAILED); /* the supervisor is gone */
     }
@@ -457,6 +517,7 @@ static int start_handler(struct err *e)
     self.name = packet_string(p.start.name);
     self.config = packet_string(p.start.config);
     self.timeout_ms = p.start.timeout_ms;
+    self.threads = p.start.threads > 0 && p.start.exec.data == NULL ? p.start.threads : 1;
     self.jail = (struct jail){.memory_bytes = p.start.memory_bytes,
                               .file_bytes = p.start.file_bytes,
                               .cpu_ms = p.start.cpu_ms,
@@ -492,13 +553,13 @@ int child_main(const char *name)
         send_ready(code, e.text);
         return START_FAILED;
     }
-    pthread_t worker;
-    if (pthread_create(&worker, NULL, work, NULL) != 0) {
-        send_ready(E_NO_MEMORY, "no thread");
-        return START_FAILED;
+    if (start_threads(&e) != 0) {
+        pthread_mutex_lock(&self.turn); /* so that another that cannot begin does not say so too */
+        send_ready(e.code, e.text);
+        _exit(START_FAILED);
     }
     listen_to_supervisor();
-    pthread_join(worker, NULL);
+    join_threads();
     if (self.handler.process_fini != NULL)
         self.handler.process_fini(&self.host.seen, self.process);
     return 0;

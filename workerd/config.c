@@ -45,6 +45,7 @@ enum { HOUR_MS = 3600 * 1000 };
     X(processes_max, processes_max, COUNT, OPTIONAL, "1", 1, CONFIG_PROCESSES_MAX)          \
     X(target_drain, target_drain_ms, DURATION, OPTIONAL, "30s", 100, 24 * HOUR_MS)          \
     X(scale_down_after, scale_down_after_ms, DURATION, OPTIONAL, "30s", 1000, 24 * HOUR_MS) \
+    X(threads, threads, COUNT, OPTIONAL, "1", 1, CONFIG_THREADS_MAX)                        \
     X(pipeline, pipeline, COUNT, OPTIONAL, "8", 1, CONFIG_PIPELINE_MAX)                     \
     X(timeout, timeout_ms, DURATION, OPTIONAL, "30s", 10, 12 * HOUR_MS)                     \
     X(lease, lease_ms, DURATION, OPTIONAL, "30s", 1000, 12 * HOUR_MS)                       \
@@ -338,6 +339,22 @@ static int check_profile(const struct handler_config *h, struct yaml_file *f, st
     return blame(f, at, "under 'strict' no program can be started, and 'exec' is one; a handler with a 'file' can be strict");
 }
 
+/* What is bounded for each message must be one process's, or cannot be known apart. */
+static int check_threads(const struct handler_config *h, struct yaml_file *f, struct yaml_place at)
+{
+    at.key = "threads";
+    if (h->threads == 1)
+        return 0;
+    if (h->exec != NULL)
+        return blame(f, at, "a command has a process for each message; 'processes' says how many run at once");
+    if (h->jail.cpu_ms != 0)
+        return blame(f, at, "with 'cpu_time' a process works on one message at a time, as its threads cannot be told apart; use 'processes'");
+    if (h->jail.tasks > h->threads)
+        return 0;
+    at.key = "processes_limit";
+    return blame(f, at, "a process with %u threads for its messages has %u", h->threads, h->threads + 1);
+}
+
 static int check_unique(const struct config *c, struct yaml_file *f, struct yaml_place at)
 {
     at.key = "name";
@@ -365,6 +382,7 @@ static int take_handlers(struct config *c, const char *path, struct yaml_file *f
         bad |= check_unique(c, f, at) != 0;
         bad = bad || check_pauses(h, f, at) != 0;
         bad = bad || check_profile(h, f, at) != 0;
+        bad = bad || check_threads(h, f, at) != 0;
         code = bad ? E_CONFIG : code;
         h->dir = directory_of(path);
         resolve(&h->file, h->dir);

@@ -21,7 +21,8 @@
 enum {
     CONFIG_HANDLERS_MAX = 256,
     CONFIG_PROCESSES_MAX = 256, /* of one handler */
-    CONFIG_PIPELINE_MAX = 256,  /* tasks of one process */
+    CONFIG_THREADS_MAX = 64,    /* of one process */
+    CONFIG_PIPELINE_MAX = 256,  /* tasks of one thread */
     CONFIG_BATCH_MAX = 4096,    /* tasks of one call */
 };
 
@@ -35,7 +36,8 @@ struct handler_config {
     uint32_t processes;                    /* 1 to CONFIG_PROCESSES_MAX, if processes_max is 0 */
     uint32_t processes_min, processes_max; /* 0 to CONFIG_PROCESSES_MAX; max 0: always `processes` */
     uint32_t target_drain_ms, scale_down_after_ms;
-    uint32_t pipeline;  /* 1 to CONFIG_PIPELINE_MAX */
+    uint32_t threads;   /* of a process: calls that it has at once, 1 to CONFIG_THREADS_MAX; 0 is as 1 */
+    uint32_t pipeline;  /* for each of them, 1 to CONFIG_PIPELINE_MAX */
     uint32_t timeout_ms;
     uint32_t lease_ms;
     struct breaker_config breaker;

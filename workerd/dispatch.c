@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/mem.h"
 #include "schemas/errors.h"
 #include "workerd/text.h"
 
@@ -73,17 +74,21 @@ static void on_verdict(struct child *c, struct task *t, const struct plugin_pack
     }
 }
 
-/* The process ended in a call of several tasks: one of them did it, and none is charged before it is known
-   which. */
-static void halve(struct handler *h, struct child *c, size_t n, const char *how)
+static struct task **room_for_call(const struct handler *h)
 {
-    struct task **tasks = h->run->call;
-    size_t i = 0;
-    LIST_EACH (at, &c->tasks) {
-        if (i == n)
-            break;
-        tasks[i++] = container_of(at, struct task, place);
+    struct run *r = h->run;
+    size_t n = h->held_n > CONFIG_BATCH_MAX ? h->held_n : CONFIG_BATCH_MAX;
+    if (n > r->call_cap) {
+        r->call_cap = 2 * n;
+        r->call = mem_resize(r->call, r->call_cap, sizeof *r->call);
     }
+    return r->call;
+}
+
+/* Several tasks ran, of one call or of several at once: one of them did it, and none is charged before it is known
+   which. */
+static void halve(struct handler *h, struct child *c, struct task *const *tasks, size_t n, const char *how)
+{
     batch_halve(tasks, n, &h->last_suspects);
     h->counts.halved++;
     h->halved_ms = h->run->now_ms;
@@ -92,35 +97,55 @@ static void halve(struct handler *h, struct child *c, size_t n, const char *how)
              LOG_STR(how));
 }
 
-static void on_ended(struct child *c, struct task *blamed, const char *how)
+static void charge(struct handler *h, struct child *c, struct task *t, const char *how)
+{
+    h->finished++;
+    if (c->batches || c->threads > 1)
+        batch_found_add(&h->found, t);
+    if (t->suspects != 0)
+        h->halved_ms = h->run->now_ms; /* for the others */
+    t->delay_ms = OUTCOME_BACKOFF;
+    task_settle(h, t, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
+    task_log_failure(h, t, "crash");
+    task_judge(h, t, BREAKER_FAILED);
+    pool_verdict(&h->pool, c, true);
+}
+
+/* Those to blame, in the order in which they were sent: all together, or each call by itself. */
+static void accuse(struct handler *h, struct child *c, struct task *const *tasks, size_t n, bool each, const char *how)
+{
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && (!each || tasks[end]->call == tasks[i]->call);)
+            end++;
+        if (end - i == 1)
+            charge(h, c, tasks[i], how);
+        else if (h->run->state < RUN_DRAINING)
+            halve(h, c, tasks + i, end - i, how);
+    }
+}
+
+static void on_ended(struct child *c, bool each, const char *how)
 {
     struct handler *h = c->user;
+    struct task **blamed = room_for_call(h);
+    size_t n = 0;
     h->restarts += c->state == CHILD_DOWN;
-    size_t running = blamed != NULL ? child_running_n(c) : 0;
-    if (running > 1) {
-        if (h->run->state < RUN_DRAINING)
-            halve(h, c, running, how);
-    } else if (blamed != NULL) {
-        h->finished++;
-        if (c->batches)
-            batch_found_add(&h->found, blamed);
-        if (blamed->suspects != 0)
-            h->halved_ms = h->run->now_ms; /* for the others */
-        blamed->delay_ms = OUTCOME_BACKOFF;
-        task_settle(h, blamed, OUTCOME_NACK, &h->counts.crashed, NULL, text_clean(view_of_str(how)));
-        task_log_failure(h, blamed, "crash");
-        task_judge(h, blamed, BREAKER_FAILED);
-        pool_verdict(&h->pool, c, true);
-    } else if (c->state == CHILD_DOWN && c->was_up) {
-        pool_verdict(&h->pool, c, true); /* it ended with nothing to do, by itself */
-    } else if (c->state == CHILD_DOWN && !c->trial && !c->old) {
-        task_judge(h, NULL, BREAKER_FAILED);
+    LIST_EACH (at, &c->tasks) {
+        struct task *t = container_of(at, struct task, place);
+        if (t->blamed)
+            blamed[n++] = t;
     }
+    if (n > 0)
+        accuse(h, c, blamed, n, each, how);
+    else if (c->state == CHILD_DOWN && c->was_up)
+        pool_verdict(&h->pool, c, true); /* it ended with nothing to do, by itself */
+    else if (c->state == CHILD_DOWN && !c->trial && !c->old)
+        task_judge(h, NULL, BREAKER_FAILED);
     pool_ended(&h->pool, c, how);
     /* The others go to the head of the queue, in their order. */
-    for (struct list_node *n; (n = list_last(&c->tasks)) != NULL;) {
-        list_remove(n);
-        on_back(h, container_of(n, struct task, place));
+    for (struct list_node *node; (node = list_last(&c->tasks)) != NULL;) {
+        list_remove(node);
+        on_back(h, container_of(node, struct task, place));
     }
 }
 
@@ -149,19 +174,29 @@ static void not_sent(struct handler *h, struct task *t, const struct err *e)
 }
 
 /* Takes them out of those that wait; if one of them cannot be sent the others wait again. */
-static void send_call(struct handler *h, struct child *c, const struct batch *b)
+static void send_call(struct handler *h, struct child *c, struct task *const *tasks, size_t n)
 {
     struct err e;
     size_t failed;
-    for (size_t i = 0; i < b->n; i++)
-        list_remove(&b->tasks[i]->place);
-    if (child_send(c, b->tasks, b->n, h->run->now_ms, &failed, &e) == 0)
+    for (size_t i = 0; i < n; i++)
+        list_remove(&tasks[i]->place);
+    if (child_send(c, tasks, n, h->run->now_ms, &failed, &e) == 0)
         return;
-    for (size_t i = b->n; i-- > 0;) {
+    for (size_t i = n; i-- > 0;) {
         if (i != failed)
-            on_back(h, b->tasks[i]);
+            on_back(h, tasks[i]);
     }
-    not_sent(h, b->tasks[failed], &e);
+    not_sent(h, tasks[failed], &e);
+}
+
+/* Suspects as the calls that they were. */
+static void send_picked(struct handler *h, struct child *c, const struct batch *b)
+{
+    bool suspects = b->tasks[0]->suspects != 0;
+    for (size_t i = 0, n; i < b->n; i += n) {
+        n = suspects ? batch_call(b->tasks + i, b->n - i, b->singles) : b->n;
+        send_call(h, c, b->tasks + i, n);
+    }
 }
 
 /* Whose tasks a call is made of. */
@@ -177,23 +212,34 @@ static bool is_for(const void *of, const struct task *t)
 }
 
 /* Gives calls to children of one version until there is nothing to give or no place. A child that works gets the next call before it is
-   through with this one only if that call will not grow by waiting. */
+   through with this one only if that call will not grow by waiting. While suspects wait for one to be idle it gets no more. */
 static void dispatch_to(struct handler *h, bool trial)
 {
     static const struct batch_limits single = {.max = 1, .bytes = UINT64_MAX};
     struct run *r = h->run;
     struct version v = {&h->pool, trial};
+    const struct child *kept = NULL;
     struct child *c;
-    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool, trial)) != NULL) {
-        struct batch b = {.tasks = r->call, .is_for = is_for, .of = &v};
+    while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool, trial, kept)) != NULL) {
+        struct batch b = {.tasks = room_for_call(h),
+                          .is_for = is_for,
+                          .of = &v,
+                          .singles = !c->batches,
+                          .several = c->threads > 1,
+                          .idle = c->tasks_n == 0,
+                          .others = kept != NULL};
         batch_pick(&h->waiting, c->batches ? &c->config->batch : &single, c, &b);
-        if (b.n == 0 || (!b.full && c->tasks_n > 0))
+        if (b.alone) {
+            kept = c;
+            continue;
+        }
+        if (b.n == 0 || (!b.full && !child_is_free(c)))
             return;
         if (!b.full && b.due_ms > r->now_ms) {
             h->window_ms = b.due_ms < h->window_ms ? b.due_ms : h->window_ms;
             return;
         }
-        send_call(h, c, &b);
+        send_picked(h, c, &b);
     }
 }
 
@@ -255,8 +301,8 @@ void dispatch_ask(struct handler *h)
     if (h->asked || h->held_n >= all || h->run->effects_bytes > h->run->config->memory_bytes_max)
         return;
     uint32_t left = all - (uint32_t)h->held_n, room = breaker_room(&h->breaker);
-    const struct child *c = pool_least_busy(&h->pool, false);
-    if (room == 0 || (left < all / 4 && (c == NULL || c->tasks_n > 0)))
+    const struct child *c = pool_least_busy(&h->pool, false, NULL);
+    if (room == 0 || (left < all / 4 && (c == NULL || !child_is_free(c))))
         return;
     h->asked = true;
     h->run->source->ask(h->run->source, h->index, left < room ? left : room);

@@ -68,7 +68,8 @@ struct run {
     size_t tasks_n;       /* not freed */
     size_t effects_bytes; /* of all tasks */
     struct conflicts conflicts;
-    struct task *call[CONFIG_BATCH_MAX]; /* the next, while it is made */
+    struct task **call; /* the next, while it is made: room for those of the largest, and for all that a handler holds */
+    size_t call_cap;
 
     /* outcomes for the source, and those it had no room for */
     struct outcome **sending, **refused;

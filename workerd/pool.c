@@ -222,6 +222,7 @@ void pool_figures(const struct pool *p, struct pool_figures *out)
         const struct child *c = p->children[i];
         out->up += takes(c);
         out->busy += c->tasks_n > 0;
+        out->running += (uint32_t)c->runs_n;
         out->starting += stays(c) && c->state != CHILD_UP;
         out->leaving += !stays(c) && c->state != CHILD_GONE;
     }
@@ -390,12 +391,19 @@ bool pool_takes(const struct pool *p)
     return false;
 }
 
-struct child *pool_least_busy(const struct pool *p, bool trial)
+static bool less_busy(const struct child *a, const struct child *b)
+{
+    if (child_is_free(a) != child_is_free(b))
+        return child_is_free(a);
+    return a->tasks_n < b->tasks_n;
+}
+
+struct child *pool_least_busy(const struct pool *p, bool trial, const struct child *kept)
 {
     struct child *best = NULL;
     for (size_t i = 0; i < p->n; i++) {
         struct child *c = p->children[i];
-        if (takes(c) && c->trial == trial && child_takes(c) && (best == NULL || c->tasks_n < best->tasks_n))
+        if (takes(c) && c->trial == trial && c != kept && child_takes(c) && (best == NULL || less_busy(c, best)))
             best = c;
     }
     return best;
@@ -459,11 +467,12 @@ static void take_sample(struct pool *p, uint64_t now_ms, struct scale_sample *ou
         .finished = p->work.finished,
         .settling = settling(&p->work),
         .busy_us = p->busy_ms * 1000,
-        .running = now.busy,
+        .running = now.running,
         .up = now.up,
         .min = p->min,
         .max = p->max,
         .target_drain_ms = p->config->target_drain_ms,
+        .concurrency = p->config->threads,
         .down_after_ms = p->config->scale_down_after_ms,
         .cores = p->room.cores,
         .memory_room = p->room.memory,
@@ -479,9 +488,10 @@ static void say(const struct pool *p, const struct scale_sample *in)
     log_line(level,
              "scale handler=%s wanted=%" PRIu32 " had=%" PRIu32 " why=%s enough=%" PRIu32 " backlog=%" PRIu64
              " in_flight=%" PRIu64 " held=%" PRIu64 " up=%" PRIu32 " busy=%" PRIu32
-             " service_ms=%.3f min=%" PRIu32 " max=%" PRIu32,
+             " service_ms=%.3f threads=%" PRIu32 " min=%" PRIu32 " max=%" PRIu32,
              p->config->name, d->wanted, d->had, LOG_STR(scale_why_text(d->why)), d->enough, in->backlog,
-             in->in_flight, in->held, in->up, in->running, d->service_us / 1000, in->min, in->max);
+             in->in_flight, in->held, in->up, in->running, d->service_us / 1000, in->concurrency > 0 ? in->concurrency : 1,
+             in->min, in->max);
 }
 
 static void decide(struct pool *p, uint64_t now_ms)
@@ -570,12 +580,12 @@ uint64_t pool_due_ms(const struct pool *p)
     return due;
 }
 
-/* Who has tasks has had them since the last turn. */
+/* What runs has run since the last turn. */
 static void count_busy(struct pool *p, uint64_t now_ms)
 {
     uint64_t busy = 0;
     for (size_t i = 0; i < p->n; i++)
-        busy += p->children[i]->tasks_n > 0;
+        busy += p->children[i]->runs_n;
     p->busy_ms += busy * (now_ms - p->counted_ms);
     p->counted_ms = now_ms;
 }

@@ -56,7 +56,8 @@ struct pool_figures {
     uint32_t wanted, had; /* had: what was wanted before it last changed */
     enum scale_why moved; /* why it last changed */
     enum scale_why why;   /* why it is no more or less, now */
-    uint32_t up, busy, starting, leaving;
+    uint32_t up, busy, starting, leaving; /* processes; busy: with a task */
+    uint32_t running;                     /* calls, of all their threads */
     uint32_t min, max;
     bool paused;
     const char *version, *canary_version; /* of the one in force and the one on trial: "" before one is up */
@@ -94,7 +95,7 @@ struct pool {
     struct scale scale;
     struct pool_work work;
     struct scale_decision last, moved; /* the last one, and the last that changed something */
-    uint64_t busy_ms, counted_ms;      /* ever, summed over processes; as it was then */
+    uint64_t busy_ms, counted_ms;      /* ever, summed over threads; as it was then */
     uint64_t held_most;                /* since the last sample */
     uint64_t sample_ms;                /* when the next is due */
 
@@ -141,8 +142,9 @@ uint32_t pool_places(const struct pool *p, uint64_t held_bytes);
 uint32_t pool_capacity(const struct pool *p);
 /* Whether any child takes tasks, if it has a place. */
 bool pool_takes(const struct pool *p);
-/* The child, of the version in force or of the one on trial, that can take a task and has the fewest, or NULL. */
-struct child *pool_least_busy(const struct pool *p, bool trial);
+/* The child but `kept` (may be NULL), of the version in force or of the one on trial, that can take a task and has the fewest, or NULL.
+   One that would begin it at once goes before those that would not. */
+struct child *pool_least_busy(const struct pool *p, bool trial, const struct child *kept);
 /* Whether what waits can be kept: a child takes tasks, or will once it has started. */
 bool pool_hopeful(const struct pool *p);
 

@@ -516,6 +516,7 @@ void run_free(struct run *r)
     figures_free(&r->figures);
     mem_free(r->handlers);
     mem_free(r->fds);
+    mem_free(r->call);
     mem_free(r->sending);
     mem_free(r->refused);
     mem_free(r);

@@ -45,6 +45,12 @@ static uint32_t greater(uint32_t a, uint32_t b)
 
 /* ---- what the samples say ---- */
 
+/* How many processes it is that were in use, as whole ones, in so many ms. */
+static double used_processes(const struct scale_sample *in, uint64_t busy_us, uint64_t passed_ms)
+{
+    return (double)busy_us / (1000.0 * (double)passed_ms) / greater(in->concurrency, 1);
+}
+
 static void measure_service(struct scale *s, const struct scale_sample *in, uint64_t now_ms)
 {
     s->busy_sum += (double)(in->busy_us - s->busy_us);
@@ -109,7 +115,7 @@ static void measure(struct scale *s, const struct scale_sample *in, uint64_t now
         s->halved_ms = now_ms;
         s->share = 0;
     } else if (now_ms > s->at_ms) {
-        double used = (double)(in->busy_us - s->busy_us) / (1000.0 * (double)(now_ms - s->at_ms));
+        double used = used_processes(in, in->busy_us - s->busy_us, now_ms - s->at_ms);
         uint32_t up = greater(in->up, s->up);
         s->share = up > 0 ? used / up : 0;
         measure_service(s, in, now_ms);
@@ -309,7 +315,7 @@ static enum scale_why shrink(struct scale *s, const struct scale_sample *in, uin
     open_window(s, in, now_ms);
     s->low_most = greater(s->low_most, enough);
     uint64_t passed = now_ms - s->low_since_ms;
-    double used = passed > 0 ? (double)(in->busy_us - s->low_busy_us) / (1000.0 * (double)passed) : 0;
+    double used = passed > 0 ? used_processes(in, in->busy_us - s->low_busy_us, passed) : 0;
     bool nothing = s->low_most == 0 && in->finished == s->low_finished && in->running == 0;
     uint32_t wanted = greater(in->min, nothing ? 0 : greater(s->low_most, enough_for_use(used)));
     if (wanted >= s->wanted) {

@@ -26,7 +26,7 @@
  *   is measured grows with the processes that stand in each other's way, and would ask for still more. It is
  *   open for as long as the difference may be chance, by the numbers of tasks behind both rates; until then
  *   further steps are allowed, which make it plainer.
- * - Service time: what processes were busy, by the tasks they finished, those under way as half of one. Before
+ * - Service time: what threads of processes were busy, by the tasks they finished, those under way as half of one. Before
  *   any was finished it is twice what the first has taken so far; so one process begins, and tells.
  *
  * Where the ideas are from: the backlog by a target is what KEDA hands to Kubernetes' horizontal autoscaler; its
@@ -87,13 +87,13 @@ struct scale_sample {
     uint64_t done;     /* ever: acknowledged or parked, and the broker said so */
     uint64_t finished; /* ever: verdicts of any kind */
     uint64_t settling; /* verdicts that the broker has not answered */
-    uint64_t busy_us;  /* ever: what processes had something to do, summed */
-    uint32_t running;  /* processes that have something to do now */
+    uint64_t busy_us;  /* ever: what threads of processes had something to do, summed */
+    uint32_t running;  /* threads that have something to do now */
     uint32_t up;       /* processes that take tasks */
 
     uint32_t min, max; /* 0 to max; 1 or more */
     uint32_t target_drain_ms, down_after_ms;
-    uint32_t concurrency;   /* tasks that a process works on at a time; 0 is as 1 */
+    uint32_t concurrency;   /* threads of a process, each with a task at a time; 0 is as 1 */
     uint32_t cores;         /* of the host; 0: no limit */
     uint64_t memory_room;   /* bytes that processes to come may take */
     uint64_t memory_of_one; /* bytes; 0: no limit */

@@ -83,7 +83,9 @@ struct task {
     uint32_t delay_ms;       /* of `settle` with NACK; OUTCOME_BACKOFF: the group's */
     struct effects *effects; /* of `settle` with ACK: outputs and state; NULL: none */
     uint64_t *counter;       /* what it counts as once `settle` is answered */
-    uint64_t began_ms;       /* monotonic: it is, or was, the running one since then; 0: it never was */
+    uint64_t began_ms;       /* monotonic: it runs, or ran, since then; 0: it never did */
+    bool runs;               /* its call is one of those that its child has at once */
+    bool blamed;             /* when its process ended: by its fault, or that of another that is blamed */
     bool lost;               /* the broker gave it to somebody else */
     bool refused;            /* `settle` was, for now */
     bool settled;            /* `settle` was answered */

@@ -30,7 +30,7 @@ enum {
     REST_READS_MAX = 16,
     REST_FILLS_MAX = 256,
     ARENA_BYTES_MAX = 1 << 20,
-    CALLS_AHEAD = 2, /* batches of one child: one runs, the next is there when it is over */
+    CALLS_AHEAD = 2, /* batches of one thread: one runs, the next is there when it is over */
 };
 
 void child_init(struct child *c, const struct handler_config *config, const char *exe,
@@ -42,7 +42,9 @@ void child_init(struct child *c, const struct handler_config *config, const char
                         .user = user,
                         .file = -1,
                         .state = CHILD_DOWN,
+                        .threads = config->threads > 0 ? config->threads : 1,
                         .kill_ms = UINT64_MAX};
+    c->runs = mem_array(c->threads, sizeof *c->runs);
     c->restart_ms = c->look_ms = UINT64_MAX;
     list_init(&c->tasks);
     pipe_init(&c->pipe, -1, false);
@@ -136,18 +138,57 @@ static bool same_call(const struct child *c, const struct list_node *n, uint32_t
     return n != &c->tasks.head && container_of(n, struct task, place)->call == call;
 }
 
-/* The first call of the list, if there is one, runs from now on. */
-static void running_changed(struct child *c, uint64_t now_ms)
+static void kill_for(struct child *c, const char *why);
+
+/* When the first of the calls that run has taken too long. */
+static void reckon_kill_ms(struct child *c)
 {
-    struct task *t = child_running(c);
-    buf_clear(&c->last_words);
-    c->progress[0] = '\0';
-    c->kill_ms = t != NULL ? now_ms + c->config->timeout_ms + allowance_ms(c) : UINT64_MAX;
-    LIST_EACH (n, &c->tasks) {
-        if (!same_call(c, n, t->call))
-            break;
-        container_of(n, struct task, place)->began_ms = now_ms;
+    if (c->hung_up || c->killed_for[0] != '\0')
+        return;
+    c->kill_ms = UINT64_MAX;
+    for (size_t i = 0; i < c->runs_n; i++) {
+        if (c->runs[i].kill_ms < c->kill_ms)
+            c->kill_ms = c->runs[i].kill_ms;
     }
+}
+
+/* Calls begin in the order in which they were sent, as soon as a thread is free. */
+static void begin_calls(struct child *c, uint64_t now_ms)
+{
+    struct child_call *last = NULL;
+    if (c->runs_n == 0)
+        buf_clear(&c->last_words);
+    LIST_EACH (n, &c->tasks) {
+        struct task *t = container_of(n, struct task, place);
+        if (t->runs)
+            continue;
+        if (last == NULL || last->number != t->call) {
+            if (c->runs_n == c->threads)
+                break;
+            last = &c->runs[c->runs_n++];
+            *last = (struct child_call){.number = t->call,
+                                        .kill_ms = now_ms + c->config->timeout_ms + allowance_ms(c)};
+        }
+        t->runs = true;
+        t->began_ms = now_ms;
+    }
+    reckon_kill_ms(c);
+}
+
+/* NULL: it does not run. */
+static struct child_call *call_of(const struct child *c, const struct task *t)
+{
+    for (size_t i = 0; i < c->runs_n && child_runs(c, t); i++) {
+        if (c->runs[i].number == t->call)
+            return &c->runs[i];
+    }
+    return NULL;
+}
+
+static void end_call(struct child *c, const struct child_call *call)
+{
+    size_t i = (size_t)(call - c->runs);
+    memmove(&c->runs[i], &c->runs[i + 1], (--c->runs_n - i) * sizeof *c->runs);
 }
 
 static bool says_too_much(const struct child *c)
@@ -174,8 +215,6 @@ static void look_on(struct child *c, uint64_t now_ms)
 {
     c->look_ms = is_limited(c) ? now_ms + LOOK_MS : UINT64_MAX;
 }
-
-static void kill_for(struct child *c, const char *why);
 
 /* Looks go on while it works, or something that it started does. */
 static void look(struct child *c, uint64_t now_ms)
@@ -208,7 +247,7 @@ static void send_start(struct child *c)
                                                    .dir = view_of_str(h->dir),
                                                    .name = view_of_str(h->name),
                                                    .config = view_of_str(h->config),
-                                                   .threads = 1,
+                                                   .threads = c->threads,
                                                    .timeout_ms = h->timeout_ms,
                                                    .memory_bytes = h->jail.memory_bytes,
                                                    .file_bytes = h->jail.file_bytes,
@@ -262,7 +301,7 @@ void child_start(struct child *c, uint64_t now_ms)
     struct err e;
     c->killed_for[0] = '\0';
     c->hung_up = c->was_up = c->was_useful = c->behind = false;
-    c->version[0] = c->progress[0] = '\0';
+    c->version[0] = '\0';
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
         log_error("cannot start a process handler=%s error=%s", c->config->name, LOG_STR(e.text));
@@ -287,19 +326,30 @@ void child_kill(struct child *c, const char *why)
     if (c->process.pid == 0 || c->killed_for[0] != '\0')
         return;
     snprintf(c->killed_for, sizeof c->killed_for, "%s", why);
-    c->blamed = 0;
+    c->blame_each = false;
     process_kill(&c->process);
     c->kill_ms = UINT64_MAX;
 }
 
-/* As child_kill, and the task that runs now is to blame. */
+/* As child_kill, and what runs now is to blame. */
 static void kill_for(struct child *c, const char *why)
 {
-    const struct task *t = child_running(c);
     if (c->killed_for[0] != '\0')
         return;
     child_kill(c, why);
-    c->blamed = t != NULL ? t->id : 0;
+    for (size_t i = 0; i < c->runs_n; i++)
+        c->runs[i].blamed = true;
+}
+
+/* As child_kill, and each call that has taken too long is to blame, and no other. */
+static void kill_for_time(struct child *c, const char *why, uint64_t now_ms)
+{
+    if (c->killed_for[0] != '\0')
+        return;
+    child_kill(c, why);
+    c->blame_each = true;
+    for (size_t i = 0; i < c->runs_n; i++)
+        c->runs[i].blamed = c->runs[i].kill_ms <= now_ms;
 }
 
 static void close_process(struct child *c)
@@ -320,6 +370,7 @@ void child_free(struct child *c)
     buf_free(&c->line);
     buf_free(&c->last_words);
     buf_free(&c->idempotency);
+    mem_free(c->runs);
 }
 
 void child_stop(struct child *c)
@@ -375,25 +426,16 @@ static struct task *find_task(const struct child *c, uint64_t id)
     return NULL;
 }
 
-/* Takes it out of the list. */
-static void take_out(struct child *c, struct task *t)
+/* Takes it out of the list; true: it was the last of its call. */
+static bool take_out(struct child *c, struct task *t)
 {
-    if (!same_call(c, t->place.prev, t->call) && !same_call(c, t->place.next, t->call))
-        c->calls_n--;
+    bool last = !same_call(c, t->place.prev, t->call) && !same_call(c, t->place.next, t->call);
+    c->calls_n -= last;
     list_remove(&t->place);
     t->child = NULL;
     c->tasks_n--;
-}
-
-size_t child_running_n(const struct child *c)
-{
-    size_t n = 0;
-    LIST_EACH (at, &c->tasks) {
-        if (!same_call(c, at, child_running(c)->call))
-            break;
-        n++;
-    }
-    return n;
+    c->alone = c->alone && c->tasks_n > 0;
+    return last;
 }
 
 static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
@@ -401,22 +443,27 @@ static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_
     struct task *t = find_task(c, p->verdict.id);
     if (t == NULL)
         return;
-    bool first = t == child_running(c), last = first && !same_call(c, t->place.next, t->call);
-    take_out(c, t);
+    const struct child_call *call = call_of(c, t);
+    bool last = take_out(c, t);
     c->was_useful |= p->verdict.verdict != PLUGIN_BACK;
     if (c->behind && lived_long(c, now_ms))
         step_forward(c);
-    if (last)
-        running_changed(c, now_ms);
+    if (last && call != NULL) {
+        end_call(c, call);
+        begin_calls(c, now_ms);
+    }
     c->events->verdict(c, t, p);
 }
 
 static void take_extend(struct child *c, const struct plugin_packet *p, uint64_t now_ms)
 {
     const struct task *t = find_task(c, p->extend.id);
+    struct child_call *call = t != NULL ? call_of(c, t) : NULL;
     uint64_t wanted = now_ms + p->extend.ms + allowance_ms(c);
-    if (t != NULL && child_runs(c, t) && wanted > c->kill_ms)
-        c->kill_ms = wanted;
+    if (call == NULL || wanted <= call->kill_ms)
+        return;
+    call->kill_ms = wanted;
+    reckon_kill_ms(c);
 }
 
 static void take_log(struct child *c, const struct plugin_packet *p)
@@ -435,8 +482,9 @@ static void take_progress(struct child *c, const struct plugin_packet *p)
     struct log_text note;
     if (t == NULL)
         return;
-    if (child_runs(c, t))
-        snprintf(c->progress, sizeof c->progress, "%" PRIu32 " %% %.*s", p->progress.percent,
+    struct child_call *call = call_of(c, t);
+    if (call != NULL)
+        snprintf(call->progress, sizeof call->progress, "%" PRIu32 " %% %.*s", p->progress.percent,
                  (int)p->progress.note.size, (const char *)p->progress.note.data);
     if (may_say(c))
         log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32
@@ -514,18 +562,32 @@ static bool read_packets(struct child *c, unsigned fills, uint64_t now_ms)
 
 /* ---- one step ---- */
 
-/* The task that the end of the process is charged to. If we killed it, that is the one it was killed for,
-   unless its verdict came at the last moment; else the one that ran. */
-static struct task *blamed_task(const struct child *c, bool expected)
+/* Marks the tasks that the end of the process is laid to. If we killed it, those are of the calls that it was killed for, unless their
+   verdicts came at the last moment; else of all that ran. Returns the progress of the one call that it is; "": there are several, or
+   none. */
+static const char *blame(struct child *c, bool expected)
 {
-    struct task *t = child_running(c);
     bool ours = c->killed_for[0] != '\0';
-    return t == NULL || expected || (ours && t->id != c->blamed) ? NULL : t;
+    const char *progress = c->runs_n == 1 ? c->runs[0].progress : "";
+    size_t blamed = 0;
+    for (size_t i = 0; i < c->runs_n; i++) {
+        struct child_call *call = &c->runs[i];
+        call->blamed = !expected && (!ours || call->blamed);
+        blamed += call->blamed;
+        if (call->blamed)
+            progress = blamed == 1 ? call->progress : "";
+    }
+    LIST_EACH (n, &c->tasks) {
+        struct task *t = container_of(n, struct task, place);
+        const struct child_call *call = call_of(c, t);
+        t->blamed = call != NULL && call->blamed;
+    }
+    return progress;
 }
 
 /* What stands with the message: what ended the process, what that has to do with its limits, the
    handler's version, its last words. */
-static void describe_end(const struct child *c, const struct process_end *end, struct buf *how)
+static void describe_end(const struct child *c, const struct process_end *end, const char *progress, struct buf *how)
 {
     if (c->killed_for[0] != '\0') {
         buf_putf(how, "%s", c->killed_for);
@@ -534,15 +596,14 @@ static void describe_end(const struct child *c, const struct process_end *end, s
         jail_explain(&c->config->jail, end, how);
     }
     if (c->version[0] != '\0')
-        buf_putf(how, " (version %s%s%s)", c->version, c->progress[0] != '\0' ? ", at " : "", c->progress);
+        buf_putf(how, " (version %s%s%s)", c->version, progress[0] != '\0' ? ", at " : "", progress);
 }
 
 static void clear_away(struct child *c, const struct process_end *end, uint64_t now_ms)
 {
     bool expected = c->state == CHILD_STOPPING && end->clean;
-    struct task *blamed = blamed_task(c, expected);
     struct buf how = {0};
-    describe_end(c, end, &how);
+    describe_end(c, end, blame(c, expected), &how);
     log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64,
              c->config->name, (int)c->process.pid, LOG_STR(buf_str(&how)), now_ms - c->started_ms);
     if (c->last_words.size > 0)
@@ -559,9 +620,10 @@ static void clear_away(struct child *c, const struct process_end *end, uint64_t 
         back_off(c, now_ms);
     LIST_EACH (n, &c->tasks)
         container_of(n, struct task, place)->child = NULL;
-    c->events->ended(c, blamed, buf_str(&how));
+    c->events->ended(c, c->killed_for[0] != '\0' && c->blame_each, buf_str(&how));
     assert(list_empty(&c->tasks));
-    c->tasks_n = c->calls_n = 0;
+    c->tasks_n = c->calls_n = c->runs_n = 0;
+    c->alone = false;
     buf_free(&how);
 }
 
@@ -597,7 +659,10 @@ static void on_time(struct child *c, uint64_t now_ms)
         snprintf(why, sizeof why, "did not start within %s", duration_format(limit, CHILD_START_MS_MAX));
     else
         snprintf(why, sizeof why, "timeout after %s", duration_format(limit, c->config->timeout_ms));
-    kill_for(c, why);
+    if (c->hung_up)
+        kill_for(c, why);
+    else
+        kill_for_time(c, why, now_ms);
 }
 
 void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS])
@@ -634,14 +699,15 @@ void child_flush(struct child *c)
 uint32_t child_places(const struct child *c, uint64_t bytes)
 {
     const struct batch_limits *b = &c->config->batch;
-    uint32_t calls = c->batches && bytes < CALLS_AHEAD * b->bytes ? CALLS_AHEAD * b->max : 0;
-    return calls > c->config->pipeline ? calls : c->config->pipeline;
+    uint32_t ahead = CALLS_AHEAD * c->threads, pipeline = c->config->pipeline * c->threads;
+    uint32_t calls = c->batches && bytes < ahead * b->bytes ? ahead * b->max : 0;
+    return calls > pipeline ? calls : pipeline;
 }
 
 bool child_takes(const struct child *c)
 {
-    return c->state == CHILD_UP && c->killed_for[0] == '\0' &&
-           (c->tasks_n < c->config->pipeline || (c->batches && c->calls_n < CALLS_AHEAD));
+    return c->state == CHILD_UP && c->killed_for[0] == '\0' && !c->alone &&
+           (c->tasks_n < c->config->pipeline * c->threads || (c->batches && c->calls_n < CALLS_AHEAD * c->threads));
 }
 
 /* One of a call, of which so many follow. */
@@ -689,10 +755,12 @@ int child_send(struct child *c, struct task *const *tasks, size_t n, uint64_t no
         assert(!list_linked(&tasks[i]->place));
         tasks[i]->child = c;
         tasks[i]->call = c->last_call;
+        tasks[i]->runs = false;
         list_push_back(&c->tasks, &tasks[i]->place);
     }
-    if (child_running(c) == tasks[0])
-        running_changed(c, now_ms);
+    c->alone = c->threads > 1 && tasks[0]->suspects != 0;
+    if (c->runs_n < c->threads)
+        begin_calls(c, now_ms);
     if (c->look_ms == UINT64_MAX)
         look_on(c, now_ms);
     return 0;
@@ -719,8 +787,7 @@ void child_recall(struct child *c)
 void child_cancel_running(struct child *c)
 {
     LIST_EACH (n, &c->tasks) {
-        if (!child_runs(c, container_of(n, struct task, place)))
-            break;
-        child_cancel(c, container_of(n, struct task, place));
+        if (child_runs(c, container_of(n, struct task, place)))
+            child_cancel(c, container_of(n, struct task, place));
     }
 }

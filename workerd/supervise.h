@@ -8,9 +8,10 @@
  *       +---- backoff -----+---------------+                            v
  *       +----------------------- child_stop -------------------------> GONE
  *
- * It runs its tasks in the order in which they were sent, one or several as one call of the handler: the
- * first that is not answered is the running one, with the others of its call, and is to blame when the
- * process ends. A call that takes longer than the timeout ends the process.
+ * It begins its tasks in the order in which they were sent, one or several as one call of the handler, and
+ * has as many calls at once as it has threads. So those that run are known without a word: the first so many
+ * calls that are not answered. They are to blame when the process ends: which of them did it is not known, but
+ * if one took longer than the timeout, and the process was killed for that.
  *
  * One thread, that of the loop in run.c, which asks each child for descriptors and the next time that
  * matters, sleeps, and lets each take its step.
@@ -57,10 +58,17 @@ struct child_events {
     void (*started)(struct child *c, int code, const char *text);
     /* The verdict on a task, which is out of the child's list already. Texts are lent. */
     void (*verdict)(struct child *c, struct task *t, const struct plugin_packet *p);
-    /* The process ended. Its unanswered tasks are in the list, to be taken out now; `blamed` (may be NULL)
-       is the one whose fault it was, or the first of the call that it was (child_running_n). `how` says why,
-       with its last words. */
-    void (*ended)(struct child *c, struct task *blamed, const char *how);
+    /* The process ended. Its unanswered tasks are in the list, to be taken out now; those that are `blamed`
+       ran: one of them did it, or, if `each`, one of each call. `how` says why, with its last words. */
+    void (*ended)(struct child *c, bool each, const char *how);
+};
+
+/* A call that a child runs. */
+struct child_call {
+    uint32_t number;  /* of its tasks */
+    uint64_t kill_ms; /* when it has taken too long */
+    bool blamed;      /* the process was killed for what this call, or one of those beside it, did */
+    char progress[CHILD_PROGRESS_MAX]; /* "50 % resizing", or "" */
 };
 
 struct child {
@@ -80,6 +88,10 @@ struct child {
     size_t tasks_n;
     size_t calls_n;     /* that these are part of */
     uint32_t last_call; /* that was sent */
+    uint32_t threads;   /* calls that run at once, at most */
+    struct child_call *runs; /* those that do, in the order in which they began */
+    size_t runs_n;
+    bool alone;         /* what it has are suspects, which are tried with no others beside them (batch.h) */
     bool batches;       /* it takes several tasks as one call; known in UP */
 
     uint64_t started_ms;
@@ -87,15 +99,14 @@ struct child {
     bool was_useful;       /* it has given a verdict since */
     bool behind;           /* it runs behind the others */
     uint32_t falls;        /* ends that nobody asked for, one soon after the other */
-    uint64_t kill_ms;    /* when the running task, or the start, has taken too long; UINT64_MAX: never */
+    uint64_t kill_ms;    /* when the start, or a call, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */
     uint32_t backoff_ms, backoff_before_ms; /* the last pause, and the one before that end */
     char killed_for[ERR_TEXT_MAX]; /* why we killed it, or "" */
-    uint64_t blamed;               /* the id of the task we killed it for; 0: none */
+    bool blame_each;               /* each call that is blamed for that did it, not one of them */
     bool hung_up;                  /* nobody is at the other end of the pipe */
 
     char version[CHILD_VERSION_MAX];   /* of the handler, as it said when it was ready */
-    char progress[CHILD_PROGRESS_MAX]; /* of the running task: "50 % resizing", or "" */
     uint64_t look_ms;                  /* when to look at what it and all below it take; UINT64_MAX: never */
     uint64_t tally_ms;                 /* when the tallies below begin anew */
     size_t output_bytes;               /* that were read */
@@ -103,7 +114,7 @@ struct child {
 
     struct buf idempotency; /* the key of the task that is put */
     struct buf line;        /* of its output, not yet whole */
-    struct buf last_words;  /* the last of its output since the running task began */
+    struct buf last_words;  /* the last of its output since it had nothing that ran */
 };
 
 void child_init(struct child *c, const struct handler_config *config, const char *exe,
@@ -119,6 +130,11 @@ void child_start(struct child *c, uint64_t now_ms);
 uint32_t child_places(const struct child *c, uint64_t bytes);
 /* Whether it may be given (more of) them now. */
 bool child_takes(const struct child *c);
+/* Whether what it was given would begin at once. */
+static inline bool child_is_free(const struct child *c)
+{
+    return c->calls_n < c->threads;
+}
 
 /* Hands over tasks as one call, in UP. More than one only if it takes batches. Returns 0, or TOO_LARGE or
    NO_MEMORY: then none was, and `*failed` is the first that cannot be. */
@@ -149,18 +165,9 @@ void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t no
 /* Sends what was queued by the calls above; at the end of a turn. */
 void child_flush(struct child *c);
 
-static inline struct task *child_running(const struct child *c)
-{
-    return list_empty(&c->tasks) ? NULL : container_of(list_first(&c->tasks), struct task, place);
-}
-
-/* The running one and how many behind it are part of the same call. */
-size_t child_running_n(const struct child *c);
-
 static inline bool child_runs(const struct child *c, const struct task *t)
 {
-    const struct task *running = child_running(c);
-    return running != NULL && t->child == c && t->call == running->call;
+    return t->child == c && t->runs;
 }
 
 #endif

@@ -444,6 +444,113 @@ static void runs_of_a_key_stay_in_order_in_several_processes_that_crash(void **s
     stop_daemon();
 }
 
+/* ---- with threads ---- */
+
+static unsigned reached; /* how many came to the gate, if the test begins with 0 */
+
+static bool come(unsigned n)
+{
+    while (gate_reached(&gate))
+        reached++;
+    return reached >= n;
+}
+
+/* Lets through whoever comes to the gate. */
+static bool done_behind_the_gate(void)
+{
+    while (gate_reached(&gate))
+        gate_pass(&gate);
+    return lag().lag_messages == 0;
+}
+
+static size_t lines_logged(void)
+{
+    size_t n = 0;
+    FILE *f = fopen(log_path, "r");
+    for (int c; f != NULL && (c = getc(f)) != EOF;)
+        n += c == '\n';
+    if (f != NULL)
+        fclose(f);
+    return n;
+}
+
+static void threads_work_at_once_and_keep_the_order_of_keys(void **state)
+{
+    (void)state;
+    struct sluice_error e;
+    char value[300], key[2] = "";
+    snprintf(log_path, sizeof log_path, "%s/log", gate.dir);
+    unlink(log_path);
+    must(sluice_group_alter(
+             client, "t", "g",
+             &(struct sluice_group_options){.size = sizeof(struct sluice_group_options), .run_max = 4},
+             SLUICE_GROUP_RUN_MAX, &e),
+         &e);
+    start_ready("    threads: 4\n");
+    reached = 0;
+    for (int i = 0; i < 4; i++)
+        publish(NULL, hold());
+    EVENTUALLY(60000, come(4));
+    for (int i = 0; i < 4; i++)
+        gate_pass(&gate);
+    for (int i = 0; i < 90; i++) {
+        key[0] = (char)('a' + i % 3);
+        snprintf(value, sizeof value, "log %s %s%d", log_path, key, i / 3);
+        publish(key, value);
+    }
+    UNTIL_DONE();
+    UNTIL_COUNTED("sluice_acked_messages_total", 94);
+    assert_int_equal(lines_logged(), 90);
+    assert_runs_in_order("a", 29);
+    assert_runs_in_order("b", 29);
+    assert_runs_in_order("c", 29);
+    stop_daemon();
+}
+
+/* Three that run beside a fourth, which ends their process twice: it is parked with this error, and no other has failed. */
+static void assert_only_it_pays(const char *neighbour, const char *culprit, const char *error)
+{
+    struct sluice_error e;
+    struct sluice_dlq *d;
+    reached = 0;
+    for (int i = 0; i < 3; i++)
+        publish(NULL, neighbour);
+    EVENTUALLY(60000, come(3));
+    publish(NULL, culprit);
+    for (int i = 0; i < 20; i++)
+        publish(NULL, "ack");
+    assert_non_null(workerd_proc_says(w, NULL, "child down"));
+    EVENTUALLY(60000, done_behind_the_gate());
+    must(sluice_dlq_list(client, "t", "g", NULL, &d, &e), &e);
+    assert_int_equal(sluice_dlq_count(d), 1);
+    assert_int_equal(sluice_dlq_at(d, 0)->message.offset, 3);
+    assert_string_equal(sluice_dlq_at(d, 0)->last_error, error);
+    sluice_dlq_free(d);
+    UNTIL_COUNTED("sluice_acked_messages_total", 23);
+    UNTIL_COUNTED("sluice_nacked_messages_total", 2); /* max_deliveries */
+    assert_true(counted("sluice_redelivered_messages_total") == 1);
+}
+
+static void a_crash_in_a_thread_costs_its_message_deliveries_and_its_neighbours_none(void **state)
+{
+    (void)state;
+    start_ready("    threads: 4\n");
+    assert_only_it_pays(hold(), "segv", "killed by SIGSEGV (version 1.2.3)");
+    assert_non_null(workerd_proc_says(w, NULL, "its halves are tried apart handler=tester tasks=4"));
+    stop_daemon();
+}
+
+static void a_thread_that_hangs_costs_its_message_deliveries_and_its_neighbours_none(void **state)
+{
+    (void)state;
+    char value[100];
+    snprintf(value, sizeof value, "extend %s", gate.path);
+    start_ready("    threads: 4\n    timeout: 1s\n");
+    assert_only_it_pays(value, "hang", "timeout after 1s (version 1.2.3)");
+    stop_daemon();
+    assert_null(strstr(w->said, "tried apart")); /* it was known */
+}
+
 static void twenty_kills_of_the_broker_park_no_task_that_is_good(void **state)
 {
     (void)state;
@@ -664,6 +771,9 @@ int main(void)
         TALK(a_key_goes_on_past_a_message_that_crashes_its_handler),
         TALK(one_of_a_batch_that_crashes_costs_itself_deliveries_and_the_others_none),
         TALK(runs_of_a_key_stay_in_order_in_several_processes_that_crash),
+        TALK(threads_work_at_once_and_keep_the_order_of_keys),
+        TALK(a_crash_in_a_thread_costs_its_message_deliveries_and_its_neighbours_none),
+        TALK(a_thread_that_hangs_costs_its_message_deliveries_and_its_neighbours_none),
         TALK(twenty_kills_of_the_broker_park_no_task_that_is_good),
         TALK(a_lease_outlives_its_term_while_its_child_works),
         TALK(a_killed_broker_is_met_again_and_nothing_is_done_twice),

@@ -1,11 +1,12 @@
 # Handlers for the tests: one that does what its messages say, and some that cannot be loaded.
 set(SLUICE_TEST_HANDLERS ${CMAKE_BINARY_DIR}/tests/handlers)
-foreach(kind obedient newer worse batches no-symbol other-abi no-entry)
+foreach(kind obedient newer worse batches threaded no-symbol other-abi no-entry)
     string(REPLACE "-" "_" name ${kind})
     string(TOUPPER ${name} macro)
     add_library(test-handler-${kind} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/workerd_handler.c)
     target_compile_definitions(test-handler-${kind} PRIVATE HANDLER_${macro})
     target_include_directories(test-handler-${kind} PRIVATE ${PROJECT_SOURCE_DIR}/sdk/include)
+    target_link_libraries(test-handler-${kind} PRIVATE dep::threads)
     set_target_properties(test-handler-${kind} PROPERTIES
         PREFIX "" OUTPUT_NAME ${kind} LIBRARY_OUTPUT_DIRECTORY ${SLUICE_TEST_HANDLERS})
 endforeach()
@@ -42,7 +43,7 @@ target_include_directories(unit-workerd-daemon PRIVATE ${PROJECT_SOURCE_DIR}/tes
 sluice_unit_test(workerd-jail SOURCES workerd_jail.c LINKS workerd ENV ${handlers})
 add_dependencies(unit-workerd-jail sluice-workerd test-handler-rogue)
 foreach(test batch child pool run daemon)
-    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-batches test-handler-no-symbol
+    add_dependencies(unit-workerd-${test} sluice-workerd test-handler-obedient test-handler-newer test-handler-worse test-handler-batches test-handler-threaded test-handler-no-symbol
         test-handler-other-abi test-handler-no-entry)
 endforeach()
 add_dependencies(unit-workerd-photo handler-thumbnail handler-filter handler-moderate)

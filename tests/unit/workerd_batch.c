@@ -40,7 +40,7 @@ static void begin(size_t n)
         tasks[i].came_ms = 1000 + i;
         list_push_back(&waiting, &tasks[i].place);
     }
-    batch.tasks = call;
+    batch = (struct batch){.tasks = call};
 }
 
 static void pick(uint32_t max, uint64_t bytes, uint32_t window_ms, const struct child *to)
@@ -227,6 +227,100 @@ static void the_culprit_among_n_is_alone_after_log2_steps(void **state)
     assert_int_equal(steps(64, 63), 6);
 }
 
+/* ---- the rules alone, for a process with threads ---- */
+
+static void beside_one_of_a_key_that_runs_another_of_it_does_not(void **state)
+{
+    (void)state;
+    begin(4);
+    keyed(0, "k");
+    keyed(1, "k");
+    keyed(2, "k");
+    list_remove(&tasks[0].place);
+    tasks[0].child = a;
+    batch.several = true;
+    pick(10, 1000, 0, a);
+    assert_string_equal(picked(), "3");
+    order_remove(&order, &tasks[0]); /* it has its verdict */
+    pick(1, 1000, 0, a);
+    assert_string_equal(picked(), "1");
+    pick(10, 1000, 0, a);
+    assert_string_equal(picked(), "1 2 3"); /* one call, which takes them in their order */
+    unkey(4);
+}
+
+static void suspects_have_such_a_process_to_themselves_before_all_others(void **state)
+{
+    (void)state;
+    begin(5);
+    tasks[2].suspects = tasks[4].suspects = 7;
+    batch.several = true;
+    pick(10, 1000, 0, a);
+    assert_int_equal(batch.n, 0);
+    assert_true(batch.alone);
+    batch.others = true; /* they wait for another one */
+    pick(10, 1000, 0, b);
+    assert_string_equal(picked(), "0 1 3");
+    assert_false(batch.alone);
+    batch.others = false;
+    batch.idle = true;
+    pick(10, 1000, 0, a);
+    assert_string_equal(picked(), "2 4");
+}
+
+static void in_call(size_t i, uint32_t number)
+{
+    tasks[i].call = number;
+    tasks[i].suspects = 1;
+}
+
+static void calls_that_ran_at_once_are_tried_as_they_were(void **state)
+{
+    (void)state;
+    uint32_t last = 1;
+    begin(7);
+    /* In the order in which they were sent: 0 2 3, 5, 1 4, 6. */
+    static const size_t order_sent[] = {0, 2, 3, 5, 1, 4, 6};
+    static const uint32_t numbers[] = {1, 1, 1, 2, 3, 3, 4};
+    struct task *blamed[7];
+    for (size_t i = 0; i < 7; i++) {
+        in_call(order_sent[i], numbers[i]);
+        blamed[i] = &tasks[order_sent[i]];
+    }
+    batch_halve(blamed, 7, &last);
+    batch.several = batch.idle = true;
+    pick(1, 1000, 0, a);
+    assert_string_equal(picked(), "0 2 3 5");
+    assert_int_equal(batch_call(batch.tasks, batch.n, false), 3);
+    assert_string_equal(picked(), "0 2 3 5");
+    for (size_t i = 0; i < batch.n; i++)
+        list_remove(&batch.tasks[i]->place);
+    pick(1, 1000, 0, a);
+    assert_string_equal(picked(), "1 4 6");
+    tasks[6].call = 3;
+    tasks[4].call = 4;
+    assert_int_equal(batch_call(batch.tasks, batch.n, false), 2);
+    assert_string_equal(picked(), "1 6 4");
+    assert_int_equal(batch_call(batch.tasks, batch.n, true), 1);
+    batch_halve(blamed, 4, &last); /* one by itself */
+    assert_true(blamed[0]->suspects == blamed[2]->suspects && blamed[3]->suspects != blamed[0]->suspects);
+    batch_halve(blamed, 3, &last); /* and of one call its tasks */
+    assert_true(blamed[0]->suspects == blamed[1]->suspects && blamed[2]->suspects != blamed[0]->suspects);
+}
+
+static void who_takes_single_tasks_gets_one_of_each_call_that_there_was(void **state)
+{
+    (void)state;
+    begin(4);
+    in_call(0, 1);
+    in_call(1, 1);
+    in_call(2, 2);
+    in_call(3, 2);
+    batch.several = batch.idle = batch.singles = true;
+    pick(1, 1000, 0, a);
+    assert_string_equal(picked(), "0 2");
+}
+
 static void who_was_found_is_known_for_a_while(void **state)
 {
     (void)state;
@@ -385,11 +479,12 @@ static struct message *add(const char *key, const char *value)
 /* ---- the loop ---- */
 
 static struct gate gate;
-static char hold[80], log_path[80], exe[512], file[512];
+static char hold[80], log_path[80], exe[512], file[512], obedient[512];
 static char name[] = "batcher", topic[] = "t", group[] = "g", no_config[] = "{}";
 static struct config config;
 static struct handler_config handler;
 static struct run *run;
+static uint64_t turn_ms_max;
 
 static int set_up(void **state)
 {
@@ -417,13 +512,19 @@ static int set_up(void **state)
     gate_reset(&gate);
     unlink(log_path);
     run = NULL;
+    turn_ms_max = 0;
     return inbox_init(&fake.inbox, 0, NULL);
 }
 
 static void start(void)
 {
     run = run_new(&(struct run_options){
-        .config = &config, .exe = exe, .source = &fake.source, .inbox = &fake.inbox, .signals = -1});
+        .config = &config,
+        .exe = exe,
+        .source = &fake.source,
+        .inbox = &fake.inbox,
+        .signals = -1,
+        .turn_ms_max = turn_ms_max});
     inbox_push(&fake.inbox, &fake.connected.node, 0);
 }
 
@@ -533,8 +634,6 @@ static void each_of_a_call_has_its_own_verdict(void **state)
 static void a_handler_for_single_tasks_gets_them_one_by_one(void **state)
 {
     (void)state;
-    static char obedient[512];
-    snprintf(obedient, sizeof obedient, "%s/obedient.so", getenv("TEST_HANDLERS"));
     handler.file = obedient;
     for (int i = 0; i < 20; i++)
         add("", i == 11 ? "segv" : "place");
@@ -764,6 +863,194 @@ static void a_handler_that_ends_with_every_batch_opens_its_breaker(void **state)
     assert_in_range(nacked, 1, WINDOW);
 }
 
+/* ---- with threads ---- */
+
+static const struct child *child(void)
+{
+    return run_pool(run, 0)->children[0];
+}
+
+static void with_threads(uint32_t n)
+{
+    handler.file = obedient;
+    handler.threads = n;
+    turn_ms_max = 2; /* whoever comes to the gate does not wake the loop */
+}
+
+/* Lets through whoever has come to the gate. */
+static bool all_over_behind_the_gate(void)
+{
+    while (gate_reached(&gate))
+        gate_pass(&gate);
+    return all_over();
+}
+
+static unsigned reached; /* how many came to the gate, if the test begins with 0 */
+
+static bool come(unsigned n)
+{
+    reached += gate_reached(&gate);
+    return reached == n;
+}
+
+static void threads_work_on_as_many_at_once_and_are_counted(void **state)
+{
+    (void)state;
+    struct pool_figures now;
+    with_threads(4);
+    handler.pipeline = 2;
+    for (int i = 0; i < 10; i++)
+        add("", hold);
+    start();
+    reached = 0;
+    UNTIL(come(4));
+    pool_figures(run_pool(run, 0), &now);
+    assert_int_equal(now.running, 4);
+    assert_int_equal(now.busy, 1);
+    assert_int_equal(fake.tasks, 8); /* a pipeline for each */
+    assert_false(gate_reached(&gate));
+    for (int i = 0; i < 4; i++)
+        gate_pass(&gate);
+    UNTIL(all_over_behind_the_gate());
+    assert_others_are_done("");
+}
+
+static void a_crash_among_threads_costs_only_the_one_that_did_it(void **state)
+{
+    (void)state;
+    fake.deliveries_max = 2;
+    with_threads(4);
+    for (int i = 0; i < 4; i++)
+        add("", i == 2 ? "segv" : hold);
+    for (int i = 0; i < 8; i++)
+        add("", "ack");
+    start();
+    UNTIL(run_counts(run, 0)->halved == 1); /* the four that ran */
+    assert_int_equal(run_counts(run, 0)->crashed + run_counts(run, 0)->done, 0);
+    UNTIL(all_over_behind_the_gate());
+    assert_others_are_done("segv");
+    for (size_t i = 0; i < fake.count; i++)
+        assert_int_equal(fake.messages[i].grants, i == 2 ? 2 : 1); /* none went back meanwhile */
+    assert_string_equal(fake.messages[2].error, "killed by SIGSEGV (version 1.2.3)");
+    drain();
+    assert_int_equal(run_counts(run, 0)->crashed, 2);
+    assert_in_range(run_counts(run, 0)->halved, 1, 2); /* none of it at a second delivery */
+}
+
+static void suspects_among_threads_have_their_process_to_themselves(void **state)
+{
+    (void)state;
+    with_threads(2);
+    add("", hold);
+    add("", "segv");
+    for (int i = 0; i < 4; i++)
+        add("", "ack");
+    start();
+    UNTIL(run_counts(run, 0)->halved == 1 && child()->state == CHILD_UP && child()->tasks_n > 0);
+    assert_int_equal(child()->tasks_n, 1);
+    assert_ptr_equal(container_of(list_first(&child()->tasks), struct owned, task.place)->message, &fake.messages[0]);
+    UNTIL(all_over_behind_the_gate());
+    assert_others_are_done("segv");
+    assert_int_equal(run_counts(run, 0)->halved, 1); /* the other one was known to be it then */
+}
+
+static void a_task_that_hangs_beside_others_is_the_only_one_to_pay(void **state)
+{
+    (void)state;
+    char value[100];
+    with_threads(3);
+    handler.timeout_ms = 1000;
+    snprintf(value, sizeof value, "extend %s", gate.path);
+    for (int i = 0; i < 2; i++)
+        add("", value);
+    start();
+    UNTIL(run_state(run) == RUN_READY && child()->runs_n == 2 && child()->kill_ms > clock_mono_ms() + 10000);
+    add("", "hang");
+    UNTIL(run_counts(run, 0)->crashed == 1);
+    UNTIL(all_over_behind_the_gate());
+    assert_others_are_done("hang");
+    assert_string_equal(fake.messages[2].error, "timeout after 1s (version 1.2.3)");
+    assert_int_equal(run_counts(run, 0)->halved, 0); /* it was known at once */
+}
+
+static void two_that_hang_are_both_known(void **state)
+{
+    (void)state;
+    with_threads(2);
+    handler.timeout_ms = 100;
+    for (int i = 0; i < 2; i++)
+        add("", "hang");
+    start();
+    UNTIL(all_over());
+    assert_int_equal(run_counts(run, 0)->halved, 0);
+    assert_others_are_done("hang");
+}
+
+static void of_several_that_run_the_one_whose_lease_is_lost_is_told(void **state)
+{
+    (void)state;
+    with_threads(3);
+    handler.lease_ms = 300;
+    for (int i = 0; i < 3; i++)
+        add("", "patient");
+    fake.messages[1].extend_code = E_LEASE_LOST;
+    start();
+    UNTIL(fake.messages[1].nacked == 1);
+    assert_int_equal(fake.messages[0].nacked + fake.messages[2].nacked, 0);
+    fake.messages[0].extend_code = fake.messages[2].extend_code = E_LEASE_LOST;
+    UNTIL(all_over());
+}
+
+static void a_drain_waits_for_all_threads(void **state)
+{
+    (void)state;
+    with_threads(2);
+    for (int i = 0; i < 3; i++)
+        add("", hold);
+    start();
+    reached = 0;
+    UNTIL(come(2));
+    run_drain(run);
+    UNTIL(fake.messages[2].released == 1);
+    for (int i = 0; i < 2; i++)
+        gate_pass(&gate);
+    drain();
+    assert_int_equal(fake.messages[0].acked + fake.messages[1].acked, 2);
+}
+
+static void one_of_several_batches_at_once_that_crashes_is_found_and_only_it_pays(void **state)
+{
+    (void)state;
+    handler.threads = 4;
+    handler.batch.max = 8;
+    fake.deliveries_max = 2;
+    for (int i = 0; i < 64; i++)
+        add("", i == 11 ? "segv" : "ack");
+    start();
+    UNTIL(all_over());
+    assert_others_are_done("segv");
+    drain();
+    assert_int_equal(run_counts(run, 0)->crashed, 2);
+    assert_in_range(run_counts(run, 0)->halved, 3, 5); /* of 4 calls that one, of its 8 tasks that one */
+}
+
+static void a_task_waits_for_the_one_of_its_key_that_runs_in_another_thread(void **state)
+{
+    (void)state;
+    with_threads(4);
+    fake.ordered = true;
+    add("k", hold);
+    add("k", "ack");
+    add("l", "ack");
+    add("l", "ack");
+    start();
+    UNTIL(fake.messages[3].over);
+    assert_int_equal(child()->tasks_n, 1); /* and is not handed over before */
+    assert_false(fake.messages[1].over);
+    UNTIL(all_over_behind_the_gate());
+    assert_true(fake.messages[0].acked_as < fake.messages[1].acked_as);
+}
+
 /* ---- keys ---- */
 
 /* "key number" of each run that was logged. */
@@ -799,11 +1086,9 @@ static void assert_in_order(unsigned each)
     }
 }
 
-static void keys_keep_their_order_while_halves_are_tried(void **state)
+static void keys_keep_their_order(void)
 {
-    (void)state;
     fake.ordered = true;
-    handler.processes = 3;
     for (unsigned n = 0; n < 60; n++) {
         char key[2] = {(char)('a' + n % 4), '\0'}, value[120];
         if (n == 30)
@@ -814,13 +1099,29 @@ static void keys_keep_their_order_while_halves_are_tried(void **state)
     start();
     UNTIL(all_over());
     assert_others_are_done("segv");
-    assert_true(run_counts(run, 0)->halved >= 5);
     assert_in_order(15);
     for (size_t n = 0; n < fake.count; n++) {
         for (size_t later = n + 1; later < fake.count; later++)
             assert_true(strcmp(fake.messages[n].key, fake.messages[later].key) != 0 ||
                         fake.messages[n].acked_as < fake.messages[later].acked_as);
     }
+}
+
+static void keys_keep_their_order_while_halves_are_tried(void **state)
+{
+    (void)state;
+    handler.processes = 3;
+    keys_keep_their_order();
+    assert_true(run_counts(run, 0)->halved >= 5);
+}
+
+static void keys_keep_their_order_in_threads_that_crash(void **state)
+{
+    (void)state;
+    handler.processes = 2;
+    handler.threads = 3;
+    handler.batch.max = 4;
+    keys_keep_their_order();
 }
 
 static void those_behind_one_that_failed_go_back_with_it(void **state)
@@ -848,6 +1149,7 @@ static int make_gate(void **state)
     (void)state;
     snprintf(exe, sizeof exe, "%s/sluice-workerd", getenv("SLUICE_BIN"));
     snprintf(file, sizeof file, "%s/batches.so", getenv("TEST_HANDLERS"));
+    snprintf(obedient, sizeof obedient, "%s/obedient.so", getenv("TEST_HANDLERS"));
     if (gate_make(&gate) != 0)
         return -1;
     snprintf(hold, sizeof hold, "hold %s", gate.path);
@@ -874,6 +1176,10 @@ int main(void)
         cmocka_unit_test(a_task_goes_only_with_or_behind_the_one_before_it_of_its_key),
         cmocka_unit_test(suspects_wait_for_those_before_them_of_their_keys),
         cmocka_unit_test(the_culprit_among_n_is_alone_after_log2_steps),
+        cmocka_unit_test(beside_one_of_a_key_that_runs_another_of_it_does_not),
+        cmocka_unit_test(suspects_have_such_a_process_to_themselves_before_all_others),
+        cmocka_unit_test(calls_that_ran_at_once_are_tried_as_they_were),
+        cmocka_unit_test(who_takes_single_tasks_gets_one_of_each_call_that_there_was),
         cmocka_unit_test(who_was_found_is_known_for_a_while),
         RUN(what_waits_goes_as_one_call),
         RUN(a_call_waits_for_more_as_long_as_the_window_says),
@@ -890,7 +1196,17 @@ int main(void)
         RUN(a_drain_in_the_middle_gives_everything_back),
         RUN(a_pause_in_the_middle_gives_everything_back_too),
         RUN(a_handler_that_ends_with_every_batch_opens_its_breaker),
+        RUN(threads_work_on_as_many_at_once_and_are_counted),
+        RUN(a_crash_among_threads_costs_only_the_one_that_did_it),
+        RUN(suspects_among_threads_have_their_process_to_themselves),
+        RUN(a_task_that_hangs_beside_others_is_the_only_one_to_pay),
+        RUN(two_that_hang_are_both_known),
+        RUN(of_several_that_run_the_one_whose_lease_is_lost_is_told),
+        RUN(a_drain_waits_for_all_threads),
+        RUN(one_of_several_batches_at_once_that_crashes_is_found_and_only_it_pays),
+        RUN(a_task_waits_for_the_one_of_its_key_that_runs_in_another_thread),
         RUN(keys_keep_their_order_while_halves_are_tried),
+        RUN(keys_keep_their_order_in_threads_that_crash),
         RUN(those_behind_one_that_failed_go_back_with_it),
     };
     return cmocka_run_group_tests(tests_, make_gate, remove_gate);

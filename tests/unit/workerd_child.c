@@ -14,6 +14,7 @@
 static struct gate gate;
 static struct process process;
 static struct pipe pipe_to;
+static uint32_t threads = 1; /* that START says */
 
 /* ---- the conversation ---- */
 
@@ -37,6 +38,7 @@ static int start(void **state)
 static int end(void **state)
 {
     (void)state;
+    threads = 1;
     if (process.pid != 0)
         process_drop(&process);
     pipe_free(&pipe_to);
@@ -77,7 +79,7 @@ static void say_start(const char *handler, const char *config)
                                 .start = {.path = view_of_str(bin("TEST_HANDLERS", handler)),
                                           .name = VIEW_LIT("tester"),
                                           .config = view_of_str(config),
-                                          .threads = 1,
+                                          .threads = threads,
                                           .timeout_ms = 60000}});
 }
 
@@ -378,6 +380,180 @@ static void a_handler_that_cannot_start_tells_why(void **state)
     assert_string_equal(how_it_ended(), "exited with 1");
 }
 
+/* ---- with threads ---- */
+
+static char thread_log[80];
+
+static void start_threaded(uint32_t n, const char *more)
+{
+    char config[160];
+    snprintf(config, sizeof config, "{\"log\":\"%s\"%s}", thread_log, more);
+    unlink(thread_log);
+    threads = n;
+    say_start("threaded.so", config);
+}
+
+static void start_threads(uint32_t n)
+{
+    start_threaded(n, "");
+    struct plugin_packet p = hear();
+    assert_int_equal(p.kind, PLUGIN_READY);
+    assert_int_equal(p.ready.code, 0);
+}
+
+static void say_hold(uint64_t id)
+{
+    char value[80];
+    snprintf(value, sizeof value, "hold %s", gate.path);
+    say_task(id, value);
+}
+
+static void say_cancel(uint64_t id)
+{
+    say(&(struct plugin_packet){.kind = PLUGIN_CANCEL, .cancel = {.id = id}});
+}
+
+static void as_many_tasks_run_at_once_as_there_are_threads_and_no_more(void **state)
+{
+    (void)state;
+    start_threads(4);
+    for (uint64_t id = 1; id <= 6; id++)
+        say_hold(id);
+    for (int i = 0; i < 4; i++)
+        wait_at_gate();
+    say_cancel(5); /* it did not begin */
+    hear_verdict(5, PLUGIN_BACK);
+    gate_pass(&gate);
+    struct plugin_packet p = hear();
+    assert_in_range(p.verdict.id, 1, 4);
+    wait_at_gate(); /* the sixth, in its place */
+    for (int i = 0; i < 4; i++)
+        gate_pass(&gate);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(hear().verdict.verdict, PLUGIN_ACK);
+}
+
+static void each_thread_has_what_its_init_made_and_ends_before_the_process(void **state)
+{
+    (void)state;
+    char text[256] = "";
+    bool seen[4] = {false};
+    start_threads(3);
+    for (uint64_t id = 1; id <= 3; id++)
+        say_hold(id);
+    for (int i = 0; i < 3; i++)
+        wait_at_gate();
+    for (uint64_t id = 4; id <= 6; id++)
+        say_task(id, "thread");
+    for (int i = 0; i < 3; i++)
+        gate_pass(&gate);
+    for (int i = 0; i < 6; i++) {
+        struct plugin_packet p = hear();
+        if (p.verdict.id > 3)
+            assert_in_range(p.verdict.reason.size == 1 ? p.verdict.reason.data[0] : 0, '1', '3');
+    }
+    say(&(struct plugin_packet){.kind = PLUGIN_STOP});
+    assert_string_equal(how_it_ended(), "exited with 0");
+    FILE *f = fopen(thread_log, "r");
+    assert_non_null(f);
+    int number = 0;
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(fscanf(f, " begin %d", &number), 1);
+        assert_int_equal(number, i);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(fscanf(f, " end %d", &number), 1);
+        assert_in_range(number, 1, 3);
+        assert_false(seen[number]);
+        seen[number] = true;
+    }
+    assert_int_equal(fscanf(f, " %15[a-z]", text), 1);
+    assert_string_equal(text, "over");
+    fclose(f);
+}
+
+static void one_thread_that_cannot_begin_is_why_the_process_does_not(void **state)
+{
+    (void)state;
+    start_threaded(4, ",\"fail_at\":3");
+    struct plugin_packet p = hear();
+    assert_int_equal(p.kind, PLUGIN_READY);
+    assert_int_equal(p.ready.code, E_INTERNAL);
+    char *text = packet_string(p.ready.error);
+    assert_has(text, " of 4: no connection");
+    mem_free(text);
+    assert_string_equal(how_it_ended(), "exited with 1");
+    assert_int_equal(pipe_fill(&pipe_to, NULL), E_CLOSED); /* and it said no more */
+}
+
+static void of_several_that_run_the_one_that_is_meant_is_cancelled(void **state)
+{
+    (void)state;
+    start_threads(3);
+    for (uint64_t id = 1; id <= 3; id++)
+        say_task(id, "patient");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(hear().kind, PLUGIN_LOG); /* they run */
+    say_cancel(2);
+    hear_verdict(2, PLUGIN_RETRY);
+    say_cancel(3);
+    hear_verdict(3, PLUGIN_RETRY);
+    say_cancel(1);
+    hear_verdict(1, PLUGIN_RETRY);
+}
+
+static void stop_waits_for_all_threads(void **state)
+{
+    (void)state;
+    start_threads(2);
+    for (uint64_t id = 1; id <= 3; id++)
+        say_hold(id);
+    for (int i = 0; i < 2; i++)
+        wait_at_gate();
+    say(&(struct plugin_packet){.kind = PLUGIN_STOP});
+    hear_verdict(3, PLUGIN_BACK);
+    gate_pass(&gate);
+    assert_int_equal(hear().verdict.verdict, PLUGIN_ACK);
+    say_task(4, "ack"); /* it still listens */
+    hear_verdict(4, PLUGIN_BACK);
+    gate_pass(&gate);
+    assert_int_equal(hear().verdict.verdict, PLUGIN_ACK);
+    assert_string_equal(how_it_ended(), "exited with 0");
+}
+
+static void what_a_task_publishes_and_remembers_goes_with_it_whatever_runs_beside_it(void **state)
+{
+    (void)state;
+    enum { TASKS = 400 };
+    static bool answered[TASKS];
+    char value[64], expected[16];
+    start_threads(4);
+    memset(answered, 0, sizeof answered);
+    for (int i = 0; i < TASKS; i++) {
+        snprintf(value, sizeof value, "publish audit count");
+        snprintf(expected, sizeof expected, "%d", 1000 + i);
+        say(&(struct plugin_packet){.kind = PLUGIN_TASK,
+                                    .task = {.id = (uint64_t)i + 1,
+                                             .key = view_of_str(expected),
+                                             .value = view_of_str(value),
+                                             .state_version = 5000 + (uint64_t)i,
+                                             .state = view_of_str(expected)}});
+    }
+    for (int i = 0; i < TASKS; i++) {
+        struct plugin_packet p = hear();
+        assert_int_equal(p.verdict.verdict, PLUGIN_ACK);
+        size_t n = p.verdict.id - 1;
+        assert_true(n < TASKS && !answered[n]);
+        answered[n] = true;
+        assert_int_equal(p.verdict.outputs_n, 1);
+        snprintf(expected, sizeof expected, "%zu", 1000 + n);
+        assert_true(view_eq(p.verdict.outputs[0].key, view_of_str(expected)));
+        snprintf(expected, sizeof expected, "%zu", 1001 + n);
+        assert_true(view_eq(p.verdict.state, view_of_str(expected)));
+        assert_int_equal(p.verdict.state_version, 5000 + n);
+    }
+}
+
 static void how_it_ended_has_a_name(void **state)
 {
     (void)state;
@@ -397,7 +573,9 @@ static void how_it_ended_has_a_name(void **state)
 static int make_gate(void **state)
 {
     (void)state;
-    return gate_make(&gate);
+    int code = gate_make(&gate);
+    snprintf(thread_log, sizeof thread_log, "%s/threads", gate.dir);
+    return code;
 }
 
 static int remove_gate(void **state)
@@ -406,6 +584,7 @@ static int remove_gate(void **state)
     char good[64];
     snprintf(good, sizeof good, "%s/good", gate.dir);
     unlink(good);
+    unlink(thread_log);
     return gate_remove(&gate);
 }
 
@@ -430,6 +609,12 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_loaded_is_told_by_name),
         TALK(a_handler_that_cannot_start_tells_why),
         cmocka_unit_test(how_it_ended_has_a_name),
+        TALK(as_many_tasks_run_at_once_as_there_are_threads_and_no_more),
+        TALK(each_thread_has_what_its_init_made_and_ends_before_the_process),
+        TALK(one_thread_that_cannot_begin_is_why_the_process_does_not),
+        TALK(of_several_that_run_the_one_that_is_meant_is_cancelled),
+        TALK(stop_waits_for_all_threads),
+        TALK(what_a_task_publishes_and_remembers_goes_with_it_whatever_runs_beside_it),
     };
     return cmocka_run_group_tests(tests, make_gate, remove_gate);
 }

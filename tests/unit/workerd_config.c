@@ -141,6 +141,7 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->processes_max, 0);
     assert_int_equal(h->target_drain_ms, 30000);
     assert_int_equal(h->scale_down_after_ms, 30000);
+    assert_int_equal(h->threads, 1);
     assert_int_equal(h->pipeline, 8);
     assert_int_equal(h->timeout_ms, 30000);
     assert_int_equal(h->lease_ms, 30000);
@@ -163,6 +164,16 @@ static void what_is_not_said_has_a_default(void **state)
     assert_int_equal(h->batch.bytes, 1 << 20);
     assert_int_equal(h->batch.window_ms, 0);
     assert_string_equal(h->config, "{}");
+    config_free(&c);
+}
+
+static void a_process_may_have_threads(void **state)
+{
+    (void)state;
+    struct config c;
+    write_file("handlers: [{name: a, file: a.so, topic: t, threads: 64, processes_limit: 65}]\n");
+    assert_int_equal(config_load(path, &c, NULL), 0);
+    assert_int_equal(c.handlers[0].threads, 64);
     config_free(&c);
 }
 
@@ -241,6 +252,13 @@ static const struct {
     {GOOD "    breaker_percent: 101\n", ":5: breaker_percent: "},
     {GOOD "    breaker_pause: 2m\n", ":2: breaker_pause_max: shorter than breaker_pause"},
     {GOOD "    seccomp: none\n", ":5: seccomp: 'none' is no profile: strict, default or off"},
+    {GOOD "    threads: 65\n", ":5: threads: "},
+    {GOOD "  - name: b\n    topic: t\n    exec: a\n    threads: 2\n",
+     ":8: threads: a command has a process for each message; 'processes' says how many run at once"},
+    {GOOD "    threads: 2\n    cpu_time: 5s\n",
+     ":5: threads: with 'cpu_time' a process works on one message at a time, as its threads cannot be told apart; use 'processes'"},
+    {GOOD "    threads: 8\n    processes_limit: 8\n",
+     ":6: processes_limit: a process with 8 threads for its messages has 9"},
     {GOOD "  - name: b\n    topic: t\n    exec: a\n    seccomp: strict\n",
      ":8: seccomp: under 'strict' no program can be started, and 'exec' is one"},
     {GOOD "    cpu_time: 10ms\n", ":5: cpu_time: '10ms' is not between 1s and 12h"},
@@ -343,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_that_is_said_is_taken),
         cmocka_unit_test(what_is_not_said_has_a_default),
+        cmocka_unit_test(a_process_may_have_threads),
         cmocka_unit_test(processes_are_a_number_or_a_range),
         cmocka_unit_test(a_command_is_words),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_place_and_name),

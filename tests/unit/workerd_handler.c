@@ -1,6 +1,6 @@
 /*
  * The handlers of these tests. The obedient one does what the value of its message says; "batches" does that
- * too, for each of a call:
+ * too, for each of a call, and "threaded", which has something of its own for each thread:
  *
  *     ack | bad N                  its verdict; `bad` returns N, which is none
  *     needs PATH                   as retry until there is a file at PATH; then as ack
@@ -24,10 +24,13 @@
  *     forget                       takes that state away
  *     unknown                      acks if the host knows no "teleport", and refuses to extend by nothing
  *     place                        parks with its place in the call as the error, "2 of 5"
+ *     thread                       parks with the number of its thread as the reason; "threaded" alone
  *
- * Its configuration: {"fail_unless": PATH} makes its start fail while that file is missing, and creates it.
+ * Its configuration: {"fail_unless": PATH} makes its start fail while that file is missing, and creates it. "threaded" has
+ * {"log": PATH, "fail_at": N}: it logs how threads begin and end, and the N-th cannot begin.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,7 +153,57 @@ static int unknown(const struct sluice_host *host, const struct sluice_task *tas
                : SLUICE_VERDICT_PARK;
 }
 
-static size_t place = 1, places = 1; /* of the task in its call */
+#ifdef HANDLER_THREADED
+/* Without a lock: of these calls there is one at a time. */
+static struct { pthread_t id; int number; } threads[64];
+static int threads_n;
+
+static void log_thread(const struct sluice_host *host, const char *what, int number)
+{
+    char path[256] = "";
+    FILE *f;
+    if (sscanf(host->config, "{\"log\":\"%255[^\"]\"", path) != 1 || (f = fopen(path, "a")) == NULL)
+        return;
+    fprintf(f, "%s %d\n", what, number);
+    fclose(f);
+}
+
+static int thread_begin(const struct sluice_host *host, void *process, void **thread, char *error, size_t size)
+{
+    const char *fail = strstr(host->config, "\"fail_at\":");
+    threads[threads_n].id = pthread_self();
+    threads[threads_n].number = threads_n + 1;
+    *thread = &threads[threads_n++];
+    if (process != (void *)host || (fail != NULL && atoi(fail + strlen("\"fail_at\":")) == threads_n)) {
+        snprintf(error, size, "no connection");
+        return 1;
+    }
+    log_thread(host, "begin", threads_n);
+    return 0;
+}
+
+static int number_of(const void *thread)
+{
+    int i = 0;
+    while (i < threads_n && &threads[i] != thread)
+        i++;
+    return i < threads_n && pthread_equal(threads[i].id, pthread_self()) ? threads[i].number : 0;
+}
+
+static void thread_end(const struct sluice_host *host, void *process, void *thread)
+{
+    (void)process;
+    log_thread(host, "end", number_of(thread));
+}
+
+static void process_end(const struct sluice_host *host, void *process)
+{
+    (void)process;
+    log_thread(host, "over", 0);
+}
+#endif
+
+static _Thread_local size_t place = 1, places = 1; /* of the task in its call */
 
 static int obey(const struct sluice_host *host, void *process, void *thread, const struct sluice_task *task,
                 struct sluice_verdict *v)
@@ -169,6 +222,12 @@ static int obey(const struct sluice_host *host, void *process, void *thread, con
     if (strcmp(word, "nap") == 0)
         abort();
     return strcmp(word, "ack") == 0 ? SLUICE_VERDICT_PARK : SLUICE_VERDICT_RETRY;
+#endif
+#ifdef HANDLER_THREADED
+    if (strcmp(word, "thread") == 0) {
+        snprintf(v->reason, sizeof v->reason, "%d", number_of(thread));
+        return SLUICE_VERDICT_PARK;
+    }
 #endif
     if (strcmp(word, "publish") == 0) {
         const char *topic = strsep(&at, " ");
@@ -277,6 +336,11 @@ SLUICE_HANDLER = {
     .handle = HAS_ENTRY ? obey : NULL,
 #ifdef HANDLER_BATCHES
     .handle_batch = obey_all,
+#endif
+#ifdef HANDLER_THREADED
+    .process_fini = process_end,
+    .thread_init = thread_begin,
+    .thread_fini = thread_end,
 #endif
 };
 

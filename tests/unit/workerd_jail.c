@@ -443,9 +443,9 @@ static void hear_verdict(struct child *c, struct task *t, const struct plugin_pa
     snprintf(said, sizeof said, "%.*s", (int)p->verdict.error.size, (const char *)p->verdict.error.data);
 }
 
-static void hear_end(struct child *c, struct task *blamed, const char *how)
+static void hear_end(struct child *c, bool each, const char *how)
 {
-    (void)blamed, (void)how;
+    (void)each, (void)how;
     snprintf(said, sizeof said, "ended");
     while (list_pop_front(&c->tasks) != NULL)
         continue;

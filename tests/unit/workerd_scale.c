@@ -626,6 +626,26 @@ static void as_many_are_wanted_as_drain_the_backlog_within_the_target(void **sta
     }
 }
 
+static void a_process_is_busy_when_its_threads_are(void **state)
+{
+    (void)state;
+    for (uint32_t busy = 1; busy <= 4; busy += 3) {
+        struct scale s = {.wanted = 1};
+        struct scale_sample in = quiet;
+        in.concurrency = 4;
+        in.up = 1;
+        in.running = busy;
+        in.backlog = in.in_flight = in.held = 10000;
+        scale_step(&s, &in, 1000);
+        in.busy_us = busy * UINT64_C(1000000); /* all through the second */
+        in.finished = in.done = busy * 10;
+        struct scale_decision d = scale_step(&s, &in, 2000);
+        assert_true(d.enough > 1);
+        assert_int_equal(d.why, busy == 1 ? SCALE_UNUSED : SCALE_LAG);
+        assert_int_equal(d.wanted > 1, busy == 4);
+    }
+}
+
 static void where_nothing_is_known_one_process_begins(void **state)
 {
     (void)state;
@@ -745,6 +765,7 @@ int main(void)
         cmocka_unit_test(each_trace_is_met_with_as_many_as_help_and_one_change_of_direction),
         cmocka_unit_test(a_day_has_no_more_changes_of_direction_than_reasons),
         cmocka_unit_test(as_many_are_wanted_as_drain_the_backlog_within_the_target),
+        cmocka_unit_test(a_process_is_busy_when_its_threads_are),
         cmocka_unit_test(where_nothing_is_known_one_process_begins),
         cmocka_unit_test(host_and_limits_are_kept),
         cmocka_unit_test(cores_bound_what_is_wanted),
