@@ -14,8 +14,9 @@ set(SANITIZER_ENV
     "UBSAN_OPTIONS=print_stacktrace=1"
     "TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1")
 
-set(SLUICE_TIMEOUT_unit 60)
-set(SLUICE_TIMEOUT_talk 120)
+# For what hangs: the slowest of a kind takes a tenth of it here, and several times as long where the processors are slow or busy.
+set(SLUICE_TIMEOUT_unit 400)
+set(SLUICE_TIMEOUT_talk 600)
 set(SLUICE_TIMEOUT_sim 900)
 set(SLUICE_TIMEOUT_crash 900)
 set(SLUICE_TIMEOUT_fuzz 300)

@@ -1,3 +1,3 @@
 # Compacted topics with the real broker and its store.
-sluice_test(talk compact SOURCES compact.c LINKS talk sluice base TIMEOUT 300)
+sluice_test(talk compact SOURCES compact.c LINKS talk sluice base)
 add_dependencies(talk-compact sluice-broker)

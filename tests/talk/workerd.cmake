@@ -1,5 +1,5 @@
 # The worker daemon with the real broker.
-sluice_test(talk workerd SOURCES workerd.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS talk sluice base TIMEOUT 300
+sluice_test(talk workerd SOURCES workerd.c ${PROJECT_SOURCE_DIR}/tests/lib/workerd_proc.c LINKS talk sluice base
     ENV TEST_HANDLERS=${CMAKE_BINARY_DIR}/tests/handlers)
 target_include_directories(talk-workerd PRIVATE ${PROJECT_SOURCE_DIR}/tests/lib ${PROJECT_SOURCE_DIR}/tests/unit)
 add_dependencies(talk-workerd sluice-broker sluice-workerd test-handler-obedient test-handler-batches)

@@ -15,4 +15,4 @@ if(NOT SLUICE_SANITIZE)
     set_target_properties(unit-schemas-codec PROPERTIES LINKER_LANGUAGE C)
 endif()
 
-sluice_unit_test(schemas-hostile SOURCES schemas_hostile.c LINKS schemas_samples TIMEOUT 300)
+sluice_unit_test(schemas-hostile SOURCES schemas_hostile.c LINKS schemas_samples)
