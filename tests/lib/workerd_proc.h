@@ -9,7 +9,7 @@
  *     assert_int_equal(workerd_proc_end(&w), 0);
  *
  * Calls that cannot do what they say fail the test. What it says is read only by the calls below, so it
- * must not say more than fits a pipe in between; 64 KiB do.
+ * must not say more than fits a pipe in between; 64 KiB do. It dies with the thread that started it.
  */
 #ifndef TESTS_WORKERD_PROC_H
 #define TESTS_WORKERD_PROC_H
@@ -25,6 +25,9 @@ struct workerd_proc {
     char said[WORKERD_SAID_MAX]; /* on stderr, as far as it was read */
     size_t printed_size, said_size;
 };
+
+/* The process alone, for who looks after it himself. `arguments` end with NULL. */
+pid_t workerd_proc_spawn(const char *const *arguments, int out, int err);
 
 void workerd_proc_start(struct workerd_proc *w, const char *const *arguments);
 

@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,8 +23,6 @@
 #include "base/rng.h"
 #include "workerd_gate.h"
 #include "workerd_proc.h"
-
-extern char **environ;
 
 enum { ACCOUNTS = 20, PROCESSES = 3, CHILDREN_MAX = 16, PAUSE_MS_MAX = 100 };
 
@@ -148,11 +145,14 @@ static uint64_t read_log(const char *topic, void (*fn)(const struct sluice_deliv
     struct sluice_error e;
     struct sluice_reader *r;
     struct sluice_batch *b;
+    struct sluice_topic_list *l;
     uint64_t n = 0;
+    must(sluice_topics(client, topic, &l, &e), &e);
+    uint64_t end = l->topics[0].partitions[0].end;
+    sluice_topics_free(l);
     must(sluice_reader_open(client, topic, 0, NULL, &r, &e), &e);
-    for (bool more = true; more;) {
-        must(sluice_reader_read(r, 200, &b, &e), &e);
-        more = sluice_batch_count(b) > 0;
+    while (sluice_reader_offset(r) < end) {
+        must(sluice_reader_read(r, 60000, &b, &e), &e);
         for (size_t i = 0; i < sluice_batch_count(b); i++, n++)
             fn(sluice_batch_message(b, i));
         sluice_batch_free(b);
@@ -243,16 +243,12 @@ static void write_config(const char *handlers, const char *more)
 /* Its log is a file: nobody would read it while it is killed. */
 static void start_daemon(void)
 {
-    char exe[512];
-    posix_spawn_file_actions_t files;
-    snprintf(exe, sizeof exe, "%s/sluice-workerd", getenv("SLUICE_BIN"));
-    char argv0[] = "sluice-workerd", c[] = "-c";
-    char *const argv[] = {argv0, c, config_path, NULL};
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    assert_int_equal(posix_spawn(&daemon_pid, exe, &files, NULL, argv, environ), 0);
-    posix_spawn_file_actions_destroy(&files);
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC), log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    assert_true(null >= 0 && log >= 0);
+    daemon_pid = workerd_proc_spawn((const char *const[]){"-c", config_path, NULL}, null, log);
+    assert_true(daemon_pid > 0);
+    close(null);
+    close(log);
 }
 
 static int end_daemon(int how)
