@@ -121,6 +121,7 @@ struct fake {
     bool inproc, ipc;
     nng_socket socket; /* inproc */
     int listener;      /* else; -1 when deaf */
+    int reserved;      /* tcp: has the port, also when deaf: nobody else gets it, and no client meets itself there */
     int kick[2];       /* a pipe that ends the thread's poll */
     struct peer peers[PEERS];
     uint32_t pipes;
@@ -916,7 +917,7 @@ struct fake *fake_open(const struct fake_options *o)
     snprintf(f->url, sizeof f->url, "%s", o != NULL && o->url != NULL ? o->url : "tcp://127.0.0.1:0");
     f->inproc = strncmp(f->url, "inproc:", 7) == 0;
     f->ipc = strncmp(f->url, "ipc:", 4) == 0;
-    f->listener = -1;
+    f->listener = f->reserved = -1;
     for (size_t i = 0; i < PEERS; i++)
         f->peers[i].fd = -1;
     assert_int_equal(pipe(f->kick), 0);
@@ -969,6 +970,8 @@ void fake_close(struct fake *f)
         nng_close(f->socket);
     if (f->listener >= 0)
         close(f->listener);
+    if (f->reserved >= 0)
+        close(f->reserved);
     for (size_t i = 0; i < PEERS; i++)
         close_pipe(f, f->peers[i].fd >= 0 ? f->peers[i].pipe : 0);
     if (f->ipc)
@@ -1062,33 +1065,42 @@ static int listen_ipc(const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
     return fd;
 }
 
-static int listen_tcp(char *url, size_t size)
+/* Several may have a port as long as none of them listens. */
+static int bound_tcp(uint16_t *port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                            .sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1))};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(*port)};
     socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    /* a client that dials a port where nobody listens may meet itself there (a simultaneous open), and holds it for a moment */
+    /* the one before listens as long as our thread still polls it, closed or not */
     for (int tries = 0; bind(fd, (struct sockaddr *)&a, sizeof a) != 0; tries++) {
-        assert_true(errno == EADDRINUSE && tries < 1000);
-        poll(NULL, 0, 5);
+        assert_true(errno == EADDRINUSE && tries < 10000);
+        poll(NULL, 0, 1);
     }
     assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    if (strcmp(strrchr(url, ':'), ":0") == 0)
-        snprintf(url, size, "tcp://127.0.0.1:%d", ntohs(a.sin_port));
+    *port = ntohs(a.sin_port);
     return fd;
+}
+
+static int listen_tcp(struct fake *f)
+{
+    uint16_t port = (uint16_t)atoi(strrchr(f->url, ':') + 1);
+    if (f->reserved < 0) {
+        f->reserved = bound_tcp(&port);
+        snprintf(f->url, sizeof f->url, "tcp://127.0.0.1:%d", port);
+    }
+    return bound_tcp(&port);
 }
 
 void fake_hear(struct fake *f)
 {
-    int fd = f->ipc ? listen_ipc(f->url + 6) : listen_tcp(f->url, sizeof f->url);
+    int fd = f->ipc ? listen_ipc(f->url + 6) : listen_tcp(f);
     assert_int_equal(listen(fd, PEERS), 0);
     pthread_mutex_lock(&f->lock);
     f->listener = fd;
