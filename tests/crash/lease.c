@@ -11,7 +11,7 @@
 #define GROUP "g"
 
 enum {
-    LEASE_MS = 3000,
+    LEASE_MS = 5000, /* long enough for a restart, and for clients to find it */
     MAX_DELIVERIES = 4,
     WAIT_MS = 20000,
     NOTHING_MS = 300, /* how long nothing must come */

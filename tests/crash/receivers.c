@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "crash.h"
 
-enum { RECEIVERS = 64, PER_CLIENT = 1, KEYS = 512, PER_KEY = 12, MESSAGES = KEYS * PER_KEY, WORK_MS = 50, DEADLINE_MS = 120000 };
+enum { RECEIVERS = 64, PER_CLIENT = 1, KEYS = 512, PER_KEY = 6, MESSAGES = KEYS * PER_KEY, WORK_MS = 100, DEADLINE_MS = 120000 };
 
 static struct broker_proc broker;
 static atomic_uint busy, most_busy, done, busy_seen, looks;

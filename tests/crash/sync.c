@@ -109,6 +109,7 @@ static void an_os_topic_beside_it_answers_at_once(void **state)
     crash_ok(crash_publish(t->client, "disk", "x", &err), &err);
     atomic_store(&t->shim->delay_ms, SLOW_MS);
     uint64_t slowest_ms = 0;
+    unsigned late = 0;
     for (int i = 0; i < 20; i++) {
         atomic_uint acked = 0;
         crash_ok(sluice_publish_async(t->client, &m, count_ack, &acked, &err), &err);
@@ -116,11 +117,12 @@ static void an_os_topic_beside_it_answers_at_once(void **state)
         crash_ok(crash_publish(t->client, "os", "x", &err), &err);
         uint64_t took = clock_mono_ms() - asked;
         slowest_ms = took > slowest_ms ? took : slowest_ms;
+        late += took >= AT_ONCE_MS;
         EVENTUALLY (WAIT_MS, atomic_load(&acked) == 1)
             ;
     }
     print_message("slowest of 20 os acknowledgements while the disk syncs: %" PRIu64 " ms\n", slowest_ms);
-    assert_true(slowest_ms < AT_ONCE_MS);
+    assert_in_range(late, 0, 5); /* the machine may stand still now and then; if they waited for a sync, hardly one would be in time */
 }
 
 static void when_syncs_fail_no_ack_leaves_and_the_broker_stops_and_names_the_file(void **state)

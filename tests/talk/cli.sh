@@ -236,7 +236,7 @@ parallel_runs_as_many_at_once_and_no_more() {
     group g
     seq 12 | sluice produce "$t" >/dev/null
     mkdir "$WORK/$t"
-    sluice consume "$t" -g g -n 12 --parallel 4 --exec "cd $WORK/$t; touch run.\$\$; ls | wc -l; sleep 0.2; rm run.\$\$" >"$WORK/got"
+    sluice consume "$t" -g g -n 12 --parallel 4 --exec "cd $WORK/$t; touch run.\$\$; ls | wc -l; sleep 0.6; rm run.\$\$" >"$WORK/got"
     has_lines "$WORK/got" 12
     sort -nr "$WORK/got" | head -1 | expect most 4
 }
@@ -246,7 +246,7 @@ more_at_once_than_there_may_be_open_files_does_no_harm() {
     topic
     group g
     seq 8 | sluice produce "$t" >/dev/null
-    (ulimit -n 64 && timeout 20 sluice consume "$t" -g g -n 8 --parallel 200 --exec 'echo $(cat)' | sort -n | expect all "$(seq 8)")
+    (ulimit -n 64 && timeout 100 sluice consume "$t" -g g -n 8 --parallel 200 --exec 'echo $(cat)' | sort -n | expect all "$(seq 8)")
 }
 
 no_more_is_leased_than_is_handed_out() {
@@ -264,9 +264,9 @@ no_more_is_leased_than_is_handed_out() {
 
 a_lease_is_extended_while_the_command_runs() {
     topic
-    group g --lease 1s
+    group g --lease 2s
     echo a | sluice produce "$t" >/dev/null
-    sluice consume "$t" -g g --exit-at-end --exec 'sleep 3; echo $SLUICE_ATTEMPT' >"$WORK/got" &
+    sluice consume "$t" -g g --exit-at-end --exec 'sleep 4; echo $SLUICE_ATTEMPT' >"$WORK/got" &
     local pid=$!
     eventually eval 'sluice group lag g --topic "$t" -o json | grep -q "\"in_flight\":1,"'
     sluice consume "$t" -g g --exit-at-end | expect other ''
@@ -277,9 +277,9 @@ a_lease_is_extended_while_the_command_runs() {
 # Held by a reader of our output that takes its time: more than a pipe holds, with a lease much shorter than that.
 a_lease_is_extended_while_the_output_is_read_slowly() {
     topic
-    group g --lease 1s
+    group g --lease 2s
     for i in {1..50}; do head -c 20000 /dev/zero | tr '\0' x; echo " $i"; done | sluice produce "$t" >/dev/null
-    sluice consume "$t" -g g -n 50 --format '%v %a\n' | { sleep 3; cut -d' ' -f2-; } >"$WORK/got"
+    sluice consume "$t" -g g -n 50 --format '%v %a\n' | { sleep 4; cut -d' ' -f2-; } >"$WORK/got"
     has_lines "$WORK/got" 50
     not grep -v ' 1$' "$WORK/got"
 }
@@ -297,7 +297,7 @@ an_interrupt_gives_leases_back_at_once() {
         kill -$signal $pid
         wait $pid || fail "it ended with $? on $signal"
     done
-    timeout 5 sluice consume "$t" -g g -n 1 --format '%v %a\n' | expect given-back 'a 1'
+    timeout 20 sluice consume "$t" -g g -n 1 --format '%v %a\n' | expect given-back 'a 1'
 }
 
 a_command_that_ends_well_after_the_interrupt_is_acknowledged() {
@@ -317,8 +317,9 @@ a_command_that_will_not_end_is_killed_after_two_seconds() {
     group g
     echo a | sluice produce "$t" >/dev/null
     sluice consume "$t" -g g --exec "trap '' TERM; echo \$\$ >$WORK/pid.$t; while :; do sleep 1; done" &
-    local pid=$! begin=$SECONDS
+    local pid=$! begin
     eventually [ -s "$WORK/pid.$t" ]
+    begin=$SECONDS
     kill -INT $pid
     wait $pid
     [ $((SECONDS - begin)) -lt 8 ]
@@ -765,7 +766,7 @@ a_full_backlog_is_refused_while_all_else_goes_on_until_it_is_worked_off() {
     sluice topic create "$t-other" 2>/dev/null
     group g
     fill
-    status 1 sluice produce "$t" --timeout 200ms <<<x >/dev/null
+    status 1 sluice produce "$t" --timeout 400ms <<<x >/dev/null
     echo x | sluice produce "$t-other" >/dev/null
     sluice consume "$t" --from start --exit-at-end --format '%o' | expect 'a read' 0
     sluice consume "$t" -g g --exit-at-end >/dev/null
@@ -777,7 +778,7 @@ a_refusal_says_how_much_waits_and_when_to_come_again() {
     topic --set backlog-bytes-max=1KiB
     group g
     fill
-    status 1 sluice produce "$t" --timeout 300ms <<<x >/dev/null
+    status 1 sluice produce "$t" --timeout 400ms <<<x >/dev/null
     said "topic '$t'"
     said 'wait there'
     said 'it may succeed again in'
@@ -835,11 +836,11 @@ a_backup_is_a_data_directory_that_a_broker_begins_with() {
 }
 
 a_broker_that_is_not_there_is_exit_5_at_once_or_after_the_timeout_that_was_given() {
-    status 5 timeout 5 sluice topic ls -b tcp://127.0.0.1:1
+    status 5 timeout 9 sluice topic ls -b tcp://127.0.0.1:1
     said 'nobody listens there'
     local begin=$SECONDS
     status 5 sluice topic ls -b tcp://127.0.0.1:1 --timeout 1s
-    [ $((SECONDS - begin)) -ge 1 ] && [ $((SECONDS - begin)) -le 4 ]
+    [ $((SECONDS - begin)) -ge 1 ] && [ $((SECONDS - begin)) -le 8 ]
 }
 
 a_line_that_is_not_understood_does_nothing_and_is_exit_2() {
@@ -954,7 +955,7 @@ what_a_stream_group_has_not_is_refused() {
 
 tests=$(sed -n '/^# ---- produce/,/^# ---- running/s/^\([a-z0-9_]*\)() {$/\1/p' "$0")
 start_broker
-tell_if_stuck 240
+tell_if_stuck 500
 failed=0 count=0
 for name in $tests; do
     wanted=$(($# == 0))

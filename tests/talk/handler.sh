@@ -48,8 +48,8 @@ run_prints_a_verdict_for_each_line() {
 
 run_goes_on_after_a_crash_and_a_hang() {
     printf 'ack\nsegv\nack\nhang\nexit 4\nack\n' >"$WORK/lines"
-    status 1 sluice --timeout 200ms handler run "$obedient" - <"$WORK/lines" >"$WORK/out"
-    expect text $'1: ack\n2: crash: killed by SIGSEGV\n3: ack\n4: timeout: 200ms\n5: crash: exited with 4\n6: ack' <"$WORK/out"
+    status 1 sluice --timeout 2s handler run "$obedient" - <"$WORK/lines" >"$WORK/out"
+    expect text $'1: ack\n2: crash: killed by SIGSEGV\n3: ack\n4: timeout: 2s\n5: crash: exited with 4\n6: ack' <"$WORK/out"
 }
 
 run_gives_key_headers_attempt_and_config() {

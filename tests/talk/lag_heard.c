@@ -108,18 +108,18 @@ static void who_subscribes_hears_of_all_groups_and_then_of_changes(void **state)
 {
     (void)state;
     subscribe(&ear);
-    EVENTUALLY(10000, rows_of(&ear) > 0); /* nothing had changed */
+    EVENTUALLY(60000, rows_of(&ear) > 0); /* nothing had changed */
     assert_int_equal(lag_of(&ear), 0);
     for (unsigned i = 1; i <= 3; i++) {
         publish(5);
         uint64_t began = clock_mono_ms();
-        EVENTUALLY(10000, lag_of(&ear) == 5 * i);
+        EVENTUALLY(60000, lag_of(&ear) == 5 * i);
         uint64_t at = heard_ms_of(&ear);
         print_message("heard %d ms after it was acknowledged\n", at > began ? (int)(at - began) : 0);
     }
     assert_int_equal(lost_of(&ear), 0);
     sluice_lag_unsubscribe(ear.sub);
-    EVENTUALLY(10000, broker_metric(&b, "sluice_subscribers") == 0); /* the connection went with the last */
+    EVENTUALLY(60000, broker_metric(&b, "sluice_subscribers") == 0); /* the connection went with the last */
 }
 
 static void it_is_heard_again_when_the_broker_comes_again(void **state)
@@ -127,10 +127,10 @@ static void it_is_heard_again_when_the_broker_comes_again(void **state)
     (void)state;
     subscribe(&ear);
     publish(3);
-    EVENTUALLY(10000, lag_of(&ear) == 3);
+    EVENTUALLY(60000, lag_of(&ear) == 3);
     for (int round = 0; round < 2; round++) {
         broker_kill(&b);
-        EVENTUALLY(10000, lost_of(&ear) == (unsigned)round + 1);
+        EVENTUALLY(60000, lost_of(&ear) == (unsigned)round + 1);
         unsigned before = rows_of(&ear);
         if (round == 1) /* and this time it publishes somewhere else, which the session hears */
             snprintf(b.publish, sizeof b.publish, "tcp://127.0.0.1:0");
@@ -138,7 +138,7 @@ static void it_is_heard_again_when_the_broker_comes_again(void **state)
         EVENTUALLY(30000, rows_of(&ear) > before);
         assert_int_equal(lag_of(&ear), 3 + round);
         publish(1);
-        EVENTUALLY(10000, lag_of(&ear) == 4 + (uint64_t)round);
+        EVENTUALLY(60000, lag_of(&ear) == 4 + (uint64_t)round);
     }
     sluice_lag_unsubscribe(ear.sub);
 }
@@ -150,7 +150,7 @@ static void a_session_by_ipc_hears_by_tcp(void **state)
     open_at(b.ipc);
     subscribe(&ear);
     publish(2);
-    EVENTUALLY(10000, lag_of(&ear) == 2);
+    EVENTUALLY(60000, lag_of(&ear) == 2);
     sluice_lag_unsubscribe(ear.sub);
 }
 
@@ -158,21 +158,21 @@ static void who_left_is_called_no_more(void **state)
 {
     (void)state;
     subscribe(&ear);
-    EVENTUALLY(10000, rows_of(&ear) > 0);
+    EVENTUALLY(60000, rows_of(&ear) > 0);
     subscribe(&other);
-    EVENTUALLY(10000, rows_of(&other) > 0); /* who comes later hears of all, too */
+    EVENTUALLY(60000, rows_of(&other) > 0); /* who comes later hears of all, too */
     sluice_lag_unsubscribe(other.sub);
     unsigned calls = calls_of(&other);
     publish(2);
-    EVENTUALLY(10000, lag_of(&ear) == 2);
+    EVENTUALLY(60000, lag_of(&ear) == 2);
     assert_int_equal(calls_of(&other), calls);
     pthread_mutex_lock(&ear.lock);
     ear.leaves = true; /* in its own call */
     calls = ear.calls;
     pthread_mutex_unlock(&ear.lock);
     publish(2);
-    EVENTUALLY(10000, calls_of(&ear) > calls);
-    EVENTUALLY(10000, broker_metric(&b, "sluice_subscribers") == 0);
+    EVENTUALLY(60000, calls_of(&ear) > calls);
+    EVENTUALLY(60000, broker_metric(&b, "sluice_subscribers") == 0);
     assert_int_equal(calls_of(&ear), calls + 1);
 }
 
@@ -181,10 +181,10 @@ static void closing_the_client_ends_its_subscriptions(void **state)
     (void)state;
     subscribe(&ear);
     subscribe(&other);
-    EVENTUALLY(10000, rows_of(&ear) > 0 && rows_of(&other) > 0);
+    EVENTUALLY(60000, rows_of(&ear) > 0 && rows_of(&other) > 0);
     sluice_close(client, 1000, NULL, NULL);
     client = NULL;
-    EVENTUALLY(10000, broker_metric(&b, "sluice_subscribers") == 0);
+    EVENTUALLY(60000, broker_metric(&b, "sluice_subscribers") == 0);
 }
 
 static void wrong_calls_are_refused(void **state)

@@ -22,7 +22,7 @@ static const struct kind {
     [GOOD] = {"good", "ack", NULL, 400, 0, 2, "", NULL},
     /* Each sixth or so finds no memory, and is done at a later delivery. */
     [LEAK] = {"leak", "drip", NULL, 30, 0, 20, "    memory: 80MiB\n", NULL},
-    [HANG] = {"hang", "ack", "hang", 40, 20, 2, "    timeout: 200ms\n", "timeout after 200ms (version 6.6.6, at 40 % halfway)"},
+    [HANG] = {"hang", "ack", "hang", 40, 20, 2, "    timeout: 1s\n", "timeout after 1s (version 6.6.6, at 40 % halfway)"},
     [CRASH] = {"crash", "ack", "segv", 300, 100, 2, "", "killed by SIGSEGV (version 6.6.6)"},
 };
 

@@ -275,7 +275,7 @@ static void a_late_unit_is_refused_alone(void **state)
     publish_work("one", "1");
     publish_work("two", "2");
     struct sluice_receive_options o = {
-        .size = sizeof o, .max_messages = 2, .wait_ms = 30000, .lease_ms = 200};
+        .size = sizeof o, .max_messages = 2, .wait_ms = 30000, .lease_ms = 1500};
     struct sluice_batch *batch, *late;
     size_t one = 0;
     bool both = false;
@@ -819,7 +819,7 @@ static void whoever_settles_and_asks_for_more_needs_fewer_requests(void **state)
     assert_int_equal(sluice_flush(client, 30000, &err), 0);
     take_all(&unused);
     double carried = 0;
-    EVENTUALLY(10000, (carried = broker_metric(&b, "sluice_receives_carried_total")) +
+    EVENTUALLY(60000, (carried = broker_metric(&b, "sluice_receives_carried_total")) +
                               broker_metric(&b, "sluice_receives_total") >=
                           TAKEN_MAX);
     if (carried < TAKEN_MAX / 4)

@@ -318,7 +318,7 @@ static int set_up(void **state)
     fprintf(f, "broker: %s\nhandlers:\n", broker.url);
     for (size_t i = 0; i < ARRAY_LEN(topics); i++) {
         fprintf(f, "  - name: %s\n    topic: %s\n    group: g\n    processes_min: 0\n    processes_max: 4\n    target_drain: 1s\n"
-                   "    scale_down_after: 1s\n    timeout: 400ms\n",
+                   "    scale_down_after: 1s\n    timeout: 1s\n",
                 topics[i], topics[i]);
         if (strcmp(topics[i], "shell") == 0)
             fprintf(f, "    exec: [sh, -c, \"cat > /dev/null\"]\n");

@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-enum { PARTITIONS = 4, TIMEOUT_MS = 1500, MESSAGES_MAX = 4000, PATIENCE_MS = 30000 };
+enum { PARTITIONS = 4, TIMEOUT_MS = 2500, MESSAGES_MAX = 4000, PATIENCE_MS = 30000 };
 
 static struct broker_proc b;
 static struct sluice *client;
@@ -261,7 +261,7 @@ static pid_t spawn_consumer(int *out)
     posix_spawn_file_actions_adddup2(&actions, ends_of[1], STDOUT_FILENO);
     posix_spawn_file_actions_addclose(&actions, ends_of[0]);
     char *argv[] = {(char *)"sluice", (char *)"-b", b.url, (char *)"consume", (char *)"work", (char *)"-g", (char *)"s",
-                    (char *)"--format", (char *)"%p %o\n", (char *)"--session-timeout", (char *)"1500ms", NULL};
+                    (char *)"--format", (char *)"%p %o\n", (char *)"--session-timeout", (char *)"2500ms", NULL};
     pid_t pid;
     assert_int_equal(posix_spawn(&pid, SLUICE, &actions, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
@@ -370,7 +370,7 @@ static void a_member_that_does_not_poll_leaves_and_joins_again_when_it_does(void
 {
     (void)state;
     struct member a = {.client = open_client()}, c;
-    struct sluice_stream_options o = {.size = sizeof o, .session_timeout_ms = TIMEOUT_MS, .poll_interval_max_ms = 1000, .assigned = on_assigned,
+    struct sluice_stream_options o = {.size = sizeof o, .session_timeout_ms = TIMEOUT_MS, .poll_interval_max_ms = 2000, .assigned = on_assigned,
                                       .revoked = on_revoked, .user = &a};
     assert_int_equal(sluice_stream_open(a.client, "work", "s", &o, &a.stream, &err), 0);
     POLL_UNTIL(owned(&a) == PARTITIONS, &a);

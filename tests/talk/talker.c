@@ -126,7 +126,7 @@ bool talker_is_served(const char *url)
         return false;
     entropy_fill(&t.session, sizeof t.session);
     talker_send(&t, &r);
-    bool served = talker_hear(&t, 1000, &h);
+    bool served = talker_hear(&t, 5000, &h);
     if (served) {
         served = h.reply.code == E_OK;
         heard_free(&h);

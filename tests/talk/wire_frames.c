@@ -91,7 +91,7 @@ static void a_client_of_another_version_is_told_so(void **state)
     uint8_t frame[FRAME_SIZE + 4] = {0};
     frame_put(frame, (struct frame){.version = 7, .verb = VERB_HELLO}, frame + FRAME_SIZE, 4);
     talker_send_bytes(&t, frame, sizeof frame);
-    assert_true(talker_hear(&t, 10000, &h));
+    assert_true(talker_hear(&t, 30000, &h));
     assert_int_equal(h.reply.code, E_BAD_VERSION);
     heard_free(&h);
     talker_close(&t);
@@ -146,7 +146,7 @@ static void a_wrong_checksum_is_answered_and_nothing_is_done(void **state)
             continue;
         frame[i] ^= 0x20;
         talker_send_bytes(&t, frame, size);
-        assert_true(talker_hear(&t, 10000, &h));
+        assert_true(talker_hear(&t, 30000, &h));
         assert_int_equal(h.reply.code, E_BAD_FRAME);
         heard_free(&h);
         frame[i] ^= 0x20;
@@ -167,7 +167,7 @@ static void a_verb_that_is_not_known_is_unsupported(void **state)
     uint8_t frame[FRAME_SIZE + 8] = {0};
     frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = 200}, frame + FRAME_SIZE, 8);
     talker_send_bytes(&t, frame, sizeof frame);
-    assert_true(talker_hear(&t, 10000, &h));
+    assert_true(talker_hear(&t, 30000, &h));
     assert_int_equal(h.reply.code, E_UNSUPPORTED);
     assert_int_equal(h.frame.verb, 200);
     heard_free(&h);
@@ -187,7 +187,7 @@ static void a_body_of_another_verb_is_a_bad_frame(void **state)
     frame_put(frame, (struct frame){.version = WIRE_VERSION, .verb = VERB_BYE}, frame + FRAME_SIZE,
               size - FRAME_SIZE);
     talker_send_bytes(&t, frame, size);
-    assert_true(talker_hear(&t, 10000, &h));
+    assert_true(talker_hear(&t, 30000, &h));
     assert_int_equal(h.reply.code, E_BAD_FRAME);
     heard_free(&h);
     assert_int_equal(talker_call(&t, &r, NULL), E_OK); /* the session goes on */
@@ -240,7 +240,7 @@ static void requests_of_one_connection_are_answered_in_their_order(void **state)
             first = i == 0 ? id : first;
         }
         for (uint32_t i = 0; i < 50; i++) {
-            assert_true(talker_hear(&t, 10000, &h));
+            assert_true(talker_hear(&t, 30000, &h));
             assert_int_equal(h.id, first + i);
             heard_free(&h);
         }
@@ -272,7 +272,7 @@ static void a_reply_does_not_wait_for_the_one_before_to_be_acknowledged(void **s
         talker_send(&t, &later);
         for (int k = 0; k < 2; k++) {
             struct heard h;
-            assert_true(talker_hear(&t, 5000, &h));
+            assert_true(talker_hear(&t, 30000, &h));
             assert_int_equal(h.reply.code, E_OK);
             heard_free(&h);
         }

@@ -80,7 +80,7 @@ static void being_closed_in_the_middle_of_sending_keeps_nobody_else(void **state
             close(fds[i]);
     }
     still_serves();
-    EVENTUALLY(10000, broker_metric(&b, "sluice_pipes") == 0);
+    EVENTUALLY(60000, broker_metric(&b, "sluice_pipes") == 0);
 }
 
 static void dying_in_the_middle_of_reading_keeps_nobody_else(void **state)
@@ -109,7 +109,7 @@ static void dying_in_the_middle_of_reading_keeps_nobody_else(void **state)
     struct wire_request r = {.verb = VERB_HEALTH};
     assert_int_equal(talker_call(&good, &r, NULL), E_OK);
     talker_close(&good);
-    EVENTUALLY(10000, broker_metric(&b, "sluice_pipes") == 0);
+    EVENTUALLY(60000, broker_metric(&b, "sluice_pipes") == 0);
     assert_int_equal((int)broker_metric(&b, "sluice_unread_bytes"), 0);
     still_serves();
 }

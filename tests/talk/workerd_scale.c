@@ -120,11 +120,11 @@ static void from_zero_the_first_message_is_handled_soon(void **state)
         uint64_t began = clock_mono_ms();
         while (!gate_reached(&gate)) {
             usleep(1000); /* not to wait, but not to take the time of those who work */
-            assert_true(clock_mono_ms() - began < 10000);
+            assert_true(clock_mono_ms() - began < 60000);
         }
         unsigned took = (unsigned)(clock_mono_ms() - began);
         print_message("from zero to the handler: %u ms\n", took);
-        assert_in_range(took, 0, 2000);
+        assert_in_range(took, 0, 5000);
         gate_pass(&gate);
         EVENTUALLY(60000, lag() == 0);
         at = zero(at);
@@ -230,7 +230,7 @@ static void where_nothing_is_published_the_broker_is_asked(void **state)
     uint64_t began = clock_mono_ms();
     assert_non_null(workerd_proc_says(w, at, "why=lag"));
     print_message("nothing published: reaction after %u ms\n", (unsigned)(clock_mono_ms() - began));
-    EVENTUALLY(10000, told("asked") > 0);
+    EVENTUALLY(60000, told("asked") > 0);
     assert_int_equal(told("published"), 0);
 }
 

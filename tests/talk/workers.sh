@@ -68,8 +68,8 @@ messages() {
 all_run=("one/a running" "one/b running" "two/a running" "two/b running")
 
 set -e
-tell_if_stuck 100
-BROKER_ARGS="--set limits.worker_ttl_ms=2s --set limits.worker_gone_ms=2s"
+tell_if_stuck 500
+BROKER_ARGS="--set limits.worker_ttl_ms=4s --set limits.worker_gone_ms=3s"
 start_broker
 sluice topic create t 2>/dev/null
 sluice group create a --topic t --mode queue 2>/dev/null
@@ -221,7 +221,7 @@ came_at_least() {
 share four
 share five
 eventually states_are "five/s running" "four/s running"
-for i in {1..25}; do printf '%s\tpublish out nap 30 '"$i"'\n' a b c d e f g h; done | sluice produce s -K '\t' >/dev/null
+for i in {1..25}; do printf '%s\tpublish out nap 60 '"$i"'\n' a b c d e f g h; done | sluice produce s -K '\t' >/dev/null
 eventually came_at_least 20
 disown "${DAEMON[four]}"
 kill -9 "${DAEMON[four]}"
@@ -229,7 +229,7 @@ unset 'DAEMON[four]'
 came_at_least 190 && fail 'it was killed too late to lose anything'
 eventually waiting_is s 0 s
 for key in a b c d e f g h; do
-    came | grep "^$key " | expect "what became of key $key" "$(seq -f "$key nap 30 %g" 25)"
+    came | grep "^$key " | expect "what became of key $key" "$(seq -f "$key nap 60 %g" 25)"
 done
 [ "$(field five s done)" -gt 0 ]
 eventually states_are "five/s running"

@@ -65,13 +65,13 @@ static void processor_time_of_children_counts_those_that_ended_too(void **state)
     (void)state;
     struct server s;
     struct usage u;
-    start(&s, "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo ready; exec sleep 100");
+    start(&s, "sh -c 'i=0; while [ $i -lt 600000 ]; do i=$((i+1)); done'; echo ready; exec sleep 100");
     usage_of(s.pid, &u);
     assert_true(u.cpu_seconds > 0.05);
     assert_true(u.rss_bytes > 100000);
     server_stop(&s);
 
-    start(&s, "(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo ready; sleep 100) & wait");
+    start(&s, "(i=0; while [ $i -lt 600000 ]; do i=$((i+1)); done; echo ready; sleep 100) & wait");
     usage_of(s.pid, &u); /* it lives */
     assert_true(u.cpu_seconds > 0.05);
     server_stop(&s);

@@ -152,7 +152,7 @@ static void a_settle_takes_the_next_receive_along(void **state)
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct fate nothing = {.times = 50, .action = FAKE_DO};
+    static struct fate nothing = {.times = 50, .action = FAKE_DO};
     unsigned n = go_on_until(&nothing);
     await_settled(n);
     assert_true(fake_count(fake, VERB_RECEIVE) + fake_count(fake, VERB_SETTLE) <= 2 * n - 50);
@@ -222,7 +222,7 @@ static void a_refused_one_goes_on_without_the_receive_which_goes_alone(void **st
 {
     (void)state;
     open_with((struct sluice_options){0});
-    struct fate refused = {.times = 10, .action = FAKE_ANSWER, .code = E_OVERLOADED};
+    static struct fate refused = {.times = 10, .action = FAKE_ANSWER, .code = E_OVERLOADED};
     unsigned n = go_on_until(&refused);
     await_settled(n);
     for (size_t i = 0, left = 10; i < fake_count(fake, VERB_SETTLE) && left > 0; i++) {
@@ -263,7 +263,7 @@ static void a_lost_one_is_repeated_as_it_was(void **state)
 static void messages_of_an_answer_that_comes_too_late_for_the_settle_are_delivered(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.request_timeout_ms = 300});
+    open_with((struct sluice_options){.request_timeout_ms = 1500}); /* once it is waited for */
     static struct fate held = {.times = 1, .action = FAKE_HOLD};
     unsigned given = 0, next = 0;
     fake_set_script(fake, befall, &held);
@@ -274,7 +274,7 @@ static void messages_of_an_answer_that_comes_too_late_for_the_settle_are_deliver
         unsigned before = atomic_load(&failed);
         give(&given);
         ack(b);
-        struct sluice_receive_options o = {.size = sizeof o, .max_messages = 1, .wait_ms = 300};
+        struct sluice_receive_options o = {.size = sizeof o, .max_messages = 1, .wait_ms = 1500};
         int code = sluice_receive(client, "t", "g", &o, &b, &err);
         bool was_held = atomic_load(&held.times) == 0;
         assert_int_equal(code, was_held ? SLUICE_TIMEOUT : 0);

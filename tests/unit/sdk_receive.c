@@ -713,11 +713,11 @@ static void a_settle_refused_for_load_is_repeated_with_the_same_number(void **st
 static void a_settle_refused_until_its_time_is_up_may_be_tried_again(void **state)
 {
     (void)state;
-    open_with((struct sluice_options){.request_timeout_ms = 150});
+    open_with((struct sluice_options){.request_timeout_ms = 1000});
     fake_give(fake, "g", "x", false);
     struct sluice_batch *b = receive("g", 1, 0);
     static struct trouble refuse = {
-        .verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 1000};
+        .verb = VERB_SETTLE, .times = 1, .action = FAKE_ANSWER, .code = E_DISK_FULL, .retry_after_ms = 4000};
     fake_set_script(fake, make_trouble, &refuse);
     assert_int_equal(sluice_ack(b, 0, &err), SLUICE_DISK_FULL);
     fake_set_script(fake, NULL, NULL);

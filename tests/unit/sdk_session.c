@@ -69,7 +69,7 @@ static void opening_fails_when_nobody_listens_and_says_where(void **state)
 {
     (void)state;
     fake_deaf(fake);
-    assert_int_equal(open_at(fake_url(fake), 100), SLUICE_UNREACHABLE);
+    assert_int_equal(open_at(fake_url(fake), 500), SLUICE_UNREACHABLE);
     assert_has(err.text, fake_url(fake));
     assert_has(err.text, "nobody listens there");
     assert_null(client);
@@ -143,7 +143,7 @@ static void opening_times_out_when_hello_is_not_answered(void **state)
 {
     (void)state;
     fake_set_script(fake, hold_hello, NULL);
-    assert_int_equal(open_at(fake_url(fake), 100), SLUICE_TIMEOUT);
+    assert_int_equal(open_at(fake_url(fake), 1000), SLUICE_TIMEOUT);
     assert_has(err.text, "hello");
 }
 

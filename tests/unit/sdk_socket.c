@@ -188,11 +188,11 @@ static void a_name_that_nobody_has_is_no_reason_to_wait(void **state)
 static void a_path_where_nobody_listens_says_so(void **state)
 {
     (void)state;
-    assert_int_equal(open_at(path[0], 50), SLUICE_UNREACHABLE);
+    assert_int_equal(open_at(path[0], 500), SLUICE_UNREACHABLE);
     assert_has(err.text, "nobody listens there");
     broker_at(path[0]);
     fake_deaf(fake); /* the file is still there */
-    assert_int_equal(open_at(path[0], 50), SLUICE_UNREACHABLE);
+    assert_int_equal(open_at(path[0], 500), SLUICE_UNREACHABLE);
     assert_has(err.text, "nobody listens there");
 }
 
@@ -247,7 +247,7 @@ static void who_accepts_and_says_nothing_is_named(void **state)
     (void)state;
     struct stranger s;
     stranger_listens(&s);
-    assert_int_equal(open_at(s.url, 100), SLUICE_UNREACHABLE);
+    assert_int_equal(open_at(s.url, 500), SLUICE_UNREACHABLE);
     assert_has(err.text, "what listens there does not answer");
     close(s.listener);
 }

@@ -408,7 +408,7 @@ static void messages_of_a_unit_with_an_unknown_end_stay_settled(void **state)
 {
     (void)state;
     sluice_close(client, 0, NULL, NULL);
-    open_with((struct sluice_options){.request_timeout_ms = 200});
+    open_with((struct sluice_options){.request_timeout_ms = 1000});
     fake_give(fake, "g", "one", false);
     struct sluice_batch *b = receive("g", 1);
     static struct trouble hold = {.times = 100, .action = FAKE_HOLD};

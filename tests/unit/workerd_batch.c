@@ -770,13 +770,13 @@ static void several_that_crash_are_all_found_and_come_alone_when_they_come_again
 static void one_that_hangs_in_a_batch_is_found_too(void **state)
 {
     (void)state;
-    handler.timeout_ms = 100;
+    handler.timeout_ms = 500;
     for (int i = 0; i < 4; i++)
         add("", i == 2 ? "hang" : "ack");
     start();
     UNTIL(all_over());
     assert_others_are_done("hang");
-    assert_string_equal(fake.messages[2].error, "timeout after 100ms (version 1.2.3)");
+    assert_string_equal(fake.messages[2].error, "timeout after 500ms (version 1.2.3)");
     assert_int_equal(run_counts(run, 0)->halved, 2);
 }
 

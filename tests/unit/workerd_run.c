@@ -767,8 +767,8 @@ static void a_handler_may_ask_for_more_time(void **state)
     (void)state;
     char extend[80];
     config.handlers_n = 2;
-    handlers[0].timeout_ms = 200;
-    handlers[1].timeout_ms = 600; /* the clock of this test */
+    handlers[0].timeout_ms = 1000;
+    handlers[1].timeout_ms = 2000; /* the clock of this test */
     snprintf(extend, sizeof extend, "extend %s", gate.path);
     start();
     UNTIL(run_state(run) == RUN_READY);
