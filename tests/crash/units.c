@@ -144,6 +144,16 @@ void units_main(int argc, char **argv)
 
 /* ---------------------------------------------------------------- what came of it */
 
+static uint64_t end_of(struct sluice *s, const char *topic)
+{
+    struct sluice_topic_list *l;
+    struct sluice_error err;
+    crash_ok(sluice_topics(s, topic, &l, &err), &err);
+    uint64_t end = l->topics[0].partitions[0].end;
+    sluice_topics_free(l);
+    return end;
+}
+
 /* Counts each output of each message; a unit that was done in part, or twice, shows here. */
 static void count_outputs(struct sluice *s, uint64_t messages)
 {
@@ -153,11 +163,14 @@ static void count_outputs(struct sluice *s, uint64_t messages)
     for (int t = 0; t < TOPICS; t++) {
         struct sluice_reader *r;
         struct sluice_batch *b;
-        size_t n;
+        uint64_t end = end_of(s, out_topics[t]);
         crash_ok(sluice_reader_open(s, out_topics[t], 0, NULL, &r, &err), &err);
-        do {
+        while (sluice_reader_offset(r) < end) {
             crash_ok(sluice_reader_read(r, 0, &b, &err), &err);
-            n = sluice_batch_count(b);
+            size_t n = sluice_batch_count(b);
+            if (n == 0)
+                fail_msg("a read of topic '%s' finds nothing at %" PRIu64 ", and the log ends at %" PRIu64, out_topics[t],
+                         sluice_reader_offset(r), end);
             for (size_t i = 0; i < n; i++, total++) {
                 const struct sluice_delivery *d = sluice_batch_message(b, i);
                 char text[48];
@@ -171,7 +184,7 @@ static void count_outputs(struct sluice *s, uint64_t messages)
                     fail_msg("output %d of message %" PRIu64 " is there twice", k, id);
             }
             sluice_batch_free(b);
-        } while (n > 0);
+        }
         sluice_reader_close(r);
     }
     for (uint64_t id = 0; id < messages; id++)
@@ -200,6 +213,9 @@ void units_expect(struct sluice *s, uint64_t messages)
 {
     EVENTUALLY (DEADLINE_MS, units_lag(s, "in") == 0)
         ;
+    /* A message counts as done as soon as that is decided, and what its unit published is seen once it is on the disk: when this is, which came
+       later. */
+    crash_topic(s, "seen", SLUICE_DISK);
     count_outputs(s, messages);
     expect_states(s, messages);
 }

@@ -74,6 +74,7 @@ eventually lag_is inventory lag_messages 0
 eventually lag_is email lag_messages 0
 eventually lag_is payment parked 10
 eventually lag_is payment scale_value 10 # what is behind them
+see_outputs
 
 echo "what could not be read stops its own order only"
 lines ledger | sort >"$WORK/ledger"
@@ -88,6 +89,7 @@ end "${SERVICES[4]}" "${SERVICES[7]}"
 service payment
 sluice dlq redrive orders -g payment 2>/dev/null
 eventually lag_is payment lag_messages 0
+see_outputs
 lines ledger | sort >"$WORK/ledger"
 [ "$(wc -l <"$WORK/ledger")" = 200 ] || fail "$(wc -l <"$WORK/ledger") orders were charged instead of 200"
 [ -z "$(cut -d' ' -f1 "$WORK/ledger" | uniq -d)" ] || fail "charged twice: $(cut -d' ' -f1 "$WORK/ledger" | uniq -d)"

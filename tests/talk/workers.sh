@@ -228,6 +228,7 @@ kill -9 "${DAEMON[four]}"
 unset 'DAEMON[four]'
 came_at_least 190 && fail 'it was killed too late to lose anything'
 eventually waiting_is s 0 s
+see_outputs
 for key in a b c d e f g h; do
     came | grep "^$key " | expect "what became of key $key" "$(seq -f "$key nap 60 %g" 25)"
 done
