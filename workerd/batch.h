@@ -35,7 +35,7 @@ struct batch {
     bool singles; /* the caller's: who gets it takes one task a call */
     bool several; /* the caller's: and has several calls at once, */
     bool idle;    /* but none now */
-    bool others;  /* the caller's: suspects wait for another of that kind */
+    bool others;  /* the caller's: there are no suspects, or they wait for another of that kind */
     size_t n;
     bool full;       /* waiting brings no more */
     bool alone;      /* nothing is picked, as suspects want it to be idle */

@@ -93,8 +93,8 @@ static void halve(struct handler *h, struct child *c, struct task *const *tasks,
     h->counts.halved++;
     h->halved_ms = h->run->now_ms;
     child_again(c);
-    log_warn("batch failed, its halves are tried apart handler=%s tasks=%zu error=%s", h->config->name, n,
-             LOG_STR(how));
+    log_warn("%s failed, its halves are tried apart handler=%s tasks=%zu error=%s",
+             tasks[0]->call == tasks[n - 1]->call ? "batch" : "one of what ran at once", h->config->name, n, LOG_STR(how));
 }
 
 static void charge(struct handler *h, struct child *c, struct task *t, const char *how)
@@ -211,6 +211,18 @@ static bool is_for(const void *of, const struct task *t)
     return pool_on_trial(v->pool, t) == v->trial;
 }
 
+/* So that they are not looked for again for each call. */
+static bool suspects_wait(const struct handler *h)
+{
+    if (h->last_suspects == 0)
+        return false;
+    LIST_EACH (n, &h->waiting) {
+        if (container_of(n, struct task, place)->suspects != 0)
+            return true;
+    }
+    return false;
+}
+
 /* Gives calls to children of one version until there is nothing to give or no place. A child that works gets the next call before it is
    through with this one only if that call will not grow by waiting. While suspects wait for one to be idle it gets no more. */
 static void dispatch_to(struct handler *h, bool trial)
@@ -220,6 +232,7 @@ static void dispatch_to(struct handler *h, bool trial)
     struct version v = {&h->pool, trial};
     const struct child *kept = NULL;
     struct child *c;
+    bool suspects = suspects_wait(h);
     while (!list_empty(&h->waiting) && (c = pool_least_busy(&h->pool, trial, kept)) != NULL) {
         struct batch b = {.tasks = room_for_call(h),
                           .is_for = is_for,
@@ -227,7 +240,7 @@ static void dispatch_to(struct handler *h, bool trial)
                           .singles = !c->batches,
                           .several = c->threads > 1,
                           .idle = c->tasks_n == 0,
-                          .others = kept != NULL};
+                          .others = kept != NULL || !suspects};
         batch_pick(&h->waiting, c->batches ? &c->config->batch : &single, c, &b);
         if (b.alone) {
             kept = c;

@@ -39,6 +39,7 @@ struct figures_handler {
     struct run_counts counts;
     uint64_t restarts; /* processes that ended without being told to */
     uint32_t up, busy, wanted, had; /* had: what was wanted before it last changed */
+    uint32_t calls; /* under way, in all threads of the processes */
     uint64_t held; /* tasks without an outcome */
     uint32_t least, most;     /* processes */
     bool paused;              /* people said so */

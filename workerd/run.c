@@ -318,6 +318,7 @@ static void look_at_handler(const struct handler *h, struct figures_handler *f)
     f->why = scale_why_text(processes.why);
     f->up = processes.up;
     f->busy = processes.busy;
+    f->calls = processes.running;
 }
 
 static void look(struct run *r)

@@ -57,7 +57,7 @@ struct run_counts {
     uint64_t lost;       /* the broker did not take the outcome: they go to somebody else */
     uint64_t lag_published, lag_asked; /* how often the lag was told: as it came by itself, as the broker was asked */
     uint64_t conflicts;  /* run again, as another had changed the state of their key */
-    uint64_t halved;     /* batches whose process ended: nobody was charged, their halves were tried apart */
+    uint64_t halved;     /* what ran in a process that ended, if it was several tasks: nobody was charged, their halves were tried apart */
 };
 
 struct run;

@@ -67,6 +67,7 @@ typedef double number_fn(const struct figures_handler *h);
     }
 NUMBER(processes_of, h->up)
 NUMBER(busy_of, h->busy)
+NUMBER(calls_of, h->calls)
 NUMBER(wanted_of, h->wanted)
 NUMBER(had_of, h->had)
 NUMBER(restarts_of, h->restarts)
@@ -87,6 +88,8 @@ static const struct family {
 } families[] = {
     {"sluice_worker_processes", "processes that are up", METRIC_GAUGE, processes_of},
     {"sluice_worker_busy_processes", "processes that have a task", METRIC_GAUGE, busy_of},
+    {"sluice_worker_running_calls", "calls of the handler under way, a task or a batch each; as many as there are threads at most", METRIC_GAUGE,
+     calls_of},
     {"sluice_worker_wanted_processes", "processes that there should be", METRIC_GAUGE, wanted_of},
     {"sluice_worker_had_processes", "processes that there should be before that last changed", METRIC_GAUGE, had_of},
     {"sluice_worker_restarts_total", "processes that ended without being told to", METRIC_COUNTER,
@@ -95,7 +98,7 @@ static const struct family {
     {"sluice_worker_breaker_opened_total", "times that the breaker opened", METRIC_COUNTER, opened_of},
     {"sluice_worker_canary_percent", "of the keys that are with a new version on trial", METRIC_GAUGE, canary_of},
     {"sluice_worker_versions_dropped_total", "new versions that did not start, or failed more than the old one", METRIC_COUNTER, dropped_of},
-    {"sluice_worker_halved_batches_total", "batches whose process ended, and whose halves were tried apart",
+    {"sluice_worker_halved_batches_total", "times a process ended with several tasks, as a batch or in threads, whose halves were tried apart",
      METRIC_COUNTER, halved_of},
     {"sluice_worker_lag_published_total", "answers for scaling that the broker's publications gave", METRIC_COUNTER, published_of},
     {"sluice_worker_lag_asked_total", "answers for scaling that the broker was asked for", METRIC_COUNTER, asked_of},

@@ -490,7 +490,7 @@ static void threads_work_at_once_and_keep_the_order_of_keys(void **state)
     reached = 0;
     for (int i = 0; i < 4; i++)
         publish(NULL, hold());
-    EVENTUALLY(60000, come(4));
+    EVENTUALLY(60000, come(4)); /* all of them in the one process */
     for (int i = 0; i < 4; i++)
         gate_pass(&gate);
     for (int i = 0; i < 90; i++) {

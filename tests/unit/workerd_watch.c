@@ -118,6 +118,7 @@ static void metrics_are_those_that_were_published_last(void **state)
     handlers[0].restarts = 7;
     handlers[0].up = 8;
     handlers[0].busy = 9;
+    handlers[0].calls = 31;
     handlers[0].wanted = 10;
     handlers[0].had = 14;
     handlers[0].moved = "lag";
@@ -156,6 +157,7 @@ static void metrics_are_those_that_were_published_last(void **state)
         "sluice_worker_restarts_total{handler=\"email\"} 7\n",
         "sluice_worker_processes{handler=\"email\"} 8\n",
         "sluice_worker_busy_processes{handler=\"email\"} 9\n",
+        "sluice_worker_running_calls{handler=\"email\"} 31\n",
         "sluice_worker_wanted_processes{handler=\"email\"} 10\n",
         "sluice_worker_had_processes{handler=\"email\"} 14\n",
         "sluice_worker_scale_info{handler=\"email\",why=\"steady\",moved=\"lag\"} 1\n",

@@ -21,6 +21,10 @@
  * Effects outside of Sluice happen at least once; task->idempotency_key is the same in every attempt.
  *
  * A handler that crashes, hangs past its timeout or exits costs that one task one delivery; nothing else notices.
+ *
+ * A process has one thread for tasks, unless the daemon's configuration says `threads`: then the entry points are called in as many at
+ * once, each with a task, or tasks, of its own and what thread_init stored in that thread. Two tasks of a key whose order is kept are never
+ * under way at once.
  */
 #ifndef SLUICE_HANDLER_H
 #define SLUICE_HANDLER_H
@@ -128,7 +132,7 @@ typedef int sluice_extend_fn(const struct sluice_host *host, const struct sluice
 typedef int sluice_progress_fn(const struct sluice_host *host, const struct sluice_task *task, uint32_t percent, const char *note);
 
 /* What a handler exports. Every pointer but `handle` or `handle_batch` may be NULL. Returns of init: 0, or not: the process ends,
- * is started again with backoff, and `error` (size bytes) is logged. */
+ * is started again with backoff, and `error` (size bytes) is logged. Those of a thread are called in it, one thread after the other. */
 struct sluice_handler {
     size_t size;                      /* sizeof(struct sluice_handler) */
     uint32_t abi;                     /* SLUICE_HANDLER_ABI */
