@@ -51,7 +51,9 @@ static uint64_t group_hash(const char *topic, const char *group)
 
 static struct lag lag_of(const struct sluice_lag *row)
 {
-    return (struct lag){.backlog = row->scale_value, .in_flight = row->in_flight};
+    return (struct lag){.backlog = row->scale_value,
+                        .in_flight = row->in_flight,
+                        .waited_ms = (uint64_t)(row->oldest_age_seconds * 1000)};
 }
 
 /* Under lock. */
@@ -144,6 +146,7 @@ static bool answer(struct gauge *g, uint32_t handler, uint64_t now_ms)
     a->published = way != HEARD_ASK;
     a->known = true;
     a->lag = d->heard.lag;
+    heard_tell(&d->heard);
     if (!a->published) {
         pthread_mutex_unlock(&g->lock);
         a->known = measure(g, &g->config->handlers[handler], &a->lag);

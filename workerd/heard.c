@@ -22,7 +22,7 @@ enum heard_way heard_judge(const struct heard *h, uint64_t asked_ms, uint64_t no
     if (!h->good || asked_ms > h->at_ms + HEARD_YOUNG_MS)
         return HEARD_ASK;
     uint64_t age_ms = now_ms > h->at_ms ? now_ms - h->at_ms : 0;
-    if (age_ms < HEARD_NEW_MS)
+    if (!h->told && age_ms <= HEARD_YOUNG_MS)
         return HEARD_ANSWER;
     if (now_ms < heard_due_ms(asked_ms))
         return HEARD_WAIT;

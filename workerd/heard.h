@@ -8,8 +8,8 @@
  *         ^                                        |
  *         +----------------------------------------+--> not the same, or the connection is lost: each question is asked
  *
- * While publications come a question waits a little for the next: they come as often as there are questions, and so what is answered is what
- * was just published, not what was published some time before the question. The first question after a silence does not wait.
+ * What was not told yet is told at once. Who was told it waits a little for the next: publications come as often as there are questions, and so
+ * what is answered is what was just published. The first question after a silence does not wait.
  */
 #ifndef WORKERD_HEARD_H
 #define WORKERD_HEARD_H
@@ -20,7 +20,6 @@
 #include "workerd/source.h"
 
 enum {
-    HEARD_NEW_MS = 50,    /* what is newer is answered at once */
     HEARD_WAIT_MS = 300,  /* for the next publication: what lies between two, and a little (the broker's limits.lag_publish_ms) */
     HEARD_YOUNG_MS = 500, /* as old may be what is answered in silence */
 };
@@ -29,12 +28,17 @@ enum {
 struct heard {
     bool good;      /* what was heard last was right when it was last looked at */
     bool any;       /* since the connection was lost */
+    bool told;      /* it was an answer */
     uint64_t at_ms; /* when that was */
     struct lag lag;
 };
 
 void heard_published(struct heard *h, const struct lag *lag, uint64_t now_ms);
 void heard_lost(struct heard *h);                                             /* the connection */
+static inline void heard_tell(struct heard *h) /* h->lag is answered */
+{
+    h->told = true;
+}
 void heard_asked(struct heard *h, const struct lag *lag, uint64_t now_ms); /* the broker said this when it was asked */
 
 enum heard_way {

@@ -149,7 +149,8 @@ void pool_init(struct pool *p, const struct handler_config *config, const char *
                        .user = user,
                        .min = least_of(config),
                        .max = most_of(config),
-                       .counted_ms = now_ms};
+                       .counted_ms = now_ms,
+                       .look_ms = UINT64_MAX};
     assert(p->min <= p->max && p->max > 0);
     p->scale.wanted = p->min > 0 ? p->min : 1;
     p->last.wanted = p->last.had = p->moved.wanted = p->moved.had = p->scale.wanted;
@@ -463,6 +464,7 @@ static void take_sample(struct pool *p, uint64_t now_ms, struct scale_sample *ou
         .backlog = p->paused ? p->held_most : p->backlog,
         .in_flight = p->paused ? p->held_most : p->in_flight,
         .held = p->held_most,
+        .waited_ms = p->known && !p->paused ? p->waited_ms + (now_ms - p->heard_ms) : 0,
         .done = p->work.done,
         .finished = p->work.finished,
         .settling = settling(&p->work),
@@ -488,10 +490,10 @@ static void say(const struct pool *p, const struct scale_sample *in)
     log_line(level,
              "scale handler=%s wanted=%" PRIu32 " had=%" PRIu32 " why=%s enough=%" PRIu32 " backlog=%" PRIu64
              " in_flight=%" PRIu64 " held=%" PRIu64 " up=%" PRIu32 " busy=%" PRIu32
-             " service_ms=%.3f threads=%" PRIu32 " min=%" PRIu32 " max=%" PRIu32,
+             " service_ms=%.3f target_ms=%" PRIu32 " threads=%" PRIu32 " min=%" PRIu32 " max=%" PRIu32,
              p->config->name, d->wanted, d->had, LOG_STR(scale_why_text(d->why)), d->enough, in->backlog,
-             in->in_flight, in->held, in->up, in->running, d->service_us / 1000, in->concurrency > 0 ? in->concurrency : 1,
-             in->min, in->max);
+             in->in_flight, in->held, in->up, in->running, d->service_us / 1000, d->target_ms,
+             in->concurrency > 0 ? in->concurrency : 1, in->min, in->max);
 }
 
 static void decide(struct pool *p, uint64_t now_ms)
@@ -503,8 +505,11 @@ static void decide(struct pool *p, uint64_t now_ms)
     take_sample(p, now_ms, &in);
     p->last = scale_step(&p->scale, &in, now_ms);
     p->heard = false;
+    p->look_ms = p->last.soon ? now_ms + SCALE_LOOK_MS : UINT64_MAX;
     if (p->last.wanted != p->last.had)
         p->moved = p->last;
+    if (p->last.why == SCALE_FIRST)
+        p->sample_ms = now_ms; /* what one message is the first of is asked at once */
     if (p->last.wanted != p->last.had || p->last.why != before)
         say(p, &in);
 }
@@ -525,7 +530,7 @@ void pool_scale(struct pool *p, const struct pool_work *work, uint64_t now_ms)
     if (p->stopping)
         return;
     bool silent = p->asking && now_ms - p->asked_ms >= LAG_MS_MAX && now_ms >= p->sample_ms;
-    if (is_urgent(p) || (scales(p) && (p->heard || silent))) {
+    if (is_urgent(p) || (scales(p) && (p->heard || silent || p->look_ms <= now_ms))) {
         if (silent)
             p->sample_ms = now_ms + SAMPLE_MS;
         decide(p, now_ms);
@@ -543,15 +548,18 @@ bool pool_wants_lag(struct pool *p, uint64_t now_ms)
     return true;
 }
 
-void pool_lag(struct pool *p, const struct lag *lag, uint64_t now_ms)
+void pool_lag(struct pool *p, const struct lag *lag, bool published, uint64_t now_ms)
 {
     p->asking = false;
+    if (published)
+        p->sample_ms = p->asked_ms + SAMPLE_MS / 2;
     p->heard = true;
     p->heard_ms = now_ms;
     p->known = lag != NULL;
     if (lag != NULL) {
         p->backlog = lag->backlog;
         p->in_flight = lag->in_flight;
+        p->waited_ms = lag->waited_ms;
     }
 }
 
@@ -569,6 +577,8 @@ uint64_t pool_due_ms(const struct pool *p)
     uint64_t due = !has_reason(p)                          ? UINT64_MAX
                    : p->asking && silent_ms > p->sample_ms ? silent_ms
                                                            : p->sample_ms;
+    if (scales(p) && p->look_ms < due)
+        due = p->look_ms;
     if (has_canary(p)) {
         uint64_t of_canary = canary_due_ms(&p->next.canary, p->counted_ms);
         due = of_canary < due ? of_canary : due;

@@ -11,10 +11,8 @@
  * With no process at all one task is asked for all the same: when it comes, a process is started for it. At the
  * start there is at least one, so that a handler that cannot be loaded is found at once; it goes when it is idle.
  *
- * How far the group is behind is asked of the broker (source.h) each quarter of a second, and only while there is
- * something in hand or more processes than the least. The broker also publishes it, but each second, without a
- * word to who missed it, and the library does not listen; a question is there in time and costs nothing when all
- * is quiet.
+ * How far the group is behind is asked (source.h) each quarter of a second, and only while there is something in hand or
+ * more processes than the least. What is decided when it is told may want a second look a moment later (scale.h).
  *
  * A new version, of the configuration or of the handler's file, is tried beside the one in force:
  *
@@ -101,7 +99,8 @@ struct pool {
 
     bool asking, heard; /* for the lag; it came since the last sample */
     bool known;
-    uint64_t asked_ms, heard_ms, backlog, in_flight;
+    uint64_t asked_ms, heard_ms, backlog, in_flight, waited_ms;
+    uint64_t look_ms; /* when to decide again by what is known; UINT64_MAX: when more is */
 
     struct room room;
     uint64_t memory_of_one, room_ms;
@@ -157,9 +156,10 @@ uint64_t pool_due_ms(const struct pool *p);
 void pool_step(struct pool *p, const struct pollfd *fds, uint64_t now_ms);
 /* After that: how many there should be is looked at when it is time, and some are started or stopped. */
 void pool_scale(struct pool *p, const struct pool_work *work, uint64_t now_ms);
-/* True once, when the lag is to be asked for; pool_lag gives the answer (NULL: there is none). */
+/* True once, when the lag is to be asked for; pool_lag gives the answer (NULL: there is none). If it came by itself the next question is due
+   sooner, to be there before the next comes. */
 bool pool_wants_lag(struct pool *p, uint64_t now_ms);
-void pool_lag(struct pool *p, const struct lag *lag, uint64_t now_ms);
+void pool_lag(struct pool *p, const struct lag *lag, bool published, uint64_t now_ms);
 void pool_flush(struct pool *p);
 
 /* Whether all that should be there take tasks. */

@@ -66,7 +66,7 @@ static void on_lagged(struct run *r, const struct lagged *l)
 {
     struct run_counts *c = &r->handlers[l->handler].counts;
     *(l->published ? &c->lag_published : &c->lag_asked) += l->known;
-    pool_lag(&r->handlers[l->handler].pool, l->known ? &l->lag : NULL, r->now_ms);
+    pool_lag(&r->handlers[l->handler].pool, l->known ? &l->lag : NULL, l->published, r->now_ms);
 }
 
 static void take_answers(struct run *r)

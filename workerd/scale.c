@@ -15,6 +15,7 @@ static const double UNUSED = 0.5; /* below, the backlog is nothing that processe
 static const double ROSE = 0.25;  /* of the rise that as many more processes could bring */
 static const double SURE = 1.5;   /* standard deviations */
 static const double PROCESSES_MOST = 1e9;
+static const double LOST_MOST = 0.25; /* of the target */
 
 const char *scale_why_text(enum scale_why why)
 {
@@ -142,13 +143,37 @@ static double our_backlog(const struct scale_sample *in)
     return ours > held ? ours : held;
 }
 
-static uint32_t enough_for(const struct scale *s, const struct scale_sample *in)
+static uint32_t enough_for(const struct scale *s, const struct scale_sample *in, uint32_t target_ms)
 {
     double backlog = our_backlog(in), service = service_us(s);
     if (backlog <= 0)
         return 0;
-    double target_us = 1000.0 * greater(in->target_drain_ms, 1);
+    double target_us = 1000.0 * greater(target_ms, 1);
     return greater(1, round_up(backlog * service / target_us / greater(in->concurrency, 1)));
+}
+
+/* What is left of the target. */
+static uint32_t target_left(const struct scale *s, const struct scale_sample *in, uint64_t now_ms)
+{
+    uint32_t all = in->target_drain_ms, most = lesser((uint32_t)(LOST_MOST * all), SCALE_LOST_MS_MAX);
+    uint64_t passed = s->behind ? now_ms - s->behind_since_ms : 0;
+    return all - (passed < most ? (uint32_t)passed : most);
+}
+
+/* What is seen to have come may have come some time before: `unseen_ms` ago at most, that was the last look. While it is not known how long
+   tasks take nothing follows from a backlog. */
+static void look_behind(struct scale *s, const struct scale_sample *in, uint64_t unseen_ms, uint64_t now_ms)
+{
+    bool rose = in->backlog > s->backlog, was = s->behind;
+    s->backlog = in->backlog;
+    if (rose || !was) {
+        uint64_t before = unseen_ms < SCALE_UNSEEN_MS ? unseen_ms : SCALE_UNSEEN_MS;
+        s->behind_since_ms = now_ms - (in->waited_ms < before ? in->waited_ms : before);
+    }
+    if (!was || measured_service_us(s) > 0)
+        s->behind = enough_for(s, in, was ? target_left(s, in, now_ms) : in->target_drain_ms) > s->wanted;
+    if (!was)
+        s->behind_seen_ms = now_ms;
 }
 
 /* Processes that work so much of the time need to be so many. */
@@ -385,10 +410,14 @@ struct scale_decision scale_step(struct scale *s, const struct scale_sample *in,
 {
     assert(in->min <= in->max && in->max > 0);
     struct scale_decision d = {.had = s->wanted};
+    uint64_t unseen_ms = s->begun ? now_ms - s->at_ms : 0;
     measure(s, in, now_ms);
-    d.enough = enough_for(s, in);
+    look_behind(s, in, unseen_ms, now_ms);
+    d.target_ms = target_left(s, in, now_ms);
+    d.enough = enough_for(s, in, d.target_ms);
     d.service_us = service_us(s);
     d.why = decide(s, in, d.enough, now_ms);
     d.wanted = s->wanted;
+    d.soon = s->behind && d.why == SCALE_UNUSED && now_ms - s->behind_seen_ms < SCALE_LOOKS_MS;
     return d;
 }

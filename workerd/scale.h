@@ -2,7 +2,7 @@
  * How many processes a handler should have: a pure function of samples, of the time that they were taken at,
  * and of what it remembers of those before. It starts nothing and stops nothing; pool.c does.
  *
- *     enough = ceil(backlog * mean service time / target_drain / concurrency)
+ *     enough = ceil(backlog * mean service time / what is left of target_drain / concurrency)
  *
  *                    enough > had, and those there are busy
  *        +--------------------------------------------------> up: a step, at most to twice as many
@@ -16,6 +16,10 @@
  *
  * - backlog is what could be worked on now and what is in flight. Of that a daemon sees to as much as it
  *   holds of what is in flight: several of them that share a group together want what one would.
+ * - target_drain counts from when the backlog rose last, as far as it is more than those there are enough for: what went by
+ *   since is not left for those that are started. A second of it, and a quarter of all, at most: it is meant for what is lost until
+ *   there are more, and where more do not help, or cannot be had, it must not ask for more and more.
+ * - Who wants more, and cannot tell yet whether those there are busy, looks again soon, not only when the lag is told next.
  * - Up at once, down late. Noise moves nothing: it is short against target_drain, and on the way down only
  *   the highest of a whole window counts. A backlog that is worked off stays the business of those who were
  *   started for it. What is in use is kept, with a quarter more, or a steady load whose backlog is always
@@ -45,6 +49,10 @@ enum {
     SCALE_STEP_MS_MAX = 5000,          /* if tasks are too long for enough of them to be counted */
     SCALE_STEP_LEAST = 4,              /* a step up adds as many as there are, or these */
     SCALE_TRIAL_MS = 1000,             /* the shortest */
+    SCALE_LOOK_MS = 50,                /* until the next look, if it is to be soon; */
+    SCALE_LOOKS_MS = 1000,             /* so long there are such */
+    SCALE_UNSEEN_MS = 500,             /* so long before it was seen a backlog may have come */
+    SCALE_LOST_MS_MAX = 1000,          /* of target_drain, as gone by */
     SCALE_NO_GAIN_MS_MIN = 300 * 1000, /* how long no more are tried after it did not help; doubles */
     SCALE_NO_GAIN_MS_MAX = 3600 * 1000,
     SCALE_PER_CORE = 16, /* processes for each core of the host, at most */
@@ -83,6 +91,7 @@ struct scale_sample {
     uint64_t backlog;   /* of the group: drainable and in flight */
     uint64_t in_flight; /* of the group, whoever has it */
     uint64_t held;      /* of it ours, verdicts without an answer too: the most since the sample before */
+    uint64_t waited_ms; /* the oldest of it; 0: not known */
 
     uint64_t done;     /* ever: acknowledged or parked, and the broker said so */
     uint64_t finished; /* ever: verdicts of any kind */
@@ -104,6 +113,8 @@ struct scale_decision {
     uint32_t enough;      /* by the formula alone */
     enum scale_why why;
     double service_us; /* the mean that the formula took; 0: not known */
+    uint32_t target_ms; /* what was left of target_drain */
+    bool soon;          /* the next step is wanted after SCALE_LOOK_MS, though nothing new is known of the backlog by then */
 };
 
 /* Its memory. All zero but `wanted`, what it begins with, is good. */
@@ -120,6 +131,11 @@ struct scale {
     double busy_sum, finished_sum;
     uint32_t running;
     uint64_t halved_ms;
+
+    /* there is more than those wanted are enough for: when that was seen, and since when it has not risen */
+    bool behind;
+    uint64_t behind_seen_ms, behind_since_ms;
+    uint64_t backlog; /* of the sample before */
 
     /* for how long now the same number of processes were all busy */
     bool full;

@@ -105,6 +105,7 @@ struct fetched {
 struct lag {
     uint64_t backlog;   /* what could be worked on now, and what is in flight */
     uint64_t in_flight; /* of that, whoever has it */
+    uint64_t waited_ms; /* the oldest that is not done */
 };
 
 /* The answer to one question for the lag. */

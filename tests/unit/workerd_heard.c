@@ -24,6 +24,9 @@ static void what_was_just_published_is_the_answer(void **state)
     assert_int_equal(heard_judge(&h, 5001, 5001), HEARD_ANSWER);
     assert_int_equal(h.lag.backlog, 900);
     assert_int_equal(h.lag.in_flight, 8);
+    assert_int_equal(heard_judge(&h, 5240, 5240), HEARD_ANSWER); /* nobody was told yet */
+    heard_tell(&h);
+    assert_int_equal(heard_judge(&h, 5240, 5240), HEARD_WAIT);
 }
 
 /* So a burst is known when it is published, not when the question after that comes. */
@@ -32,6 +35,7 @@ static void a_question_between_two_publications_waits_for_the_next(void **state)
     (void)state;
     struct heard h = {.good = false};
     heard_published(&h, &few, 5000);
+    heard_tell(&h);
     assert_int_equal(heard_judge(&h, 5130, 5130), HEARD_WAIT);
     assert_int_equal(heard_judge(&h, 5130, 5249), HEARD_WAIT);
     heard_published(&h, &many, 5250);
@@ -57,6 +61,7 @@ static void the_first_question_after_a_silence_does_not_wait(void **state)
     (void)state;
     struct heard h = {.good = false};
     heard_published(&h, &few, 5000);
+    heard_tell(&h);
     assert_int_equal(heard_judge(&h, 5500, 5500), HEARD_WAIT);
     assert_int_equal(heard_judge(&h, 5501, 5501), HEARD_ASK);
     assert_int_equal(heard_judge(&h, 60000, 60000), HEARD_ASK);
@@ -80,6 +85,7 @@ static void a_lost_connection_ends_all_trust(void **state)
     (void)state;
     struct heard h = {.good = false};
     heard_published(&h, &few, 5000);
+    heard_tell(&h);
     assert_int_equal(heard_judge(&h, 5100, 5100), HEARD_WAIT);
     heard_lost(&h);
     assert_int_equal(heard_judge(&h, 5100, 5101), HEARD_ASK);

@@ -302,6 +302,20 @@ static void with_no_process_a_message_starts_one_and_waits_for_it(void **state)
     drain();
 }
 
+static void how_many_the_first_message_is_one_of_is_asked_at_once(void **state)
+{
+    (void)state;
+    handler.processes_min = 0;
+    start();
+    for (int i = 0; i < 3; i++) {
+        UNTIL(now.wanted == 0);
+        unsigned lags = fake.lags;
+        add("ack");
+        UNTIL(now.wanted == 1);
+        assert_int_equal(fake.lags, lags + 1);
+    }
+}
+
 static void processes_come_with_a_backlog_and_go_when_it_is_gone(void **state)
 {
     (void)state;
@@ -458,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(with_no_process_a_message_starts_one_and_waits_for_it),
+        RUN(how_many_the_first_message_is_one_of_is_asked_at_once),
         RUN(processes_come_with_a_backlog_and_go_when_it_is_gone),
         RUN(nobody_is_stopped_while_it_works),
         RUN(who_is_to_go_while_it_works_keeps_what_it_holds_and_may_stay_after_all),

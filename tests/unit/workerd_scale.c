@@ -75,6 +75,8 @@ struct world {
     size_t tick;
     uint64_t done, finished;
     double busy_ms, there_ms;
+    uint64_t waited_ms; /* of what never gets done, a blocked key for one; 0: there is none */
+    bool soon;          /* the next look is */
 
     /* what was seen */
     int direction; /* of the last move */
@@ -234,6 +236,7 @@ static void sample(struct world *w)
                                              .backlog = w->waiting + in_flight,
                                              .in_flight = in_flight,
                                              .held = in_flight,
+                                             .waited_ms = w->waited_ms,
                                              .done = w->done,
                                              .finished = w->finished,
                                              .settling = w->unsettled,
@@ -248,6 +251,7 @@ static void sample(struct world *w)
                                          w->now_ms);
     look(w, &d);
     follow(w, d.wanted);
+    w->soon = d.soon;
 }
 
 static void tick(struct world *w)
@@ -280,6 +284,7 @@ static void begin(struct world *w, const struct trace *t, uint64_t seed)
     w->t.ms = OR_USUAL(t, ms);
     w->t.end = OR_USUAL(t, end);
     w->scale.wanted = w->peak = !t->from_zero;
+    w->waited_ms = seed % 2 != 0 ? HOUR : 0;
     rng_seed(&w->rng, seed);
     follow(w, w->scale.wanted);
 }
@@ -288,7 +293,7 @@ static void run(struct world *w, uint64_t until_ms)
 {
     while (w->now_ms < until_ms) {
         tick(w);
-        if (w->now_ms % SAMPLE_MS == 0)
+        if (w->now_ms % SAMPLE_MS == 0 || (w->soon && w->t.tick_ms >= SCALE_LOOK_MS))
             sample(w);
     }
 }
@@ -646,6 +651,64 @@ static void a_process_is_busy_when_its_threads_are(void **state)
     }
 }
 
+/* A backlog that the one process is not enough for comes between 1000 and 2000. */
+static struct scale_sample fall_behind(struct scale *s, uint32_t target_ms, uint64_t waited_ms, uint32_t target_left)
+{
+    struct scale_sample in = known_100_ms(s, quiet);
+    in.target_drain_ms = target_ms;
+    in.backlog = 50000;
+    in.waited_ms = waited_ms;
+    assert_int_equal(scale_step(s, &in, 2000).target_ms, target_left);
+    return in;
+}
+
+static void what_went_by_since_a_backlog_rose_is_not_left_of_the_target(void **state)
+{
+    (void)state;
+    struct scale s;
+    struct scale_sample in = fall_behind(&s, 10000, 0, 10000);
+    struct scale_decision d = scale_step(&s, &in, 2400);
+    assert_int_equal(d.target_ms, 9600);
+    assert_int_equal(d.enough, (uint32_t)ceil(50000 * d.service_us / 1000 / 9600));
+    assert_int_equal(scale_step(&s, &in, 4400).target_ms, 9000); /* a second of it, at most */
+    in.backlog++;
+    assert_int_equal(scale_step(&s, &in, 4650).target_ms, 10000); /* more comes: these have all of it */
+    assert_int_equal(scale_step(&s, &in, 4700).target_ms, 9950);
+    in.backlog = 10;
+    assert_int_equal(scale_step(&s, &in, 4950).target_ms, 10000); /* it is met */
+
+    in = fall_behind(&s, 1000, 0, 1000);
+    assert_int_equal(scale_step(&s, &in, 4000).target_ms, 750); /* a quarter, at most */
+    fall_behind(&s, 10000, 300, 9700);
+    fall_behind(&s, 10000, HOUR, 9500); /* it is another that waits for so long: this came since the last look */
+}
+
+static void who_cannot_tell_yet_whether_more_would_help_looks_again_soon(void **state)
+{
+    (void)state;
+    struct scale s;
+    struct scale_sample in = known_100_ms(&s, quiet);
+    assert_false(scale_step(&s, &in, 2000).soon);
+    in.backlog = 10;
+    assert_false(scale_step(&s, &in, 2250).soon); /* nobody else is needed */
+    in.backlog = 50000;
+    for (uint64_t ms = 2500; ms < 3500; ms += SCALE_LOOK_MS) {
+        struct scale_decision d = scale_step(&s, &in, ms);
+        assert_int_equal(d.wanted, 1);
+        assert_true(d.soon);
+    }
+    assert_false(scale_step(&s, &in, 3500).soon); /* it waits for something else */
+    in = known_100_ms(&s, quiet);
+    scale_step(&s, &in, 2000);
+    in.backlog = 50000;
+    assert_true(scale_step(&s, &in, 2250).soon);
+    in.busy_us += 50000;
+    struct scale_decision d = scale_step(&s, &in, 2300);
+    assert_int_equal(d.why, SCALE_LAG);
+    assert_int_equal(d.wanted, 5);
+    assert_false(d.soon);
+}
+
 static void where_nothing_is_known_one_process_begins(void **state)
 {
     (void)state;
@@ -766,6 +829,8 @@ int main(void)
         cmocka_unit_test(a_day_has_no_more_changes_of_direction_than_reasons),
         cmocka_unit_test(as_many_are_wanted_as_drain_the_backlog_within_the_target),
         cmocka_unit_test(a_process_is_busy_when_its_threads_are),
+        cmocka_unit_test(what_went_by_since_a_backlog_rose_is_not_left_of_the_target),
+        cmocka_unit_test(who_cannot_tell_yet_whether_more_would_help_looks_again_soon),
         cmocka_unit_test(where_nothing_is_known_one_process_begins),
         cmocka_unit_test(host_and_limits_are_kept),
         cmocka_unit_test(cores_bound_what_is_wanted),
