@@ -223,8 +223,9 @@ void broker_ready(struct broker_proc *b)
     }
 }
 
-/* A port that is still free when the broker was killed and comes again: not one of those that the system gives to whoever connects. */
-static unsigned lasting_port(void)
+/* A port that is still free when the broker was killed and comes again: not one of those that the system gives to whoever connects, and
+   bound by us, which keeps out who does not listen there with SO_REUSEADDR, as other tests when they look for one. */
+static unsigned lasting_port(int *bound)
 {
     enum { FIRST = 20000, COUNT = 12000 };
     for (int tries = 0; tries < 100; tries++) {
@@ -235,9 +236,11 @@ static unsigned lasting_port(void)
                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         bool is_free = fd >= 0 && bind(fd, (const struct sockaddr *)&at, sizeof at) == 0;
-        close(fd);
-        if (is_free)
+        if (is_free && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) == 0) {
+            *bound = fd;
             return ntohs(at.sin_port);
+        }
+        close(fd);
     }
     fail_msg("no port is free");
     return 0;
@@ -253,10 +256,10 @@ void broker_prepare(struct broker_proc *b, const char *const *args)
     remember_dir(b->dir);
     snprintf(b->data, sizeof b->data, "%s/data", b->dir);
     snprintf(b->log, sizeof b->log, "%s/log", b->dir);
-    snprintf(b->url, sizeof b->url, "tcp://127.0.0.1:%u", lasting_port());
+    snprintf(b->url, sizeof b->url, "tcp://127.0.0.1:%u", lasting_port(&b->ports[0]));
     snprintf(b->ipc, sizeof b->ipc, "ipc://%s/socket", b->dir);
-    snprintf(b->publish, sizeof b->publish, "tcp://127.0.0.1:%u", lasting_port());
-    snprintf(b->http, sizeof b->http, "127.0.0.1:%u", lasting_port());
+    snprintf(b->publish, sizeof b->publish, "tcp://127.0.0.1:%u", lasting_port(&b->ports[1]));
+    snprintf(b->http, sizeof b->http, "127.0.0.1:%u", lasting_port(&b->ports[2]));
 }
 
 void broker_restart(struct broker_proc *b)
@@ -338,6 +341,8 @@ void broker_end(struct broker_proc *b)
         broker_kill(b);
     if (b->dir[0] == '\0')
         return;
+    for (size_t i = 0; i < ARRAY_LEN(b->ports); i++)
+        close(b->ports[i]);
     remove_tree(b->dir);
     forget_dir(b->dir);
     b->dir[0] = '\0';

@@ -19,6 +19,7 @@ struct broker_proc {
     const char *const *args;
     const char *const *env; /* further "NAME=value", NULL-terminated, borrowed; NULL: none */
     int out;                /* its stdout until it is ready */
+    int ports[3];           /* have its ports bound, so that nobody else gets them while it does not run */
 };
 
 /* Waits until it is ready. `args`: further options, NULL-terminated, borrowed until broker_end; NULL: none. Options come after

@@ -1380,7 +1380,8 @@ static void a_paused_handler_finishes_what_it_has_and_gives_back_what_still_come
     (void)state;
     struct message *runs = add(hold), *next = add("ack");
     start();
-    UNTIL(gate_reached(&gate) && fake.asked[0] > 0);
+    UNTIL(gate_reached(&gate)); /* said once */
+    UNTIL(fake.asked[0] > 0);
     give(COMMAND_PAUSE, 5);
     UNTIL(took(5, true));
     struct message *late = add("ack"); /* the answer to what was asked before */
