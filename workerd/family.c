@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "workerd/reaper.h"
 
 enum {
     PATH_BYTES = 96,
@@ -220,16 +221,33 @@ void family_leave(pid_t child)
     self.children_cap = 0;
 }
 
+/* Where all below a child begins: it, and its strays. */
+static struct pids family_roots(pid_t child)
+{
+    struct pids roots = {0};
+    const struct member *m = child_of_pid(child);
+    pids_add(&roots, child);
+    for (size_t i = 0; m != NULL && i < self.adopted_n; i++) {
+        if (strcmp(self.adopted[i].mark, m->mark) == 0)
+            pids_add(&roots, self.adopted[i].pid);
+    }
+    return roots;
+}
+
+void family_each(pid_t child, void (*each)(pid_t pid, void *user), void *user)
+{
+    struct pids all = family_roots(child);
+    for (size_t i = 0; i < all.n && i < FAMILY_TASKS_MAX; i++) {
+        each(all.of[i], user);
+        children_of(all.of[i], &all);
+    }
+    mem_free(all.of);
+}
+
 struct family_size family_size(pid_t child)
 {
     struct family_size size = {0};
-    struct pids all = {0};
-    const struct member *m = child_of_pid(child);
-    pids_add(&all, child);
-    for (size_t i = 0; m != NULL && i < self.adopted_n; i++) {
-        if (strcmp(self.adopted[i].mark, m->mark) == 0)
-            pids_add(&all, self.adopted[i].pid);
-    }
+    struct pids all = family_roots(child);
     for (size_t i = 0; i < all.n && size.tasks < FAMILY_TASKS_MAX; i++) {
         uint32_t threads = children_of(all.of[i], &all);
         size.tasks += threads;
@@ -288,7 +306,7 @@ static size_t sweep_once(void)
     self.adopted_n = 0;
     children_of(getpid(), &ours);
     for (size_t i = 0; i < ours.n; i++)
-        killed += child_of_pid(ours.of[i]) == NULL && judge(ours.of[i]);
+        killed += child_of_pid(ours.of[i]) == NULL && !reaper_has(ours.of[i]) && judge(ours.of[i]);
     mem_free(ours.of);
     return killed;
 }
@@ -299,7 +317,7 @@ static void let_traced_go(void)
 {
     siginfo_t info = {0};
     while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 && info.si_pid != 0 &&
-           child_of_pid(info.si_pid) == NULL && waitpid(info.si_pid, NULL, WNOHANG | __WALL) == info.si_pid)
+           child_of_pid(info.si_pid) == NULL && !reaper_has(info.si_pid) && waitpid(info.si_pid, NULL, WNOHANG | __WALL) == info.si_pid)
         info.si_pid = 0;
 }
 

@@ -45,6 +45,10 @@ struct family_size {
 /* What a child and all below it, as far as it has not ended, take now. */
 struct family_size family_size(pid_t child);
 
+/* Calls `each` for a child and all below it; for whom, before it is looked whom it started: what is done to a process is so inherited
+   by, or done to, all that come from it. */
+void family_each(pid_t child, void (*each)(pid_t pid, void *user), void *user);
+
 /* Kills the strays and reaps those that ended. Returns when to call it again, in ms from now. */
 uint32_t family_sweep(void);
 

@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -18,10 +20,15 @@
 #include "base/mem.h"
 #include "workerd/child.h"
 #include "workerd/family.h"
+#include "workerd/reaper.h"
 
 extern char **environ;
 
-enum { SHORT_SLICE_NS = 100000 }; /* the shortest there is */
+enum {
+    SHORT_SLICE_NS = 100000, /* the shortest there is */
+    NICE_MOST = 19,
+    STAND_ROUNDS = 8, /* looks at the threads of a process until none is new */
+};
 
 /* What is open between the two: [0] is ours, [1] the child's. */
 struct ends {
@@ -135,42 +142,83 @@ int process_start(struct process *p, const char *exe, const char *name, int file
     return 0;
 }
 
-/* The kernel lets who runs go on for a slice, however nice it is, while others wait; of some milliseconds by default. Linux before 6.12
-   does not know of others, which is no loss worth a word. (The layout is the kernel's; not every libc has it.) */
-static void ask_for_slice(pid_t thread, int nice, uint64_t slice_ns)
+/* ---- how it stands beside others ---- */
+
+/* As the kernel lays it out; not every libc has it. */
+struct sched_attributes {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+/* The kernel lets who runs go on for a slice, however nice it is, while others wait; of some milliseconds by default. Linux before
+   6.12 does not know of others, which is no loss worth a word. */
+static struct sched_attributes attributes_of(enum process_rank rank)
 {
-    struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime_ns, deadline_ns, period_ns;
-    } attributes = {.size = sizeof attributes, .policy = SCHED_OTHER, .nice = nice, .runtime_ns = slice_ns};
-    syscall(SYS_sched_setattr, thread, &attributes, 0);
+    int nice = getpriority(PRIO_PROCESS, 0) + (rank == PROCESS_EQUAL ? 0 : PROCESS_NICE);
+    return (struct sched_attributes){.size = sizeof(struct sched_attributes),
+                                     .policy = rank == PROCESS_LAST ? SCHED_IDLE : SCHED_OTHER,
+                                     .nice = nice < NICE_MOST ? nice : NICE_MOST,
+                                     .runtime_ns = rank == PROCESS_BEHIND ? SHORT_SLICE_NS : 0};
 }
 
-static bool nice_thread(pid_t thread, int nice, bool shortly)
+struct stand {
+    struct sched_attributes wanted;
+    bool refused;
+};
+
+/* Niceness by itself too: a policy of SCHED_IDLE has none, but keeps it for later. Returns whether anything was to do. */
+static bool stand_thread(pid_t thread, struct stand *s)
 {
-    if (setpriority(PRIO_PROCESS, (id_t)thread, nice) != 0)
+    if (sched_getscheduler(thread) == (int)s->wanted.policy && getpriority(PRIO_PROCESS, (id_t)thread) == s->wanted.nice)
         return false;
-    ask_for_slice(thread, getpriority(PRIO_PROCESS, (id_t)thread), shortly ? SHORT_SLICE_NS : 0);
-    return true;
+    bool done = setpriority(PRIO_PROCESS, (id_t)thread, s->wanted.nice) == 0 &&
+                syscall(SYS_sched_setattr, thread, &s->wanted, 0) == 0;
+    s->refused |= !done && errno != ESRCH;
+    return done;
 }
 
-bool process_nice(const struct process *p, int by)
+/* A thread that was started meanwhile by one that was not reached yet is found in the next round. */
+static void stand_process(pid_t pid, void *user)
 {
+    struct stand *s = user;
     char path[32];
-    int nice = getpriority(PRIO_PROCESS, 0) + by;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)p->pid);
-    DIR *dir = opendir(path);
-    bool done = dir != NULL;
-    for (const struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
-        if (d->d_name[0] != '.')
-            done &= nice_thread((pid_t)strtol(d->d_name, NULL, 10), nice, by > 0);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    bool found = true;
+    for (int round = 0; found && round < STAND_ROUNDS; round++) {
+        found = false;
+        DIR *dir = opendir(path);
+        for (const struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
+            if (d->d_name[0] != '.')
+                found |= stand_thread((pid_t)strtol(d->d_name, NULL, 10), s);
+        }
+        if (dir != NULL)
+            closedir(dir);
     }
-    if (dir != NULL)
-        closedir(dir);
-    return done;
+}
+
+bool process_stand(const struct process *p, enum process_rank rank)
+{
+    struct stand s = {.wanted = attributes_of(rank)};
+    family_each(p->pid, stand_process, &s);
+    return !s.refused;
+}
+
+static bool has_privilege(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    return syscall(SYS_capget, &header, sets) == 0 &&
+           (sets[CAP_TO_INDEX(CAP_SYS_NICE)].effective & CAP_TO_MASK(CAP_SYS_NICE)) != 0;
+}
+
+bool process_may_raise(bool stranger)
+{
+    struct rlimit least; /* counted from the other end: 1 for the nicest, 40 */
+    return has_privilege() || (!stranger && getrlimit(RLIMIT_NICE, &least) == 0 &&
+                               least.rlim_cur >= (rlim_t)(NICE_MOST + 1 - getpriority(PRIO_PROCESS, 0)));
 }
 
 /* The pid cannot be anybody else's before it is reaped, nor can the group's. The process may have left it. */
@@ -182,12 +230,20 @@ void process_kill(const struct process *p)
     kill(p->pid, SIGKILL);
 }
 
-static void describe(struct process_end *end, int status)
+/* If it has ended: how, and what it took; it stays to be waited for. */
+static bool look_at_end(const struct process *p, siginfo_t *info, struct rusage *usage)
 {
-    end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    end->clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (end->signal == 0) {
-        snprintf(end->text, sizeof end->text, "exited with %d", WEXITSTATUS(status));
+    *info = (siginfo_t){0};
+    return syscall(SYS_waitid, P_PID, p->pid, info, WEXITED | WNOHANG | WNOWAIT, usage) == 0 && info->si_pid != 0;
+}
+
+static void describe(struct process_end *end, const siginfo_t *info)
+{
+    bool exited = info->si_code == CLD_EXITED;
+    end->signal = exited ? 0 : info->si_status;
+    end->clean = exited && info->si_status == 0;
+    if (exited) {
+        snprintf(end->text, sizeof end->text, "exited with %d", info->si_status);
         return;
     }
     const char *name = sigabbrev_np(end->signal);
@@ -199,20 +255,20 @@ static void describe(struct process_end *end, int status)
 
 bool process_ended(const struct process *p)
 {
-    siginfo_t info = {0};
-    return waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+    siginfo_t info;
+    return look_at_end(p, &info, NULL);
 }
 
 bool process_reap(const struct process *p, struct process_end *end)
 {
+    siginfo_t info;
     struct rusage usage = {0};
-    int status = 0;
-    if (!process_ended(p))
+    if (!look_at_end(p, &info, &usage))
         return false;
     process_kill(p);
-    wait4(p->pid, &status, 0, &usage);
+    reaper_take(p->pid);
     family_leave(p->pid);
-    describe(end, status);
+    describe(end, &info);
     end->peak_bytes = peak(&usage) > p->born_bytes ? peak(&usage) : 0;
     return true;
 }

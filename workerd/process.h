@@ -27,10 +27,21 @@ struct process {
    descriptors are the caller's to close, after process_reap. */
 int process_start(struct process *p, const char *exe, const char *name, int file, struct err *e);
 
-/* From now on all its threads, and what they start, are so much nicer than we are (nice(2)), and are interrupted sooner when others
-   want to run; by 0: as we are. False: this system does not let us;
-   to take niceness back needs privilege, or an RLIMIT_NICE. */
-bool process_nice(const struct process *p, int by);
+/* How it stands when others want the processor too. */
+enum process_rank {
+    PROCESS_EQUAL,  /* as we do */
+    PROCESS_BEHIND, /* nicer by PROCESS_NICE (nice(2)), and interrupted sooner */
+    PROCESS_LAST,   /* runs while nobody else wants to (SCHED_IDLE): on a full machine not at all */
+};
+
+enum { PROCESS_NICE = 10 };
+
+/* From now on it and all that it started, and what they start, stand so. False: this system does not let us, of which some may stand
+   as before. To raise a rank takes privilege or an RLIMIT_NICE. */
+bool process_stand(const struct process *p, enum process_rank rank);
+
+/* Whether the rank of a process can be raised again by us: else who is LAST stays it. `stranger`: it runs as another user. */
+bool process_may_raise(bool stranger);
 
 /* Sends SIGKILL to its whole group. */
 void process_kill(const struct process *p);
@@ -47,8 +58,8 @@ struct process_end {
 /* Whether it has ended; nothing of it is touched. */
 bool process_ended(const struct process *p);
 
-/* If it has ended: kills what is left of its group, tells how it was, and returns true; the pid is then
-   nobody's. What left its group is for family_sweep. */
+/* If it has ended: kills what is left of its group, tells how it was, leaves it to reaper.h, and returns true; the pid is then
+   nobody's for the caller. What left its group is for family_sweep. */
 bool process_reap(const struct process *p, struct process_end *end);
 
 /* SIGKILL, waits, and it is nobody's. */

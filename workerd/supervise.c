@@ -45,7 +45,7 @@ void child_init(struct child *c, const struct handler_config *config, const char
                         .threads = config->threads > 0 ? config->threads : 1,
                         .kill_ms = UINT64_MAX};
     c->runs = mem_array(c->threads, sizeof *c->runs);
-    c->restart_ms = c->look_ms = UINT64_MAX;
+    c->restart_ms = c->look_ms = c->share_ms = UINT64_MAX;
     list_init(&c->tasks);
     pipe_init(&c->pipe, -1, false);
     c->process = (struct process){.pidfd = -1, .pipe = -1, .output = -1};
@@ -124,6 +124,46 @@ static bool read_output(struct child *c)
     return false;
 }
 
+/* ---- how it stands beside others ---- */
+
+static void stand(struct child *c, enum process_rank rank)
+{
+    if (c->rank != rank && process_stand(&c->process, rank))
+        c->rank = rank;
+}
+
+/* Who is behind stands last, if that can be taken back, until `share_ms`. */
+static void stand_last(struct child *c, uint64_t share_ms)
+{
+    c->share_ms = UINT64_MAX;
+    if (c->rank == PROCESS_BEHIND && c->may_raise)
+        stand(c, PROCESS_LAST);
+    if (c->rank == PROCESS_LAST)
+        c->share_ms = share_ms;
+}
+
+/* It waits for a processor, or works, for long. */
+static void take_share(struct child *c)
+{
+    c->share_ms = UINT64_MAX;
+    if (c->rank == PROCESS_LAST)
+        stand(c, PROCESS_BEHIND);
+}
+
+static bool lived_long(const struct child *c, uint64_t now_ms)
+{
+    return now_ms - c->started_ms >= CHILD_TROUBLE_MS;
+}
+
+/* It goes well again. Who may not say so to the system leaves it where it is until it is started anew. */
+static void step_forward(struct child *c)
+{
+    c->rank = PROCESS_EQUAL;
+    c->share_ms = UINT64_MAX;
+    if (process_stand(&c->process, PROCESS_EQUAL))
+        log_info("child runs as the others do handler=%s pid=%d", c->config->name, (int)c->process.pid);
+}
+
 /* ---- time ---- */
 
 /* A handler that looks at its deadline gets this long to return by itself before it is killed. */
@@ -152,6 +192,12 @@ static void reckon_kill_ms(struct child *c)
     }
 }
 
+static uint64_t share_ms(const struct child *c, uint64_t now_ms)
+{
+    uint32_t tenth = c->config->timeout_ms / 10;
+    return now_ms + (tenth < CHILD_LAST_MS_MAX ? tenth : CHILD_LAST_MS_MAX);
+}
+
 /* Calls begin in the order in which they were sent, as soon as a thread is free. */
 static void begin_calls(struct child *c, uint64_t now_ms)
 {
@@ -173,6 +219,8 @@ static void begin_calls(struct child *c, uint64_t now_ms)
         t->began_ms = now_ms;
     }
     reckon_kill_ms(c);
+    if (last != NULL || c->runs_n == 0)
+        stand_last(c, last != NULL ? share_ms(c, now_ms) : UINT64_MAX);
 }
 
 /* NULL: it does not run. */
@@ -201,6 +249,7 @@ uint64_t child_due_ms(const struct child *c)
     if (c->state == CHILD_DOWN)
         return c->restart_ms;
     uint64_t due = c->kill_ms < c->look_ms ? c->kill_ms : c->look_ms;
+    due = c->share_ms < due ? c->share_ms : due;
     return (says_too_much(c) || c->lines_lost > 0) && c->tally_ms < due ? c->tally_ms : due;
 }
 
@@ -268,19 +317,6 @@ void child_again(struct child *c)
     c->backoff_ms = c->backoff_before_ms;
 }
 
-static bool lived_long(const struct child *c, uint64_t now_ms)
-{
-    return now_ms - c->started_ms >= CHILD_TROUBLE_MS;
-}
-
-/* It goes well again. Who may not say so to the system leaves it where it is until it is started anew. */
-static void step_forward(struct child *c)
-{
-    c->behind = false;
-    if (process_nice(&c->process, 0))
-        log_info("child runs as the others do handler=%s pid=%d", c->config->name, (int)c->process.pid);
-}
-
 /* After a failure to start, or an end: the next try. */
 static void back_off(struct child *c, uint64_t now_ms)
 {
@@ -300,7 +336,8 @@ void child_start(struct child *c, uint64_t now_ms)
     assert(c->state == CHILD_DOWN);
     struct err e;
     c->killed_for[0] = '\0';
-    c->hung_up = c->was_up = c->was_useful = c->behind = false;
+    c->hung_up = c->was_up = c->was_useful = false;
+    c->rank = PROCESS_EQUAL;
     c->version[0] = '\0';
     c->started_ms = now_ms;
     if (process_start(&c->process, c->exe, c->config->name, c->file, &e) != 0) {
@@ -308,13 +345,17 @@ void child_start(struct child *c, uint64_t now_ms)
         back_off(c, now_ms);
         return;
     }
-    c->behind = c->falls > 1 && process_nice(&c->process, CHILD_TROUBLE_NICE);
-    if (c->behind && c->falls == 2)
+    if (c->falls > 1) {
+        c->may_raise = process_may_raise(c->config->jail.user != NULL && c->config->jail.user[0] != '\0');
+        stand(c, PROCESS_BEHIND);
+    }
+    if (c->rank == PROCESS_BEHIND && c->falls == 2)
         log_warn("child runs behind the others handler=%s pid=%d why=\"it ended twice within a minute\"",
                  c->config->name, (int)c->process.pid);
     pipe_init(&c->pipe, c->process.pipe, false);
     c->state = CHILD_STARTING;
     c->kill_ms = now_ms + CHILD_START_MS_MAX;
+    stand_last(c, share_ms(c, now_ms));
     look_on(c, now_ms);
     tally_anew(c, now_ms);
     buf_clear(&c->last_words);
@@ -327,6 +368,7 @@ void child_kill(struct child *c, const char *why)
         return;
     snprintf(c->killed_for, sizeof c->killed_for, "%s", why);
     c->blame_each = false;
+    take_share(c); /* to end is work too */
     process_kill(&c->process);
     c->kill_ms = UINT64_MAX;
 }
@@ -386,6 +428,7 @@ void child_stop(struct child *c)
         if (c->state == CHILD_STARTING ||
             pipe_put(&c->pipe, &(struct plugin_packet){.kind = PLUGIN_STOP}, &e) != 0)
             child_kill(c, "stopped");
+        take_share(c); /* its end, which others wait for, is not the handler's */
         c->state = CHILD_STOPPING;
         return;
     case CHILD_STOPPING:
@@ -402,7 +445,7 @@ static void take_ready(struct child *c, const struct plugin_packet *p)
     if (p->ready.code == 0) {
         log_info("child up handler=%s pid=%d version=%s", c->config->name, (int)c->process.pid,
                  LOG_STR(text));
-        c->kill_ms = UINT64_MAX;
+        c->kill_ms = c->share_ms = UINT64_MAX;
         c->was_up = true;
         snprintf(c->version, sizeof c->version, "%s", text);
         c->batches = p->ready.batches && c->config->batch.max > 1;
@@ -446,7 +489,7 @@ static void take_verdict(struct child *c, const struct plugin_packet *p, uint64_
     const struct child_call *call = call_of(c, t);
     bool last = take_out(c, t);
     c->was_useful |= p->verdict.verdict != PLUGIN_BACK;
-    if (c->behind && lived_long(c, now_ms))
+    if (c->rank != PROCESS_EQUAL && lived_long(c, now_ms))
         step_forward(c);
     if (last && call != NULL) {
         end_call(c, call);
@@ -613,7 +656,7 @@ static void clear_away(struct child *c, const struct process_end *end, uint64_t 
     close_process(c);
     family_sweep();
     c->look_ms = UINT64_MAX;
-    c->kill_ms = UINT64_MAX;
+    c->kill_ms = c->share_ms = UINT64_MAX;
     if (c->state == CHILD_STOPPING)
         c->state = CHILD_GONE;
     else
@@ -651,6 +694,8 @@ static void on_time(struct child *c, uint64_t now_ms)
     char why[sizeof c->killed_for], limit[UNITS_TEXT_MAX];
     if (c->look_ms <= now_ms)
         look(c, now_ms);
+    if (c->share_ms <= now_ms)
+        take_share(c);
     if (c->kill_ms > now_ms)
         return;
     if (c->hung_up)

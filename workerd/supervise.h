@@ -42,9 +42,10 @@ enum {
     CHILD_STEADY_MS = 10000, /* after such a life, or a verdict, the backoff begins anew */
     CHILD_START_MS_MAX = 60000,
     /* Who fell twice, and lived for less than that in between, runs behind the others for as long: its restarts and what it takes
-       before it falls are not to cost its neighbours their time. */
+       before it falls are not to cost its neighbours their time. Where that can be taken back it stands last: who gets no time
+       at all for a start or a call gets its share after this long, or a tenth of the timeout. */
     CHILD_TROUBLE_MS = 60000,
-    CHILD_TROUBLE_NICE = 10,
+    CHILD_LAST_MS_MAX = 250,
     CHILD_VERSION_MAX = 64, /* bytes; longer ones are cut */
     CHILD_PROGRESS_MAX = 80,
 };
@@ -97,7 +98,9 @@ struct child {
     uint64_t started_ms;
     bool was_up;           /* since it was started */
     bool was_useful;       /* it has given a verdict since */
-    bool behind;           /* it runs behind the others */
+    enum process_rank rank;
+    bool may_raise;        /* if it is not PROCESS_EQUAL: the rank can be raised again */
+    uint64_t share_ms;     /* when it gets its share although it stands last; UINT64_MAX: never */
     uint32_t falls;        /* ends that nobody asked for, one soon after the other */
     uint64_t kill_ms;    /* when the start, or a call, has taken too long; UINT64_MAX: never */
     uint64_t restart_ms; /* while DOWN */

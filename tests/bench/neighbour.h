@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { NEIGHBOUR_ROWS_MAX = 1 << 22 };
+enum { NEIGHBOUR_ROWS_MAX = 1 << 23 };
 
 struct neighbour_message {
     uint64_t intended_ns; /* monotonic */

@@ -1,9 +1,13 @@
 /* Conversations with one child process over its pipe, as the supervisor has them. */
 #include "unit.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "schemas/errors.h"
 #include "schemas/records.h"
@@ -568,6 +572,18 @@ static void how_it_ended_has_a_name(void **state)
     }
 }
 
+/* By a thread of its own: nothing here waits for it. */
+static void what_ended_leaves_the_table_of_processes(void **state)
+{
+    (void)state;
+    pid_t pid = process.pid;
+    process_kill(&process);
+    assert_string_equal(how_it_ended(), "killed by SIGKILL");
+    for (uint64_t deadline = clock_mono_ms() + 60000; kill(pid, 0) == 0; sched_yield())
+        assert_true(clock_mono_ms() < deadline);
+    assert_int_equal(errno, ESRCH);
+}
+
 /* ---- */
 
 static int make_gate(void **state)
@@ -609,6 +625,7 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_loaded_is_told_by_name),
         TALK(a_handler_that_cannot_start_tells_why),
         cmocka_unit_test(how_it_ended_has_a_name),
+        TALK(what_ended_leaves_the_table_of_processes),
         TALK(as_many_tasks_run_at_once_as_there_are_threads_and_no_more),
         TALK(each_thread_has_what_its_init_made_and_ends_before_the_process),
         TALK(one_thread_that_cannot_begin_is_why_the_process_does_not),

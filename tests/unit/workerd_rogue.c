@@ -18,7 +18,8 @@
  *     files | grow PATH          opens files until it may not, and parks; writes one until it may not
  *     socket | spawn | thread    a new socket, program, thread, and acks
  *     try CALL                   parks with what came of a call: ptrace, unshare, clone, kill, device, fifo
- *     who | nice                 parks with who it is, with how nice each of its threads is
+ *     who | nice                 parks with who it is, with how nice each of its threads is and how many stand last
+ *     pair                       starts one that only pauses, and hangs
  *
  * PATH is a FIFO: a byte is written to it first, and its writers are whoever lives.
  */
@@ -206,14 +207,18 @@ static void who(struct sluice_verdict *v)
 static void niceness(struct sluice_verdict *v)
 {
     DIR *dir = opendir("/proc/self/task");
-    int least = 19, most = -20;
+    int least = 19, most = -20, idle = 0, n_all = 0;
     for (const struct dirent *d; (d = readdir(dir)) != NULL;) {
-        int n = d->d_name[0] != '.' ? getpriority(PRIO_PROCESS, (id_t)atoi(d->d_name)) : 0;
-        least = d->d_name[0] != '.' && n < least ? n : least;
-        most = d->d_name[0] != '.' && n > most ? n : most;
+        if (d->d_name[0] == '.')
+            continue;
+        int n = getpriority(PRIO_PROCESS, (id_t)atoi(d->d_name));
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+        idle += sched_getscheduler(atoi(d->d_name)) == SCHED_IDLE;
+        n_all++;
     }
     closedir(dir);
-    snprintf(v->error, sizeof v->error, "%d to %d", least, most);
+    snprintf(v->error, sizeof v->error, "%d to %d, %s", least, most, idle == 0 ? "none last" : idle == n_all ? "all last" : "some last");
 }
 
 static int harm(const struct sluice_host *host, void *process, void *of_thread,
@@ -251,6 +256,11 @@ static int harm(const struct sluice_host *host, void *process, void *of_thread,
     if (IS("hang") || IS("leave")) {
         signal(SIGTERM, SIG_IGN);
         ((sluice_progress_fn *)host->function(host, "progress"))(host, task, 40, "halfway");
+        for (;;)
+            pause();
+    }
+    if (IS("pair")) {
+        fork();
         for (;;)
             pause();
     }
