@@ -15,17 +15,10 @@
 #include "workerd/family.h"
 
 enum {
-    LINE_MAX_BYTES = 1800, /* what fits a line of the log; longer ones are continued on the next */
-    LAST_WORDS_BYTES = 300,
-    OUTPUT_READ_BYTES = 65536,
     FILLS_MAX = 16, /* reads of the pipe in one step, so that no child holds up the others */
     ALLOWANCE_MS_MAX = 1000,
     HANG_UP_MS_MAX = 1000,
     LOOK_MS = 250,
-    /* What a process may say in a second: what is beyond does not get into the log, then is not read. */
-    TALLY_MS = 1000,
-    LINES_MAX = 1000,
-    OUTPUT_BYTES_MAX = 4 << 20,
     /* What can lie in a pipe when its writer has ended; more is of somebody who outlived it. */
     REST_READS_MAX = 16,
     REST_FILLS_MAX = 256,
@@ -49,79 +42,6 @@ void child_init(struct child *c, const struct handler_config *config, const char
     list_init(&c->tasks);
     pipe_init(&c->pipe, -1, false);
     c->process = (struct process){.pidfd = -1, .pipe = -1, .output = -1};
-}
-
-/* ---- its output: a line of the log for each of its lines ---- */
-
-/* Keeps the end of what it said, for the text of an error. */
-static void remember(struct child *c, const char *line)
-{
-    struct buf *b = &c->last_words;
-    buf_putf(b, "%s%s", b->size > 0 ? " | " : "", line);
-    if (b->size <= LAST_WORDS_BYTES)
-        return;
-    size_t cut = b->size - LAST_WORDS_BYTES;
-    while (cut < b->size && (b->data[cut] & 0xc0) == 0x80) /* not inside a character */
-        cut++;
-    memmove(b->data, b->data + cut, b->size - cut);
-    b->size -= cut;
-}
-
-/* Whether there is room in the log for one more line of it in this second. */
-static bool may_say(struct child *c)
-{
-    bool may = c->lines < LINES_MAX;
-    c->lines += may;
-    c->lines_lost += !may;
-    return may;
-}
-
-static void tally_anew(struct child *c, uint64_t now_ms)
-{
-    if (c->lines_lost > 0)
-        log_warn("output left out handler=%s pid=%d lines=%" PRIu32, c->config->name, (int)c->process.pid,
-                 c->lines_lost);
-    c->lines = c->lines_lost = 0;
-    c->output_bytes = 0;
-    c->tally_ms = now_ms + TALLY_MS;
-}
-
-static void line_end(struct child *c)
-{
-    if (c->line.size == 0)
-        return;
-    const char *line = buf_str(&c->line);
-    if (may_say(c))
-        log_info("output handler=%s pid=%d %s", c->config->name, (int)c->process.pid, line);
-    remember(c, line);
-    buf_clear(&c->line);
-}
-
-static void take_output(struct child *c, const char *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != '\n' && bytes[i] != '\0')
-            buf_put_u8(&c->line, (uint8_t)bytes[i]);
-        if (bytes[i] == '\n' || c->line.size == LINE_MAX_BYTES)
-            line_end(c);
-    }
-}
-
-/* Reads once; false: there is nothing more now. */
-static bool read_output(struct child *c)
-{
-    char bytes[OUTPUT_READ_BYTES];
-    ssize_t n = read(c->process.output, bytes, sizeof bytes);
-    if (n > 0) {
-        c->output_bytes += (size_t)n;
-        take_output(c, bytes, (size_t)n);
-        return true;
-    }
-    if (n == 0) {
-        close(c->process.output);
-        c->process.output = -1;
-    }
-    return false;
 }
 
 /* ---- how it stands beside others ---- */
@@ -203,7 +123,7 @@ static void begin_calls(struct child *c, uint64_t now_ms)
 {
     struct child_call *last = NULL;
     if (c->runs_n == 0)
-        buf_clear(&c->last_words);
+        words_forget(&c->words);
     LIST_EACH (n, &c->tasks) {
         struct task *t = container_of(n, struct task, place);
         if (t->runs)
@@ -239,18 +159,14 @@ static void end_call(struct child *c, const struct child_call *call)
     memmove(&c->runs[i], &c->runs[i + 1], (--c->runs_n - i) * sizeof *c->runs);
 }
 
-static bool says_too_much(const struct child *c)
-{
-    return c->output_bytes >= OUTPUT_BYTES_MAX;
-}
-
 uint64_t child_due_ms(const struct child *c)
 {
     if (c->state == CHILD_DOWN)
         return c->restart_ms;
     uint64_t due = c->kill_ms < c->look_ms ? c->kill_ms : c->look_ms;
     due = c->share_ms < due ? c->share_ms : due;
-    return (says_too_much(c) || c->lines_lost > 0) && c->tally_ms < due ? c->tally_ms : due;
+    uint64_t of_words = words_due_ms(&c->words);
+    return of_words < due ? of_words : due;
 }
 
 /* ---- what it and all below it take ---- */
@@ -357,8 +273,7 @@ void child_start(struct child *c, uint64_t now_ms)
     c->kill_ms = now_ms + CHILD_START_MS_MAX;
     stand_last(c, share_ms(c, now_ms));
     look_on(c, now_ms);
-    tally_anew(c, now_ms);
-    buf_clear(&c->last_words);
+    words_begin(&c->words, c->config->name, c->process.pid, now_ms);
     send_start(c);
 }
 
@@ -409,8 +324,7 @@ void child_free(struct child *c)
     if (c->process.pid != 0)
         process_drop(&c->process);
     close_process(c);
-    buf_free(&c->line);
-    buf_free(&c->last_words);
+    words_free(&c->words);
     buf_free(&c->idempotency);
     mem_free(c->runs);
 }
@@ -513,9 +427,7 @@ static void take_log(struct child *c, const struct plugin_packet *p)
 {
     char *text = packet_string(p->log.text);
     enum log_level level = p->log.level <= LOG_ERROR ? (enum log_level)p->log.level : LOG_INFO;
-    if (may_say(c))
-        log_line(level, "log handler=%s pid=%d %s", c->config->name, (int)c->process.pid, text);
-    remember(c, text);
+    words_log(&c->words, level, text);
     mem_free(text);
 }
 
@@ -529,7 +441,7 @@ static void take_progress(struct child *c, const struct plugin_packet *p)
     if (call != NULL)
         snprintf(call->progress, sizeof call->progress, "%" PRIu32 " %% %.*s", p->progress.percent,
                  (int)p->progress.note.size, (const char *)p->progress.note.data);
-    if (may_say(c))
+    if (words_may_say(&c->words))
         log_info("progress handler=%s pid=%d partition=%" PRIu32 " offset=%" PRIu64 " percent=%" PRIu32
                  " note=%s",
                  c->config->name, (int)c->process.pid, t->partition, t->offset, p->progress.percent,
@@ -649,10 +561,10 @@ static void clear_away(struct child *c, const struct process_end *end, uint64_t 
     describe_end(c, end, blame(c, expected), &how);
     log_line(expected ? LOG_INFO : LOG_WARN, "child down handler=%s pid=%d end=%s lived_ms=%" PRIu64,
              c->config->name, (int)c->process.pid, LOG_STR(buf_str(&how)), now_ms - c->started_ms);
-    if (c->last_words.size > 0)
-        buf_putf(&how, ": %s", buf_str(&c->last_words));
+    if (c->words.last.size > 0)
+        buf_putf(&how, ": %s", buf_str(&c->words.last));
     c->falls = lived_long(c, now_ms) ? 1 : c->falls + 1;
-    tally_anew(c, now_ms);
+    words_tally(&c->words, now_ms);
     close_process(c);
     family_sweep();
     c->look_ms = UINT64_MAX;
@@ -678,9 +590,9 @@ static void reap(struct child *c, uint64_t now_ms)
     process_kill(&c->process); /* what is left of its group might go on talking */
     /* What it sent before it ended counts: a verdict that is in the pipe was given. */
     read_packets(c, REST_FILLS_MAX, now_ms);
-    for (int i = 0; i < REST_READS_MAX && c->process.output >= 0 && read_output(c); i++)
+    for (int i = 0; i < REST_READS_MAX && c->process.output >= 0 && words_read(&c->words, &c->process.output); i++)
         continue;
-    line_end(c);
+    words_end(&c->words);
     if (process_reap(&c->process, &end))
         clear_away(c, &end, now_ms);
 }
@@ -715,17 +627,17 @@ void child_poll(const struct child *c, struct pollfd fds[CHILD_FDS])
     short writes = pipe_pending(&c->pipe) ? POLLOUT : 0;
     fds[0] = (struct pollfd){.fd = c->process.pidfd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = c->hung_up ? -1 : c->pipe.fd, .events = (short)(POLLIN | writes)};
-    fds[2] = (struct pollfd){.fd = says_too_much(c) ? -1 : c->process.output, .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = words_too_much(&c->words) ? -1 : c->process.output, .events = POLLIN};
 }
 
 void child_step(struct child *c, const struct pollfd fds[CHILD_FDS], uint64_t now_ms)
 {
-    if (c->tally_ms <= now_ms)
-        tally_anew(c, now_ms);
+    if (c->words.tally_ms <= now_ms)
+        words_tally(&c->words, now_ms);
     if (fds[1].revents & ~POLLOUT)
         read_packets(c, FILLS_MAX, now_ms);
     if (fds[2].revents != 0)
-        read_output(c);
+        words_read(&c->words, &c->process.output);
     if (fds[0].revents != 0)
         reap(c, now_ms);
     if (child_due_ms(c) <= now_ms)

@@ -32,6 +32,7 @@
 #include "workerd/pipe.h"
 #include "workerd/process.h"
 #include "workerd/source.h"
+#include "workerd/words.h"
 
 enum child_state { CHILD_DOWN, CHILD_STARTING, CHILD_UP, CHILD_STOPPING, CHILD_GONE };
 
@@ -111,13 +112,9 @@ struct child {
 
     char version[CHILD_VERSION_MAX];   /* of the handler, as it said when it was ready */
     uint64_t look_ms;                  /* when to look at what it and all below it take; UINT64_MAX: never */
-    uint64_t tally_ms;                 /* when the tallies below begin anew */
-    size_t output_bytes;               /* that were read */
-    uint32_t lines, lines_lost;        /* of the log, and for which there was no room */
 
     struct buf idempotency; /* the key of the task that is put */
-    struct buf line;        /* of its output, not yet whole */
-    struct buf last_words;  /* the last of its output since it had nothing that ran */
+    struct words words;     /* what is about the calls that run is the last of it since none did */
 };
 
 void child_init(struct child *c, const struct handler_config *config, const char *exe,
