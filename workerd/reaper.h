@@ -6,7 +6,7 @@
  * nicer than others, and the processors are busy, that takes a tenth of a second and longer. The loop of the daemon must not stand still for that: it
  * learns how a process ended without waiting for it (WNOWAIT), and leaves the rest to this.
  *
- * Any thread. Nothing is lost if no thread can be started: then it is waited for at once.
+ * Any thread. It begins with the first and stays. If it cannot be started, or has 256 to wait for, the caller waits.
  */
 #ifndef WORKERD_REAPER_H
 #define WORKERD_REAPER_H
