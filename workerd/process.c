@@ -13,6 +13,7 @@
 #include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@
 #include "workerd/reaper.h"
 
 extern char **environ;
+
+static const ino_t FIRST_NAMESPACE = 0xEFFFFFFD; /* of users: the kernel's PROC_USER_INIT_INO */
 
 enum {
     SHORT_SLICE_NS = 100000, /* the shortest there is */
@@ -206,11 +209,18 @@ bool process_stand(const struct process *p, enum process_rank rank)
     return !s.refused;
 }
 
+/* In another namespace of users, as that of a container may be, root has all privileges but this one. */
+static bool is_first_namespace(void)
+{
+    struct stat s;
+    return stat("/proc/self/ns/user", &s) == 0 && s.st_ino == FIRST_NAMESPACE;
+}
+
 static bool has_privilege(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
-    return syscall(SYS_capget, &header, sets) == 0 &&
+    return is_first_namespace() && syscall(SYS_capget, &header, sets) == 0 &&
            (sets[CAP_TO_INDEX(CAP_SYS_NICE)].effective & CAP_TO_MASK(CAP_SYS_NICE)) != 0;
 }
 

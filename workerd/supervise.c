@@ -52,10 +52,12 @@ static void stand(struct child *c, enum process_rank rank)
         c->rank = rank;
 }
 
-/* Who is behind stands last, if that can be taken back, until `share_ms`. */
+/* Who is behind stands last, if that can be taken back, until `share_ms`; not who is to end, for that others wait. */
 static void stand_last(struct child *c, uint64_t share_ms)
 {
     c->share_ms = UINT64_MAX;
+    if (c->state == CHILD_STOPPING || c->killed_for[0] != '\0')
+        return;
     if (c->rank == PROCESS_BEHIND && c->may_raise)
         stand(c, PROCESS_LAST);
     if (c->rank == PROCESS_LAST)
@@ -112,10 +114,20 @@ static void reckon_kill_ms(struct child *c)
     }
 }
 
-static uint64_t share_ms(const struct child *c, uint64_t now_ms)
+static uint64_t share_ms(const struct child *c, uint64_t began_ms)
 {
     uint32_t tenth = c->config->timeout_ms / 10;
-    return now_ms + (tenth < CHILD_LAST_MS_MAX ? tenth : CHILD_LAST_MS_MAX);
+    return began_ms + (tenth < CHILD_LAST_MS_MAX ? tenth : CHILD_LAST_MS_MAX);
+}
+
+/* What one call waits for is not put off by those that begin beside it, nor taken away again. */
+static void stand_as_calls_want(struct child *c, uint64_t now_ms)
+{
+    uint64_t due_ms = c->runs_n > 0 ? share_ms(c, c->runs[0].began_ms) : UINT64_MAX;
+    if (due_ms > now_ms)
+        stand_last(c, due_ms);
+    else
+        take_share(c);
 }
 
 /* Calls begin in the order in which they were sent, as soon as a thread is free. */
@@ -133,14 +145,14 @@ static void begin_calls(struct child *c, uint64_t now_ms)
                 break;
             last = &c->runs[c->runs_n++];
             *last = (struct child_call){.number = t->call,
+                                        .began_ms = now_ms,
                                         .kill_ms = now_ms + c->config->timeout_ms + allowance_ms(c)};
         }
         t->runs = true;
         t->began_ms = now_ms;
     }
     reckon_kill_ms(c);
-    if (last != NULL || c->runs_n == 0)
-        stand_last(c, last != NULL ? share_ms(c, now_ms) : UINT64_MAX);
+    stand_as_calls_want(c, now_ms);
 }
 
 /* NULL: it does not run. */

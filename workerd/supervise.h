@@ -68,6 +68,7 @@ struct child_events {
 /* A call that a child runs. */
 struct child_call {
     uint32_t number;  /* of its tasks */
+    uint64_t began_ms;
     uint64_t kill_ms; /* when it has taken too long */
     bool blamed;      /* the process was killed for what this call, or one of those beside it, did */
     char progress[CHILD_PROGRESS_MAX]; /* "50 % resizing", or "" */

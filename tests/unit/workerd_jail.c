@@ -432,6 +432,7 @@ static void two_hundred_crashes_leave_no_descriptor_process_or_memory_behind(voi
 /* ---- and costs its neighbours no time ---- */
 
 static char said[64];
+static uint64_t answered[2]; /* the ids of the last two, the last one first */
 
 static void never_mind_start(struct child *c, int code, const char *text)
 {
@@ -440,7 +441,9 @@ static void never_mind_start(struct child *c, int code, const char *text)
 
 static void hear_verdict(struct child *c, struct task *t, const struct plugin_packet *p)
 {
-    (void)c, (void)t;
+    (void)c;
+    answered[1] = answered[0];
+    answered[0] = t->id;
     snprintf(said, sizeof said, "%.*s", (int)p->verdict.error.size, (const char *)p->verdict.error.data);
 }
 
@@ -571,6 +574,88 @@ static void who_stands_last_and_comes_to_nothing_gets_its_share_with_all_that_it
     family_end();
 }
 
+/* Two that fell, and the third one: with one call of a handler that hangs. */
+static void start_behind(struct child *c, struct task *t, uint64_t now_ms)
+{
+    static const struct child_events events = {.started = never_mind_start, .verdict = hear_verdict, .ended = hear_end};
+    struct err e;
+    size_t failed;
+    child_init(c, &handlers[0], exe, &events, NULL);
+    ask_child(c, "segv", now_ms);
+    ask_child(c, "segv", now_ms);
+    ask_child(c, "nice", now_ms);
+    *t = (struct task){.id = UINT64_MAX, .attempt = 1, .value = VIEW_LIT("hang")};
+    assert_int_equal(child_send(c, &t, 1, now_ms, &failed, &e), 0);
+}
+
+static void step_until_answered(struct child *c, uint64_t id, uint64_t now_ms)
+{
+    while (answered[0] != id) {
+        struct pollfd fds[CHILD_FDS];
+        child_flush(c);
+        child_poll(c, fds);
+        assert_true(poll(fds, CHILD_FDS, PATIENCE_MS) > 0);
+        fds[0].revents = 0; /* its end is not looked at */
+        child_step(c, fds, now_ms);
+    }
+}
+
+static void the_share_of_a_call_is_not_put_off_by_those_that_begin_beside_it(void **state)
+{
+    (void)state;
+    struct child c;
+    struct task t;
+    uint64_t now = 1000;
+    if (!process_may_raise(false))
+        return;
+    handlers[0].threads = 2;
+    start_behind(&c, &t, now);
+    assert_int_equal(c.rank, PROCESS_LAST);
+    assert_int_equal(child_due_ms(&c), now + CHILD_LAST_MS_MAX);
+    ask_child(&c, "nice", now + CHILD_LAST_MS_MAX - 1);
+    assert_int_equal(child_due_ms(&c), now + CHILD_LAST_MS_MAX);
+    child_step(&c, (struct pollfd[CHILD_FDS]){0}, now += CHILD_LAST_MS_MAX);
+    assert_int_equal(c.rank, PROCESS_BEHIND);
+    ask_child(&c, "nice", now);
+    assert_int_equal(c.rank, PROCESS_BEHIND);
+    list_remove(&t.place);
+    child_free(&c);
+}
+
+static void who_is_to_end_does_not_stand_last_when_its_call_is_over(void **state)
+{
+    (void)state;
+    struct child c;
+    struct task t, last = {.id = UINT64_MAX - 1, .attempt = 1, .value = VIEW_LIT("ack")}, *tasks[] = {&last};
+    struct err e;
+    size_t failed;
+    if (!process_may_raise(false))
+        return;
+    handlers[0].threads = 2;
+    start_behind(&c, &t, 1000);
+    assert_int_equal(child_send(&c, tasks, 1, 1000, &failed, &e), 0);
+    child_stop(&c);
+    step_until_answered(&c, last.id, 1000);
+    assert_int_equal(c.rank, PROCESS_BEHIND);
+    list_remove(&t.place);
+    child_free(&c);
+}
+
+/* There root has privileges, but not that of raising a rank. */
+static void in_a_namespace_of_users_no_rank_is_lowered_that_cannot_be_raised(void **state)
+{
+    (void)state;
+    static const struct rlimit none = {0};
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        setrlimit(RLIMIT_NICE, &none);
+        _exit(unshare(CLONE_NEWUSER) == 0 && process_may_raise(false));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 /* ---- and does nothing to who is not its own ---- */
 
 /* A process without a mark that the end of its parent makes a child of ours. */
@@ -603,7 +688,7 @@ static void a_process_of_somebody_else_that_comes_to_us_is_left_alone_and_reaped
     enum { CRASHES = 3 }; /* with a sweep each; who is without a mark twice would be killed */
     struct message *m = add(0, "ack");
     start(1);
-    UNTIL(m->over);
+    UNTIL(m->over && children_of_ours() == 1); /* those of before have left the table */
     pid_t stranger = start_stranger();
     size_t n = children_of_ours();
     for (int i = 0; i < CRASHES; i++) {
@@ -688,6 +773,9 @@ int main(void)
         RUN(two_hundred_crashes_leave_no_descriptor_process_or_memory_behind),
         RUN(a_handler_that_falls_again_and_again_runs_behind_the_others_until_it_goes_well),
         RUN(who_stands_last_and_comes_to_nothing_gets_its_share_with_all_that_it_started),
+        RUN(the_share_of_a_call_is_not_put_off_by_those_that_begin_beside_it),
+        RUN(who_is_to_end_does_not_stand_last_when_its_call_is_over),
+        RUN(in_a_namespace_of_users_no_rank_is_lowered_that_cannot_be_raised),
         RUN(a_process_of_somebody_else_that_comes_to_us_is_left_alone_and_reaped_when_it_ends),
         RUN(a_handler_of_its_own_user_has_nothing_of_the_daemons),
     };
