@@ -744,9 +744,10 @@ void child_cancel(struct child *c, const struct task *t)
         log_warn("cannot cancel a task handler=%s error=%s", c->config->name, LOG_STR(e.text));
 }
 
+/* The last first: one that begins meanwhile does so before those behind it, not without those in front. */
 void child_recall(struct child *c)
 {
-    LIST_EACH (n, &c->tasks) {
+    for (struct list_node *n = c->tasks.head.prev; n != &c->tasks.head; n = n->prev) {
         const struct task *t = container_of(n, struct task, place);
         if (!child_runs(c, t))
             child_cancel(c, t);

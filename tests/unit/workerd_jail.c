@@ -641,6 +641,24 @@ static void who_is_to_end_does_not_stand_last_when_its_call_is_over(void **state
     child_free(&c);
 }
 
+/* Whoever begins between two of them begins behind those that are in front of it. */
+static void what_is_called_back_comes_from_the_end(void **state)
+{
+    (void)state;
+    struct child c;
+    struct task t, more[2] = {{.id = 1, .value = VIEW_LIT("ack")}, {.id = 2, .value = VIEW_LIT("ack")}};
+    struct err e;
+    size_t failed;
+    start_behind(&c, &t, 1000);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(child_send(&c, (struct task *[]){&more[i]}, 1, 1000, &failed, &e), 0);
+    child_recall(&c);
+    step_until_answered(&c, 1, 1000);
+    assert_int_equal(answered[1], 2);
+    list_remove(&t.place);
+    child_free(&c);
+}
+
 /* There root has privileges, but not that of raising a rank. */
 static void in_a_namespace_of_users_no_rank_is_lowered_that_cannot_be_raised(void **state)
 {
@@ -775,6 +793,7 @@ int main(void)
         RUN(who_stands_last_and_comes_to_nothing_gets_its_share_with_all_that_it_started),
         RUN(the_share_of_a_call_is_not_put_off_by_those_that_begin_beside_it),
         RUN(who_is_to_end_does_not_stand_last_when_its_call_is_over),
+        RUN(what_is_called_back_comes_from_the_end),
         RUN(in_a_namespace_of_users_no_rank_is_lowered_that_cannot_be_raised),
         RUN(a_process_of_somebody_else_that_comes_to_us_is_left_alone_and_reaped_when_it_ends),
         RUN(a_handler_of_its_own_user_has_nothing_of_the_daemons),
